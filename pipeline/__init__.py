@@ -1,0 +1,1 @@
+"""The offline stages that turn captions and region features into shards, and the executor that runs them."""

@@ -1,0 +1,1 @@
+"""The two-stream model, its pretraining objectives and the trainer."""

@@ -1,0 +1,446 @@
+"""What a shard holds: samples, their members in a tar, and the manifest that describes a set of shards.
+
+A shard is a plain WebDataset tar. One sample per image, so features are stored once however many captions it has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import struct
+import zipfile
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import quote, unquote
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from parsers.graph import SceneGraph
+from shards.errors import InputError
+
+SCHEMA_VERSION = 1
+
+OBJECT, ATTRIBUTE, RELATION = 0, 1, 2
+"""Values of ``node_kind``."""
+KINDS = ("object", "attribute", "relation")
+MAX_REGIONS = 100
+
+MEMBERS = ("json", "boxes.npy", "features.npy", "class_ids.npy", "class_probs.npy", "masks.npz")
+"""The members of a sample in the order they are stored; the two of the classes may be missing."""
+
+Array = npt.NDArray[Any]
+ClassKind = Literal["distribution", "top-k", "argmax", "none"]
+
+
+# ---------------------------------------------------------------------------------------------------------- samples
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """A caption with its scene graph."""
+
+    caption_id: str | None
+    text: str
+    graph: SceneGraph
+
+
+@dataclass(frozen=True, slots=True)
+class Masks:
+    """The word pieces of all captions of a sample and the pieces that each node of their graphs covers.
+
+    Neither [CLS] nor [SEP] is stored and nothing is truncated. Nodes are numbered over the whole sample.
+    """
+
+    token_ids: Array
+    """int32 [pieces]"""
+    segment_ids: Array
+    """uint8 [pieces]"""
+    token_offsets: Array
+    """int32 [captions + 1]: caption c has the pieces ``token_offsets[c]:token_offsets[c + 1]``"""
+    node_kind: Array
+    """uint8 [nodes]: 0 object, 1 attribute, 2 relation"""
+    node_caption: Array
+    """int32 [nodes], ascending"""
+    node_args: Array
+    """int32 [nodes, 2]: attribute: its object's node and -1; relation: subject's and object's nodes; object: -1, -1"""
+    node_tokens: Array
+    """int32: positions of a node's pieces, counted from its caption's first piece, ascending within a node"""
+    node_token_offsets: Array
+    """int32 [nodes + 1]"""
+
+    def nodes(self, caption: int) -> range:
+        """The nodes of a caption."""
+        first, last = np.searchsorted(self.node_caption, [caption, caption + 1])
+        return range(int(first), int(last))
+
+    def tokens(self, node: int) -> Array:
+        """int32: positions of the node's pieces in its caption."""
+        tokens: Array = self.node_tokens[self.node_token_offsets[node] : self.node_token_offsets[node + 1]]
+        return tokens
+
+    def check(self) -> None:
+        """Raises ValueError if the arrays do not fit each other."""
+        for name, dtype in MASK_DTYPES.items():
+            found = getattr(self, name).dtype
+            if found != dtype:
+                raise ValueError(f"masks.npz: {name} is {found}, expected {dtype}")
+        pieces, captions, nodes = len(self.token_ids), len(self.token_offsets) - 1, len(self.node_kind)
+        _check_offsets("token_offsets", self.token_offsets, pieces)
+        _check_offsets("node_token_offsets", self.node_token_offsets, len(self.node_tokens))
+        if len(self.segment_ids) != pieces:
+            raise ValueError("masks.npz: segment_ids and token_ids differ in length")
+        if len(self.node_caption) != nodes or self.node_args.shape != (nodes, 2):
+            raise ValueError("masks.npz: node_kind, node_caption and node_args differ in length")
+        if len(self.node_token_offsets) != nodes + 1:
+            raise ValueError("masks.npz: node_token_offsets does not fit node_kind")
+        if nodes == 0:
+            return
+        if self.node_kind.max() > RELATION or self.node_caption.min() < 0 or self.node_caption.max() >= captions:
+            raise ValueError("masks.npz: a node has an unknown kind or caption")
+        if (np.diff(self.node_caption) < 0).any():
+            raise ValueError("masks.npz: node_caption is not ascending")
+        arguments = np.where(self.node_args < 0, np.arange(nodes)[:, None], self.node_args)
+        expected = np.array([0, 1, 2])[self.node_kind]
+        if ((self.node_args >= 0).sum(1) != expected).any() or arguments.max() >= nodes:
+            raise ValueError("masks.npz: node_args do not fit node_kind")
+        if (self.node_caption[arguments] != self.node_caption[:, None]).any():
+            raise ValueError("masks.npz: a node refers to a node of another caption")
+        lengths = np.diff(self.token_offsets)[np.repeat(self.node_caption, np.diff(self.node_token_offsets))]
+        if (self.node_tokens < 0).any() or (self.node_tokens >= lengths).any():
+            raise ValueError("masks.npz: node_tokens leave their caption")
+
+
+MASK_DTYPES: dict[str, np.dtype[Any]] = {
+    "token_ids": np.dtype(np.int32),
+    "segment_ids": np.dtype(np.uint8),
+    "token_offsets": np.dtype(np.int32),
+    "node_kind": np.dtype(np.uint8),
+    "node_caption": np.dtype(np.int32),
+    "node_args": np.dtype(np.int32),
+    "node_tokens": np.dtype(np.int32),
+    "node_token_offsets": np.dtype(np.int32),
+}
+assert tuple(MASK_DTYPES) == tuple(field.name for field in fields(Masks))
+
+
+def _check_offsets(name: str, offsets: Array, end: int) -> None:
+    if len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != end or (np.diff(offsets) < 0).any():
+        raise ValueError(f"masks.npz: {name} does not run from 0 to {end}")
+
+
+@dataclass(frozen=True, slots=True)
+class Regions:
+    """What a detector found in an image."""
+
+    boxes: Array
+    """float32 [n, 4]: x1, y1, x2, y2 in pixels"""
+    features: Array
+    """float16 [n, d]"""
+    class_ids: Array | None
+    """int16 [n, k]: the k most likely classes, most likely first"""
+    class_probs: Array | None
+    """float16 [n, k]"""
+
+    def check(self, width: int, height: int) -> None:
+        """Raises ValueError, with the reason, if these are not the regions of an image of that size.
+
+        One to 100 boxes; no NaN or infinity; no empty box and none more than a pixel outside the image; class
+        probabilities not negative and summing to at most 1.001.
+        """
+        n = len(self.boxes)
+        if width < 1 or height < 1:
+            raise ValueError(f"the image size {width} x {height} is not positive")
+        if not 1 <= n <= MAX_REGIONS:
+            raise ValueError(f"{n} boxes, expected 1 to {MAX_REGIONS}")
+        if self.boxes.shape != (n, 4) or self.features.ndim != 2 or len(self.features) != n:
+            raise ValueError(f"boxes {self.boxes.shape} and features {self.features.shape} do not fit each other")
+        if not np.isfinite(self.boxes).all():
+            raise ValueError("NaN or infinity in the boxes")
+        if not np.isfinite(self.features).all():
+            raise ValueError("NaN or infinity in the features (as float16)")
+        if (self.boxes[:, 2:] <= self.boxes[:, :2]).any():
+            raise ValueError("an empty box")
+        if (self.boxes < -1).any() or (self.boxes > np.array([width, height] * 2) + 1).any():
+            raise ValueError(f"a box outside the {width} x {height} image")
+        if self.class_ids is None or self.class_probs is None:
+            if self.class_ids is not self.class_probs:
+                raise ValueError("class ids and class probabilities must be given together")
+            return
+        if self.class_ids.shape != self.class_probs.shape or len(self.class_ids) != n or self.class_ids.ndim != 2:
+            raise ValueError(
+                f"class ids {self.class_ids.shape} and probabilities {self.class_probs.shape} do not fit {n} boxes"
+            )
+        sums = self.class_probs.astype(np.float32).sum(1)
+        if not np.isfinite(sums).all() or (self.class_probs < 0).any() or (sums > 1.001).any():
+            raise ValueError("class probabilities are negative, not finite or sum to more than 1.001")
+        if (self.class_ids < 0).any():
+            raise ValueError("a negative class id")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """An image with its captions, ready to be written."""
+
+    image_id: str
+    width: int
+    height: int
+    captions: tuple[Caption, ...]
+    regions: Regions
+    masks: Masks
+
+
+# ------------------------------------------------------------------------------------------------------------- keys
+
+_UNESCAPED = re.compile(r"[A-Za-z0-9_%-]+")
+
+
+def key_of(image_id: str) -> str:
+    """The name of a sample in the tar: every UTF-8 byte outside [A-Za-z0-9_-] is percent-encoded.
+
+    WebDataset splits names at the first dot, so an id with a dot would otherwise merge with its neighbours.
+    """
+    return quote(image_id, safe="").replace(".", "%2E").replace("~", "%7E")
+
+
+def image_id_of(key: str) -> str:
+    """The inverse of `key_of`.
+
+    Raises:
+        ValueError: no image id has this key.
+    """
+    if not _UNESCAPED.fullmatch(key):
+        raise ValueError(f"{key!r} is not the key of a sample")
+    return unquote(key, errors="strict")
+
+
+# ---------------------------------------------------------------------------------------------- members <-> bytes
+
+
+def encode_sample(sample: Sample) -> list[tuple[str, bytes]]:
+    """The members of a sample as (extension, bytes), in stored order. Equal samples give equal bytes."""
+    record = {
+        "image_id": sample.image_id,
+        "width": sample.width,
+        "height": sample.height,
+        "captions": [{"caption_id": c.caption_id, "text": c.text, "graph": c.graph.to_dict()} for c in sample.captions],
+    }
+    regions = sample.regions
+    members = [
+        ("json", json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()),
+        ("boxes.npy", _encode_npy(regions.boxes, np.float32)),
+        ("features.npy", _encode_npy(regions.features, np.float16)),
+    ]
+    if regions.class_ids is not None and regions.class_probs is not None:
+        members.append(("class_ids.npy", _encode_npy(regions.class_ids, np.int16)))
+        members.append(("class_probs.npy", _encode_npy(regions.class_probs, np.float16)))
+    members.append(("masks.npz", _encode_npz(sample.masks)))
+    return members
+
+
+def decode_record(data: bytes | memoryview) -> tuple[str, int, int, tuple[Caption, ...]]:
+    """``KEY.json`` as (image_id, width, height, captions).
+
+    Raises:
+        ValueError: the bytes are no such record.
+    """
+    try:
+        record = json.loads(bytes(data))
+        captions = tuple(
+            Caption(c["caption_id"], c["text"], SceneGraph.from_dict(c["text"], c["graph"])) for c in record["captions"]
+        )
+        return record["image_id"], record["width"], record["height"], captions
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not the JSON record of a sample: {error!r}") from error
+
+
+def _encode_npy(array: Array, dtype: npt.DTypeLike) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, np.ascontiguousarray(array, dtype), version=(1, 0), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def decode_npy(data: memoryview) -> Array:
+    """A read-only view of the array in ``.npy`` bytes: nothing is copied.
+
+    Raises:
+        ValueError: the bytes are no version 1.0 ``.npy`` file of plain numbers, or have another length than it says.
+    """
+    if len(data) < 10 or bytes(data[:8]) != b"\x93NUMPY\x01\x00":
+        raise ValueError("not a .npy array of format 1.0")
+    start = 10 + struct.unpack_from("<H", data, 8)[0]
+    shape, dtype = _npy_header(bytes(data[:start]))
+    count = int(np.prod(shape, dtype=np.int64))
+    if len(data) != start + count * dtype.itemsize:
+        raise ValueError(f"a .npy array of shape {shape} and type {dtype} in {len(data)} bytes")
+    return np.frombuffer(data, dtype, count, start).reshape(shape)
+
+
+@lru_cache(maxsize=4096)
+def _npy_header(header: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    stream = io.BytesIO(header)
+    np.lib.format.read_magic(stream)
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    if fortran or dtype.hasobject:
+        raise ValueError("a .npy array in Fortran order or of objects")
+    return shape, dtype
+
+
+def _encode_npz(masks: Masks) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, dtype in MASK_DTYPES.items():
+            # A ZipInfo made from a name alone has a fixed date, so equal masks give equal bytes.
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), _encode_npy(getattr(masks, name), dtype))
+    return buffer.getvalue()
+
+
+_ZIP_LOCAL_HEADER = struct.Struct("<4sHHHHHLLLHH")
+
+
+def decode_masks(data: memoryview) -> Masks:
+    """The arrays of ``masks.npz`` as read-only views.
+
+    The members are stored uncompressed, so they are found by walking the local headers of the zip file; `numpy.load`
+    reads the same file several times slower.
+
+    Raises:
+        ValueError: the bytes are no such file.
+    """
+    arrays: dict[str, Array] = {}
+    position = 0
+    while bytes(data[position : position + 4]) == b"PK\x03\x04" and len(data) >= position + _ZIP_LOCAL_HEADER.size:
+        header = _ZIP_LOCAL_HEADER.unpack_from(data, position)
+        flags, method, size, name_length, extra_length = header[2], header[3], header[8], header[9], header[10]
+        if flags & 0x8 or method != zipfile.ZIP_STORED:
+            raise ValueError("masks.npz is compressed or streamed; members must be stored")
+        start = position + _ZIP_LOCAL_HEADER.size
+        name = bytes(data[start : start + name_length]).decode()
+        start += name_length + extra_length
+        position = start + size
+        arrays[name.removesuffix(".npy")] = decode_npy(data[start:position])
+    if arrays.keys() != MASK_DTYPES.keys():
+        raise ValueError(f"masks.npz holds {sorted(arrays)}, expected {sorted(MASK_DTYPES)}")
+    return Masks(**arrays)
+
+
+# ---------------------------------------------------------------------------------------------------------- manifest
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Classes(_Record):
+    """The classes of the detector."""
+
+    kind: ClassKind
+    """``distribution``: all probabilities; ``top-k``: the largest; ``argmax``: one; ``none``"""
+    count: int | None
+    """number of classes, background included where it has a row; None: the source does not say"""
+    background: int | None
+    """index of the background class"""
+    names: list[str] | None
+
+
+class TokenizerInfo(_Record):
+    """The WordPiece vocabulary, stored beside the manifest as ``vocab.txt``."""
+
+    sha256: str
+    size: int
+
+
+class ParserInfo(_Record):
+    """Who parsed the captions."""
+
+    name: str
+    version: str
+
+
+class Totals(_Record):
+    """Counts over all shards."""
+
+    samples: int = 0
+    captions: int = 0
+    boxes: int = 0
+    tokens: int = 0
+    objects: int = 0
+    attributes: int = 0
+    relations: int = 0
+
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(**{name: value + getattr(other, name) for name, value in self})
+
+
+class ShardInfo(_Record):
+    """One tar."""
+
+    file: Annotated[str, Field(pattern=r"^[^/\\]+\.tar$")]
+    samples: int
+    bytes: int
+    sha256: str
+
+
+class Manifest(_Record):
+    """``manifest.json``: written last, so a folder without it is not a finished set of shards."""
+
+    schema_version: int = SCHEMA_VERSION
+    tokenizer: TokenizerInfo
+    parser: ParserInfo
+    feature_size: int
+    classes: Classes
+    totals: Totals
+    index_sha256: str
+    shards: list[ShardInfo]
+
+    @property
+    def checksum(self) -> str:
+        """sha256 over the whole manifest: names the data, and with it the order of every epoch."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    def to_bytes(self) -> bytes:
+        """The file's content; equal manifests give equal bytes."""
+        return (self.model_dump_json(indent=1) + "\n").encode()
+
+    @classmethod
+    def load(cls, folder: Path) -> Manifest:
+        """Reads ``folder/manifest.json``.
+
+        Raises:
+            InputError: it is missing, not readable as a manifest, or of another schema version.
+        """
+        path = folder / "manifest.json"
+        try:
+            raw = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            raise InputError(_no_manifest(folder)) from None
+        except (ValueError, OSError) as error:
+            raise InputError(f"{path}: cannot be read as JSON: {error}") from error
+        version = raw.get("schema_version") if isinstance(raw, dict) else None
+        if version != SCHEMA_VERSION:
+            raise InputError(
+                f"{path}: schema version {version!r}, this release reads {SCHEMA_VERSION}; "
+                "pack the shards again with `python -m pipeline.pack`"
+            )
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as error:
+            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise InputError(f"{path}: {problems}") from error
+
+
+def _no_manifest(folder: Path) -> str:
+    if not folder.is_dir():
+        return f"{folder}: there is no such folder"
+    splits = sorted(child.parent.name for child in folder.glob("*/manifest.json"))
+    if splits:
+        return f"{folder}: holds the shard sets {', '.join(splits)}; name one of them, e.g. {folder / splits[0]}"
+    return (
+        f"{folder}: has no manifest.json, which is written last: either this is no folder of shards, or "
+        "`pipeline.pack` did not finish (run the same command again, it continues)"
+    )

@@ -1,0 +1,78 @@
+"""Pairs the nodes of scene graphs with the word pieces that they cover."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+
+from parsers.graph import Span
+from shards.reader import read_vocabulary
+from shards.schema import ATTRIBUTE, MASK_DTYPES, OBJECT, RELATION, Caption, Masks
+
+
+def load_tokenizer(vocabulary: Path) -> Tokenizer:
+    """BERT's lower-casing WordPiece tokenizer for a ``vocab.txt``.
+
+    As in the released code, special tokens inside a text are not recognised: "[MASK]" is three pieces.
+
+    Raises:
+        InputError: the file is no such vocabulary.
+    """
+    pieces = {piece: number for number, piece in enumerate(read_vocabulary(vocabulary))}
+    tokenizer = Tokenizer(WordPiece(pieces, unk_token="[UNK]", max_input_chars_per_word=100))
+    tokenizer.normalizer = BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = BertPreTokenizer()
+    return tokenizer
+
+
+def make_masks(captions: Sequence[Caption], tokenizer: Tokenizer) -> Masks:
+    """The word pieces of an image's captions and which of them each node covers.
+
+    A piece belongs to a node if it shares a character with one of the node's spans.
+    """
+    encodings = tokenizer.encode_batch([caption.text for caption in captions], add_special_tokens=False)
+    kinds: list[int] = []
+    owners: list[int] = []
+    arguments: list[tuple[int, int]] = []
+    tokens: list[np.ndarray] = []
+    for number, (caption, encoding) in enumerate(zip(captions, encodings, strict=True)):
+        pieces = np.array(encoding.offsets, np.int64).reshape(-1, 2)
+        graph, first = caption.graph, len(kinds)
+        for item in graph.objects:
+            kinds.append(OBJECT)
+            arguments.append((-1, -1))
+            tokens.append(_covered(pieces, (item.span,)))
+        for attribute in graph.attributes:
+            kinds.append(ATTRIBUTE)
+            arguments.append((first + attribute.object, -1))
+            tokens.append(_covered(pieces, (attribute.span,)))
+        for relation in graph.relations:
+            kinds.append(RELATION)
+            arguments.append((first + relation.subject, first + relation.object))
+            tokens.append(_covered(pieces, relation.spans))
+        owners.extend([number] * (len(kinds) - first))
+    token_ids = np.concatenate([np.array(encoding.ids, np.int32) for encoding in encodings])
+    arrays = {
+        "token_ids": token_ids,
+        "segment_ids": np.zeros(len(token_ids)),
+        "token_offsets": np.cumsum([0, *(len(encoding.ids) for encoding in encodings)]),
+        "node_kind": np.array(kinds),
+        "node_caption": np.array(owners),
+        "node_args": np.array(arguments).reshape(-1, 2),
+        "node_tokens": np.concatenate(tokens) if tokens else np.zeros(0),
+        "node_token_offsets": np.cumsum([0, *map(len, tokens)]),
+    }
+    return Masks(**{name: arrays[name].astype(dtype) for name, dtype in MASK_DTYPES.items()})
+
+
+def _covered(pieces: np.ndarray, spans: Sequence[Span]) -> np.ndarray:
+    covered = np.zeros(len(pieces), bool)
+    for span in spans:
+        covered |= (pieces[:, 0] < span.end) & (pieces[:, 1] > span.start)
+    return np.flatnonzero(covered)

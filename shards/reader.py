@@ -37,6 +37,8 @@ class ShardIndex:
     """The rows of the index that belong to one shard."""
 
     keys: list[str]
+    sizes: Array
+    """int32 [samples, 2]: width and height of the image in pixels"""
     num_boxes: Array
     """int32 [samples]"""
     tokens: Array
@@ -106,6 +108,7 @@ class ShardSet:
         )
         return ShardIndex(
             keys=table["key"].to_pylist(),
+            sizes=np.stack([table["width"].to_numpy(), table["height"].to_numpy()], axis=1),
             num_boxes=table["num_boxes"].to_numpy(),
             tokens=tokens.values.to_numpy(),
             caption_offsets=tokens.offsets.to_numpy(),

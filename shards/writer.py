@@ -52,6 +52,8 @@ class ShardWriter:
         masks = sample.masks
         row: dict[str, Any] = {
             "key": key,
+            "width": sample.width,
+            "height": sample.height,
             "num_boxes": len(sample.regions.boxes),
             "tokens": np.diff(masks.token_offsets).tolist(),
         }

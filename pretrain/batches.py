@@ -1,0 +1,202 @@
+"""Reads, masks and pads the pairs of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from pretrain.masking import SpecialTokens, Text, mask_regions, mask_text
+from pretrain.order import BatchPlan, Pairs, generator, slice_of
+from pretrain.recipe import Images, Masking
+from shards.reader import ShardSet
+from shards.schema import Array
+
+_MASKS = 1 << 32
+"""Keeps the random numbers of masks apart from those of the order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A micro-batch: B pairs of T text positions and R image rows, N text targets and M region targets."""
+
+    token_ids: Tensor  # int64 [B, T]
+    position_ids: Tensor  # int64 [B, T]
+    segment_ids: Tensor  # int64 [B, T]
+    text_mask: Tensor  # bool [B, T]
+    features: Tensor  # float32 [B, R, d]; row 0 is the whole image
+    locations: Tensor  # float32 [B, R, 5]
+    image_mask: Tensor  # bool [B, R]
+    text_targets: Tensor  # int64 [N], sample * T + position
+    text_labels: Tensor  # int64 [N]
+    text_kinds: Tensor  # int64 [N]
+    region_targets: Tensor  # int64 [M], sample * R + row
+    region_class_ids: Tensor  # int64 [M, k]
+    region_class_probs: Tensor  # float32 [M, k]
+    matched: Tensor  # float32 [B]
+
+    def inputs(self) -> dict[str, Tensor]:
+        """The arguments of `pretrain.heads.ErnieViLForPreTraining.forward`."""
+        names = ("token_ids", "position_ids", "segment_ids", "text_mask", "features", "locations", "image_mask")
+        return {name: getattr(self, name) for name in (*names, "text_targets", "region_targets")}
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device."""
+        return Batch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
+
+
+class Collator:
+    """Turns pairs into batches. What is masked follows from (seed, epoch, sample, caption) alone."""
+
+    def __init__(self, shards: ShardSet, *, seed: int, max_text: int, masking: Masking, images: Images) -> None:
+        self._shards = shards
+        self._special = SpecialTokens.of(shards.vocabulary)
+        self._seed = seed
+        self._max_text = max_text
+        self._masking = masking
+        self._images = images
+
+    def __call__(self, pairs: Pairs) -> Batch:
+        """Reads and masks the pairs. Text-only pairs have one image row, of zeros."""
+        texts, images = [], []
+        for number in range(len(pairs)):
+            shard, row, caption = pairs.text[number].tolist()
+            matched = bool(pairs.matched[number])
+            random = generator(self._seed, pairs.epoch, shard + _MASKS, row, caption)
+            texts.append(
+                mask_text(
+                    self._shards.masks(shard, row),
+                    caption,
+                    matched=matched or self._images == "none",
+                    max_text=self._max_text,
+                    settings=self._masking,
+                    special=self._special,
+                    random=random,
+                )
+            )
+            source = (number + 1) % len(pairs) if self._images == "other" else number
+            image_shard, image_row = pairs.image[source].tolist()
+            images.append(self._image(image_shard, image_row, matched, random))
+        return self._pad(texts, images, pairs.matched)
+
+    def _image(self, shard: int, row: int, matched: bool, random: np.random.Generator) -> _Image:
+        d = self._shards.manifest.feature_size
+        if self._images == "none":
+            return _Image(np.zeros((1, d), np.float32), _WHOLE, np.zeros(0, np.int64), _NO_CLASSES, _NO_CLASSES)
+        regions = self._shards.regions(shard, row)
+        n = len(regions.boxes)
+        probability = self._masking.region if matched and self._images == "own" else 0.0
+        taken, hidden = mask_regions(n, probability=probability, random=random)
+        if regions.class_ids is None or regions.class_probs is None:
+            taken[:] = False
+            ids = probabilities = _NO_CLASSES
+        else:
+            ids, probabilities = regions.class_ids[taken], regions.class_probs[taken]
+        features = np.zeros((n + 1, d), np.float32)
+        features[1:] = regions.features
+        features[1:][hidden] = 0
+        features[0] = features[1:].mean(0)
+        width, height = self._shards.shard(shard).sizes[row].tolist()
+        return _Image(features, _locations(regions.boxes, width, height), np.flatnonzero(taken) + 1, ids, probabilities)
+
+    def _pad(self, texts: list[Text], images: list[_Image], matched: Array) -> Batch:
+        b = len(texts)
+        t = max((len(text.token_ids) for text in texts), default=1)
+        r = max((len(image.features) for image in images), default=1)
+        d = self._shards.manifest.feature_size
+        token_ids = np.full((b, t), self._special.pad, np.int64)
+        segment_ids = np.zeros((b, t), np.int64)
+        text_mask, image_mask = np.zeros((b, t), bool), np.zeros((b, r), bool)
+        features, locations = np.zeros((b, r, d), np.float32), np.zeros((b, r, 5), np.float32)
+        for number, (text, image) in enumerate(zip(texts, images, strict=True)):
+            token_ids[number, : len(text.token_ids)] = text.token_ids
+            segment_ids[number, : len(text.token_ids)] = text.segment_ids
+            text_mask[number, : len(text.token_ids)] = True
+            features[number, : len(image.features)] = image.features
+            locations[number, : len(image.features)] = image.locations
+            image_mask[number, : len(image.features)] = True
+        k = max((image.class_ids.shape[1] for image in images), default=0)
+        none = np.zeros(0, np.int64)
+        return Batch(
+            *map(
+                torch.from_numpy,
+                (
+                    token_ids,
+                    np.tile(np.arange(t), (b, 1)),
+                    segment_ids,
+                    text_mask,
+                    features,
+                    locations,
+                    image_mask,
+                    np.concatenate([none, *(i * t + text.targets for i, text in enumerate(texts))]),
+                    np.concatenate([none, *(text.labels for text in texts)]),
+                    np.concatenate([none, *(text.kinds for text in texts)]),
+                    np.concatenate([none, *(i * r + image.targets for i, image in enumerate(images))]),
+                    _stack([image.class_ids for image in images], k, np.dtype(np.int64)),
+                    _stack([image.class_probs for image in images], k, np.dtype(np.float32)),
+                    matched.astype(np.float32),
+                ),
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    features: Array
+    locations: Array
+    targets: Array
+    class_ids: Array
+    class_probs: Array
+
+
+_WHOLE = np.array([[0, 0, 1, 1, 1]], np.float32)
+_NO_CLASSES = np.zeros((0, 0))
+
+
+def _locations(boxes: Array, width: int, height: int) -> Array:
+    """float32 [n + 1, 5]: the whole image, then x1/W, y1/H, x2/W, y2/H and the share of the area of each box."""
+    corners = boxes / np.array([width, height, width, height], np.float32)
+    area = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
+    return np.concatenate([_WHOLE, np.concatenate([corners, area[:, None]], axis=1)])
+
+
+def _stack(rows: list[Array], k: int, dtype: np.dtype[np.generic]) -> Array:
+    """Rows of up to k columns as one matrix; what is missing is 0."""
+    stacked = np.zeros((sum(len(row) for row in rows), k), dtype)
+    start = 0
+    for row in rows:
+        stacked[start : start + len(row), : row.shape[1]] = row
+        start += len(row)
+    return stacked
+
+
+class _Steps(Dataset[list[Batch]]):
+    """The micro-batches of one rank, step by step."""
+
+    def __init__(self, plan: BatchPlan, collator: Collator, rank: int, ranks: int, accumulation: int) -> None:
+        self._plan, self._collator = plan, collator
+        self._rank, self._ranks, self._accumulation = rank, ranks, accumulation
+
+    def __getitem__(self, step: int) -> list[Batch]:
+        batch = self._plan.batch(step)
+        own = batch.take(slice_of(len(batch), self._rank, self._ranks))
+        parts = (slice_of(len(own), part, self._accumulation) for part in range(self._accumulation))
+        return [self._collator(own.take(part)) for part in parts]
+
+
+def load_steps(
+    plan: BatchPlan, collator: Collator, steps: range, *, rank: int, ranks: int, accumulation: int, workers: int
+) -> Iterator[list[Batch]]:
+    """The micro-batches of a rank for each step. Any step can be the first: the loader's state is the step."""
+    return iter(
+        DataLoader(
+            _Steps(plan, collator, rank, ranks, accumulation),
+            batch_size=None,
+            sampler=steps,
+            num_workers=workers,
+        )
+    )

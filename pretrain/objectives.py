@@ -1,0 +1,93 @@
+"""The six objectives: sums of losses, and how much of it was predicted right.
+
+A loss is a sum over its targets; the trainer divides it by the number of targets in the global batch, so it does not
+depend on how a batch is split over ranks and micro-batches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pretrain.batches import Batch
+from pretrain.heads import PretrainingOutput
+
+OBJECTIVES = ("object", "attribute", "relation", "word", "region", "match")
+"""The first four are the kinds of text targets (see `pretrain.masking`)."""
+TEXT = 4
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Per objective, float64 [6]: summed loss, correct predictions and number of targets."""
+
+    loss: Tensor
+    correct: Tensor
+    count: Tensor
+
+
+def count_targets(batch: Batch) -> Tensor:
+    """float64 [6]: the targets of each objective."""
+    kinds = torch.bincount(batch.text_kinds, minlength=TEXT)
+    rest = torch.tensor([len(batch.region_targets), len(batch.matched)], device=kinds.device)
+    return torch.cat([kinds, rest]).double()
+
+
+def score(output: PretrainingOutput, batch: Batch) -> Scores:
+    """Losses and right predictions of a micro-batch. ``loss`` carries the gradient."""
+    words = F.cross_entropy(output.vocabulary_logits.float(), batch.text_labels, reduction="none")
+    words_right = output.vocabulary_logits.argmax(-1) == batch.text_labels
+    regions = class_divergence(output.class_logits.float(), batch.region_class_ids, batch.region_class_probs)
+    regions_right = output.class_logits.argmax(-1) == _most_likely(batch)
+    match_logits = output.match_logits.float()
+    match = F.binary_cross_entropy_with_logits(match_logits, batch.matched, reduction="none")
+    match_right = (match_logits > 0) == (batch.matched > 0.5)
+
+    def by_objective(words: Tensor, regions: Tensor, match: Tensor) -> Tensor:
+        kinds = torch.zeros(TEXT, dtype=torch.float64, device=words.device)
+        kinds = kinds.index_add(0, batch.text_kinds, words.double())
+        return torch.cat([kinds, regions.double().sum()[None], match.double().sum()[None]])
+
+    return Scores(
+        loss=by_objective(words, regions, match),
+        correct=by_objective(words_right, regions_right, match_right),
+        count=count_targets(batch),
+    )
+
+
+def _most_likely(batch: Batch) -> Tensor:
+    if batch.region_class_ids.shape[1] == 0:
+        return batch.region_targets.new_zeros(len(batch.region_targets))
+    return batch.region_class_ids[:, 0]
+
+
+def class_divergence(logits: Tensor, ids: Tensor, probabilities: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of the predicted from the detector's class distribution, per region.
+
+    Where only the k most likely classes are known, the rest is one further class "other" on both sides.
+
+    Args:
+        logits: float [M, classes].
+        ids: int64 [M, k], different classes in a row.
+        probabilities: float [M, k].
+
+    Returns:
+        float [M].
+    """
+    k = ids.shape[1]
+    if len(logits) == 0 or k == 0:
+        return logits.sum(-1) * 0
+    predicted = logits.log_softmax(-1)
+    listed = predicted.gather(1, ids)
+    if k == logits.shape[1]:
+        probabilities = probabilities / probabilities.sum(1, keepdim=True)
+    else:
+        hidden = torch.zeros_like(predicted, dtype=torch.bool).scatter(1, ids, True)
+        other = predicted.masked_fill(hidden, -torch.inf).logsumexp(1, keepdim=True)
+        listed = torch.cat([listed, other], dim=1)
+        probabilities = torch.cat([probabilities, (1 - probabilities.sum(1, keepdim=True)).clamp(min=0)], dim=1)
+    divergence: Tensor = (torch.xlogy(probabilities, probabilities) - probabilities * listed).sum(1)
+    return divergence

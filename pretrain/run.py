@@ -1,0 +1,54 @@
+"""Pretraining: ``deepspeed pretrain/run.py --config configs/pretrain/demo.yaml --shards data/shards/train --out DIR``.
+
+Runs under ``deepspeed``, under ``torchrun`` and as a plain script.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pretrain.recipe import Recipe
+from shards.console import run
+from shards.errors import InputError
+from shards.reader import MANIFEST, ShardSet
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(
+    epilog="Example: deepspeed --num_gpus 2 pretrain/run.py --config configs/pretrain/demo.yaml "
+    "--shards data/shards/train --out runs/a --set steps=300"
+)
+def main(
+    config: Annotated[Path, typer.Option(help="Recipe (YAML).")],
+    shards: Annotated[Path, typer.Option(help="Folder of shards to train on.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    held_out: Annotated[
+        Path | None, typer.Option(help="Folder of shards to evaluate on; default: val beside --shards, if it exists.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; may be repeated.")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Continue from the latest checkpoint in --out.")] = False,
+    _local_rank: Annotated[int, typer.Option("--local_rank", hidden=True, help="Given by some launchers.")] = 0,
+) -> None:
+    """Pretrain ERNIE-ViL on shards."""
+    recipe = Recipe.load(config, set_ or [])
+    training = ShardSet(shards)
+    if held_out is None and (shards.resolve().parent / "val" / MANIFEST).is_file():
+        held_out = shards.resolve().parent / "val"
+    evaluation = None if held_out is None or held_out.resolve() == shards.resolve() else ShardSet(held_out)
+    if evaluation is not None and evaluation.manifest.tokenizer != training.manifest.tokenizer:
+        raise InputError(f"{shards} and {held_out} were packed with different vocabularies")
+
+    # Imported late: DeepSpeed takes seconds, and a wrong argument should answer at once.
+    from pretrain import trainer
+
+    trainer.with_process_group(lambda: trainer.run(recipe, training, evaluation, out, resume=resume))
+
+
+if __name__ == "__main__":
+    run(app)

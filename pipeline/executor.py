@@ -284,6 +284,8 @@ def _claim(stage: Stage, out: Path, overwrite: bool) -> None:
         raise InputError(f"{out} is a file; --out names a folder")
     if path.exists():
         found = json.loads(path.read_bytes())
+        if found.get("stage") != stage.name:
+            raise InputError(f"{out} holds the output of the stage {found.get('stage')!r}; name another --out folder")
         differing = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
         if differing and not overwrite:
             changes = "; ".join(f"{key}: {_short(found.get(key))} -> {_short(wanted.get(key))}" for key in differing)
@@ -293,7 +295,7 @@ def _claim(stage: Stage, out: Path, overwrite: bool) -> None:
             )
         if overwrite:
             shutil.rmtree(out)
-    elif out.exists() and any(out.iterdir()):
+    elif out.exists() and any(child.name != path.name + TEMPORARY for child in out.iterdir()):
         raise InputError(f"{out} is not empty and was not written by this command; name another --out folder")
     out.mkdir(parents=True, exist_ok=True)
     write_atomic(path, json.dumps(wanted, indent=1, ensure_ascii=False).encode() + b"\n")

@@ -189,7 +189,7 @@ class PackStage:
             matched = captions[:, 1] > captions[:, 0]
             held_out = np.array([is_held_out(image_id, self.holdout) for image_id in ids], bool)
             counts = np.cumsum(matched)
-            ends = [*np.searchsorted(counts, np.arange(self.shard_size, counts[-1], self.shard_size)) + 1, len(ids)]
+            ends = [*np.searchsorted(counts, np.arange(self.shard_size, matched.sum(), self.shard_size)) + 1, len(ids)]
             start = 0
             for end in ends:
                 yield Rows(path, start, end, captions[start:end], held_out[start:end])
@@ -357,7 +357,7 @@ def main(
         ("images-without-captions", "images have regions but no captions"),
     ):
         path = out / f"{name}.txt"
-        ids = path.read_text(encoding="utf-8").splitlines()
+        ids = path.read_text(encoding="utf-8").split("\n")[:-1]
         if ids:
             some = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
             console.print(f"{len(ids):,} {meaning}: {some} (all in {path})")

@@ -9,12 +9,15 @@ from __future__ import annotations
 import base64
 import binascii
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
 from pipeline.executor import Reject
 from pipeline.tables import RegionsInfo, RegionsRow
@@ -22,6 +25,19 @@ from shards.errors import InputError
 from shards.schema import Array, Classes, Regions
 
 Rows = Iterator[RegionsRow | Reject]
+
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    RuntimeError,  # an encrypted member; NotImplementedError, an unknown compression, is one of these
+    zipfile.BadZipFile,
+    zlib.error,
+    TokenError,
+    SyntaxError,
+)
+"""What reading a damaged .npz file raises."""
 
 
 class RegionFormat(Protocol):
@@ -148,13 +164,16 @@ class ButdTsv:
         if not fields["img_id"]:
             raise ValueError("no image id")
         regions.check(width, height)
+        confidence = arrays["attrs_conf"]
+        if not ((confidence >= 0) & (confidence <= 1.001)).all():
+            raise ValueError("attribute probabilities are negative, not finite or more than 1")
         return RegionsRow(
             fields["img_id"],
             width,
             height,
             regions,
             _to_ids(arrays["attrs_id"].reshape(n, 1), None),
-            arrays["attrs_conf"].astype(np.float16).reshape(n, 1),
+            confidence.astype(np.float16).reshape(n, 1),
         )
 
 
@@ -236,9 +255,9 @@ class VilbertNpz:
 
     def _load(self, path: Path) -> dict[str, Array]:
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with NpzFile(path.open("rb"), own_fid=True, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
-        except (OSError, zipfile.BadZipFile, EOFError, ValueError, KeyError) as error:
+        except _UNREADABLE as error:
             raise ValueError(f"not a readable .npz file without pickles ({type(error).__name__})") from None
         missing = [key for key in self.KEYS if key not in arrays]
         if missing:
@@ -247,10 +266,16 @@ class VilbertNpz:
 
     def _row(self, path: Path, info: RegionsInfo) -> RegionsRow:
         arrays = self._load(path)
+        text = [name for name in arrays if name != "image_id" and arrays[name].dtype.kind not in "iufb"]
+        if text:
+            raise ValueError(f"{', '.join(text)} are not numbers")
         image_id = str(arrays["image_id"])
         if not image_id:
             raise ValueError("no image id")
-        width, height, n = (int(arrays[name]) for name in ("image_width", "image_height", "num_boxes"))
+        sizes = [arrays[name] for name in ("image_width", "image_height", "num_boxes")]
+        if any(size.size != 1 for size in sizes):
+            raise ValueError("image_width, image_height or num_boxes is not a single number")
+        width, height, n = (int(size.item()) for size in sizes)
         boxes, features = arrays["bbox"], arrays["features"]
         if boxes.shape != (n, 4) or features.shape != (n, info.feature_size):
             raise ValueError(

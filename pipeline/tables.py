@@ -183,4 +183,7 @@ def parts_of(folder: Path) -> list[Path]:
         raise InputError(
             f"{folder}: has no report.json, which a stage writes last; run the command that writes it (again)"
         )
-    return sorted(folder.glob("part-*.parquet"))
+    parts = sorted(folder.glob("part-*.parquet"))
+    if not parts:
+        raise InputError(f"{folder}: holds no part-*.parquet; its stage had nothing to write")
+    return parts

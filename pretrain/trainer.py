@@ -88,7 +88,7 @@ class Trainer:
                 rate = recipe.optimizer.learning_rate_at(self.step, recipe.steps)
                 scores, tokens = self.train_step(micro_batches, rate)
                 self.step += 1
-                log.add(scores, tokens, rate, float(self.engine.get_global_grad_norm() or math.nan))
+                log.add(scores, tokens, rate)
                 if self.rank == 0:
                     advance(1)
                 checkpoint = self.step % recipe.checkpoint_every == 0 or self.step == recipe.steps
@@ -269,11 +269,11 @@ class _Log:
 
     def _clear(self) -> None:
         self._sums: list[Scores] = []
-        self._tokens, self._rate, self._norm, self._since = 0, 0.0, 0.0, time.monotonic()
+        self._tokens, self._rate, self._since = 0, 0.0, time.monotonic()
 
-    def add(self, scores: Scores, tokens: int, rate: float, norm: float) -> None:
+    def add(self, scores: Scores, tokens: int, rate: float) -> None:
         self._sums.append(scores)
-        self._tokens, self._rate, self._norm = self._tokens + tokens, rate, norm
+        self._tokens, self._rate = self._tokens + tokens, rate
 
     def write(self, step: int) -> None:
         """Ends a line: means over the targets of all steps since the last one."""
@@ -293,7 +293,6 @@ class _Log:
                 "samples_per_second": count[-1] / seconds,
                 "tokens_per_second": self._tokens / seconds,
                 "learning_rate": self._rate,
-                "gradient_norm": self._norm,
             }
             self._write_line(step, values)
         self._clear()

@@ -178,7 +178,8 @@ def read_vocabulary(path: Path) -> list[str]:
         InputError: it cannot be read or lacks a special token.
     """
     try:
-        pieces = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines(): U+2028 and its like are no line ends here.
+        pieces = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as a vocabulary: {error}") from error
     missing = [token for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if token not in pieces]

@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import re
 import struct
 import zipfile
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
+from tokenize import TokenError
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, unquote
 
@@ -197,8 +197,6 @@ class Sample:
 
 # ------------------------------------------------------------------------------------------------------------- keys
 
-_UNESCAPED = re.compile(r"[A-Za-z0-9_%-]+")
-
 
 def key_of(image_id: str) -> str:
     """The name of a sample in the tar: every UTF-8 byte outside [A-Za-z0-9_-] is percent-encoded.
@@ -214,9 +212,10 @@ def image_id_of(key: str) -> str:
     Raises:
         ValueError: no image id has this key.
     """
-    if not _UNESCAPED.fullmatch(key):
+    image_id = unquote(key, errors="strict")
+    if not key or key_of(image_id) != key:
         raise ValueError(f"{key!r} is not the key of a sample")
-    return unquote(key, errors="strict")
+    return image_id
 
 
 # ---------------------------------------------------------------------------------------------- members <-> bytes
@@ -285,7 +284,10 @@ def decode_npy(data: memoryview) -> Array:
 def _npy_header(header: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
     stream = io.BytesIO(header)
     np.lib.format.read_magic(stream)
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    try:
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    except (TokenError, SyntaxError, TypeError) as error:  # what its parser of Python literals lets through
+        raise ValueError(f"not the header of a .npy array: {error}") from error
     if fortran or dtype.hasobject:
         raise ValueError("a .npy array in Fortran order or of objects")
     return shape, dtype

@@ -37,6 +37,8 @@ def verify(shards: ShardSet) -> Iterator[tuple[ShardInfo, list[Problem]]]:
 def verify_vocabulary(shards: ShardSet) -> list[Problem]:
     """Checks that the vocabulary is the one the captions were cut with."""
     path = shards.folder / VOCABULARY
+    if not path.is_file():
+        return [Problem(str(path), "is missing")]
     if hashlib.sha256(path.read_bytes()).hexdigest() == shards.manifest.tokenizer.sha256:
         return []
     return [Problem(str(path), "is not the vocabulary that the manifest names")]

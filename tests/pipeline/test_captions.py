@@ -1,0 +1,239 @@
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline import captions
+from pipeline.captions import MAX_WORDS, CaptionRow
+from pipeline.executor import Reject
+from pipeline.parse import ParseStage
+from shards.errors import InputError
+
+COCO = {
+    "info": {},
+    "images": [{"id": 285, "file_name": "285.jpg"}],
+    "annotations": [
+        {"image_id": 285, "id": 1, "caption": "A bear."},
+        {"image_id": 285, "id": 2, "caption": " A big bear.\n"},
+        {"image_id": 632, "id": 3, "caption": "Ein Bär 🐻"},
+    ],
+}
+
+
+def write(folder, name, content):
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def jsonl(*rows):
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def plain(path, format):
+    rows = list(captions.read(path, format))
+    assert all(row.source == str(path) for row in rows)
+    return [
+        (row.position, row.reason)
+        if isinstance(row, Reject)
+        else (row.position, row.image_id, row.caption_id, row.caption)
+        for row in rows
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------- the formats
+
+
+def test_coco(tmp_path):
+    path = write(tmp_path, "captions.json", json.dumps(COCO))
+    assert captions.recognise(path)[0] == "coco"
+    assert plain(path, "coco") == [
+        ("annotations[0]", "285", "1", "A bear."),
+        ("annotations[1]", "285", "2", "A big bear."),
+        ("annotations[2]", "632", "3", "Ein Bär 🐻"),
+    ]
+
+
+def test_conceptual_captions(tmp_path):
+    path = write(tmp_path, "Train.tsv", "a bear\thttp://x.org/1.jpg\nein Bär 🐻\thttps://x.org/2?a=b\r\n")
+    assert captions.recognise(path)[0] == "conceptual-captions"
+    assert plain(path, "conceptual-captions") == [
+        ("line 1", "http://x.org/1.jpg", None, "a bear"),
+        ("line 2", "https://x.org/2?a=b", None, "ein Bär 🐻"),
+    ]
+
+
+def test_jsonl(tmp_path):
+    rows = [
+        {"image_id": "a", "caption_id": "1", "caption": "a bear"},
+        {"image_id": 7, "caption": "ein Bär 🐻 "},
+        {"caption": "x", "image_id": "007", "caption_id": 3, "more": [1]},
+    ]
+    path = write(tmp_path, "captions.txt", jsonl(*rows))
+    assert captions.recognise(path)[0] == "jsonl"
+    assert plain(path, "jsonl") == [
+        ("line 1", "a", "1", "a bear"),
+        ("line 2", "7", None, "ein Bär 🐻"),
+        ("line 3", "007", "3", "x"),
+    ]
+
+
+def test_a_last_line_needs_no_end(tmp_path):
+    path = write(tmp_path, "a.jsonl", jsonl({"image_id": "a", "caption": "b"}).rstrip())
+    assert plain(path, "jsonl") == [("line 1", "a", None, "b")]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs"])), st.text(st.characters(exclude_categories=["Cs"])))
+def test_what_is_valid_comes_through_and_nothing_is_dropped(tmp_path_factory, image_id, caption):
+    path = write(tmp_path_factory.mktemp("t"), "a.jsonl", jsonl({"image_id": image_id, "caption": caption}))
+    (row,) = captions.read(path, "jsonl")
+    if image_id and caption.strip():
+        assert row == CaptionRow(str(path), "line 1", image_id, None, caption.strip())
+    else:
+        assert row == Reject(str(path), "line 1", "empty caption" if image_id else "no image_id")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        json.dumps(COCO, indent=2),
+        json.dumps({"annotations": COCO["annotations"]}),
+        "\n  " + json.dumps(COCO, indent=2),
+    ],
+)
+def test_coco_is_recognised_however_it_is_laid_out(tmp_path, content):
+    assert captions.recognise(write(tmp_path, "a", content))[0] == "coco"
+
+
+@pytest.mark.parametrize("content", ["caption without a URL\n", "a,b,c\n", "a\tb\n", "a\thttp://x\tb\n", "[1]"])
+def test_an_unknown_format_is_refused_with_the_known_ones(tmp_path, content):
+    path = write(tmp_path, "a.txt", content)
+    with pytest.raises(InputError, match=r"--format \(coco, conceptual-captions, jsonl") as error:
+        captions.recognise(path)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["", "\n", "  \n \n"])
+def test_an_empty_file_is_refused(tmp_path, content):
+    with pytest.raises(InputError, match="empty"):
+        captions.recognise(write(tmp_path, "a.txt", content))
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"a\.json: cannot be read"):
+        captions.recognise(tmp_path / "a.json")
+
+
+# ---------------------------------------------------------------------------------------------------------- rejects
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"image_id": "a", "caption": ""}, "empty caption"),
+        ({"image_id": "a", "caption": " \t "}, "empty caption"),
+        ({"image_id": "a", "caption": "x " * (MAX_WORDS + 1)}, f"caption of more than {MAX_WORDS} words"),
+        ({"image_id": "a"}, "no caption"),
+        ({"image_id": "a", "caption": None}, "no caption"),
+        ({"image_id": "a", "caption": ["x"]}, "no caption"),
+        ({"caption": "x"}, "no image_id"),
+        ({"image_id": "", "caption": "x"}, "no image_id"),
+        ({"image_id": True, "caption": "x"}, "no image_id"),
+        ({"image_id": 1.5, "caption": "x"}, "no image_id"),
+        ({"image_id": {}, "caption": "x"}, "no image_id"),
+        ({"image_id": "a", "caption_id": "", "caption": "x"}, "no caption_id"),
+        ({"image_id": "a", "caption_id": False, "caption": "x"}, "no caption_id"),
+        ([1], "not a JSON object"),
+        ("text", "not a JSON object"),
+    ],
+)
+def test_a_bad_row_is_rejected_with_position_and_reason(tmp_path, row, reason):
+    good = {"image_id": "a", "caption": "x"}
+    path = write(tmp_path, "a.jsonl", jsonl(good, row, good))
+    assert plain(path, "jsonl")[1] == ("line 2", reason)
+    assert [row[0] for row in plain(path, "jsonl")] == ["line 1", "line 2", "line 3"]
+    if isinstance(row, dict) and "caption_id" in row:
+        row = {"id" if name == "caption_id" else name: value for name, value in row.items()}
+    path = write(tmp_path, "a.json", json.dumps({"annotations": [good, row]}))
+    assert plain(path, "coco")[1] == ("annotations[1]", reason)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"image_id": "a", "caption": "\xff"}', "invalid UTF-8"),
+        (b'{"image_id": "a", "caption": "x"', "not JSON (JSONDecodeError)"),
+        (b"", "not JSON (JSONDecodeError)"),
+        (rb'{"image_id": "a", "caption": "\ud83d"}', "not valid Unicode (a lone surrogate)"),
+        (rb'{"image_id": "\ud83d", "caption": "x"}', "not valid Unicode (a lone surrogate)"),
+        (rb'{"image_id": "a", "caption_id": "\udc00", "caption": "x"}', "not valid Unicode (a lone surrogate)"),
+    ],
+)
+def test_a_bad_line_of_json_is_rejected(tmp_path, line, reason):
+    path = write(tmp_path, "a.jsonl", line + b'\n{"image_id": "a", "caption": "x"}\n')
+    assert plain(path, "jsonl") == [("line 1", reason), ("line 2", "a", None, "x")]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"a bear", "1 columns, expected caption and URL"),
+        (b"a\thttp://x\tb", "3 columns, expected caption and URL"),
+        (b"\thttp://x", "empty caption"),
+        (b"a bear\t", "no image_id"),
+        (b"a b\xe9ar\thttp://x", "invalid UTF-8"),
+        (b"x " * (MAX_WORDS + 1) + b"\thttp://x", f"caption of more than {MAX_WORDS} words"),
+    ],
+)
+def test_a_bad_line_of_conceptual_captions_is_rejected(tmp_path, line, reason):
+    path = write(tmp_path, "a.tsv", b"a\thttp://x\n" + line + b"\nb\thttp://y\n")
+    assert plain(path, "conceptual-captions")[1] == ("line 2", reason)
+    assert len(plain(path, "conceptual-captions")) == 3
+
+
+def test_a_caption_of_exactly_the_most_words_is_kept(tmp_path):
+    path = write(tmp_path, "a.jsonl", jsonl({"image_id": "a", "caption": "x " * MAX_WORDS}))
+    assert isinstance(next(captions.read(path, "jsonl")), CaptionRow)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"1", b'{"annotations": 3}', b'{"annotations": "\xff"}'])
+def test_a_file_that_is_no_coco_is_refused(tmp_path, content):
+    with pytest.raises(InputError, match=r"a\.json"):
+        list(captions.read(write(tmp_path, "a.json", content), "coco"))
+
+
+# ------------------------------------------------------------------------------------------------------- partitions
+
+
+def partitions(sources, size):
+    return list(ParseStage(tuple((path, "jsonl") for path in sources), "sng", "1", size).partitions())
+
+
+def test_the_same_caption_of_an_image_is_taken_once_also_over_two_files(tmp_path):
+    row = {"image_id": "a", "caption_id": "1", "caption": "a bear"}
+    first = write(tmp_path, "1.jsonl", jsonl(row, row | {"image_id": "b"}, row | {"caption_id": "2"}))
+    second = write(tmp_path, "2.jsonl", jsonl(row | {"caption": " a bear"}, row | {"caption": "a bear."}))
+    (partition,) = partitions([first, second], 100)
+    assert [(row.image_id, row.caption) for row in partition.rows] == [
+        ("a", "a bear"),
+        ("b", "a bear"),
+        ("a", "a bear."),
+    ]
+    assert partition.rejects == [
+        Reject(str(first), "line 3", "duplicate caption of the image"),
+        Reject(str(second), "line 1", "duplicate caption of the image"),
+    ]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.sampled_from(["a", "b", "", "c"]), max_size=20), st.integers(1, 7))
+def test_partitions_hold_every_row_once_in_order(tmp_path_factory, texts, size):
+    path = write(tmp_path_factory.mktemp("t"), "a.jsonl", jsonl(*({"image_id": "i", "caption": t} for t in texts)))
+    found = partitions([path], size)
+    assert all(len(partition) == size for partition in found[:-1])
+    positions = [row.position for partition in found for row in (*partition.rows, *partition.rejects)]
+    assert sorted(positions) == sorted(f"line {n + 1}" for n in range(len(texts)))
+    kept = [row.caption for partition in found for row in partition.rows]
+    assert kept == list(dict.fromkeys(text for text in texts if text))

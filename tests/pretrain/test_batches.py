@@ -1,0 +1,91 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pretrain.batches import Collator, load_steps
+from pretrain.objectives import class_divergence, count_targets
+from pretrain.order import BatchPlan
+from pretrain.recipe import Masking
+
+
+@pytest.fixture
+def plan(shards):
+    return BatchPlan(shards, seed=1, batch_size=11, block_shards=2, mismatch=0.5)
+
+
+def collator_of(shards, **options):
+    return Collator(shards, **({"seed": 1, "max_text": 16, "masking": Masking(), "images": "own"} | options))
+
+
+def rows(batches):
+    """What the pairs of some micro-batches show, without padding."""
+    found = []
+    for batch in batches:
+        for i in range(len(batch.matched)):
+            t, r = batch.text_mask[i].sum(), batch.image_mask[i].sum()
+            found.append((batch.token_ids[i, :t].tolist(), batch.features[i, :r].tolist(), float(batch.matched[i])))
+    return found
+
+
+@pytest.mark.parametrize(("ranks", "accumulation", "workers"), [(1, 1, 0), (2, 1, 0), (3, 2, 0), (16, 2, 0), (2, 1, 2)])
+def test_global_batches_do_not_depend_on_ranks_workers_and_micro_batches(shards, plan, ranks, accumulation, workers):
+    steps = range(2, plan.steps_per_epoch + 2)
+    collator = collator_of(shards)
+    loaders = [
+        load_steps(plan, collator, steps, rank=rank, ranks=ranks, accumulation=accumulation, workers=workers)
+        for rank in range(ranks)
+    ]
+    for step, parts in zip(steps, zip(*loaders, strict=True), strict=True):
+        whole = collator(plan.batch(step))
+        assert rows([batch for part in parts for batch in part]) == rows([whole])
+        counts = sum(count_targets(batch) for part in parts for batch in part)
+        assert counts.tolist() == count_targets(whole).tolist()
+
+
+def test_the_first_row_of_an_image_is_the_mean_after_masking_and_never_a_target(shards, plan):
+    batch = collator_of(shards, masking=Masking(region=0.6))(plan.batch(0))
+    for features, mask in zip(batch.features, batch.image_mask, strict=True):
+        assert torch.allclose(features[0], features[1:][mask[1:]].mean(0), atol=1e-6)
+    assert (batch.region_targets % batch.features.shape[1] > 0).all()
+    assert batch.locations[:, 0].tolist() == [[0, 0, 1, 1, 1]] * len(batch.matched)
+    assert len(batch.region_targets) == len(batch.region_class_ids) > 0
+    matched = batch.matched[batch.region_targets // batch.features.shape[1]]
+    assert (matched == 1).all()
+
+
+def test_other_images_and_no_images(shards, plan):
+    pairs = plan.batch(0)
+    own, other, none = (collator_of(shards, images=images)(pairs) for images in ("own", "other", "none"))
+    assert none.features.shape[1] == 1
+    assert not none.features.any()
+    assert len(other.region_targets) == len(none.region_targets) == 0
+    assert rows([other])[0][0] == rows([own])[0][0]
+    assert other.features.shape == own.features.shape
+
+
+def test_an_empty_slice_is_an_empty_batch(shards, plan):
+    batch = collator_of(shards)(plan.batch(0).take(slice(0, 0)))
+    assert len(batch.matched) == len(batch.text_targets) == 0
+    assert all(isinstance(getattr(batch, field.name), torch.Tensor) for field in dataclasses.fields(batch))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(2, 9), st.integers(0, 1000))
+def test_the_divergence_is_that_of_the_definition(k, seed):
+    random = np.random.default_rng(seed)
+    classes = 9
+    wanted = random.dirichlet(np.ones(classes), 3)
+    logits = torch.from_numpy(random.normal(size=(3, classes)))
+    order = np.argsort(-wanted, axis=1)[:, :k].copy()
+    kept = torch.from_numpy(np.take_along_axis(wanted, order, 1))
+    found = class_divergence(logits, torch.from_numpy(order), kept)
+    predicted = logits.softmax(-1).numpy()
+    for row in range(3):
+        rest = [c for c in range(classes) if c not in order[row]]
+        p = [*wanted[row, order[row]], *([wanted[row, rest].sum()] if rest else [])]
+        q = [*predicted[row, order[row]], *([predicted[row, rest].sum()] if rest else [])]
+        assert found[row].item() == pytest.approx(sum(a * np.log(a / b) for a, b in zip(p, q, strict=True)), abs=1e-9)

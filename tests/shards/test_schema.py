@@ -1,0 +1,343 @@
+import contextlib
+import io
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
+from shards.errors import InputError
+from shards.schema import (
+    MASK_DTYPES,
+    Caption,
+    Manifest,
+    Masks,
+    Regions,
+    Sample,
+    decode_masks,
+    decode_npy,
+    decode_record,
+    encode_sample,
+    image_id_of,
+    key_of,
+)
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+# ------------------------------------------------------------------------------------------------------------- keys
+
+
+@given(TEXT.filter(bool))
+def test_a_key_gives_its_image_id_back_and_is_safe_in_a_tar(image_id):
+    key = key_of(image_id)
+    assert re.fullmatch(r"[A-Za-z0-9_%-]+", key)
+    assert image_id_of(key) == image_id
+
+
+@given(TEXT.filter(bool), TEXT.filter(bool))
+def test_two_images_never_share_a_key(a, b):
+    assert (key_of(a) == key_of(b)) == (a == b)
+
+
+@pytest.mark.parametrize(
+    ("image_id", "key"),
+    [
+        ("COCO_val2014_000000285-a", "COCO_val2014_000000285-a"),
+        ("a.b/c~d", "a%2Eb%2Fc%7Ed"),
+        ("100%", "100%25"),
+        ("é🚒", "%C3%A9%F0%9F%9A%92"),
+    ],
+)
+def test_every_byte_outside_the_plain_ones_is_escaped(image_id, key):
+    assert key_of(image_id) == key
+
+
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["a.b", "a/b", "a b", "%C3", "", "%zz", "%2d", "%41"],
+)
+def test_text_that_is_no_key_is_refused(key):
+    with pytest.raises(ValueError):
+        image_id_of(key)
+
+
+# ---------------------------------------------------------------------------------------------------- encode, decode
+
+
+@st.composite
+def samples(draw):
+    captions, counts = [], []
+    kinds, owners, arguments, tokens = [], [], [], []
+    for number in range(draw(st.integers(1, 3))):
+        text = draw(TEXT.filter(bool))
+        pieces = draw(st.integers(0, 6))
+        first = len(kinds)
+        span = Span(0, len(text))
+        objects = draw(st.integers(0, 3))
+        attributes = draw(st.lists(st.integers(0, objects - 1), max_size=2)) if objects else []
+        pair = st.permutations(range(objects)).map(lambda order: tuple(order[:2]))
+        relations = draw(st.lists(pair, max_size=2)) if objects > 1 else []
+        kinds += [0] * objects + [1] * len(attributes) + [2] * len(relations)
+        arguments += [(-1, -1)] * objects
+        arguments += [(first + a, -1) for a in attributes] + [(first + s, first + o) for s, o in relations]
+        owners += [number] * (len(kinds) - first)
+        covered = st.sets(st.integers(0, pieces - 1)).map(sorted) if pieces else st.just([])
+        tokens += draw(st.lists(covered, min_size=len(kinds) - first, max_size=len(kinds) - first))
+        counts.append(pieces)
+        graph = SceneGraph(
+            text,
+            tuple(Object("thing", span) for _ in range(objects)),
+            tuple(Attribute(a, "red", span) for a in attributes),
+            tuple(Relation(s, o, "have", ()) for s, o in relations),
+        )
+        captions.append(Caption(draw(st.none() | TEXT), text, graph))
+    total = sum(counts)
+    arrays = {
+        "token_ids": np.array(draw(st.lists(st.integers(0, 30521), min_size=total, max_size=total))),
+        "segment_ids": np.zeros(total),
+        "token_offsets": np.cumsum([0, *counts]),
+        "node_kind": np.array(kinds),
+        "node_caption": np.array(owners),
+        "node_args": np.array(arguments).reshape(-1, 2),
+        "node_tokens": np.array([t for node in tokens for t in node]),
+        "node_token_offsets": np.cumsum([0, *map(len, tokens)]),
+    }
+    masks = Masks(**{name: arrays[name].astype(dtype) for name, dtype in MASK_DTYPES.items()})
+    n, d, k = draw(st.integers(1, 4)), draw(st.integers(1, 5)), draw(st.integers(0, 3))
+    values = np.random.default_rng(draw(st.integers(0, 2**32)))
+    regions = Regions(
+        np.tile(np.array([0, 0, 5, 5], np.float32), (n, 1)) + values.random((n, 1), np.float32),
+        values.standard_normal((n, d)).astype(np.float16),
+        values.integers(0, 1600, (n, k)).astype(np.int16) if k else None,
+        (values.random((n, k)) / 4).astype(np.float16) if k else None,
+    )
+    return Sample(draw(TEXT.filter(bool)), 10, 8, tuple(captions), regions, masks)
+
+
+@settings(max_examples=30, deadline=None)
+@given(samples())
+def test_a_sample_is_read_as_it_was_written(sample):
+    sample.masks.check()
+    sample.regions.check(sample.width, sample.height)
+    members = {name: memoryview(data) for name, data in encode_sample(sample)}
+    assert decode_record(members["json"]) == (sample.image_id, sample.width, sample.height, sample.captions)
+    masks = decode_masks(members["masks.npz"])
+    masks.check()
+    for name, dtype in MASK_DTYPES.items():
+        np.testing.assert_array_equal(getattr(masks, name), getattr(sample.masks, name), strict=True)
+        assert getattr(masks, name).dtype == dtype
+    for name in ("boxes", "features", "class_ids", "class_probs"):
+        expected = getattr(sample.regions, name)
+        if expected is None:
+            assert f"{name}.npy" not in members
+        else:
+            np.testing.assert_array_equal(decode_npy(members[f"{name}.npy"]), expected, strict=True)
+
+
+@settings(max_examples=30, deadline=None)
+@given(samples())
+def test_numpy_alone_reads_the_masks_and_equal_samples_give_equal_bytes(sample):
+    members = dict(encode_sample(sample))
+    assert members == dict(encode_sample(sample))
+    with np.load(io.BytesIO(members["masks.npz"])) as archive:
+        assert set(archive.files) == set(MASK_DTYPES)
+        for name in MASK_DTYPES:
+            np.testing.assert_array_equal(archive[name], getattr(sample.masks, name), strict=True)
+
+
+def npy(array, **options):
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, array, **options)
+    return stream.getvalue()
+
+
+ROWS = np.arange(6, dtype=np.float16).reshape(2, 3)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(npy(ROWS)[:7], id="cut in the magic"),
+        pytest.param(npy(ROWS)[:40], id="cut in the header"),
+        pytest.param(npy(ROWS)[:-1], id="cut in the data"),
+        pytest.param(npy(ROWS) + b"\0", id="too long"),
+        pytest.param(npy(ROWS, version=(2, 0)), id="format 2.0"),
+        pytest.param(npy(np.asfortranarray(ROWS)), id="Fortran order"),
+        pytest.param(npy(np.array([{}, None], object)), id="pickled"),
+        pytest.param(npy(ROWS).replace(b"'<f2'", b"'<zz'"), id="unknown type"),
+        pytest.param(npy(ROWS).replace(b"(2, 3)", b"(2, x)"), id="shape is no shape"),
+        pytest.param(npy(ROWS).replace(b"(2, 3)", b"(2, 4)"), id="shape is another one"),
+    ],
+)
+def test_bytes_that_are_no_plain_array_are_refused(data):
+    with pytest.raises(ValueError):
+        decode_npy(memoryview(data))
+
+
+def test_damaged_bytes_are_a_value_error_and_nothing_else():
+    sound = npy(ROWS)
+    for bit in range(8 * len(sound)):
+        raw = bytearray(sound)
+        raw[bit // 8] ^= 1 << bit % 8
+        with contextlib.suppress(ValueError):
+            decode_npy(memoryview(bytes(raw)))
+
+
+def test_arrays_are_views_that_cannot_be_written_to():
+    data = memoryview(npy(ROWS))
+    array = decode_npy(data)
+    assert np.shares_memory(array, np.frombuffer(data, np.uint8))
+    assert not array.flags.writeable
+
+
+def test_compressed_or_foreign_masks_are_refused():
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **{name: np.zeros(1, dtype) for name, dtype in MASK_DTYPES.items()})
+    with pytest.raises(ValueError):
+        decode_masks(memoryview(stream.getvalue()))
+    stream = io.BytesIO()
+    np.savez(stream, token_ids=np.zeros(1, np.int32))
+    with pytest.raises(ValueError):
+        decode_masks(memoryview(stream.getvalue()))
+    with pytest.raises(ValueError):
+        decode_masks(memoryview(b""))
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"{}", b"null", b"\xff"])
+def test_a_record_that_is_none_is_refused(data):
+    with pytest.raises(ValueError):
+        decode_record(memoryview(data))
+
+
+# ---------------------------------------------------------------------------------------------------------- regions
+
+BOXES = np.array([[0, 0, 4, 4], [1, 1, 10, 8]], np.float32)
+FEATURES = np.zeros((2, 3), np.float16)
+IDS = np.array([[1, 2], [3, 4]], np.int16)
+PROBS = np.array([[0.5, 0.25], [0.75, 0.25]], np.float16)
+NOTHING = np.zeros((0, 4), np.float32)
+
+
+def changed(array, value, *where):
+    array = array.copy()
+    array[where] = value
+    return array
+
+
+def test_sound_regions_pass():
+    Regions(BOXES, FEATURES, IDS, PROBS).check(10, 8)
+    Regions(BOXES, FEATURES, None, None).check(10, 8)
+    Regions(changed(changed(BOXES, 11, 1, 2), -1, 0, 0), FEATURES, IDS, PROBS).check(10, 8)
+    Regions(np.tile(BOXES, (50, 1)), np.tile(FEATURES, (50, 1)), None, None).check(10, 8)
+
+
+@pytest.mark.parametrize(
+    ("regions", "size", "reason"),
+    [
+        pytest.param(Regions(NOTHING, FEATURES[:0], None, None), (10, 8), "0 boxes", id="no boxes"),
+        pytest.param(Regions(np.tile(BOXES, (51, 1)), FEATURES, None, None), (10, 8), "102 boxes", id="102 boxes"),
+        pytest.param(Regions(BOXES, FEATURES[:1], None, None), (10, 8), "do not fit", id="too few features"),
+        pytest.param(Regions(BOXES, FEATURES[0], None, None), (10, 8), "do not fit", id="flat features"),
+        pytest.param(Regions(BOXES[:, :3], FEATURES, None, None), (10, 8), "do not fit", id="three coordinates"),
+        pytest.param(Regions(changed(BOXES, np.nan, 0, 0), FEATURES, None, None), (10, 8), "NaN", id="NaN in a box"),
+        pytest.param(Regions(changed(BOXES, np.inf, 0, 2), FEATURES, None, None), (10, 8), "inf", id="infinite box"),
+        pytest.param(Regions(BOXES, changed(FEATURES, np.nan, 0, 0), None, None), (10, 8), "NaN", id="NaN feature"),
+        pytest.param(Regions(BOXES, changed(FEATURES, np.inf, 1, 1), None, None), (10, 8), "inf", id="inf feature"),
+        pytest.param(Regions(changed(BOXES, 0, 0, 2), FEATURES, None, None), (10, 8), "empty box", id="no width"),
+        pytest.param(Regions(changed(BOXES, 1, 1, 3), FEATURES, None, None), (10, 8), "empty box", id="no height"),
+        pytest.param(Regions(BOXES, FEATURES, None, None), (10, 6), "outside", id="below the image"),
+        pytest.param(Regions(BOXES, FEATURES, None, None), (8, 8), "outside", id="right of the image"),
+        pytest.param(Regions(changed(BOXES, -1.5, 0, 1), FEATURES, None, None), (10, 8), "outside", id="above it"),
+        pytest.param(Regions(BOXES, FEATURES, None, None), (0, 8), "not positive", id="image without width"),
+        pytest.param(Regions(BOXES, FEATURES, None, None), (10, -8), "not positive", id="negative height"),
+        pytest.param(Regions(BOXES, FEATURES, IDS, None), (10, 8), "together", id="ids alone"),
+        pytest.param(Regions(BOXES, FEATURES, None, PROBS), (10, 8), "together", id="probabilities alone"),
+        pytest.param(Regions(BOXES, FEATURES, IDS[:, :1], PROBS), (10, 8), "do not fit", id="other k"),
+        pytest.param(Regions(BOXES, FEATURES, IDS[:1], PROBS[:1]), (10, 8), "do not fit", id="too few class rows"),
+        pytest.param(Regions(BOXES, FEATURES, IDS[:, 0], PROBS[:, 0]), (10, 8), "do not fit", id="flat classes"),
+        pytest.param(Regions(BOXES, FEATURES, changed(IDS, -1, 0, 0), PROBS), (10, 8), "negative class", id="id -1"),
+        pytest.param(Regions(BOXES, FEATURES, IDS, changed(PROBS, -0.1, 0, 0)), (10, 8), "negative", id="negative"),
+        pytest.param(Regions(BOXES, FEATURES, IDS, changed(PROBS, np.nan, 0, 0)), (10, 8), "finite", id="NaN prob"),
+        pytest.param(Regions(BOXES, FEATURES, IDS, changed(PROBS, 0.6, 1, 1)), (10, 8), "1.001", id="sum above 1"),
+    ],
+)
+def test_unsound_regions_are_refused_with_the_reason(regions, size, reason):
+    with pytest.raises(ValueError, match=reason):
+        regions.check(*size)
+
+
+# ------------------------------------------------------------------------------------------------------------ masks
+
+
+def sound_masks():
+    arrays = {
+        "token_ids": [7, 8, 9, 10],
+        "segment_ids": [0] * 4,
+        "token_offsets": [0, 3, 4],
+        "node_kind": [0, 0, 1, 2, 0],
+        "node_caption": [0, 0, 0, 0, 1],
+        "node_args": [(-1, -1), (-1, -1), (0, -1), (0, 1), (-1, -1)],
+        "node_tokens": [0, 1, 2, 0],
+        "node_token_offsets": [0, 1, 2, 3, 3, 4],
+    }
+    return {name: np.array(arrays[name], dtype) for name, dtype in MASK_DTYPES.items()}
+
+
+def test_a_node_has_its_own_pieces():
+    masks = Masks(**sound_masks())
+    masks.check()
+    assert masks.nodes(0) == range(4)
+    assert masks.nodes(1) == range(4, 5)
+    assert [masks.tokens(node).tolist() for node in range(5)] == [[0], [1], [2], [], [0]]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "where"),
+    [
+        ("token_offsets", 1, (0,)),
+        ("token_offsets", 5, (2,)),
+        ("token_offsets", 9, (1,)),
+        ("node_token_offsets", 3, (5,)),
+        ("node_token_offsets", 4, (1,)),
+        ("node_kind", 3, (0,)),
+        ("node_kind", 1, (0,)),
+        ("node_caption", 2, (4,)),
+        ("node_caption", 1, (0,)),
+        ("node_args", 9, (2, 0)),
+        ("node_args", 4, (2, 0)),
+        ("node_args", -1, (3, 1)),
+        ("node_tokens", 3, (0,)),
+        ("node_tokens", -1, (0,)),
+        ("node_tokens", 1, (3,)),
+    ],
+)
+def test_masks_that_do_not_fit_are_refused(name, value, where):
+    arrays = sound_masks()
+    arrays[name][where] = value
+    with pytest.raises(ValueError, match=r"masks\.npz"):
+        Masks(**arrays).check()
+
+
+@pytest.mark.parametrize("name", list(MASK_DTYPES))
+def test_masks_of_another_type_or_length_are_refused(name):
+    arrays = sound_masks()
+    with pytest.raises(ValueError, match=name):
+        Masks(**{**arrays, name: arrays[name].astype(np.int64)}).check()
+    with pytest.raises(ValueError, match=r"masks\.npz"):
+        Masks(**{**arrays, name: arrays[name][:-1]}).check()
+
+
+# --------------------------------------------------------------------------------------------------------- manifest
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"schema_version": 1}', b"\xff"])
+def test_a_manifest_that_is_none_is_refused_with_its_path(tmp_path, content):
+    (tmp_path / "manifest.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"manifest\.json"):
+        Manifest.load(tmp_path)

@@ -1,0 +1,372 @@
+import hashlib
+import io
+import json
+import tarfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import webdataset
+from typer.testing import CliRunner
+
+from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
+from shards import index, inspect
+from shards.errors import InputError
+from shards.reader import ShardSet
+from shards.schema import (
+    MASK_DTYPES,
+    Caption,
+    Classes,
+    Manifest,
+    Masks,
+    ParserInfo,
+    Regions,
+    Sample,
+    TokenizerInfo,
+    Totals,
+    key_of,
+)
+from shards.verify import verify, verify_vocabulary
+from shards.writer import ShardWriter
+
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "hat", "on", "man"]
+TEXT = "a red hat on a man"
+IDS = [
+    "285",
+    "a.b",
+    "a.c",
+    "http://x.org/é/1.jpg?s=1&t=2",
+    "🚒/🚒.png",
+    "long-" + "x" * 300 + ".jpg",
+    "COCO_val2014_000000000285",
+]
+FEATURES, CLASSES = 6, 3
+
+
+def make_sample(image_id, seed, with_classes=True):
+    values = np.random.default_rng(seed)
+    n, captions = 1 + seed % 4, 1 + seed % 3
+    graph = SceneGraph(
+        TEXT,
+        (Object("hat", Span(6, 9)), Object("man", Span(15, 18))),
+        (Attribute(0, "red", Span(2, 5)),),
+        (Relation(0, 1, "on", (Span(10, 12),)),),
+    )
+    low = values.uniform(0, 40, (n, 2))
+    regions = Regions(
+        np.concatenate([low, low + values.uniform(1, 40, (n, 2))], axis=1).astype(np.float32),
+        values.standard_normal((n, FEATURES)).astype(np.float16),
+        values.integers(0, 10, (n, CLASSES)).astype(np.int16) if with_classes else None,
+        (values.random((n, CLASSES)) / CLASSES).astype(np.float16) if with_classes else None,
+    )
+    arrays = {
+        "token_ids": [5, 6, 7, 8, 5, 9] * captions,
+        "segment_ids": [0] * 6 * captions,
+        "token_offsets": [6 * c for c in range(captions + 1)],
+        "node_kind": [0, 0, 1, 2] * captions,
+        "node_caption": [c for c in range(captions) for _ in range(4)],
+        "node_args": [pair for c in range(captions) for pair in ((-1, -1), (-1, -1), (4 * c, -1), (4 * c, 4 * c + 1))],
+        "node_tokens": [2, 5, 1, 3] * captions,
+        "node_token_offsets": range(4 * captions + 1),
+    }
+    masks = Masks(**{name: np.array(arrays[name], dtype) for name, dtype in MASK_DTYPES.items()})
+    captions = tuple(Caption(f"{seed}-{c}" if c else None, TEXT, graph) for c in range(captions))
+    return Sample(image_id, 90, 85, captions, regions, masks)
+
+
+SAMPLES = [make_sample(image_id, seed) for seed, image_id in enumerate(IDS)]
+
+
+def write_shards(folder, shards):
+    folder.mkdir(exist_ok=True)
+    vocabulary = "".join(f"{piece}\n" for piece in VOCABULARY).encode()
+    (folder / "vocab.txt").write_bytes(vocabulary)
+    writers = []
+    for number, samples in enumerate(shards):
+        file = f"shard-{number:05d}.tar"
+        with (folder / file).open("wb") as stream, ShardWriter(stream, file) as writer:
+            for sample in samples:
+                writer.write(sample)
+        writers.append(writer)
+    with (folder / "index.parquet").open("wb") as stream:
+        index.write(stream, [writer.rows for writer in writers])
+    manifest = Manifest(
+        tokenizer=TokenizerInfo(sha256=hashlib.sha256(vocabulary).hexdigest(), size=len(VOCABULARY)),
+        parser=ParserInfo(name="test", version="1"),
+        feature_size=FEATURES,
+        classes=Classes(kind="top-k", count=10, background=None, names=[f"class {i}" for i in range(10)]),
+        totals=sum((writer.totals for writer in writers), Totals()),
+        index_sha256=hashlib.sha256((folder / "index.parquet").read_bytes()).hexdigest(),
+        shards=[writer.info for writer in writers],
+    )
+    (folder / "manifest.json").write_bytes(manifest.to_bytes())
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_shards(tmp_path / "shards", [SAMPLES[:4], SAMPLES[4:]])
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+# ---------------------------------------------------------------------------------------------------- write and read
+
+
+def assert_same(found, expected):
+    for name in ("boxes", "features", "class_ids", "class_probs"):
+        a, b = getattr(found, name), getattr(expected, name)
+        assert (a is None) == (b is None)
+        if b is not None:
+            np.testing.assert_array_equal(a, b, strict=True)
+
+
+def test_samples_are_read_as_they_were_written(folder):
+    shards = ShardSet(folder)
+    assert len(shards) == len(SAMPLES)
+    assert shards.vocabulary == VOCABULARY
+    for (shard, row), sample in zip(shards, SAMPLES, strict=True):
+        assert shards.record(shard, row) == (sample.image_id, sample.width, sample.height, sample.captions)
+        assert_same(shards.regions(shard, row), sample.regions)
+        for name in MASK_DTYPES:
+            masks = shards.masks(shard, row)
+            np.testing.assert_array_equal(getattr(masks, name), getattr(sample.masks, name), strict=True)
+
+
+def test_the_index_counts_boxes_and_pieces(folder):
+    shards = ShardSet(folder)
+    found = [(shards.shard(shard).keys[row], shards.shard(shard).num_boxes[row]) for shard, row in shards]
+    assert found == [(key_of(sample.image_id), len(sample.regions.boxes)) for sample in SAMPLES]
+    for number, samples in enumerate((SAMPLES[:4], SAMPLES[4:])):
+        rows = shards.shard(number)
+        assert rows.tokens.tolist() == [6] * sum(len(sample.captions) for sample in samples)
+        assert np.diff(rows.caption_offsets).tolist() == [len(sample.captions) for sample in samples]
+
+
+def test_totals_count_everything(folder):
+    captions = sum(len(sample.captions) for sample in SAMPLES)
+    assert ShardSet(folder).manifest.totals == Totals(
+        samples=len(SAMPLES),
+        captions=captions,
+        boxes=sum(len(sample.regions.boxes) for sample in SAMPLES),
+        tokens=6 * captions,
+        objects=2 * captions,
+        attributes=captions,
+        relations=captions,
+    )
+
+
+def test_webdataset_alone_reads_the_same(folder):
+    samples = iter(SAMPLES)
+    for file in sorted(folder.glob("*.tar")):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = list(webdataset.WebDataset(str(file), shardshuffle=False).decode())
+        for read in found:
+            sample = next(samples)
+            assert read["__key__"] == key_of(sample.image_id)
+            assert read["json"]["image_id"] == sample.image_id
+            assert [caption["text"] for caption in read["json"]["captions"]] == [TEXT] * len(sample.captions)
+            for name in ("boxes", "features", "class_ids", "class_probs"):
+                np.testing.assert_array_equal(read[f"{name}.npy"], getattr(sample.regions, name), strict=True)
+            for name in MASK_DTYPES:
+                np.testing.assert_array_equal(read["masks.npz"][name], getattr(sample.masks, name), strict=True)
+    assert next(samples, None) is None
+
+
+def test_the_index_points_at_the_bytes_that_tarfile_finds(folder):
+    shards = ShardSet(folder)
+    for number, info in enumerate(shards.manifest.shards):
+        with tarfile.open(folder / info.file) as tar:
+            members = [(entry.offset_data, entry.size) for entry in tar]
+            assert all(entry.mtime == 0 for entry in tar)
+        assert members == [tuple(extent) for extent in shards.shard(number).extents.reshape(-1, 2).tolist()]
+
+
+def test_equal_samples_give_equal_bytes(folder, tmp_path):
+    again = [make_sample(image_id, seed) for seed, image_id in enumerate(IDS)]
+    assert contents(write_shards(tmp_path / "again", [again[:4], again[4:]])) == contents(folder)
+
+
+def test_a_sample_without_classes_has_no_class_members(tmp_path):
+    shards = ShardSet(write_shards(tmp_path, [[make_sample("1", 1, with_classes=False), make_sample("2", 2)]]))
+    assert shards.regions(0, 0).class_ids is None
+    assert shards.regions(0, 0).class_probs is None
+    assert shards.regions(0, 1).class_ids is not None
+
+
+@pytest.mark.parametrize("image_id", IDS)
+def test_a_sample_is_found_by_image_id_and_by_key(folder, image_id):
+    shards = ShardSet(folder)
+    assert shards.find(image_id) == shards.find(key_of(image_id))
+    assert shards.record(*shards.find(image_id))[0] == image_id
+
+
+def test_an_unknown_image_is_an_error(folder):
+    with pytest.raises(InputError, match="no sample '7'"):
+        ShardSet(folder).find("7")
+
+
+def test_the_writer_refuses_a_second_sample_of_an_image_and_unsound_samples():
+    with ShardWriter(io.BytesIO(), "a.tar") as writer:
+        writer.write(SAMPLES[0])
+        with pytest.raises(ValueError, match="already"):
+            writer.write(SAMPLES[0])
+        sample = make_sample("new", 1)
+        sample.regions.boxes[0] = 1000
+        with pytest.raises(ValueError, match="box"):
+            writer.write(sample)
+        sample = make_sample("new", 1)
+        sample.masks.node_tokens[0] = 99
+        with pytest.raises(ValueError, match="node_tokens"):
+            writer.write(sample)
+        writer.write(make_sample("new", 1))
+    assert writer.info.samples == writer.totals.samples == 2
+
+
+# ----------------------------------------------------------------------------------------------------------- refusals
+
+
+def test_a_missing_shard_is_refused(folder):
+    (folder / "shard-00001.tar").unlink()
+    with pytest.raises(InputError, match=r"shard-00001\.tar is missing"):
+        ShardSet(folder)
+
+
+def test_a_shard_cut_between_two_samples_is_refused(folder):
+    path = folder / "shard-00000.tar"
+    end = ShardSet(folder).shard(0).extents[1, -1].sum()
+    path.write_bytes(path.read_bytes()[: -(-end // 512) * 512])
+    with tarfile.open(path) as tar:
+        assert len(tar.getmembers()) == 12, "a tar reader takes it for a complete one"
+    with pytest.raises(InputError, match=r"shard-00000\.tar has .* bytes, the manifest says"):
+        ShardSet(folder)
+
+
+def test_a_changed_index_is_refused(folder, tmp_path):
+    other = write_shards(tmp_path / "other", [SAMPLES[:3], SAMPLES[3:]])
+    (folder / "index.parquet").write_bytes((other / "index.parquet").read_bytes())
+    with pytest.raises(InputError, match=r"index\.parquet is not the index"):
+        ShardSet(folder)
+
+
+@pytest.mark.parametrize("file", ["index.parquet", "manifest.json"])
+def test_a_missing_file_is_refused(folder, file):
+    (folder / file).unlink()
+    with pytest.raises(InputError, match=file):
+        ShardSet(folder)
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_another_schema_version_is_refused_with_what_to_do(folder, version):
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": version}))
+    with pytest.raises(InputError, match=r"schema version.*pipeline\.pack"):
+        ShardSet(folder)
+
+
+def test_the_folder_above_the_splits_is_refused_with_their_names(tmp_path):
+    for split in ("train", "val"):
+        write_shards(tmp_path / split, [SAMPLES])
+    with pytest.raises(InputError, match="train, val"):
+        ShardSet(tmp_path)
+
+
+def test_no_folder_is_refused():
+    with pytest.raises(InputError, match="no such folder"):
+        ShardSet(Path("no/such/folder"))
+
+
+# ------------------------------------------------------------------------------------------------------------ verify
+
+
+def problems_of(folder):
+    shards = ShardSet(folder)
+    return [problem for _, problems in verify(shards) for problem in problems] + verify_vocabulary(shards)
+
+
+def flip(path, position):
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def test_sound_shards_have_no_problems(folder):
+    assert problems_of(folder) == []
+    result = CliRunner().invoke(inspect.app, ["verify", str(folder)])
+    assert result.exit_code == 0, result.output
+    assert "all sound" in result.output
+
+
+def test_any_flipped_bit_is_found(folder):
+    path = folder / "shard-00000.tar"
+    sound = path.read_bytes()
+    for position in range(0, len(sound), len(sound) // 30):
+        flip(path, position)
+        assert any("sha256" in problem.what for problem in problems_of(folder)), position
+        path.write_bytes(sound)
+
+
+def test_a_damaged_sample_is_named(folder):
+    offset, _ = ShardSet(folder).shard(0).extents[2, 1]
+    path = folder / "shard-00000.tar"
+    data = bytearray(path.read_bytes())
+    data[offset + 128 : offset + 132] = np.array([np.nan], "<f4").tobytes()
+    path.write_bytes(bytes(data))
+    found = problems_of(folder)
+    assert any("NaN" in problem.what and key_of(IDS[2]) in problem.where for problem in found)
+    assert len(found) == 2, "checksum and the one sample"
+
+
+def test_a_manifest_of_the_wrong_tar_is_found(folder, tmp_path):
+    """Same size, checksum in the manifest adjusted: the samples themselves betray it."""
+    path = folder / "shard-00000.tar"
+    path.write_bytes(path.read_bytes().replace(b'"image_id":"a.b"', b'"image_id":"a.x"'))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["shards"][0]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert [problem.what for problem in problems_of(folder)] == ["its record is that of image 'a.x'"]
+
+
+def test_another_vocabulary_is_found(folder):
+    (folder / "vocab.txt").write_text("\n".join([*VOCABULARY, "more"]))
+    assert [Path(problem.where).name for problem in problems_of(folder)] == ["vocab.txt"]
+
+
+def test_word_pieces_outside_the_vocabulary_are_found(folder):
+    (folder / "vocab.txt").write_text("\n".join(VOCABULARY[:9]))
+    assert any("outside the vocabulary" in problem.what for problem in problems_of(folder))
+
+
+def test_verify_ends_with_an_error_that_counts_the_problems(folder):
+    flip(folder / "shard-00001.tar", 600)
+    result = CliRunner().invoke(inspect.app, ["verify", str(folder)])
+    assert result.exit_code == 1
+    assert isinstance(result.exception, InputError)
+    assert "shard-00001.tar" in result.output.replace("\n", "")
+
+
+def test_a_missing_vocabulary_is_an_input_error(folder):
+    (folder / "vocab.txt").unlink()
+    result = CliRunner().invoke(inspect.app, ["verify", str(folder)])
+    assert isinstance(result.exception, InputError) or "vocab.txt" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["summary"], ["images", "captions", "boxes", "test 1"]),
+        (["head", "-n", "2"], ["285", "a.b", TEXT]),
+        (["show", "a.b"], [TEXT, "hat is red", "class "]),
+        (["show", "a%2Eb"], [TEXT]),
+    ],
+)
+def test_the_commands_print_what_is_there(folder, arguments, expected):
+    command, *rest = arguments
+    result = CliRunner().invoke(inspect.app, [command, str(folder), *rest])
+    assert result.exit_code == 0, result.output
+    for text in expected:
+        assert text in result.output

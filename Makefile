@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test test-slow check bench clean
+.PHONY: setup demo test test-slow check clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -13,6 +13,25 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
+
+# The whole chain on a generated world: captions, pictures and regions that nobody has to download.
+WORLD := data/demo
+demo: setup
+	$(BIN)/python -m pipeline.toyworld --images 3000 --out $(WORLD)/toyworld --overwrite
+	$(BIN)/python -m pipeline.parse $(WORLD)/toyworld/captions.json --out $(WORLD)/graphs --overwrite
+	$(BIN)/python -m pipeline.regions $(WORLD)/toyworld/regions --class-names $(WORLD)/toyworld/class_names.txt \
+		--out $(WORLD)/regions --overwrite
+	$(BIN)/python -m pipeline.pack --graphs $(WORLD)/graphs --regions $(WORLD)/regions \
+		--tokenizer $(WORLD)/toyworld/vocab.txt --holdout 0.1 --out $(WORLD)/shards --overwrite
+	$(BIN)/python -m shards.inspect summary $(WORLD)/shards/train
+	$(BIN)/python -m shards.inspect head $(WORLD)/shards/train -n 2
+	rm -rf runs/demo runs/demo-text
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/deepspeed pretrain/run.py --config configs/pretrain/demo.yaml \
+		--shards $(WORLD)/shards/train --out runs/demo
+	$(BIN)/python pretrain/run.py --config configs/pretrain/demo.yaml --set images=none \
+		--shards $(WORLD)/shards/train --out runs/demo-text
+	$(BIN)/python -m pretrain.report runs/demo --config configs/pretrain/demo.yaml --text-only runs/demo-text \
+		--held-out $(WORLD)/shards/val --images $(WORLD)/toyworld/images --out runs/demo/report
 
 test: setup
 	$(BIN)/python -m pytest -m "not slow"

@@ -1,187 +1,55 @@
 """Scene graphs by rules over spaCy's dependency trees.
 
-The rules were written against the graphs of FACTUAL (arXiv 2305.17497) and use its labels: relations are a verb, a
+The rules were written against the graphs of FACTUAL (arXiv 2305.17497) and use its labels: a relation is a verb, a
 preposition or both ("hold", "on", "sit on"), belonging is "have", clothing is "wear", numbers are digits.
 
-A caption passes through four steps, in this order below the tables: prepositions are joined to phrases ("in front of"),
-then follow objects, attributes and relations.
+The prepositions are found first (`parsers.prepositions`); then `_Reading`, from top to bottom, makes the objects, the
+relations and the attributes. The word lists are in `parsers.lexicon`.
 """
 
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from itertools import islice
 
 import spacy
 from spacy.tokens import Doc, Token
 
+from parsers import lexicon
 from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
+from parsers.prepositions import Preposition, find_prepositions
+from parsers.tokens import MODIFIERS, NOUNS, readable, spans
 
 RULES_VERSION = "1"
 
-MAX_CHARACTERS = 20_000
-"""What follows is no caption any more, and spaCy's memory grows with the length: the rest of the text is not parsed."""
+# Bounds on how far a reference is followed through the tree; only texts that are no captions reach them.
+MAX_REFERENCES = 20
+MAX_CLAUSES = 20
 
-# "Sign on a post" is an order to the tree parser, "the sign on a post" is not.
+# To spaCy, "sign on a post" is an order to sign; "the sign on a post" is not.
 ARTICLE = "the "
-NO_NOUN = (
+FUNCTION_WORD = (
     r"(?:an?|the|th[eo]se|this|that|there|here|its?|s?he|they|you|we|i|his|her|their|my|your|some|no|each|every|both|"
     r"several|many|all|lots|another|two|three|four|five|six|seven|eight|nine|ten|one|is|are|\d+|"
-    r"in|on|at|of|under|behind|inside|next|by|from|with|to|near|down|up|through|over|around|along|across|for)"
+    r"in|on|at|of|under|behind|inside|next|by|from|with|to|near|down|up|through|over|around|along|across|for)\b"
 )
-NEEDS_NO_ARTICLE = re.compile(rf"\s*(?:$|\W|{NO_NOUN}\b|\w+ing {NO_NOUN}\b)", re.IGNORECASE)
-LONE_SURROGATES = re.compile("[\ud800-\udfff]")
+NEEDS_NO_ARTICLE = re.compile(rf"\s*(?:$|\W|{FUNCTION_WORD}|\w+ing {FUNCTION_WORD})", re.IGNORECASE)
 
-# --- prepositions -----------------------------------------------------------------------------------------------------
+VERBS = frozenset(("VERB", "AUX"))
+PARTICIPLES = frozenset(("VBG", "VBN"))
+RELATIVE_PRONOUNS = frozenset(("WDT", "WP"))
+CLAUSES = frozenset(("acl", "relcl"))
+DETERMINERS = frozenset(("det", "poss"))
+SUBJECTS = frozenset(("nsubj", "nsubjpass"))
+COMPLEMENTS = frozenset(("dobj", "prep", "agent", "xcomp", "ccomp", "acomp", "oprd", "attr", "prt", "pcomp"))
 
-# The noun inside of a phrasal preposition names a place, not a thing; the value is the phrase's normal form.
-PLACES = {
-    "front": "in front of",
-    "back": "on back of",
-    "rear": "at rear of",
-    "top": "on top of",
-    "bottom": "on bottom of",
-    "side": "on side of",
-    "sides": "on side of",
-    "left": "at the left of",
-    "left side": "at the left of",
-    "left hand side": "at the left of",
-    "right": "on the right side of",
-    "right side": "on the right side of",
-    "right hand side": "on the right side of",
-    "middle": "on middle of",
-    "center": "in center of",
-    "centre": "in center of",
-    "corner": "in corner of",
-    "edge": "on edge of",
-    "end": "in end of",
-    "base": "at base of",
-    "foot": "at base of",
-}
-PLACE_PHRASE = re.compile(
-    r"(?<!\S)(?:(?P<lead>in|on|at|to|by|along|near|from|off|over) )(?:(?:the|a|its|very|far|other|opposite|outer) )*"
-    rf"(?P<place>{'|'.join(sorted(PLACES, key=len, reverse=True))}) of(?!\S)"
-)
-SIDES_PHRASE = re.compile(r"(?<!\S)on (?P<which>both|either|each) sides? of(?!\S)")
-FIXED_PHRASES = {
-    "in back of": "in back of",
-    "in the back of": "in back of",
-    "next to": "next to",
-    "side by side with": "side by side with",
-    "close to": "close to",
-    "out of": "out of",
-    "in between": "between",
-    "inside of": "inside",
-    "outside of": "outside",
-    "up against": "against",
-    "across from": "across from",
-    "away from": "away from",
-    "along side of": "alongside",
-    "along side": "alongside",
-    "alongside of": "alongside",
-    "on to": "onto",
-    "in to": "into",
-    "off of": "off",
-    "made out of": "make of",
-    "full of": "fill with",
-}
-FIXED_PHRASE = re.compile(rf"(?<!\S)(?:{'|'.join(sorted(FIXED_PHRASES, key=len, reverse=True))})(?!\S)")
-PREPOSITION_FORMS = {
-    "below": "under",
-    "beneath": "under",
-    "underneath": "under",
-    "atop": "on top of",
-    "upon": "on",
-    "amongst": "among",
-    "toward": "towards",
-    "besides": "beside",
-    "w/": "with",
-}
-NOT_SPATIAL = frozenset(("as", "like", "than", "during", "while", "about", "because", "without", "except", "per", "via"))
-
-# --- objects ----------------------------------------------------------------------------------------------------------
-
-# "a photo of dogs", "a couple of dogs": the dogs stand for the whole phrase.
-WRAPPERS = frozenset(
-    "photo photograph picture image view shot closeup close-up up portrait snapshot scene sight display couple bunch lot "
-    "pair row herd flock crowd line stack set series variety number array assortment collection kind type sort cluster "
-    "plenty dozen ton load bit hundred thousand trio amount selection mixture".split()
-)
-# So they do here, but the word says something about them.
-PORTIONS = {word: word for word in "piece slice part pile patch".split()} | {"group": "group of"}
-# Words that place or frame the scene instead of naming a thing in it.
-NOT_THINGS = frozenset(
-    "background foreground distance front top middle side center way while time other another one lot bunch couple "
-    "motion something someone anything anyone everything nothing left right mid-air midair".split()
-)
-NAME_ADJECTIVES = frozenset(("hot", "polar", "cutting", "living", "dining", "parking", "remote", "stuffed"))
-SIDE_WORDS = frozenset(("left", "right", "front", "back", "side", "rear"))
-MATERIALS = {
-    "wood": "wooden",
-    **{
-        word: word
-        for word in "metal brick glass stone plastic concrete cement leather dirt rock cardboard iron steel silver gold "
-        "rubber gravel asphalt marble granite tile wire wicker bamboo ceramic porcelain denim cotton wool silk velvet "
-        "satin lace fur straw clay bronze brass copper aluminum chrome tin mesh khaki foam nylon vinyl linen pine "
-        "wooden baby toy adult mother wii laptop computer".split()
-    },
-}
-PARTS = frozenset(
-    "branch head face screen wing engine tail leg ear eye feather fur frame wheel handle mouth nose neck back "
-    "trunk mane".split()
-)
-
-# --- attributes -------------------------------------------------------------------------------------------------------
-
-NUMBERS = {
-    word: str(value)
-    for value, word in enumerate("one two three four five six seven eight nine ten eleven twelve".split(), start=1)
-    if value > 1
-}
-COLOURS = frozenset(
-    "white black blue green red brown gray grey yellow orange pink purple tan beige silver gold cyan magenta".split()
-)
-NOT_ATTRIBUTES = frozenset(
-    "other another many several few more most some various same different own such all next only single couple "
-    "multiple each every both which what first last visible one front back top".split()
-)
-
-# --- relations --------------------------------------------------------------------------------------------------------
-
-VERB_FORMS = {"rid": "ride", "lie": "lay", "lye": "lay", "seat": "sit", "'": "have", "situate": "be", "locate": "be", "position": "be"}
-STATES = frozenset(("be", "appear", "seem", "look", "feel", "become", "remain", "stay", "get"))
-# "covered with snow" is an agent like "covered by snow".
-AGENT_PREPOSITIONS = {"cover": ("with", "in", "by"), "surround": ("with", "by"), "line": ("with", "by")}
-# "parked by the house" is a place, whatever the tree says.
-PLACE_VERBS = frozenset("park sit seat stand lay lie locate situate walk rest wait hang stop".split())
-# After "a man holding a cup in his hand", the cup is in the hand; after "eating a pizza at a table" the man is at it.
-CARRYING = frozenset("hold carry wear have put place set contain pull watch take lay".split())
-KEEPS_NO_VERB = frozenset(("in", "on"))
-WEARABLES = frozenset(
-    "shirt pants pant suit uniform hat shorts short cap outfit clothe clothes clothing jean jeans t-shirt glass glasses "
-    "sunglass sunglasses eyeglass helmet tie apron wetsuit jersey".split()
-)
-WEARERS = frozenset(
-    "man woman person boy girl people player guy child lady skier surfer kid skateboarder snowboarder batter catcher "
-    "pitcher".split()
-)
-ON_CONTAINERS = frozenset(("plate", "tray", "platter", "dish"))
-IN_CONTAINERS = frozenset(
-    "bowl glass cup mug bottle box basket bag bucket container vase jar pot package can carton crate".split()
-)
-
-MAX_COORDINATED = 10
-MAX_CLAUSES = 20
-RELATIVE_TAGS = frozenset(("WDT", "WP"))
-NOUNS = frozenset(("NOUN", "PROPN"))
-MODIFIERS = frozenset(("compound", "nmod", "amod", "npadvmod"))
+_Edge = tuple[Token, str, Sequence[Token], Token]
+"""Subject, label, words and object of a relation."""
 
 
 class DependencyParser:
-    """Scene graphs by rules over a dependency tree; needs no training and no accelerator.
+    """Scene graphs by rules over a dependency tree; needs neither training nor an accelerator.
 
     Args:
         spacy_model: the name of an installed English spaCy pipeline with a tagger, a parser and a lemmatizer.
@@ -205,19 +73,13 @@ class DependencyParser:
 
 
 def _sentence(caption: str) -> str:
-    """The caption as the tree parser reads it best: every character in its place, at most an article in front."""
-    text = LONE_SURROGATES.sub("\ufffd", caption[:MAX_CHARACTERS])
-    return text if NEEDS_NO_ARTICLE.match(text) else ARTICLE + text
-
-
-@dataclass(frozen=True)
-class _Preposition:
-    """One or several words between what they are about (the governor) and the nouns that complete them."""
-
-    words: tuple[Token, ...]
-    lemma: str
-    governor: Token
-    nouns: tuple[Token, ...]
+    """The caption as spaCy reads it best: every character stays in its place behind what may be put in front."""
+    text = readable(caption)
+    if NEEDS_NO_ARTICLE.match(text):
+        return text
+    if text[1:2].islower() and len(text[0].lower()) == 1:  # a sentence's capital, not a name in capitals
+        text = text[0].lower() + text[1:]
+    return ARTICLE + text
 
 
 class _Reading:
@@ -226,285 +88,308 @@ class _Reading:
     def __init__(self, caption: str, doc: Doc) -> None:
         self.caption = caption
         self.doc = doc
-        self.offset = len(doc.text) - len(caption[:MAX_CHARACTERS])
-        self.prepositions = list(_prepositions(doc))
-        self.inside_prepositions = {word.i for preposition in self.prepositions for word in preposition.words}
-        self.prepositions_of: dict[int, list[_Preposition]] = {}
+        self.offset = len(doc.text) - len(readable(caption))
+        self.prepositions = list(find_prepositions(doc))
+        self.prepositional = {word.i for preposition in self.prepositions for word in preposition.words}
+        self.governed: dict[int, list[Preposition]] = {}
         for preposition in self.prepositions:
-            self.prepositions_of.setdefault(preposition.governor.i, []).append(preposition)
+            self.governed.setdefault(preposition.governor.i, []).append(preposition)
         self.names = {token.i: self.name_of(token) for token in doc if self.is_thing(token)}
-        self.inside_names = {word.i for words in self.names.values() for word in words}
+        self.named = {word.i: head for head, words in self.names.items() for word in words}
 
     def graph(self) -> SceneGraph:
         order = {head: index for index, head in enumerate(self.names)}
-        related: set[int] = set()
         relations: dict[tuple[int, int, str], tuple[Span, ...]] = {}
-        for subject, lemma, words, object_ in self.relations():
-            related.update(word.i for word in words)
+        used: set[int] = set()
+        for subject, label, words, object_ in self.relations():
+            used.update(word.i for word in words)
             if subject.i != object_.i:
-                relations.setdefault((order[subject.i], order[object_.i], lemma), self.spans(words))
+                relations.setdefault((order[subject.i], order[object_.i], label), spans(words, self.offset))
         attributes = {
-            Attribute(order[noun.i], lemma, self.cover(words)): None for noun, lemma, words in self.attributes(related)
+            (order[noun.i], spans(words, self.offset)[0], label)
+            for token in self.doc
+            for noun in self.described(token, used)
+            for label, words in [_attribute(token)]
         }
         return SceneGraph(
             self.caption,
-            tuple(Object(_name_lemma(words), self.cover(words)) for words in self.names.values()),
-            tuple(sorted(attributes, key=lambda attribute: (attribute.object, attribute.span))),
-            tuple(Relation(*key, spans) for key, spans in sorted(relations.items())),
+            tuple(Object(_name(words), spans(words, self.offset)[0]) for words in self.names.values()),
+            tuple(Attribute(index, label, span) for index, span, label in sorted(attributes)),
+            tuple(Relation(*key, places) for key, places in sorted(relations.items())),
         )
-
-    def cover(self, words: Sequence[Token]) -> Span:
-        return Span(words[0].idx - self.offset, words[-1].idx + len(words[-1]) - self.offset)
-
-    def spans(self, words: Iterable[Token]) -> tuple[Span, ...]:
-        """The words' places in the caption; neighbours share a span."""
-        runs: list[list[Token]] = []
-        for word in sorted(set(words), key=lambda word: word.i):
-            if runs and runs[-1][-1].i + 1 == word.i:
-                runs[-1].append(word)
-            else:
-                runs.append([word])
-        return tuple(map(self.cover, runs))
 
     # --- objects: which nouns are things, and which things a word speaks of ---
 
-    def is_thing(self, token: Token) -> bool:
-        if token.pos_ not in NOUNS or token.i in self.inside_prepositions or not _is_word(token):
+    def is_thing(self, noun: Token) -> bool:
+        if noun.pos_ not in NOUNS or noun.i in self.prepositional or not _is_word(noun):
             return False
-        lemma = token.lemma_.lower()
-        if lemma in NOT_THINGS or _is_before_hyphen(token) or self.wrapped(token):
+        if noun.lemma_.lower() in lexicon.NOT_THINGS or _is_before_hyphen(noun) or self.wrapped(noun):
             return False
-        if token.dep_ in MODIFIERS and token.i < token.head.i:
-            # A noun before a noun is part of its name or says what kind it is; before a verb it is a subject.
-            return _is_owner(token) or (token.head.pos_ in ("VERB", "AUX") and token.tag_ != "NNP")
-        return True
+        if any(child.lower_ == "no" for child in noun.children):
+            return False
+        if noun.i and _has_name_behind(noun.nbor(-1)):
+            return False
+        if noun.dep_ in MODIFIERS and noun.i < noun.head.i:
+            # Before a noun it says what kind that is; before a verb it is a subject that spaCy did not see.
+            return _is_owner(noun) or _is_verb(noun.head)
+        return not (noun.dep_ == "attr" and noun.lower_ in lexicon.COLOURS)
 
-    def wrapped(self, token: Token) -> list[Token]:
-        """The dogs, for the "photo" in "a photo of dogs"; nothing for a word that wraps no other."""
-        lemma = token.lemma_.lower()
-        if lemma not in WRAPPERS and lemma not in PORTIONS:
+    def wrapped(self, noun: Token) -> list[Token]:
+        """The dogs, for the "photo" in "a photo of dogs"; nothing for a noun that wraps no other."""
+        lemma = noun.lemma_.lower()
+        if noun.pos_ in NOUNS and _is_verb(noun):
+            return [child for child in noun.children if child.dep_ in MODIFIERS and child.pos_ in NOUNS]
+        if lemma not in lexicon.WRAPPERS and lemma not in lexicon.PORTIONS:
             return []
-        return [
-            noun
-            for preposition in self.prepositions_of.get(token.i, ())
-            if preposition.lemma == "of"
-            for noun in preposition.nouns
-            if noun.pos_ in NOUNS
-        ]
+        contents = [inner for of in self.governed.get(noun.i, ()) if of.lemma == "of" for inner in of.nouns]
+        return [inner for inner in contents if inner.pos_ in NOUNS]
 
     def name_of(self, head: Token) -> list[Token]:
-        """The words of the name that ends in ``head``: "fire hydrant", "left hand", not the "metal" of "metal pole"."""
+        """The words of the name that ends in ``head``: "fire hydrant", "left hand", not "metal pole"."""
         start = _hyphenated(head)[0].i
-        while start > 0 and _is_name_part(self.doc[start - 1]) and start <= self.doc[start - 1].head.i <= head.i:
+        while start > 0 and start <= self.doc[start - 1].head.i <= head.i:
+            before = self.doc[start - 1]
+            if self.is_thing(before) or self.wrapped(before) or not _is_name_part(before):
+                break
             start -= 1
-        return list(self.doc[start : head.i + 1])
+        return list(self.doc[start : head.i + (2 if _has_name_behind(head) else 1)])
 
-    def things(self, token: Token) -> list[Token]:
-        """The objects that ``token`` and what is coordinated with it speak of, in caption order."""
+    def things(self, *tokens: Token) -> list[Token]:
+        """The objects that the tokens and what is coordinated with them speak of, in caption order."""
         found: set[int] = set()
         seen: set[int] = set()
-        waiting = [token]
-        while waiting and len(found) < MAX_COORDINATED:
+        waiting = list(tokens)
+        while waiting and len(seen) < MAX_REFERENCES:
             word = waiting.pop()
             if word.i in seen:
                 continue
             seen.add(word.i)
-            if word.i in self.names:
-                found.add(word.i)
-            elif word.tag_ in RELATIVE_TAGS:
-                waiting.extend(_antecedent(word))
+            if word.i in self.named:
+                found.add(self.named[word.i])
+            elif word.tag_ in RELATIVE_PRONOUNS:
+                waiting.extend(islice((clause.head for clause in word.ancestors if clause.dep_ == "relcl"), 1))
             else:
                 waiting.extend(self.wrapped(word))
             waiting.extend(child for child in word.children if child.dep_ == "conj")
         return [self.doc[i] for i in sorted(found)]
 
+    def sharing(self, last: Token) -> list[Token]:
+        """The things that share what follows the last of them: "a man and a woman sitting on a bench"."""
+        first = last
+        while first.dep_ == "conj" and first.head.pos_ in NOUNS:
+            before = first.head
+            if any(c.dep_ in CLAUSES or (c.dep_ == "prep" and not self.wrapped(before)) for c in before.children):
+                break  # what follows an earlier one is not shared, nor is what follows the last
+            first = before
+        return self.things(first)
+
     def subjects(self, verb: Token) -> list[Token]:
-        """Who does, or in a passive suffers, the verb: its own subject, or that of the clause it depends on."""
+        """Who does the verb, or suffers it if it is a passive: its own subject, or that of the clause around it."""
         for _ in range(MAX_CLAUSES):
-            own = [
-                child
-                for child in verb.children
-                if child.dep_ in ("nsubj", "nsubjpass") or (child.dep_ in MODIFIERS and child.i in self.names)
-            ]
-            if any(child.dep_ == "expl" for child in verb.children):  # there is a dog
-                own += [child for child in verb.children if child.dep_ in ("attr", "dobj")]
+            children = list(verb.children)
+            own = [c for c in children if c.dep_ in SUBJECTS or (c.dep_ in MODIFIERS and c.i in self.names)]
+            if any(child.dep_ == "expl" for child in children):  # there is a dog
+                own += [child for child in children if child.dep_ in ("attr", "dobj")]
             if own:
-                return [thing for child in own for thing in self.things(child)]
-            if verb.dep_ in ("acl", "relcl"):
-                return self.things(verb.head)
-            if verb.dep_ not in ("conj", "advcl", "xcomp", "ccomp", "pcomp", "prep", "dep") or verb.head == verb:
+                return self.things(*own)
+            if verb.dep_ in CLAUSES:
+                return self.wearers(verb.head) or self.sharing(verb.head)
+            if verb.dep_ not in ("conj", "advcl", "xcomp", "ccomp", "pcomp", "prep", "dep"):
                 break
             verb = verb.head
             if verb.pos_ in NOUNS:
                 return self.things(verb)
         return []
 
-    # --- attributes ---
-
-    def attributes(self, related: set[int]) -> Iterator[tuple[Token, str, list[Token]]]:
-        """Object, label and words of every attribute; ``related`` are the verbs that already are relations."""
-        for token in self.doc:
-            if token.i in self.inside_prepositions or token.i in self.inside_names or not _is_word(token):
-                continue
-            for noun in self.described(token, related):
-                yield noun, *_attribute(token)
-
-    def described(self, token: Token, related: set[int]) -> list[Token]:
-        """The objects that ``token`` gives a property to; empty for a word that is no attribute."""
-        if token.lower_ in NOT_ATTRIBUTES or _is_before_hyphen(token):
+    def wearers(self, noun: Token) -> list[Token]:
+        """Who wears it, for clothing: in "a man in a suit sitting down" the suit does not sit."""
+        if not _is_wearable(noun):
             return []
-        if token.pos_ in NOUNS and token.lemma_.lower() in PORTIONS and self.wrapped(token):
-            return self.things(token)
-        word = token
-        while word.dep_ == "conj" and word.head.i < word.i and word.head.pos_ not in NOUNS:  # black and white
-            word = word.head
-        if word.dep_ in ("acomp", "oprd") and word.head.lemma_ in STATES:
-            return self.subjects(word.head)
-        if word.dep_ in ("amod", "nummod") or word.dep_ in MODIFIERS:
-            return self.phrase_head(word)
-        if token.tag_ in ("VBG", "VBN") and token.i not in related and token.dep_ in ("acl", "ROOT", "relcl", "conj"):
-            return self.subjects(token)
+        if noun.dep_ == "dobj":
+            return self.subjects(noun.head)
+        if noun.dep_ == "pobj" and noun.head.lower_ in ("in", "with"):
+            wearer = noun.head.head
+            return self.subjects(wearer) if wearer.pos_ in VERBS else self.things(wearer)
         return []
-
-    def phrase_head(self, modifier: Token) -> list[Token]:
-        """The object that a word before it modifies: the cube for both words of "red metal cube"."""
-        head = modifier.head
-        while head.i not in self.inside_names and head.dep_ in MODIFIERS and head.head != head:
-            head = head.head
-        return [self.doc[name[-1].i] for name in self.names.values() if head in name] or self.wrapped_things(head)
-
-    def wrapped_things(self, token: Token) -> list[Token]:
-        return self.things(token) if self.wrapped(token) and False else []
 
     # --- relations ---
 
-    def relations(self) -> Iterator[tuple[Token, str, list[Token], Token]]:
-        """Subject, label, words and object of every relation; the first one with the same label counts."""
+    def relations(self) -> Iterator[_Edge]:
+        """All relations; of two with the same label between the same objects the first one counts."""
         for token in self.doc:
-            if token.dep_ in ("dobj", "dative"):
-                yield from self.action(token)
-            elif token.dep_ == "poss":
-                yield from _product(self.things(token), "have", [], self.things(token.head))
-            elif token.i in self.names and _is_owner(token):
-                yield from _product([token], "have", [], self.things(token.head))
+            head = token.head
+            if token.dep_ in ("dobj", "dative") or (token.dep_ == "pobj" and head.pos_ == "VERB"):
+                yield from self.action(self.subjects(head), head, self.things(token))
+            elif token.dep_ in MODIFIERS and head.dep_ in MODIFIERS and (head.tag_ in PARTICIPLES or _is_verb(head)):
+                # "boy holding pizza", read as a kind of pizza; "a snow covered hill", read well
+                yield from self.action(self.things(token), head, self.modified(head))
+            elif token.dep_ == "relcl" and _lacks_object(token):
+                yield from self.action(self.subjects(token), token, self.things(head))
+            elif token.dep_ == "poss" or (token.i in self.names and _is_owner(token)):
+                # In "her hat and a dog" only the hat is hers.
+                own = [t for t in self.things(head) if t == head or not any(c.dep_ in DETERMINERS for c in t.children)]
+                yield from _edges(self.things(token), "have", (), own)
         for preposition in self.prepositions:
-            yield from self.place(preposition)
+            if preposition.lemma not in lexicon.NOT_RELATIONS:
+                yield from self.place(preposition)
 
-    def action(self, target: Token):
-        verb = target.head
+    def action(self, subjects: Sequence[Token], verb: Token, objects: Sequence[Token]) -> Iterator[_Edge]:
         label, words = _verb(verb)
-        yield from _product(self.subjects(verb), label, words, self.things(target))
+        yield from _edges(subjects, lexicon.LABEL_FORMS.get(label, label), words, objects)
 
-    def place(self, preposition: _Preposition):
-        governor, lemma, words = preposition.governor, preposition.lemma, list(preposition.words)
-        nouns = [thing for noun in preposition.nouns for thing in self.things(noun)]
-        if lemma in NOT_SPATIAL:
-            return
+    def place(self, preposition: Preposition) -> Iterator[_Edge]:
+        """The relations of a preposition, by what governs it."""
+        lemma, words = preposition.lemma, preposition.words
+        governor, nouns = preposition.governor, self.things(*preposition.nouns)
         while governor.pos_ == "ADV" and governor.head != governor:
             governor = governor.head
-        if governor.pos_ in NOUNS:
-            yield from self.between_nouns(governor, lemma, words, nouns)
-        elif governor.pos_ in ("VERB", "AUX"):
-            yield from self.after_verb(governor, lemma, words, nouns)
+        if any(
+            word.lower_ == "other" and word.nbor(-1).lower_ == "each" for word in preposition.complements() if word.i
+        ):
+            nouns = (self.subjects(governor) if _is_verb(governor) else self.things(governor))[1:]
+        if _is_verb(governor):
+            yield from self.place_after_verb(governor, preposition, nouns)
+        elif governor.pos_ in NOUNS and lemma == "of":
+            yield from self.belonging(governor, words, nouns)
+        elif governor.pos_ in NOUNS:
+            owners = self.holders(preposition)
+            if lemma != "with" or not any(map(self.holders, self.governed_by(preposition.nouns))):
+                subjects = self.things(governor) if lemma == "with" or owners else self.sharing(governor)
+                yield from self.located(subjects, lemma, words, owners or nouns)
         elif governor.pos_ == "ADJ":
-            if governor.dep_ == "acomp":
-                yield from _product(self.subjects(governor.head), lemma, words, nouns)
+            subjects = self.subjects(governor.head) if governor.dep_ == "acomp" else self.things(governor.head)
+            label = f"{governor.lower_} {lemma}"
+            if label in lexicon.LABEL_FORMS:
+                yield from _edges(subjects, lexicon.LABEL_FORMS[label], (governor, *words), nouns)
             else:
-                yield from _product(self.things(governor.head), lemma, words, nouns)
+                yield from _edges(subjects, lemma, words, nouns)
 
-    def between_nouns(self, governor, lemma, words, nouns):
-        subjects = self.things(governor)
-        if lemma == "of":
-            if self.wrapped(governor): return
-            l = governor.lemma_
-            if l in ON_CONTAINERS: yield from _product(nouns, "on", words, subjects)
-            elif l in IN_CONTAINERS: yield from _product(nouns, "in", words, subjects)
-            else: yield from _product(nouns, "have", words, subjects)
-            return
+    def located(
+        self, subjects: Sequence[Token], lemma: str, words: Sequence[Token], nouns: Sequence[Token]
+    ) -> Iterator[_Edge]:
+        """A preposition without a verb."""
         for noun in nouns:
-            label = lemma
-            if lemma == "in" and noun.lemma_.lower() in WEARABLES: label = "wear"
-            yield from _product(subjects, label, words, [noun])
+            worn = lemma == "in" and _is_wearable(noun)
+            yield from _edges(subjects, "wear" if worn else lemma, words, [noun])
 
-    def after_verb(self, verb, lemma, words, nouns):
-        subjects = self.subjects(verb)
-        label, verb_words = _verb(verb)
-        if not nouns and verb.dep_ == "relcl":
-            nouns = self.things(verb.head)
-        if words[0].dep_ == "agent" and label not in PLACE_VERBS or lemma in AGENT_PREPOSITIONS.get(label, ()):
-            yield from _product(nouns, label, verb_words + words, subjects)
+    def belonging(self, noun: Token, words: Sequence[Token], others: Sequence[Token]) -> Iterator[_Edge]:
+        """``noun`` of ``others``."""
+        if noun.i not in self.names:
             return
-        if label in STATES:
-            yield from self.between_nouns_like(subjects, lemma, words, nouns)
-            return
-        targets = [t for child in verb.children if child.dep_ == "dobj" for t in self.things(child)]
-        if targets and label in CARRYING:
-            yield from _product(targets, lemma, words, nouns)
-        elif targets and lemma in KEEPS_NO_VERB:
-            yield from _product(subjects, lemma, words, nouns)
+        lemma = noun.lemma_.lower()
+        if lemma in lexicon.CONTENT_LABELS:
+            yield from _edges(others, lexicon.CONTENT_LABELS[lemma], words, [noun])
+        elif lemma in lexicon.WHOLES:
+            yield from _edges([noun], "have", words, others)
+        elif lemma in lexicon.DEPICTIONS:
+            yield from _edges([noun], "depict", words, others)
         else:
-            yield from _product(subjects, f"{label} {lemma}", verb_words + words, nouns)
+            yield from _edges(others, "have", words, [noun])
 
-    def between_nouns_like(self, subjects, lemma, words, nouns):
-        yield from _product(subjects, lemma, words, nouns)
+    def place_after_verb(self, verb: Token, preposition: Preposition, nouns: list[Token]) -> Iterator[_Edge]:
+        subjects = self.subjects(verb)
+        label, verb_words = _verb(verb, preposition.words)
+        lemma, words = preposition.lemma, preposition.words
+        if not preposition.nouns:  # "the table that the vase is on", "the table the vase is on"
+            own = [child for child in verb.children if child.dep_ in SUBJECTS]
+            if verb.dep_ == "relcl":
+                nouns = self.things(verb.head)
+            elif len(own) == 2:
+                nouns, subjects = self.things(own[0]), self.things(own[1])
+        is_agent = words[0].dep_ == "agent" and label not in lexicon.PLACE_VERBS
+        if is_agent or lemma in lexicon.AGENT_PREPOSITIONS.get(label, ()):
+            yield from _edges(nouns, label, (*verb_words, *words), subjects)
+            return
+        targets = self.things(*(child for child in verb.children if child.dep_ == "dobj"))
+        if targets and label in lexicon.CARRYING_VERBS:
+            yield from self.located(targets, lemma, words, nouns)
+        elif label in lexicon.SILENT_VERBS or (targets and lemma in ("in", "on")):
+            yield from self.located(subjects, lemma, words, nouns)
+        else:
+            label = f"{label} {lemma}"
+            worn = [noun for noun in nouns if lemma == "in" and _is_wearable(noun)]
+            if label not in lexicon.LABEL_FORMS and worn:  # "standing in a blue shirt"
+                yield from _edges(subjects, "wear", words, worn)
+                nouns = [noun for noun in nouns if noun not in worn]
+            yield from _edges(subjects, lexicon.LABEL_FORMS.get(label, label), (*verb_words, *words), nouns)
+
+    def governed_by(self, nouns: Iterable[Token]) -> Iterator[Preposition]:
+        for noun in nouns:
+            yield from self.governed.get(noun.i, ())
+
+    def holders(self, preposition: Preposition) -> list[Token]:
+        """The bowl, for the last words of "a bowl with flowers in it" and of "the bowl has flowers in it"."""
+        noun = preposition.governor
+        if not any(word.lower_ in ("it", "them") for word in preposition.complements()):
+            return []
+        if noun.dep_ == "pobj" and noun.head.lower_ == "with":
+            return self.things(noun.head.head)
+        if noun.dep_ == "dobj" and noun.head.lemma_ == "have":
+            return self.subjects(noun.head)
+        return []
+
+    # --- attributes ---
+
+    def described(self, token: Token, used: set[int]) -> list[Token]:
+        """The objects that ``token`` gives a property to; none if it is no attribute. ``used``: words of relations."""
+        if token.i in self.prepositional or token.i in self.named or token.i in used or not _is_word(token):
+            return []
+        if token.lower_ in lexicon.NOT_ATTRIBUTES or _is_before_hyphen(token) or _is_shade(token):
+            return []
+        if token.lemma_.lower() in lexicon.PORTIONS and self.wrapped(token):
+            return self.things(token)
+        first = token
+        while first.dep_ == "conj" and (first.head.pos_ not in NOUNS or first.head.lower_ in lexicon.COLOURS):
+            first = first.head  # black and white
+        if first.dep_ in ("acomp", "oprd") or (first.dep_ == "attr" and first.lower_ in lexicon.COLOURS):
+            return self.subjects(first.head) if first.head.lemma_ in lexicon.STATE_VERBS else []
+        if first.dep_ in MODIFIERS or first.dep_ == "nummod":
+            return self.modified(first)
+        if token.tag_ in PARTICIPLES and (token.dep_ in CLAUSES or token.dep_ in ("ROOT", "conj")):
+            # "a man smiling" is a smiling man, but not where a complement was too hard to read.
+            return [] if any(child.dep_ in COMPLEMENTS for child in token.children) else self.subjects(token)
+        return []
+
+    def modified(self, modifier: Token) -> list[Token]:
+        """The object that a word before it modifies: the cube for both words of "red metal cube"."""
+        head = modifier.head
+        while head.i not in self.named and head.dep_ in MODIFIERS:
+            head = head.head
+        if _is_verb(head):
+            return self.things(*self.wrapped(head))
+        return [self.doc[self.named[head.i]]] if head.i in self.named else []
 
 
-def _prepositions(doc: Doc) -> Iterator[_Preposition]:
-    """All prepositions of the caption: phrases from the tables first, then what the tree calls one."""
-    starts, text = [], ""
-    for token in doc:
-        starts.append(len(text))
-        text += token.lower_ + " "
-    taken: set[int] = set()
-    for pattern in (FIXED_PHRASE, SIDES_PHRASE, PLACE_PHRASE):
-        for match in pattern.finditer(text):
-            words = doc[bisect_left(starts, match.start()) : bisect_left(starts, match.end())]
-            if not taken.intersection(word.i for word in words):
-                taken.update(word.i for word in words)
-                yield _preposition(tuple(words), _phrase_lemma(match))
-    for token in doc:
-        if token.i in taken:
-            continue
-        if token.dep_ in ("prep", "agent") or (token.pos_ == "ADP" and token.dep_ != "prt"):
-            words = (token,)
-            if token.i - 1 not in taken and token.head.i == token.i - 1 and token.head.pos_ == "ADP" and token.head.dep_ != "prt":
-                words = (token.head, token)
-            yield _preposition(words, " ".join(PREPOSITION_FORMS.get(w.lower_, w.lower_) for w in words))
+def _edges(subjects: Sequence[Token], label: str, words: Sequence[Token], objects: Sequence[Token]) -> Iterator[_Edge]:
+    """All subjects with all objects. In "a man holding a cup and a phone" the tree makes the phone a second man."""
+    if subjects and objects and words and subjects[0].i < words[0].i < objects[0].i:
+        late = [subject for subject in subjects if subject.i > words[0].i]
+        subjects = [subject for subject in subjects if subject not in late]
+        if label in lexicon.GATHERING_LABELS and not any(s.lemma_.lower() in lexicon.PEOPLE for s in late):
+            objects = [*objects, *late]
+    return ((subject, label, words, object_) for subject in subjects for object_ in objects)
 
 
-def _phrase_lemma(match: re.Match[str]) -> str:
-    groups = match.groupdict()
-    if "which" in groups:
-        return "on both sides of" if groups["which"] != "either" else "on either side of"
-    if "place" in groups:
-        return PLACES[groups["place"]]
-    return FIXED_PHRASES[match[0]]
-
-
-def _preposition(words: tuple[Token, ...], lemma: str) -> _Preposition:
-    inside = {word.i for word in words}
-    governor = next((word.head for word in words if word.head.i not in inside), words[0])
-    while governor.dep_ in ("prep", "conj") and governor.pos_ in ("ADP", "SCONJ") and governor.head != governor:
-        governor = governor.head
-    nouns = [child for word in words for child in word.children if child.dep_ == "pobj" and child.i not in inside]
-    return _Preposition(words, lemma, governor, tuple(nouns))
-
-
-def _antecedent(word: Token) -> list[Token]:
-    """The noun that "that", "which" or "who" points back to."""
-    for ancestor in word.ancestors:
-        if ancestor.dep_ == "relcl":
-            return [ancestor.head]
-    return []
+# --- words ------------------------------------------------------------------------------------------------------------
 
 
 def _is_word(token: Token) -> bool:
     return any(character.isalnum() for character in token.text)
 
 
+def _is_verb(token: Token) -> bool:
+    return token.pos_ in VERBS or (token.pos_ in NOUNS and token.lower_ in lexicon.ACTIONS)
+
+
+def _is_wearable(noun: Token) -> bool:
+    return noun.lower_ == "glasses" or noun.lemma_.lower() in lexicon.WEARABLES
+
+
 def _is_before_hyphen(word: Token) -> bool:
     """Whether the word is the "chain" of "chain-link"."""
-    return word.i + 2 < len(word.doc) and not word.whitespace_ and word.nbor().text == "-" and not word.nbor().whitespace_
+    if word.whitespace_ or word.i + 2 >= len(word.doc):
+        return False
+    return word.nbor().text == "-" and not word.nbor().whitespace_
 
 
 def _hyphenated(word: Token) -> list[Token]:
@@ -516,61 +401,73 @@ def _hyphenated(word: Token) -> list[Token]:
 
 
 def _is_name_part(word: Token) -> bool:
-    """Whether a word before a noun belongs to the noun's name; others are attributes."""
-    if word.lower_ in SIDE_WORDS or word.lower_ in NAME_ADJECTIVES:
+    """Whether a word before a noun belongs to the noun's name; if not, it is an attribute."""
+    if word.lower_ in lexicon.NAME_ADJECTIVES:
         return word.dep_ in MODIFIERS
-    return (
-        word.dep_ in ("compound", "nmod")
-        and word.pos_ in NOUNS
-        and word.lower_ not in MATERIALS
-        and word.lower_ not in COLOURS
-        and len(_hyphenated(word)) == 1
-        and _is_word(word)
-        and not _is_owner(word)
-    )
+    is_noun = word.pos_ in NOUNS and word.dep_ in ("compound", "nmod")
+    return is_noun and _is_word(word) and not _is_attribute_noun(word)
+
+
+def _has_name_behind(noun: Token) -> bool:
+    """Whether the tree hangs a name's last noun on the first: the "hydrant" of "fire hydrant"."""
+    if noun.i + 1 == len(noun.doc) or noun.pos_ not in NOUNS:
+        return False
+    after = noun.nbor()
+    if after.lower_ in lexicon.NAME_ENDS:
+        return noun.head != after or after.pos_ not in NOUNS
+    return after.pos_ in NOUNS and after.dep_ in MODIFIERS and after.head == noun
+
+
+def _is_attribute_noun(word: Token) -> bool:
+    return word.lower_ in lexicon.NOUN_ATTRIBUTES or word.lower_ in lexicon.COLOURS or len(_hyphenated(word)) > 1
 
 
 def _is_owner(word: Token) -> bool:
-    """Whether the noun owns the next one: the "tree" in "tree branch"."""
-    return (
-        word.dep_ == "compound"
-        and word.pos_ == "NOUN"
-        and word.i + 1 == word.head.i
-        and word.head.lemma_ in PARTS
-        and word.lower_ not in MATERIALS
-        and word.lower_ not in COLOURS
-    )
+    """Whether the noun has the next one: the "tree" in "tree branch"."""
+    is_kind = word.pos_ == "NOUN" and word.dep_ == "compound" and word.head.i == word.i + 1
+    return is_kind and word.head.lemma_ in lexicon.PARTS and not _is_attribute_noun(word)
 
 
-def _name_lemma(words: Sequence[Token]) -> str:
-    return " ".join((*(word.lower_ for word in words[:-1]), words[-1].lemma_.lower()))
+def _is_shade(word: Token) -> bool:
+    """Whether the word is the "dark" of "dark green" or "dark haired"."""
+    if word.i + 1 == len(word.doc):
+        return False
+    after = word.nbor()
+    if after.lower_ in lexicon.ADJECTIVE_ENDS and after.dep_ in MODIFIERS:
+        return word.pos_ in ("ADJ", "NOUN", "NUM")
+    return word.lower_ in lexicon.SHADES and after.lower_ in lexicon.COLOURS
+
+
+def _lacks_object(verb: Token) -> bool:
+    """Whether a relative clause has a subject of its own and no object: "the shirt he wears"."""
+    children = list(verb.children)
+    has_subject = any(child.dep_ == "nsubj" and child.tag_ not in RELATIVE_PRONOUNS for child in children)
+    is_full = any(child.dep_ in COMPLEMENTS or child.dep_ == "advmod" for child in children)
+    return verb.pos_ == "VERB" and has_subject and not is_full
+
+
+def _name(words: Sequence[Token]) -> str:
+    """The normal form of an object's name, with the lemma of its last word."""
+    before = "".join(word.text_with_ws for word in words[:-1])
+    lemma = words[-1].lemma_.lower()
+    return f"{before}{lexicon.NOUN_FORMS.get(lemma, lemma)}".lower()
 
 
 def _attribute(token: Token) -> tuple[str, list[Token]]:
     """The normal form and the words of an attribute."""
+    portion = lexicon.PORTIONS.get(token.lemma_.lower())
+    if portion:
+        after = token.nbor()
+        return portion, [token, after] if portion == f"{token.lower_} {after.lower_}" else [token]
     words = _hyphenated(token)
-    doc = token.doc
+    if words[0].i and _is_shade(words[0].nbor(-1)):
+        words = [words[0].nbor(-1), *words]
     lemma = "".join(word.text_with_ws for word in words).strip().lower()
-    if token.lemma_.lower() in PORTIONS:
-        lemma = PORTIONS[token.lemma_.lower()]
-        if lemma.endswith(" of"):
-            words.append(doc[token.i + 1])
-        return lemma, words
-    lemma = NUMBERS.get(lemma, MATERIALS.get(lemma, lemma))
-    if token.i and lemma in COLOURS and doc[token.i - 1].lower_ in ("dark", "light", "bright"):
-        words.insert(0, doc[token.i - 1])
-        lemma = f"{words[0].lower_} {lemma}"
-    return lemma, words
+    return lexicon.NUMBERS.get(lemma) or lexicon.NOUN_ATTRIBUTES.get(lemma, lemma), words
 
 
-def _verb(verb: Token) -> tuple[str, list[Token]]:
-    """The normal form and the words of a verb with its particle."""
-    lemma = verb.lemma_.lower()
-    particles = [child for child in verb.children if child.dep_ == "prt"]
-    return " ".join((VERB_FORMS.get(lemma, lemma), *(p.lower_ for p in particles))), [verb, *particles]
-
-
-def _product(subjects, label, words, objects):
-    for subject in subjects:
-        for object_ in objects:
-            yield subject, label, words, object_
+def _verb(verb: Token, preposition: Sequence[Token] = ()) -> tuple[str, list[Token]]:
+    """The normal form and the words of a verb with its particle, unless that is already in the preposition."""
+    lemma = lexicon.ACTIONS.get(verb.lower_, verb.lemma_.lower())
+    particles = [child for child in verb.children if child.dep_ == "prt" and child not in preposition]
+    return " ".join((lexicon.VERB_FORMS.get(lemma, lemma), *(p.lower_ for p in particles))), [verb, *particles]

@@ -15,13 +15,13 @@ import deepspeed
 import torch
 import torch.distributed as dist
 from rich.table import Table
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from pretrain.batches import Batch, Collator, load_steps
 from pretrain.config import ModelConfig
 from pretrain.evaluation import Result, evaluate
+from pretrain.export import export
 from pretrain.heads import ErnieViLForPreTraining
 from pretrain.objectives import OBJECTIVES, Scores, count_targets, score
 from pretrain.order import BatchPlan
@@ -102,7 +102,7 @@ class Trainer:
         log.write_results(self.step, results)
         log.close()
         if self.rank == 0:
-            export(self.engine.module, self.config, self.shards, self.out / "model")
+            export(self.engine.module, self.config, self.shards.folder / VOCABULARY, self.out / "model")
             if results:
                 console.print(results_table(results))
             console.print(f"model: {self.out / 'model'}")
@@ -236,17 +236,6 @@ def deepspeed_config(recipe: Recipe, ranks: int) -> dict[str, Any]:
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 10**9,
     }
-
-
-def export(model: nn.Module, config: ModelConfig, shards: ShardSet, folder: Path) -> None:
-    """Writes a model for people: ``config.json``, ``model.safetensors`` (float32) and ``vocab.txt``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    config.save(folder / "config.json")
-    shutil.copyfile(shards.folder / VOCABULARY, folder / VOCABULARY)
-    weights = {name: tensor.detach().float().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    temporary = folder / "model.safetensors.tmp"
-    save_file(weights, temporary, metadata={"format": "pt"})
-    temporary.replace(folder / "model.safetensors")
 
 
 # ---------------------------------------------------------------------------------------------------------- logging

@@ -55,8 +55,6 @@ def test_every_byte_outside_the_plain_ones_is_escaped(image_id, key):
     assert key_of(image_id) == key
 
 
-
-
 @pytest.mark.parametrize(
     "key",
     ["a.b", "a/b", "a b", "%C3", "", "%zz", "%2d", "%41"],

@@ -1,0 +1,36 @@
+"""A generated world of toys on a floor and a shelf: pictures, captions and region features that agree with each other.
+
+Nothing is downloaded. It is what the demonstration trains on and what a pipeline can be tried on before the real data
+is there. The truth about every picture is a `Scene`; all else is made from it.
+
+- `scene`: what a scene is, and which relations hold in it, read off the boxes
+- `layout`: draws a random scene
+- `render` (with `surfaces`): the picture
+- `captions`: true English about a scene, with the claims that each caption makes
+- `detector`: region features as an object detector would give them
+- `write`: the files
+"""
+
+from pipeline.toyworld.captions import Caption, describe
+from pipeline.toyworld.detector import Detector, Regions
+from pipeline.toyworld.layout import sample_scene
+from pipeline.toyworld.render import render
+from pipeline.toyworld.scene import Box, Related, Relation, Scene, Thing
+from pipeline.toyworld.write import World, read_scenes, write_world
+
+__all__ = [
+    "Box",
+    "Caption",
+    "Detector",
+    "Regions",
+    "Related",
+    "Relation",
+    "Scene",
+    "Thing",
+    "World",
+    "describe",
+    "read_scenes",
+    "render",
+    "sample_scene",
+    "write_world",
+]

@@ -1,0 +1,59 @@
+"""``python -m pipeline.toyworld``: makes a toy world."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline.toyworld.write import World, write_world
+from shards.console import console, progress, run
+
+DEFAULT = World()
+app = typer.Typer(add_completion=False)
+
+
+@app.command(epilog="Example: python -m pipeline.toyworld --out data/toyworld --images 2000 --seed 1")
+def main(
+    out: Annotated[Path, typer.Option(help="The folder for the world; it appears when all is done.", file_okay=False)],
+    images: Annotated[int, typer.Option(min=1, help="How many pictures.")] = DEFAULT.images,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = DEFAULT.seed,
+    captions: Annotated[int, typer.Option(min=1, max=10, help="Captions for each picture.")] = DEFAULT.captions,
+    feature_size: Annotated[int, typer.Option(min=32, help="The size of a region feature.")] = DEFAULT.feature_size,
+    min_things: Annotated[int, typer.Option(min=3, max=6, help="Fewest things in a picture.")] = DEFAULT.things[0],
+    max_things: Annotated[int, typer.Option(min=3, max=6, help="Most things in a picture.")] = DEFAULT.things[1],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the world in the folder.")] = False,
+) -> None:
+    """Makes pictures of toys with captions, region features and a vocabulary: data to try the whole chain on."""
+    started = time.monotonic()
+    out = out.resolve()
+    if min_things > max_things:
+        raise typer.BadParameter(f"--min-things {min_things} is more than --max-things {max_things}")
+    if out.is_dir() and any(out.iterdir()) and not overwrite:
+        raise typer.BadParameter(f"--out {out} is not empty; choose another folder or add --overwrite")
+    world = World(images, seed, captions, feature_size, (min_things, max_things))
+    try:
+        with progress("Making pictures", images) as advance:
+            totals = write_world(world, out, progress=advance)
+    except FileExistsError as error:
+        raise typer.BadParameter(f"--out {error}") from error
+    table = Table(title=f"Toy world, seed {seed}", show_header=False)
+    for name, count in (
+        ("pictures", totals.images),
+        ("captions", totals.captions),
+        ("things", totals.things),
+        ("regions", totals.regions),
+        ("word pieces", totals.pieces),
+    ):
+        table.add_row(name, f"{count:,}")
+    table.add_row("seconds", f"{time.monotonic() - started:.1f}")
+    console.print(table)
+    console.print(f"Written to {escape(str(out))}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    run(app)

@@ -1,0 +1,190 @@
+"""What is in a picture: things with attributes and boxes, and the relations that follow from the boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from functools import cached_property
+from itertools import permutations
+from typing import Any, Literal
+
+WIDTH, HEIGHT = 320, 240
+"""Size of every picture, pixels."""
+
+SHAPES = ("cube", "ball", "cone", "cylinder", "pyramid", "ring", "star", "heart")
+COLOURS = ("red", "pink", "yellow", "green", "blue", "purple", "white", "black")
+MATERIALS = ("metal", "rubber", "wooden", "glass")
+SIZES = ("small", "large")
+
+AttributeName = Literal["shape", "colour", "material", "size"]
+VALUES: Mapping[AttributeName, tuple[str, ...]] = {
+    "shape": SHAPES,
+    "colour": COLOURS,
+    "material": MATERIALS,
+    "size": SIZES,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle in whole pixels, origin top left, ``x2`` and ``y2`` exclusive."""
+
+    x1: int
+    y1: int
+    x2: int
+    y2: int
+
+    @property
+    def width(self) -> int:
+        """Pixels."""
+        return self.x2 - self.x1
+
+    @property
+    def height(self) -> int:
+        """Pixels."""
+        return self.y2 - self.y1
+
+    @property
+    def area(self) -> int:
+        """Square pixels."""
+        return self.width * self.height
+
+    def moved(self, dx: int, dy: int) -> Box:
+        """The box, shifted by whole pixels."""
+        return Box(self.x1 + dx, self.y1 + dy, self.x2 + dx, self.y2 + dy)
+
+    def gap_x(self, other: Box) -> int:
+        """Pixels of free space between the two boxes from left to right; negative: the width that they share."""
+        return max(self.x1, other.x1) - min(self.x2, other.x2)
+
+    def gap_y(self, other: Box) -> int:
+        """Pixels of free space between the two boxes from top to bottom; negative: the height that they share."""
+        return max(self.y1, other.y1) - min(self.y2, other.y2)
+
+    def hidden_by(self, other: Box) -> float:
+        """The share of this box that ``other`` overlaps, 0 to 1."""
+        return max(0, -self.gap_x(other)) * max(0, -self.gap_y(other)) / self.area
+
+
+class Relation(StrEnum):
+    """How one thing stands to another. Each holds or fails by the two boxes (and, for leaning, by who is tilted)."""
+
+    LEFT_OF = "left of"
+    RIGHT_OF = "right of"
+    NEXT_TO = "next to"
+    ABOVE = "above"
+    BELOW = "below"
+    IN_FRONT_OF = "in front of"
+    BEHIND = "behind"
+    COVERING = "covering"
+    COVERED_BY = "covered by"
+    RESTING_ON = "resting on"
+    CARRYING = "carrying"
+    TOUCHING = "touching"
+    LEANING_AGAINST = "leaning against"
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """One toy. ``tilt`` is degrees counter-clockwise, not 0 only where it leans against another thing."""
+
+    shape: str
+    colour: str
+    material: str
+    size: str
+    box: Box = Box(0, 0, 0, 0)
+    tilt: int = 0
+
+    def value(self, attribute: AttributeName) -> str:
+        """The thing's shape, colour, material or size."""
+        value: str = getattr(self, attribute)
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Related:
+    """``things[subject]`` -- relation -> ``things[object]``."""
+
+    subject: int
+    relation: Relation
+    object: int
+
+
+NEXT_TO_PIXELS = 34
+COVERED_SHARE = 0.55
+
+
+def relations_between(subject: Thing, object: Thing) -> tuple[Relation, ...]:
+    """All relations that hold from ``subject`` to ``object``."""
+    a, b = subject.box, object.box
+    gap_x, gap_y = a.gap_x(b), a.gap_y(b)
+    beside = -gap_y >= 0.5 * min(a.height, b.height)
+    in_line = -gap_x >= 0.5 * min(a.width, b.width)
+    holds = {
+        Relation.LEFT_OF: beside and a.x2 <= b.x1,
+        Relation.RIGHT_OF: beside and b.x2 <= a.x1,
+        Relation.NEXT_TO: beside and 3 <= gap_x <= NEXT_TO_PIXELS,
+        Relation.ABOVE: in_line and b.y1 - a.y2 >= 6,
+        Relation.BELOW: in_line and a.y1 - b.y2 >= 6,
+        Relation.IN_FRONT_OF: a.y2 - b.y2 >= 6 and b.hidden_by(a) >= 0.1,
+        Relation.BEHIND: b.y2 - a.y2 >= 6 and a.hidden_by(b) >= 0.1,
+        Relation.COVERING: a.y2 - b.y2 >= 6 and b.hidden_by(a) >= COVERED_SHARE,
+        Relation.COVERED_BY: b.y2 - a.y2 >= 6 and a.hidden_by(b) >= COVERED_SHARE,
+        Relation.RESTING_ON: in_line and abs(a.y2 - b.y1) <= 3,
+        Relation.CARRYING: in_line and abs(b.y2 - a.y1) <= 3,
+        Relation.TOUCHING: a.y2 == b.y2 and abs(gap_x) <= 1,
+        Relation.LEANING_AGAINST: subject.tilt != 0 and 2 <= a.y2 - b.y2 <= 5 and gap_x < 0,
+    }
+    return tuple(relation for relation, true in holds.items() if true)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture's truth. ``things`` are in drawing order: a later one hides an earlier one.
+
+    ``shelf`` is the board's box where there is one; ``backdrop`` numbers the colours of wall and floor.
+    """
+
+    image_id: int
+    things: tuple[Thing, ...]
+    shelf: Box | None = None
+    backdrop: int = 0
+
+    @cached_property
+    def relations(self) -> tuple[Related, ...]:
+        """Everything that holds between two things, ordered by subject, object and relation."""
+        return tuple(
+            Related(i, relation, j)
+            for i, j in permutations(range(len(self.things)), 2)
+            for relation in relations_between(self.things[i], self.things[j])
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The scene as a line of scenes.jsonl, relations included. Boxes are x1, y1, x2, y2 in pixels."""
+        return {
+            "image_id": self.image_id,
+            "width": WIDTH,
+            "height": HEIGHT,
+            "things": [
+                {
+                    "shape": t.shape,
+                    "colour": t.colour,
+                    "material": t.material,
+                    "size": t.size,
+                    "box": list(asdict(t.box).values()),
+                    "tilt": t.tilt,
+                }
+                for t in self.things
+            ],
+            "relations": [[r.subject, r.relation.value, r.object] for r in self.relations],
+            "shelf": None if self.shelf is None else list(asdict(self.shelf).values()),
+            "backdrop": self.backdrop,
+        }
+
+    @classmethod
+    def from_dict(cls, scene: Mapping[str, Any]) -> Scene:
+        """The inverse of `to_dict`; relations are read off the boxes again."""
+        things = tuple(Thing(**{**thing, "box": Box(*thing["box"])}) for thing in scene["things"])
+        shelf = None if scene["shelf"] is None else Box(*scene["shelf"])
+        return cls(scene["image_id"], things, shelf, scene["backdrop"])

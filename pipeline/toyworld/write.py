@@ -1,0 +1,158 @@
+"""Writes a world: captions in COCO's format, region features in ViLBERT's, pictures, vocabulary and the truth."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+from pipeline.toyworld.captions import Caption, describe
+from pipeline.toyworld.detector import Detector, Regions
+from pipeline.toyworld.layout import sample_scene
+from pipeline.toyworld.render import render
+from pipeline.toyworld.scene import HEIGHT, SHAPES, WIDTH, Scene
+
+OUTPUTS = ("captions.json", "class_names.txt", "images", "regions", "scenes.jsonl", "vocab.txt")
+"""All that a world's folder holds."""
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+VOCABULARY_SIZE = 320
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """How a world is made.
+
+    The same world gives the same bytes on the same machine; picture ``i`` does not depend on how many follow.
+    """
+
+    images: int = 3000
+    seed: int = 0
+    captions: int = 5
+    feature_size: int = 64
+    things: tuple[int, int] = (3, 6)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What was written."""
+
+    images: int
+    captions: int
+    things: int
+    regions: int
+    pieces: int
+
+
+def write_world(world: World, out: Path, *, progress: Callable[[int], None] = lambda _: None) -> Totals:
+    """Makes the world and puts it at ``out``, which appears whole or not at all and replaces an older world there.
+
+    ``progress`` is called with the number of images just done.
+
+    Raises:
+        FileExistsError: ``out`` holds something that is no part of a world.
+    """
+    strangers = sorted(p.name for p in out.iterdir() if p.name not in OUTPUTS) if out.exists() else []
+    if strangers:
+        raise FileExistsError(f"{out} holds {strangers[0]}, which is no part of a toy world; choose another folder")
+    partial = out.with_name(f"{out.name}.partial")
+    if partial.exists():
+        shutil.rmtree(partial)
+    for folder in (partial / "regions", partial / "images"):
+        folder.mkdir(parents=True)
+    scenes: list[Scene] = []
+    captions: list[list[Caption]] = []
+    regions = 0
+    detector = Detector(world.feature_size)
+    for image_id in range(1, world.images + 1):
+        layout, words, sight = (np.random.default_rng((world.seed, image_id, stream)) for stream in range(3))
+        scene = sample_scene(image_id, layout, world.things)
+        detected = detector.detect(scene, sight)
+        _write_regions(partial / "regions" / f"{image_id}.npz", image_id, detected)
+        render(scene).save(partial / "images" / picture_name(image_id), compress_level=1)
+        scenes.append(scene)
+        captions.append(describe(scene, world.captions, words))
+        regions += len(detected.boxes)
+        progress(1)
+    pieces = train_vocabulary(caption.text for said in captions for caption in said)
+    _write_text(partial / "vocab.txt", "\n".join(pieces))
+    _write_text(partial / "class_names.txt", "\n".join(SHAPES))
+    _write_text(partial / "scenes.jsonl", "\n".join(json.dumps(scene.to_dict()) for scene in scenes))
+    _write_text(partial / "captions.json", json.dumps(_coco(world, scenes, captions)))
+    if out.exists():
+        shutil.rmtree(out)
+    partial.rename(out)
+    return Totals(
+        world.images, sum(map(len, captions)), sum(len(scene.things) for scene in scenes), regions, len(pieces)
+    )
+
+
+def picture_name(image_id: int) -> str:
+    """The file name of a picture, as COCO has it."""
+    return f"{image_id:012}.png"
+
+
+def read_scenes(path: Path) -> Iterator[Scene]:
+    """Reads ``scenes.jsonl``."""
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            yield Scene.from_dict(json.loads(line))
+
+
+def train_vocabulary(texts: Iterator[str]) -> list[str]:
+    """Trains WordPiece on the captions. Every lower-case letter and digit is in it, so other words can be spelled.
+
+    The trainer breaks ties by the numbers of the pieces and numbers the letters in the order of a randomly seeded hash
+    table; the letters are given to it beforehand, so that the same texts give the same vocabulary.
+    """
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=VOCABULARY_SIZE,
+        special_tokens=[*SPECIAL_TOKENS, *".,?'", *letters, *(f"##{letter}" for letter in letters)],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    return sorted(vocabulary, key=vocabulary.__getitem__)
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(f"{text}\n", encoding="utf-8")
+
+
+def _write_regions(path: Path, image_id: int, regions: Regions) -> None:
+    np.savez(
+        path,
+        features=regions.features,
+        bbox=regions.boxes,
+        num_boxes=np.int64(len(regions.boxes)),
+        objects=regions.classes,
+        cls_prob=regions.class_probs,
+        image_width=np.int64(WIDTH),
+        image_height=np.int64(HEIGHT),
+        image_id=np.str_(image_id),
+    )
+
+
+def _coco(world: World, scenes: list[Scene], captions: list[list[Caption]]) -> dict[str, Any]:
+    numbered = ((scene.image_id, caption) for scene, said in zip(scenes, captions, strict=True) for caption in said)
+    return {
+        "info": {"description": "Generated toy world", "version": "1", "seed": world.seed},
+        "licenses": [],
+        "images": [
+            {"id": scene.image_id, "file_name": picture_name(scene.image_id), "height": HEIGHT, "width": WIDTH}
+            for scene in scenes
+        ],
+        "annotations": [
+            {"id": number, "image_id": image_id, "caption": caption.text}
+            for number, (image_id, caption) in enumerate(numbered, start=1)
+        ],
+    }

@@ -1,0 +1,42 @@
+"""Models for people: a folder of ``config.json``, ``model.safetensors`` (float32) and ``vocab.txt``."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from pretrain.config import ModelConfig
+from pretrain.heads import ErnieViLForPreTraining
+from shards.errors import InputError
+from shards.reader import VOCABULARY
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+
+def export(model: nn.Module, config: ModelConfig, vocabulary: Path, folder: Path) -> None:
+    """Writes a model; the weights appear whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config.save(folder / CONFIG)
+    shutil.copyfile(vocabulary, folder / VOCABULARY)
+    weights = {name: tensor.detach().float().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    temporary = folder / (WEIGHTS + ".tmp")
+    save_file(weights, temporary, metadata={"format": "pt"})
+    temporary.replace(folder / WEIGHTS)
+
+
+def load(folder: Path) -> ErnieViLForPreTraining:
+    """Reads a model with its pretraining heads, in evaluation mode on the CPU.
+
+    Raises:
+        InputError: the folder is no such model, or its weights do not fit its configuration.
+    """
+    model = ErnieViLForPreTraining(ModelConfig.load(folder / CONFIG))
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise InputError(f"{folder / WEIGHTS}: cannot be loaded: {error}") from error
+    return model.eval()

@@ -1,0 +1,157 @@
+"""What a run has learned from its images: ``python -m pretrain.report RUN --held-out SHARDS --out DIR``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import matplotlib as mpl
+import torch
+import typer
+from matplotlib import patches
+from matplotlib import pyplot as plt
+from PIL import Image, UnidentifiedImageError
+from rich.table import Table
+
+from pretrain.evaluation import Result, evaluate
+from pretrain.export import load
+from pretrain.objectives import OBJECTIVES
+from pretrain.recipe import Images, Recipe
+from shards.console import console, run
+from shards.errors import InputError
+from shards.reader import ShardSet
+
+mpl.use("Agg")
+COLOURS = {"object": "#0891b2", "attribute": "#16a34a", "relation": "#c026d3"}
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(
+    epilog="Example: python -m pretrain.report runs/demo --held-out data/demo/shards/val --text-only runs/demo-text "
+    "--images data/demo/toyworld/images --out runs/demo/report"
+)
+def main(
+    trained: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a pretraining run.")],
+    held_out: Annotated[Path, typer.Option(help="Folder of shards that the run has not seen.")],
+    out: Annotated[Path, typer.Option(help="Folder for the report.")],
+    config: Annotated[Path, typer.Option(help="Recipe of the run.")],
+    text_only: Annotated[Path | None, typer.Option(help="A run of the same recipe without images.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the pictures, to draw one.")] = None,
+) -> None:
+    """Compare a run with guessing, with itself before other images, and with a model that saw text alone."""
+    out.mkdir(parents=True, exist_ok=True)
+    shards, recipe = ShardSet(held_out), Recipe.load(config, [])
+    scores = {
+        "own image": _score(trained, shards, recipe, "own"),
+        "other image": _score(trained, shards, recipe, "other"),
+    }
+    if text_only is not None:
+        scores["text only"] = _score(text_only, shards, recipe, "none")
+    table = Table(
+        "objective", "loss: first", "last", "accuracy: guessing", *scores, title="Held-out images", title_justify="left"
+    )
+    curves = _curves(trained)
+    for name in OBJECTIVES:
+        if name not in scores["own image"] or name not in curves:
+            continue
+        losses = curves[name][1]
+        table.add_row(
+            name,
+            f"{losses[0]:.3f}",
+            f"{losses[-1]:.3f}",
+            f"{scores['own image'][name].guess_accuracy:.1%}",
+            *(f"{found[name].accuracy:.1%}" if name in found else "–" for found in scores.values()),
+        )
+    console.print(table)
+    record = {mode: {name: r.to_dict() for name, r in found.items()} for mode, found in scores.items()}
+    (out / "report.json").write_text(json.dumps(record, indent=1) + "\n")
+    _plot_losses(curves, out / "losses.png")
+    written = [out / "report.json", out / "losses.png"]
+    if images is not None:
+        _draw_scene(shards, images, out / "scene.png")
+        written.append(out / "scene.png")
+    console.print("written: " + ", ".join(map(str, written)), soft_wrap=True)
+
+
+def _score(trained: Path, shards: ShardSet, recipe: Recipe, images: Images) -> dict[str, Result]:
+    return evaluate(load(trained / "model"), shards, recipe, images=images, device=torch.device("cpu"))
+
+
+def _curves(trained: Path) -> dict[str, tuple[list[int], list[float]]]:
+    """Steps and losses of each objective."""
+    try:
+        lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{trained / 'metrics.jsonl'}: cannot be read: {error}") from error
+    found = {
+        name: [(line["step"], line[key]) for line in lines if (key := f"loss/{name}") in line] for name in OBJECTIVES
+    }
+    return {name: ([s for s, _ in points], [v for _, v in points]) for name, points in found.items() if points}
+
+
+def _plot_losses(curves: dict[str, tuple[list[int], list[float]]], path: Path) -> None:
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    for name, (steps, losses) in curves.items():
+        axes.plot(steps, losses, label=name)
+    axes.set(xlabel="step", ylabel="loss", title="Pretraining losses", ylim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _draw_scene(shards: ShardSet, images: Path, path: Path) -> None:
+    """The first held-out picture that is in the folder and has a relation: its boxes, and the graph of a caption."""
+    for shard, row in shards:
+        image_id, width, height, captions = shards.record(shard, row)
+        related = [caption for caption in captions if caption.graph.relations]
+        picture = _find_picture(images, image_id)
+        if related and picture is not None:
+            break
+    else:
+        raise InputError(f"{images}: holds no picture of a held-out image whose captions have a relation")
+    graph = max(related, key=lambda caption: len(caption.graph.attributes)).graph
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    left.imshow(picture, extent=(0, width, height, 0))
+    for x1, y1, x2, y2 in shards.regions(shard, row).boxes.tolist():
+        left.add_patch(patches.Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor="white", linewidth=1.5))
+    left.set_axis_off()
+    right.set_axis_off()
+    right.set(xlim=(0, 1), ylim=(0, 1))
+    figure.suptitle(graph.caption)
+    places = [
+        (0.25 if i % 2 == 0 else 0.75, 0.85 - 0.7 * i / max(1, len(graph.objects) - 1))
+        for i in range(len(graph.objects))
+    ]
+    for relation in graph.relations:
+        start, end = places[relation.subject], places[relation.object]
+        right.annotate(
+            "", end, start, arrowprops={"arrowstyle": "->", "color": COLOURS["relation"], "shrinkA": 22, "shrinkB": 22}
+        )
+        middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
+        right.text(
+            *middle, relation.lemma, color=COLOURS["relation"], ha="center", va="center", backgroundcolor="white"
+        )
+    for number, (item, place) in enumerate(zip(graph.objects, places, strict=True)):
+        attributes = ", ".join(a.lemma for a in graph.attributes if a.object == number)
+        box = {"boxstyle": "round,pad=0.5", "facecolor": COLOURS["object"], "edgecolor": "none"}
+        right.text(*place, item.lemma, color="white", ha="center", va="center", bbox=box)
+        right.text(place[0], place[1] - 0.12, attributes, color=COLOURS["attribute"], ha="center", va="center")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _find_picture(folder: Path, image_id: str) -> Image.Image | None:
+    names = [image_id, image_id.zfill(12)]
+    for path in (folder / f"{name}{suffix}" for name in names for suffix in (".png", ".jpg")):
+        try:
+            return Image.open(path).convert("RGB")
+        except (FileNotFoundError, UnidentifiedImageError):
+            continue
+    return None
+
+
+if __name__ == "__main__":
+    run(app)

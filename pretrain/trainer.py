@@ -342,6 +342,9 @@ def with_process_group(work: Callable[[], None]) -> None:
     if "RANK" not in os.environ:
         alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
         os.environ.update(alone)
+    # The shared-memory reduction serves inference alone, yet DeepSpeed would compile it on every CPU: that needs a
+    # compiler, and a process killed meanwhile leaves a lock behind on which all later runs wait for ever.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(dist_init_required=True, verbose=False)
     try:
         work()

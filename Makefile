@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test test-slow check clean
+.PHONY: setup demo test test-slow check bench clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -17,7 +17,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 # The whole chain on a generated world: captions, pictures and regions that nobody has to download.
 WORLD := data/demo
 demo: setup
-	$(BIN)/python -m pipeline.toyworld --images 3000 --out $(WORLD)/toyworld --overwrite
+	$(BIN)/python -m pipeline.toyworld --images 6000 --captions 3 --min-things 2 --max-things 3 --out $(WORLD)/toyworld --overwrite
 	$(BIN)/python -m pipeline.parse $(WORLD)/toyworld/captions.json --out $(WORLD)/graphs --overwrite
 	$(BIN)/python -m pipeline.regions $(WORLD)/toyworld/regions --class-names $(WORLD)/toyworld/class_names.txt \
 		--out $(WORLD)/regions --overwrite
@@ -43,6 +43,13 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Captions to time the parsers on; the toy world's if there are no others.
+CAPTIONS ?= $(wildcard ../shared/data/captions/captions_val2017.json ../shared/data/captions/cc3m_validation.tsv)
+
+bench: setup
+	test -n "$(CAPTIONS)" || $(BIN)/python -m pipeline.toyworld --images 2000 --out data/bench/toyworld --overwrite
+	$(BIN)/python -m benchmarks.parse $(or $(CAPTIONS),data/bench/toyworld/captions.json)
 
 clean:
 	rm -rf .venv build dist *.egg-info

@@ -122,11 +122,13 @@ class ModelConfig(BaseModel):
         """Read a configuration file.
 
         Raises:
-            InputError: the file is no JSON object or no valid configuration; names the file and every wrong key.
-            OSError: the file cannot be read.
+            InputError: the file cannot be read, is no JSON object or no valid configuration; names the file and every
+                wrong key.
         """
         try:
             return cls.model_validate_json(Path(path).read_bytes())
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror}") from error
         except ValidationError as error:
             reasons = "".join(f"\n  {_explain(detail)}" for detail in error.errors())
             raise InputError(f"{path} is not a valid model configuration:{reasons}") from error

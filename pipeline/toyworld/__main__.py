@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -24,8 +25,9 @@ def main(
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = DEFAULT.seed,
     captions: Annotated[int, typer.Option(min=1, max=10, help="Captions for each picture.")] = DEFAULT.captions,
     feature_size: Annotated[int, typer.Option(min=32, help="The size of a region feature.")] = DEFAULT.feature_size,
-    min_things: Annotated[int, typer.Option(min=3, max=6, help="Fewest things in a picture.")] = DEFAULT.things[0],
-    max_things: Annotated[int, typer.Option(min=3, max=6, help="Most things in a picture.")] = DEFAULT.things[1],
+    min_things: Annotated[int, typer.Option(min=2, max=6, help="Fewest things in a picture.")] = DEFAULT.things[0],
+    max_things: Annotated[int, typer.Option(min=2, max=6, help="Most things in a picture.")] = DEFAULT.things[1],
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = os.cpu_count() or 1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the world in the folder.")] = False,
 ) -> None:
     """Makes pictures of toys with captions, region features and a vocabulary: data to try the whole chain on."""
@@ -38,7 +40,7 @@ def main(
     world = World(images, seed, captions, feature_size, (min_things, max_things))
     try:
         with progress("Making pictures", images) as advance:
-            totals = write_world(world, out, progress=advance)
+            totals = write_world(world, out, workers=workers, progress=advance)
     except FileExistsError as error:
         raise typer.BadParameter(f"--out {error}") from error
     table = Table(title=f"Toy world, seed {seed}", show_header=False)

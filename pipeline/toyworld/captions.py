@@ -10,6 +10,7 @@ from bisect import bisect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, combinations
+from math import prod
 from typing import TypeVar
 
 import numpy as np
@@ -87,6 +88,8 @@ ADJECTIVES: tuple[AttributeName, ...] = ("size", "colour", "material")
 """In the order in which English puts them before the noun."""
 ADJECTIVE_COUNTS = (0.18, 0.5, 0.22, 0.1)
 """How often a noun phrase tries to have 0, 1, 2 and 3 adjectives; it takes more where fewer are not enough."""
+SALIENCE: Mapping[AttributeName, float] = {"shape": 1, "colour": 8, "material": 1, "size": 1}
+"""People name a colour sooner than anything else, also where it is not needed to tell things apart."""
 
 
 class _NotSayable(Exception):
@@ -179,7 +182,8 @@ class _Speaker:
         first = self.scene.things[things[0]]
         wanted = _draw(ADJECTIVE_COUNTS, self._rng)
         nearest = min(abs(len(look) - wanted) for look in looks)
-        look = self.one_of([look for look in looks if abs(len(look) - wanted) == nearest])
+        looks = [look for look in looks if abs(len(look) - wanted) == nearest]
+        look = looks[_draw([prod(SALIENCE[a] for a in look) for look in looks], self._rng)]
         spoken: tuple[AttributeName, ...] = (*look, "shape")
         self.claims.append(Mention(things, tuple((a, first.value(a)) for a in spoken)))
         words = " ".join(first.value(a) for a in spoken)
@@ -208,7 +212,9 @@ class _Speaker:
             and len({toy.value(attribute) for toy in toys}) == 1
             and (attribute != "material" or toys[0].material == "wooden")
         ]
-        attribute, value = self.one_of(options)
+        if not options:
+            raise _NotSayable
+        attribute, value = options[_draw([SALIENCE[attribute] for attribute, _ in options], self._rng)]
         self.claims.append(Predicated(things, attribute, value))
         return value
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +52,13 @@ class Totals:
     pieces: int
 
 
-def write_world(world: World, out: Path, *, progress: Callable[[int], None] = lambda _: None) -> Totals:
+def write_world(
+    world: World, out: Path, *, workers: int = 1, progress: Callable[[int], None] = lambda _: None
+) -> Totals:
     """Makes the world and puts it at ``out``, which appears whole or not at all and replaces an older world there.
 
-    ``progress`` is called with the number of images just done.
+    ``workers`` processes share the pictures; the bytes do not depend on their number. ``progress`` is called with the
+    number of images just done.
 
     Raises:
         FileExistsError: ``out`` holds something that is no part of a world.
@@ -60,36 +66,42 @@ def write_world(world: World, out: Path, *, progress: Callable[[int], None] = la
     strangers = sorted(p.name for p in out.iterdir() if p.name not in OUTPUTS) if out.exists() else []
     if strangers:
         raise FileExistsError(f"{out} holds {strangers[0]}, which is no part of a toy world; choose another folder")
-    partial = out.with_name(f"{out.name}.partial")
-    if partial.exists():
-        shutil.rmtree(partial)
-    for folder in (partial / "regions", partial / "images"):
+    unfinished = out.with_name(f"{out.name}.partial")
+    if unfinished.exists():
+        shutil.rmtree(unfinished)
+    for folder in (unfinished / "regions", unfinished / "images"):
         folder.mkdir(parents=True)
     scenes: list[Scene] = []
     captions: list[list[Caption]] = []
     regions = 0
-    detector = Detector(world.feature_size)
-    for image_id in range(1, world.images + 1):
-        layout, words, sight = (np.random.default_rng((world.seed, image_id, stream)) for stream in range(3))
-        scene = sample_scene(image_id, layout, world.things)
-        detected = detector.detect(scene, sight)
-        _write_regions(partial / "regions" / f"{image_id}.npz", image_id, detected)
-        render(scene).save(partial / "images" / picture_name(image_id), compress_level=1)
-        scenes.append(scene)
-        captions.append(describe(scene, world.captions, words))
-        regions += len(detected.boxes)
-        progress(1)
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        write_image = partial(_write_image, world, Detector(world.feature_size), unfinished)
+        for scene, said, found in pool.map(write_image, range(1, world.images + 1), chunksize=50):
+            scenes.append(scene)
+            captions.append(said)
+            regions += found
+            progress(1)
     pieces = train_vocabulary(caption.text for said in captions for caption in said)
-    _write_text(partial / "vocab.txt", "\n".join(pieces))
-    _write_text(partial / "class_names.txt", "\n".join(SHAPES))
-    _write_text(partial / "scenes.jsonl", "\n".join(json.dumps(scene.to_dict()) for scene in scenes))
-    _write_text(partial / "captions.json", json.dumps(_coco(world, scenes, captions)))
+    _write_text(unfinished / "vocab.txt", "\n".join(pieces))
+    _write_text(unfinished / "class_names.txt", "\n".join(SHAPES))
+    _write_text(unfinished / "scenes.jsonl", "\n".join(json.dumps(scene.to_dict()) for scene in scenes))
+    _write_text(unfinished / "captions.json", json.dumps(_coco(world, scenes, captions)))
     if out.exists():
         shutil.rmtree(out)
-    partial.rename(out)
+    unfinished.rename(out)
     return Totals(
         world.images, sum(map(len, captions)), sum(len(scene.things) for scene in scenes), regions, len(pieces)
     )
+
+
+def _write_image(world: World, detector: Detector, folder: Path, image_id: int) -> tuple[Scene, list[Caption], int]:
+    """Writes one picture and its regions; returns its truth, its captions and the number of regions."""
+    layout, words, sight = (np.random.default_rng((world.seed, image_id, stream)) for stream in range(3))
+    scene = sample_scene(image_id, layout, world.things)
+    regions = detector.detect(scene, sight)
+    _write_regions(folder / "regions" / f"{image_id}.npz", image_id, regions)
+    render(scene).save(folder / "images" / picture_name(image_id), compress_level=1)
+    return scene, describe(scene, world.captions, words), len(regions.boxes)
 
 
 def picture_name(image_id: int) -> str:

@@ -36,7 +36,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_the_same_seed_gives_the_same_bytes(folder, tmp_path):
-    write_world(WORLD, tmp_path / "again")
+    write_world(WORLD, tmp_path / "again", workers=2)
     assert contents(tmp_path / "again") == contents(folder)
 
 

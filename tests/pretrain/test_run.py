@@ -108,3 +108,26 @@ def test_bad_input_is_refused_without_a_traceback(start, tmp_path, shard_folder)
         assert process.returncode == 1
         assert message in output
         assert "Traceback" not in output
+
+
+def test_a_run_is_compared_with_other_images_and_with_text_alone(start, tmp_path, shard_folder):
+    finish(start("images", "--set", "steps=3"))
+    finish(start("text", "--set", "steps=3", "--set", "images=none"))
+    command = [sys.executable, "-m", "pretrain.report", "images", "--config", "recipe.yaml", "--text-only", "text"]
+    command += ["--held-out", str(shard_folder), "--out", "report"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    shown = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr
+    report = json.loads((tmp_path / "report/report.json").read_text())
+    assert set(report) == {"own image", "other image", "text only"}
+    assert {"object", "word", "region", "match"} <= set(report["own image"])
+    assert "region" not in report["text only"]
+    for scores in report.values():
+        for result in scores.values():
+            assert 0 <= result["accuracy"] <= 1
+            assert result["targets"] > 0
+    assert (tmp_path / "report/losses.png").read_bytes().startswith(b"\x89PNG")
+    command[3] = "nowhere"
+    failed = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert failed.returncode == 1
+    assert "Traceback" not in failed.stderr

@@ -25,11 +25,13 @@ demo: setup
 		--tokenizer $(WORLD)/toyworld/vocab.txt --holdout 0.1 --out $(WORLD)/shards --overwrite
 	$(BIN)/python -m shards.inspect summary $(WORLD)/shards/train
 	$(BIN)/python -m shards.inspect head $(WORLD)/shards/train -n 2
-	rm -rf runs/demo runs/demo-text
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/deepspeed pretrain/run.py --config configs/pretrain/demo.yaml \
-		--shards $(WORLD)/shards/train --out runs/demo
+	rm -rf runs/demo runs/demo-text && mkdir -p runs
+	@echo "pretraining with images; without them at the same time, see runs/demo-text.log"
+	export OMP_NUM_THREADS=1; \
 	$(BIN)/python pretrain/run.py --config configs/pretrain/demo.yaml --set images=none \
-		--shards $(WORLD)/shards/train --out runs/demo-text
+		--shards $(WORLD)/shards/train --out runs/demo-text > runs/demo-text.log 2>&1 & \
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/deepspeed pretrain/run.py --config configs/pretrain/demo.yaml \
+		--shards $(WORLD)/shards/train --out runs/demo && wait $$! || { cat runs/demo-text.log; exit 1; }
 	$(BIN)/python -m pretrain.report runs/demo --config configs/pretrain/demo.yaml --text-only runs/demo-text \
 		--held-out $(WORLD)/shards/val --images $(WORLD)/toyworld/images --out runs/demo/report
 

@@ -282,7 +282,11 @@ def _claim(stage: Stage, out: Path, overwrite: bool) -> None:
     path = out / "stage.json"
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; --out names a folder")
-    if path.exists():
+    inputs = [Path(source).resolve() for source in _paths(wanted)]
+    if any(source.is_relative_to(out.resolve()) for source in inputs):
+        raise InputError(f"{out} holds an input of this run; name another --out folder")
+    # A run that failed before its first part, on bad input for example, left nothing to protect.
+    if path.exists() and any(out.glob("part-*.stats.json")):
         found = json.loads(path.read_bytes())
         if found.get("stage") != stage.name:
             raise InputError(f"{out} holds the output of the stage {found.get('stage')!r}; name another --out folder")
@@ -295,10 +299,22 @@ def _claim(stage: Stage, out: Path, overwrite: bool) -> None:
             )
         if overwrite:
             shutil.rmtree(out)
-    elif out.exists() and any(child.name != path.name + TEMPORARY for child in out.iterdir()):
+    elif not path.exists() and out.exists() and any(child.name != path.name + TEMPORARY for child in out.iterdir()):
         raise InputError(f"{out} is not empty and was not written by this command; name another --out folder")
     out.mkdir(parents=True, exist_ok=True)
     write_atomic(path, json.dumps(wanted, indent=1, ensure_ascii=False).encode() + b"\n")
+
+
+def _paths(fingerprint: Any) -> Iterator[str]:
+    """The inputs that a fingerprint names."""
+    if isinstance(fingerprint, dict):
+        if isinstance(fingerprint.get("path"), str):
+            yield fingerprint["path"]
+        for value in fingerprint.values():
+            yield from _paths(value)
+    elif isinstance(fingerprint, list):
+        for value in fingerprint:
+            yield from _paths(value)
 
 
 def _short(value: Any) -> str:

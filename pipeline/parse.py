@@ -41,13 +41,15 @@ class ParseStage:
     parser: str
     parser_version: str
     partition_size: int
+    options: tuple[tuple[str, str], ...] = ()
+    """of the parser"""
     name: str = "parse"
 
     def fingerprint(self) -> dict[str, Any]:
         """See `pipeline.executor.Stage`."""
         return {
             "inputs": [{**file_fingerprint(path), "format": format} for path, format in self.sources],
-            "parser": {"name": self.parser, "version": self.parser_version},
+            "parser": {"name": self.parser, "version": self.parser_version, **dict(self.options)},
             "partition_size": self.partition_size,
             "graphs_version": GRAPHS_VERSION,
         }
@@ -81,11 +83,13 @@ class ParseStage:
 
     def worker(self) -> Callable[[Captions, Part], None]:
         """Builds the parser; see `pipeline.executor.Stage`."""
-        parser = parsers.get(self.parser)
+        parser = parsers.get(self.parser, **dict(self.options))
         metadata = {"graphs_version": GRAPHS_VERSION, "parser": parser.name, "parser_version": parser.version}
 
         def parse(partition: Captions, part: Part) -> None:
-            graphs = parser.parse([row.caption for row in partition.rows])
+            texts = dict.fromkeys(row.caption for row in partition.rows)
+            parsed = dict(zip(texts, parser.parse(list(texts)), strict=True))
+            graphs = [parsed[row.caption] for row in partition.rows]
             columns: dict[str, list[Any]] = {
                 "image_id": [row.image_id for row in partition.rows],
                 "caption_id": [row.caption_id for row in partition.rows],
@@ -122,6 +126,9 @@ def main(
     sources: Annotated[list[Path], typer.Argument(metavar="CAPTIONS...", help="Caption files.")],
     out: Annotated[Path, typer.Option(help="Folder for the graphs.")],
     parser: Annotated[str, typer.Option(help="Which parser reads the captions.")] = "dependency",
+    spacy_model: Annotated[
+        str | None, typer.Option(help="An installed English spaCy model, for the parsers that read its trees.")
+    ] = None,
     format: Annotated[str, typer.Option(help=f"auto, {', '.join(captions.FORMATS)}")] = "auto",
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = os.cpu_count() or 1,
     partition_size: Annotated[int, typer.Option(min=1, help="Captions in a part.")] = 10_000,
@@ -136,11 +143,14 @@ def main(
         found, why = (format, "as given") if format != "auto" else captions.recognise(path)
         console.print(f"{path}: {found} ({why})")
         recognised.append((path, found))
+    options = {} if spacy_model is None else {"spacy_model": spacy_model}
     try:
-        version = parsers.get(parser).version
-    except ValueError as error:
+        version = parsers.get(parser, **options).version
+    except TypeError as error:
+        raise InputError(f"the parser {parser!r} takes no --spacy-model") from error
+    except (ValueError, OSError, ImportError) as error:
         raise InputError(str(error)) from error
-    stage = ParseStage(tuple(recognised), parser, version, partition_size)
+    stage = ParseStage(tuple(recognised), parser, version, partition_size, tuple(options.items()))
     report = run_stage(stage, out, workers=workers, max_rejects=max_rejects, overwrite=overwrite)
     print_report("Scene graphs", out, report)
 

@@ -74,3 +74,25 @@ def test_bad_input_ends_the_command_with_1_and_a_message_but_no_traceback(tmp_pa
     assert result.returncode == 1
     assert result.stderr.startswith(f"error: {path}: format not recognised")
     assert "Traceback" not in result.stderr
+
+
+def run_module(*arguments):
+    return subprocess.run([sys.executable, "-m", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_a_run_that_failed_at_once_leaves_its_folder_free(tmp_path):
+    (tmp_path / "bad.json").write_text("{}")
+    (tmp_path / "good.jsonl").write_text('{"image_id": "1", "caption": "a dog"}\n')
+    options = ["--out", tmp_path / "graphs", "--workers", "1"]
+    assert run_module("pipeline.parse", tmp_path / "bad.json", *options).returncode == 1
+    done = run_module("pipeline.parse", tmp_path / "good.jsonl", *options)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_output_folder_that_holds_an_input_is_refused(tmp_path):
+    source = tmp_path / "good.jsonl"
+    source.write_text('{"image_id": "1", "caption": "a dog"}\n')
+    done = run_module("pipeline.parse", source, "--out", tmp_path, "--overwrite")
+    assert done.returncode == 1
+    assert "holds an input" in done.stderr
+    assert source.exists()

@@ -1,0 +1,159 @@
+"""From the network's scores to scene graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
+from parsers.neural import labels as forms
+from parsers.neural.network import EDITS, ROLES, Labels, Scores, triples
+from parsers.neural.words import Words
+
+MAX_NODES = 128
+"""Objects, and words that relations hang on, of one caption that are looked at: bounds the memory of long texts."""
+
+
+class Decoder:
+    """Reads graphs off scores.
+
+    Args:
+        labels: what the numbers mean.
+    """
+
+    def __init__(self, labels: Labels) -> None:
+        self._labels = labels
+
+    def __call__(self, captions: Sequence[str], words: Sequence[Words], scores: Scores) -> list[SceneGraph]:
+        """The graphs of a batch of captions of equal length."""
+        batch, length = scores.roles.shape[:2]
+        roles = scores.roles > 0
+        anchors, subjects, objects = (torch.arange(length).expand(batch, -1) for _ in range(3))
+        if length > MAX_NODES:
+            # The likeliest objects and anchors, in the order of the caption.
+            likely = torch.maximum(scores.subject_object.amax(2), scores.subject_object.amax(1))
+            subjects = objects = likely.topk(MAX_NODES, dim=1).indices.sort(dim=1).values
+            anchors = scores.anchor_object.amax(2).topk(MAX_NODES, dim=1).indices.sort(dim=1).values
+            scores_of = torch.stack(
+                [
+                    triples(
+                        Scores(
+                            scores.roles[i : i + 1], scores.attributes[i : i + 1],
+                            scores.anchor_subject[i : i + 1, anchors[i]][:, :, subjects[i]],
+                            scores.anchor_object[i : i + 1, anchors[i]][:, :, objects[i]],
+                            scores.subject_object[i : i + 1, subjects[i]][:, :, objects[i]],
+                            scores.words, scores.relations, scores.edits,
+                        )
+                    )[0]
+                    for i in range(batch)
+                ]
+            )  # fmt: skip
+        else:
+            scores_of = triples(scores)
+        found: list[_Found] = [_Found() for _ in range(batch)]
+        for b, word in roles[:, :, ROLES.index("object")].nonzero().tolist():
+            found[b].objects.add(word)
+        for b, word, noun in (scores.attributes > 0).nonzero().tolist():
+            if word != noun:
+                found[b].attributes.append((noun, word))
+                found[b].objects.add(noun)
+        anchors_, subjects_, objects_ = anchors.tolist(), subjects.tolist(), objects.tolist()
+        for b, r, s, o in (scores_of > 0).nonzero().tolist():
+            anchor, subject, object_ = anchors_[b][r], subjects_[b][s], objects_[b][o]
+            if subject not in (anchor, object_):
+                found[b].relations.append((subject, object_, anchor))
+                found[b].objects.update((subject, object_))
+        joined = roles[:, :, 1:].tolist()
+        edits = scores.edits.argmax(-1).tolist()
+        relations = scores.relations.argmax(-1).tolist()
+        others = (scores.words > 0).tolist() if any(f.relations for f in found) else []
+        return [
+            self._graph(caption, split, f, joined[b], edits[b], relations[b], others[b] if others else [])
+            for b, (caption, split, f) in enumerate(zip(captions, words, found, strict=True))
+        ]
+
+    def _graph(
+        self, caption: str, words: Words, found: _Found, joined: list[list[bool]], edits: list[list[int]],
+        relations: list[int], others: list[list[bool]],
+    ) -> SceneGraph:  # fmt: skip
+        label = _Labeller(caption, words, edits, self._labels)
+        nouns = sorted(found.objects)
+        order = {noun: index for index, noun in enumerate(nouns)}
+        objects = []
+        last = -1
+        for noun in nouns:
+            first = noun
+            while first - 1 > last and joined[first - 1][0]:
+                first -= 1
+            objects.append(Object(label.phrase(first, noun, 0), label.span(first, noun)))
+            last = noun
+        attributes = set()
+        for noun, word in found.attributes:
+            first = word
+            while first > 0 and joined[first - 1][1] and first - 1 not in order:
+                first -= 1
+            attributes.add((order[noun], label.span(first, word), label.phrase(first, word, 1)))
+        edges: dict[tuple[int, int, str], Relation] = {}
+        for subject, object_, anchor in found.relations:
+            spoken = [anchor] if anchor != object_ else []
+            if spoken:
+                spoken = [
+                    i for i in range(len(words)) if i == anchor or (others[anchor][i] and i not in (subject, object_))
+                ]
+            name = self._labels.relations[relations[anchor]] or " ".join(label.word(i, 2) for i in spoken)
+            if name:
+                key = (order[subject], order[object_], name)
+                edges.setdefault(key, Relation(*key, label.spans(spoken)))
+        return SceneGraph(
+            caption,
+            tuple(objects),
+            tuple(Attribute(noun, name, span) for noun, span, name in sorted(attributes)),
+            tuple(edges[key] for key in sorted(edges)),
+        )
+
+
+class _Found:
+    """Word numbers of what is in one caption."""
+
+    __slots__ = ("attributes", "objects", "relations")
+
+    def __init__(self) -> None:
+        self.objects: set[int] = set()
+        self.attributes: list[tuple[int, int]] = []
+        self.relations: list[tuple[int, int, int]] = []
+
+
+class _Labeller:
+    """Normal forms and places of one caption's words."""
+
+    __slots__ = ("_caption", "_edits", "_labels", "_words")
+
+    def __init__(self, caption: str, words: Words, edits: list[list[int]], labels: Labels) -> None:
+        self._caption, self._words, self._edits, self._labels = caption, words, edits, labels
+
+    def word(self, i: int, kind: int) -> str:
+        return forms.apply(self._labels.edits[self._edits[i][kind]], self._words.forms[i])
+
+    def phrase(self, first: int, last: int, kind: int) -> str:
+        """The words as they stand in the caption, the last one in its normal form."""
+        end = self.word(last, kind)
+        places = self._words.places
+        before = self._caption[places[first].start : places[last].start].lower()
+        return " ".join((before + end).split())
+
+    def span(self, first: int, last: int) -> Span:
+        return Span(self._words.places[first].start, self._words.places[last].end)
+
+    def spans(self, words: Sequence[int]) -> tuple[Span, ...]:
+        """Neighbours share a span."""
+        runs: list[list[int]] = []
+        for i in words:
+            if runs and runs[-1][1] + 1 == i:
+                runs[-1][1] = i
+            else:
+                runs.append([i, i])
+        return tuple(self.span(first, last) for first, last in runs)
+
+
+assert EDITS == ("object", "attribute", "relation")

@@ -1,0 +1,88 @@
+"""The neural parser: a small network that needs no spaCy, its weights shipped with the package."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from parsers.graph import SceneGraph
+from parsers.neural.decode import Decoder
+from parsers.neural.network import Labels, Network, WordEncoder
+from parsers.neural.words import Words, split
+
+MODEL = Path(__file__).parent / "model"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CUBES_PER_BATCH = 2_000_000
+"""Anchor-subject-object scores at a time; bounds memory and keeps matrices large enough to be fast."""
+MOST_CAPTIONS = 512
+
+
+def save(network: Network, folder: Path) -> None:
+    """Writes ``config.json`` and ``model.safetensors`` (float16) of a network over a `WordEncoder`."""
+    assert isinstance(network.encoder, WordEncoder)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"width": network.encoder.width, "arc": network.arc, **network.labels.to_dict()}
+    (folder / CONFIG).write_text(json.dumps(config, ensure_ascii=False) + "\n", encoding="utf-8")
+    save_file({name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}, folder / WEIGHTS)
+
+
+def load(folder: Path) -> Network:
+    """Reads what `save` wrote, in evaluation mode.
+
+    Raises:
+        OSError: a file is missing.
+    """
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    labels = Labels.from_dict(config)
+    network = Network(WordEncoder(labels.words, width=config["width"]), labels, arc=config["arc"])
+    network.load_state_dict({name: tensor.float() for name, tensor in load_file(folder / WEIGHTS).items()})
+    return network.eval()
+
+
+class NeuralParser:
+    """Scene graphs by a network of 2 million weights, trained on FACTUAL; see ``docs/parsers.md``.
+
+    Args:
+        model: folder of a model made by ``python -m parsers.train``; the shipped one if not given.
+        device: "cpu" or "cuda".
+
+    Raises:
+        OSError: the folder holds no model.
+    """
+
+    name = "neural"
+
+    def __init__(self, model: str | Path = MODEL, device: str = "cpu") -> None:
+        folder = Path(model)
+        self._network = load(folder).to(device)
+        checksum = hashlib.sha256((folder / CONFIG).read_bytes() + (folder / WEIGHTS).read_bytes()).hexdigest()[:12]
+        self.version = f"model {checksum}"
+        self._decode = Decoder(self._network.labels)
+
+    def parse(self, captions: Sequence[str]) -> list[SceneGraph]:
+        """One graph for each caption, in the same order. Captions of equal length are read together."""
+        words = [split(caption) for caption in captions]
+        graphs = [SceneGraph(caption) for caption in captions]
+        for numbers in _batches(words):
+            batch = [words[i] for i in numbers]
+            with torch.inference_mode():
+                scores = self._network(*self._network.inputs(batch))
+            for i, graph in zip(numbers, self._decode([captions[i] for i in numbers], batch, scores), strict=True):
+                graphs[i] = graph
+        return graphs
+
+
+def _batches(words: Sequence[Words]) -> Iterator[list[int]]:
+    """Numbers of captions of equal length, the short ones first; captions without words are left out."""
+    by_length: dict[int, list[int]] = {}
+    for i, split_caption in enumerate(words):
+        if len(split_caption):
+            by_length.setdefault(len(split_caption), []).append(i)
+    for length, numbers in sorted(by_length.items()):
+        size = max(1, min(MOST_CAPTIONS, CUBES_PER_BATCH // length**3))
+        yield from (numbers[i : i + size] for i in range(0, len(numbers), size))

@@ -1,0 +1,58 @@
+"""Scene graphs in a spaCy pipeline: ``nlp.add_pipe("scene_graph", config={"parser": "neural"})``.
+
+``doc._.scene_graph`` is then the `SceneGraph` of ``doc.text``; its spans are characters of the document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from spacy.language import Language
+from spacy.tokens import Doc
+from spacy.util import minibatch
+
+import parsers
+from parsers.graph import SceneGraph
+
+KEY = "scene_graph"
+
+
+class SceneGraphComponent:
+    """Parses the text of each document. The graph is kept as plain data, so documents travel between processes.
+
+    Args:
+        parser: the name of an installed parser.
+
+    Raises:
+        ValueError: there is no such parser.
+    """
+
+    def __init__(self, parser: str) -> None:
+        self._parser = parsers.get(parser)
+
+    def __call__(self, doc: Doc) -> Doc:
+        """Adds the graph to one document."""
+        return next(self.pipe([doc]))
+
+    def pipe(self, stream: Iterable[Doc], batch_size: int = 256) -> Iterator[Doc]:
+        """Adds the graphs to documents, a batch at a time."""
+        for docs in minibatch(stream, batch_size):
+            batch = list(docs)
+            for doc, graph in zip(batch, self._parser.parse([doc.text for doc in batch]), strict=True):
+                doc.user_data[KEY] = graph.to_dict()
+                yield doc
+
+
+def _graph(doc: Doc) -> SceneGraph | None:
+    found = doc.user_data.get(KEY)
+    return None if found is None else SceneGraph.from_dict(doc.text, found)
+
+
+# The getter makes the graph anew at each access; without the component in the pipeline it is None.
+Doc.set_extension(KEY, getter=_graph, force=True)
+
+
+@Language.factory(KEY, default_config={"parser": "neural"}, assigns=[f"doc._.{KEY}"])  # type: ignore[untyped-decorator]
+def make_component(nlp: Language, name: str, parser: str) -> SceneGraphComponent:  # noqa: ARG001 (spaCy names them)
+    """Builds the component for ``nlp.add_pipe``."""
+    return SceneGraphComponent(parser)

@@ -1,0 +1,62 @@
+"""Gold files, and graphs as triples."""
+
+import json
+
+import pytest
+
+from parsers.gold import GoldCaption, parse_triples, read_gold, triples_of
+from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
+
+
+@pytest.mark.parametrize(
+    ("text", "triples"),
+    [
+        ("( man , wear , hat ) , ( hat , is , red )", {("man", "wear", "hat"), ("hat", "is", "red")}),
+        ("( living room )", {("living room",)}),
+        ("( hat , red )", {("hat", "is", "red")}),
+        ("( sign , on , post , street )", {("sign", "on post", "street")}),
+        ("( a , on , b ) , ( a , on , b )", {("a", "on", "b")}),
+        ("(man,hold , cup )", {("man", "hold", "cup")}),
+        ("dog", {("dog",)}),
+        ("( , is , red )", set()),
+        ("", set()),
+    ],
+)
+def test_triples_are_read_as_published_files_write_them(text, triples):
+    assert set(parse_triples(text)) == triples
+
+
+def test_a_csv_with_commas_in_quotes(tmp_path):
+    path = tmp_path / "gold.csv"
+    path.write_text('image_id,caption,scene_graph\n1,"a man, sitting","( man , is , sitting )"\n')
+    assert read_gold(path) == [GoldCaption("a man, sitting", (("man", "is", "sitting"),))]
+
+
+def test_json_lines(tmp_path):
+    path = tmp_path / "gold.jsonl"
+    path.write_text(json.dumps({"caption": "a red hat", "triples": [["hat", "is", "red"]]}) + "\n\n")
+    assert read_gold(path) == [GoldCaption("a red hat", (("hat", "is", "red"),))]
+
+
+@pytest.mark.parametrize(
+    "line", ['{"caption": 3, "triples": []}', "{", '{"caption": "a", "triples": [["b", "c"]]}', "[]"]
+)
+def test_a_bad_line_is_named(tmp_path, line):
+    path = tmp_path / "gold.jsonl"
+    path.write_text('{"caption": "a", "triples": []}\n' + line + "\n")
+    with pytest.raises(ValueError, match=r"gold\.jsonl:2"):
+        read_gold(path)
+
+
+def test_a_csv_without_the_columns_is_refused(tmp_path):
+    path = tmp_path / "gold.csv"
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="caption and scene_graph"):
+        read_gold(path)
+
+
+def test_a_graph_as_triples():
+    caption = "a red hat on a man beside a dog"
+    objects = (Object("hat", Span(6, 9)), Object("man", Span(15, 18)), Object("dog", Span(28, 31)))
+    graph = SceneGraph(caption, objects, (Attribute(0, "red", Span(2, 5)),), (Relation(0, 1, "on", (Span(10, 12),)),))
+    assert triples_of(graph) == (("hat", "is", "red"), ("hat", "on", "man"), ("dog",))

@@ -1,0 +1,223 @@
+"""The parts of the neural parser."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parsers.gold import read_gold, triples_of
+from parsers.graph import Span
+from parsers.neural import labels
+from parsers.neural.alignment import Aligner, Phrase
+from parsers.neural.decode import MAX_NODES, Decoder
+from parsers.neural.learning import Example, batches, collate, loss, make_labels, usable
+from parsers.neural.network import Network, WordEncoder, parts
+from parsers.neural.parser import NeuralParser, save
+from parsers.neural.words import MAX_WORDS, split
+from parsers.scoring import Lemmatizer
+
+FACTUAL = Path(__file__).resolve().parents[3] / "shared/data/scene_graphs/factual"
+
+
+@pytest.fixture(scope="module")
+def align():
+    return Aligner(Lemmatizer())
+
+
+# --- words and labels ---
+
+
+def test_words_and_their_places():
+    words = split("A man’s t-shirt, 3 dogs!")
+    assert list(words.forms) == ["a", "man", "'s", "t", "-", "shirt", ",", "3", "dogs", "!"]
+    assert words.places[2] == Span(5, 7)
+    assert words.places[8] == Span(19, 23)
+
+
+@given(st.text(st.characters(exclude_categories=()), max_size=80))
+def test_every_word_is_where_it_says(text):
+    words = split(text)
+    assert len(words) <= MAX_WORDS
+    ends = [0]
+    for form, place in zip(words.forms, words.places, strict=True):
+        assert text[place.start : place.end].lower().replace("’", "'") == form
+        assert place.start >= ends[-1]
+        ends.append(place.end)
+    spoken = {i for place in words.places for i in range(place.start, place.end)}
+    assert all(text[i].isspace() or not text[i].isprintable() or i in spoken for i in range(ends[-1])) or any(
+        not character.isascii() for character in text
+    )
+
+
+@given(form=st.text("abcdefgh-", min_size=1, max_size=9), label=st.text("abcdefgh", min_size=1, max_size=9))
+def test_an_edit_makes_its_label(form, label):
+    assert labels.apply(labels.edit(form, label), form) == label
+
+
+def test_edits_carry_over_to_other_words():
+    edit = labels.edit("riding", "ride")
+    assert labels.apply(edit, "hiding") == "hide"
+    assert labels.apply(labels.edit("two", "2"), "pair") == "2"
+    assert labels.apply(edit, "x") == "x", "too short"
+
+
+def test_frequent_labels_come_first_and_rare_ones_are_left_out():
+    assert labels.vocabulary(["b", "a", "a", "b", "b", "c"], ["-"], 2) == ("-", "b", "a")
+
+
+@given(st.text(min_size=1, max_size=20))
+def test_parts_of_words_have_a_fixed_number(form):
+    assert len(parts(form)) == 12
+    assert parts(form)[0] > 0
+
+
+# --- alignment ---
+
+
+@pytest.mark.parametrize(
+    ("caption", "triples", "objects", "attributes", "relations"),
+    [
+        (
+            "two dogs sitting on a red mat",
+            [("dogs", "is", "2"), ("dogs", "v:sit on", "mat"), ("mat", "is", "red")],
+            {"dogs", "mat"},
+            {("two", "dogs"), ("red", "mat")},
+            {("dogs", "sitting on", "mat", "sit on")},
+        ),
+        ("man's hat", [("man", "v:have", "hat")], {"man", "hat"}, set(), {("man", "'s", "hat", "have")}),
+        ("the leg of a man", [("man", "v:have", "leg")], {"man", "leg"}, set(), {("man", "of", "leg", "have")}),
+        ("a car tire", [("car", "v:have", "tire")], {"car", "tire"}, set(), {("car", "", "tire", "have")}),
+        (
+            "a tree by a tree trunk",
+            [("tree", "by", "tree trunk")],
+            {"tree", "tree trunk"},
+            set(),
+            {("tree", "by", "trunk", "by")},
+        ),
+        (
+            "a tree next to a tree",
+            [("tree", "next to", "tree:1")],
+            {"tree"},
+            set(),
+            {("tree", "next to", "tree", "next to")},
+        ),
+        (
+            "a womann in a yelow hat",
+            [("woman", "in", "hat"), ("hat", "is", "yellow")],
+            {"womann", "hat"},
+            {("yelow", "hat")},
+            {("womann", "in", "hat", "in")},
+        ),
+    ],
+)
+def test_nodes_are_tied_to_their_words(align, caption, triples, objects, attributes, relations):
+    words = split(caption)
+    graph = align(words, triples)
+    forms = words.forms
+    text = lambda phrase: " ".join(forms[phrase.first : phrase.last + 1])  # noqa: E731
+    assert objects <= {text(phrase) for phrase, _ in graph.objects}
+    assert {(text(a.phrase), forms[a.object]) for a in graph.attributes} == attributes
+    found = {(forms[r.subject], " ".join(forms[i] for i in r.words), forms[r.object], r.label) for r in graph.relations}
+    assert found == relations
+    assert not graph.missing
+
+
+def test_what_is_not_in_the_caption_is_missing(align):
+    graph = align(split("a dog"), [("dog", "on", "sofa"), ("dog", "is", "brown")])
+    assert graph.objects == ((Phrase(1, 1), "dog"),)
+    assert set(graph.missing) == {("dog", "on", "sofa"), ("dog", "is", "brown")}
+
+
+@pytest.mark.skipif(not FACTUAL.exists(), reason="the FACTUAL files are not here")
+def test_nearly_all_of_factual_is_tied_to_words(align):
+    gold = read_gold(FACTUAL / "dev_id.csv")
+    aligned = [align(split(caption.caption), caption.triples) for caption in gold]
+    assert sum(len(graph.missing) for graph in aligned) < 0.04 * sum(len(caption.triples) for caption in gold)
+
+
+# --- learning ---
+
+CAPTIONS = [
+    ("two dogs sitting on a red mat", [("dogs", "is", "2"), ("dogs", "sit on", "mat"), ("mat", "is", "red")]),
+    ("a cat on the small blue car", [("cat", "on", "car"), ("car", "is", "small"), ("car", "is", "blue")]),
+    ("a man wearing a wide brimmed hat", [("man", "wear", "hat"), ("hat", "is", "wide brimmed")]),
+    ("the fire hydrant is near a house", [("fire hydrant", "near", "house")]),
+    ("man's hat", [("man", "have", "hat")]),
+    ("a car tire", [("car", "have", "tire")]),
+]
+
+
+def without_plurals(triples):
+    return {tuple({"dogs": "dog"}.get(part, part) for part in triple) for triple in triples}
+
+
+@pytest.fixture(scope="module")
+def learned(align, tmp_path_factory):
+    """A network that has learned a handful of captions by heart."""
+    torch.manual_seed(0)
+    examples = [Example(words, align(words, triples)) for text, triples in CAPTIONS * 6 for words in [split(text)]]
+    examples = usable(examples)
+    known = make_labels(examples)
+    network = Network(WordEncoder(known.words, width=32, dropout=0.0, forgotten=0.0), known, dropout=0.0)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        for batch in batches(examples, 6, rng):
+            scores = network(*network.inputs([example.words for example in batch]))
+            value = loss(scores, collate(batch, known), torch.ones(len(batch)))
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+    folder = tmp_path_factory.mktemp("model")
+    save(network, folder)
+    return NeuralParser(folder)
+
+
+def test_a_network_can_learn_every_kind_of_node(learned):
+    graphs = learned.parse([text for text, _ in CAPTIONS])
+    for graph, (_, triples) in zip(graphs, CAPTIONS, strict=True):
+        assert without_plurals(triples_of(graph)) == without_plurals(triples)
+
+
+def test_spans_hold_the_words(learned):
+    graph = learned.parse(["Two dogs sitting on a red mat"])[0]
+    word = lambda span: graph.caption[span.start : span.end]  # noqa: E731
+    assert {word(node.span) for node in graph.objects} == {"dogs", "mat"}
+    assert {word(node.span) for node in graph.attributes} == {"Two", "red"}
+    assert [word(span) for relation in graph.relations for span in relation.spans] == ["sitting on"]
+    wordless = learned.parse(["a car tire"])[0].relations
+    assert [relation.spans for relation in wordless] == [()]
+
+
+def test_long_texts_are_read_up_to_a_bound(learned):
+    for count in (MAX_NODES - 1, MAX_NODES, MAX_NODES + 1, 600):
+        caption = "a cat on the small blue car , " * (count // 8)
+        (graph,) = learned.parse([caption])
+        assert graph.caption == caption
+
+
+def test_the_version_follows_the_weights(learned, tmp_path):
+    torch.manual_seed(1)
+    known = learned._network.labels
+    other = Network(WordEncoder(known.words, width=8), known)
+    save(other, tmp_path)
+    assert NeuralParser(tmp_path).version != learned.version
+
+
+def test_a_batch_keeps_captions_of_equal_length(align):
+    examples = [Example(split("a " * n), align(split("a " * n), [])) for n in (1, 2, 3, 2, 1, 2)]
+    found = list(batches(examples, 2, np.random.default_rng(0)))
+    assert sorted(len(example.words) for batch in found for example in batch) == [1, 1, 2, 2, 2, 3]
+    assert all(len({len(example.words) for example in batch}) == 1 and len(batch) <= 2 for batch in found)
+
+
+def test_decoding_never_joins_a_word_with_itself(learned):
+    network = learned._network
+    scores = network(*network.inputs([split("a b c d")]))
+    everything = type(scores)(*(torch.ones_like(tensor) for tensor in scores))
+    (graph,) = Decoder(network.labels)(["a b c d"], [split("a b c d")], everything)
+    assert len(graph.objects) == 4
+    assert all(relation.subject != relation.object for relation in graph.relations)

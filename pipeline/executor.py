@@ -173,6 +173,8 @@ def _run_parts(
             _run_part(process, out, number, partition)
             advance(1)
         return
+    # One thread of linear algebra in each: more would stand in each other's way.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     # Spawned, not forked: a fork would copy the threads' locks of Arrow and torch in whatever state they are.
     pool = ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(stage, out)

@@ -125,7 +125,7 @@ app = typer.Typer(add_completion=False)
 def main(
     sources: Annotated[list[Path], typer.Argument(metavar="CAPTIONS...", help="Caption files.")],
     out: Annotated[Path, typer.Option(help="Folder for the graphs.")],
-    parser: Annotated[str, typer.Option(help="Which parser reads the captions.")] = "dependency",
+    parser: Annotated[str, typer.Option(help="Which parser reads the captions; see docs/parsers.md.")] = "neural",
     spacy_model: Annotated[
         str | None, typer.Option(help="An installed English spaCy model, for the parsers that read its trees.")
     ] = None,

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pretrain.config import ModelConfig
 from pretrain.model import ErnieViL
 from shards.errors import InputError
 
@@ -72,6 +73,14 @@ def released_arrays(model: ErnieViL) -> dict[str, NDArray[np.float32]]:
         array = parameter.detach().float().cpu().numpy()
         arrays[released] = np.array(array.T if _is_transposed(released) else array, order="C")
     return arrays
+
+
+def released_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """The released names and shapes of a model's parameters; allocates none of them."""
+    with torch.device("meta"):
+        parameters = ErnieViL(config).named_parameters()
+    named = ((released_name(name), tuple(parameter.shape)) for name, parameter in parameters)
+    return {name: shape[::-1] if _is_transposed(name) else shape for name, shape in named}
 
 
 def load_released(

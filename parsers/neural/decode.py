@@ -136,11 +136,11 @@ class _Labeller:
         return forms.apply(self._labels.edits[self._edits[i][kind]], self._words.forms[i])
 
     def phrase(self, first: int, last: int, kind: int) -> str:
-        """The words as they stand in the caption, the last one in its normal form."""
-        end = self.word(last, kind)
+        """The words, spaced as in the caption, the last one in its normal form."""
         places = self._words.places
-        before = self._caption[places[first].start : places[last].start].lower()
-        return " ".join((before + end).split())
+        gaps = (self._caption[places[i].end : places[i + 1].start] for i in range(first, last))
+        before = "".join(form + gap for form, gap in zip(self._words.forms[first:last], gaps, strict=True))
+        return " ".join((before + self.word(last, kind)).split())
 
     def span(self, first: int, last: int) -> Span:
         return Span(self._words.places[first].start, self._words.places[last].end)

@@ -17,6 +17,10 @@ from parsers.neural.network import EDITS, Labels, Scores, triples
 from parsers.neural.words import Words
 
 IGNORED = -100
+LEAST_WORD, LEAST_OTHER_WORD, LEAST_LABEL = 2, 3, 3
+"""How often a word of gold captions, a word of other captions and a label must occur to be known."""
+FREQUENT = 20
+"""How often a word of gold captions must occur for another to be a misspelling of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,20 +31,17 @@ class Example:
     graph: Aligned
 
 
-def make_labels(examples: Sequence[Example]) -> Labels:
-    """The vocabularies of a training set."""
-    words: Counter[str] = Counter()
-    edits: list[str] = []
-    relations: list[str] = []
-    for example in examples:
-        known = {form: form for form in example.words.forms}
-        words.update("0" * len(form) if form.isdigit() else form for form in known)
-        edits += [name for _, _, name in _edits(example)]
-        relations += [name for _, name in _relation_labels(example)]
+def make_labels(gold: Sequence[Example], others: Sequence[Example]) -> Labels:
+    """The vocabularies of a training set: labels come from gold graphs, words also from other captions."""
+    words = Counter(form for example in gold for form in example.words.forms)
+    more = Counter(form for example in others for form in example.words.forms)
+    known = forms.vocabulary(words.elements(), [""], LEAST_WORD)
+    also = forms.vocabulary((form for form in more.elements() if form.isalpha()), [], LEAST_OTHER_WORD)
     return Labels(
-        forms.vocabulary(words.elements(), [""], 2),
-        forms.vocabulary(edits, [forms.SAME], 3),
-        forms.vocabulary(relations, [""], 6),
+        tuple(dict.fromkeys((*known, *also))),
+        forms.vocabulary((name for example in gold for _, _, name in _edits(example)), [forms.SAME], LEAST_LABEL),
+        forms.vocabulary((name for example in gold for _, name in _relation_labels(example)), [""], LEAST_LABEL),
+        sum(count >= FREQUENT for count in words.values()),
     )
 
 
@@ -133,27 +134,6 @@ def loss(scores: Scores, batch: Batch, weights: Tensor) -> Tensor:
     )
     edits = F.cross_entropy(scores.edits.flatten(0, 2), batch.edits.flatten(), ignore_index=IGNORED, reduction="none")
     total = total + (others * batch.anchors).sum(1) + labels.view(size, length).sum(1) + edits.view(size, -1).sum(1)
-    return (weights * total).sum()
-
-
-def distillation_loss(scores: Scores, taught: Scores, weights: Tensor) -> Tensor:
-    """The same decisions, with a teacher's probabilities in place of what is true."""
-    size, length = scores.roles.shape[:2]
-    total = _binary(scores.roles, taught.roles.sigmoid()) + _binary(scores.attributes, taught.attributes.sigmoid())
-    likely = triples(taught).sigmoid()
-    total = total + _binary(triples(scores), likely)
-    # Other words and labels matter as far as a relation, an object or an attribute is there.
-    anchored = likely.flatten(2).amax(2)
-    spoken = taught.words.sigmoid()
-    others = F.binary_cross_entropy_with_logits(scores.words, spoken, reduction="none").sum(2)
-    labels = F.cross_entropy(
-        scores.relations.flatten(0, 1), taught.relations.flatten(0, 1).softmax(1), reduction="none"
-    )
-    total = total + (anchored * (others + labels.view(size, length))).sum(1)
-    edits = F.cross_entropy(scores.edits.flatten(0, 2), taught.edits.flatten(0, 2).softmax(1), reduction="none")
-    in_relation = torch.maximum(anchored, (anchored[:, :, None] * spoken).amax(1))
-    present = torch.stack([taught.roles[:, :, 0].sigmoid(), taught.attributes.sigmoid().amax(2), in_relation], dim=2)
-    total = total + (present * edits.view(size, length, -1)).flatten(1).sum(1)
     return (weights * total).sum()
 
 

@@ -1,4 +1,4 @@
-"""The network of the neural parser: an encoder of words, roles of words and arcs between them.
+"""The network of the neural parser: word vectors under a bidirectional LSTM, roles of words and arcs between them.
 
 After the biaffine dependency parser (arXiv 1611.01734): each word gets a vector for each part it may play in an arc,
 and an arc's score is a bilinear form of two such vectors. A relation's score is the sum of three arcs, anchor and
@@ -38,6 +38,8 @@ class Labels:
     edits: tuple[str, ...]
     relations: tuple[str, ...]
     """Labels that no words are put together for; number 0 means that they are."""
+    frequent: int
+    """So many of the words are frequent, and come first after number 0."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -46,7 +48,8 @@ class Labels:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Labels:
         """The inverse of `to_dict`."""
-        return cls(*(tuple(values[name]) for name in ("words", "edits", "relations")))
+        words, edits, relations = (tuple(values[name]) for name in ("words", "edits", "relations"))
+        return cls(words, edits, relations, values["frequent"])
 
 
 class Scores(NamedTuple):
@@ -73,11 +76,6 @@ class Scores(NamedTuple):
 def triples(scores: Scores) -> Tensor:
     """Log-odds of all relations: [B, T, T, T] for anchor, subject, object."""
     return scores.anchor_subject[:, :, :, None] + scores.anchor_object[:, :, None, :] + scores.subject_object[:, None]
-
-
-def mean_scores(several: Sequence[Scores]) -> Scores:
-    """What several networks together think: the mean of their log-odds."""
-    return Scores(*(torch.stack(tensors).mean(0) for tensors in zip(*several, strict=True)))
 
 
 class WordEncoder(nn.Module):
@@ -129,16 +127,16 @@ class Network(nn.Module):
     """Scores the decisions on captions of equal length.
 
     Args:
-        encoder: gives [B, T, ``encoder.size``] for what its ``inputs`` makes of captions.
+        encoder: gives [B, T, ``encoder.size``].
         labels: what is to be told apart.
         arc: size of the vectors that arcs are scored with.
         dropout: of the arc vectors.
     """
 
-    def __init__(self, encoder: nn.Module, labels: Labels, *, arc: int = 48, dropout: float = 0.33) -> None:
+    def __init__(self, encoder: WordEncoder, labels: Labels, *, arc: int = 48, dropout: float = 0.33) -> None:
         super().__init__()
         self.encoder, self.labels, self.arc = encoder, labels, arc
-        size: int = encoder.size  # type: ignore[assignment]
+        size = encoder.size
         self.dropout = nn.Dropout(dropout)
         self.ends = nn.Linear(size, ARCS * 2 * arc)
         self.arcs = nn.Parameter(torch.randn(ARCS, arc + 1, arc + 1) * 0.02)
@@ -150,8 +148,7 @@ class Network(nn.Module):
 
     def inputs(self, captions: Sequence[Words]) -> tuple[Tensor, ...]:
         """What `forward` takes, for captions of equal length, on the network's device."""
-        made: tuple[Tensor, ...] = self.encoder.inputs(captions)  # type: ignore[operator]
-        return tuple(tensor.to(self.arcs.device) for tensor in made)
+        return tuple(tensor.to(self.arcs.device) for tensor in self.encoder.inputs(captions))
 
     def forward(self, *inputs: Tensor) -> Scores:
         """Scores what the encoder's ``inputs`` made of a batch."""

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from parsers.graph import SceneGraph
 from parsers.neural.decode import Decoder
 from parsers.neural.network import Labels, Network, WordEncoder
+from parsers.neural.spelling import Speller
 from parsers.neural.words import Words, split
 
 MODEL = Path(__file__).parent / "model"
@@ -24,7 +25,6 @@ MOST_CAPTIONS = 512
 
 def save(network: Network, folder: Path) -> None:
     """Writes ``config.json`` and ``model.safetensors`` (float16) of a network over a `WordEncoder`."""
-    assert isinstance(network.encoder, WordEncoder)
     folder.mkdir(parents=True, exist_ok=True)
     config = {"width": network.encoder.width, "arc": network.arc, **network.labels.to_dict()}
     (folder / CONFIG).write_text(json.dumps(config, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -62,11 +62,13 @@ class NeuralParser:
         self._network = load(folder).to(device)
         checksum = hashlib.sha256((folder / CONFIG).read_bytes() + (folder / WEIGHTS).read_bytes()).hexdigest()[:12]
         self.version = f"model {checksum}"
-        self._decode = Decoder(self._network.labels)
+        labels = self._network.labels
+        self._decode = Decoder(labels)
+        self._respell = Speller(labels.words, labels.words[1 : labels.frequent + 1])
 
     def parse(self, captions: Sequence[str]) -> list[SceneGraph]:
         """One graph for each caption, in the same order. Captions of equal length are read together."""
-        words = [split(caption) for caption in captions]
+        words = [self._respell(split(caption)) for caption in captions]
         graphs = [SceneGraph(caption) for caption in captions]
         for numbers in _batches(words):
             batch = [words[i] for i in numbers]

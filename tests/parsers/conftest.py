@@ -12,7 +12,7 @@ def built(name: str) -> Parser:
     return parsers.get(name)
 
 
-@pytest.fixture(params=["sng", "dependency"])
+@pytest.fixture(params=["sng", "dependency", "neural"])
 def parser(request) -> Parser:
     return built(request.param)
 

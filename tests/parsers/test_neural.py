@@ -16,6 +16,7 @@ from parsers.neural.decode import MAX_NODES, Decoder
 from parsers.neural.learning import Example, batches, collate, loss, make_labels, usable
 from parsers.neural.network import Network, WordEncoder, parts
 from parsers.neural.parser import NeuralParser, save
+from parsers.neural.spelling import Speller
 from parsers.neural.words import MAX_WORDS, split
 from parsers.scoring import Lemmatizer
 
@@ -72,6 +73,21 @@ def test_frequent_labels_come_first_and_rare_ones_are_left_out():
 def test_parts_of_words_have_a_fixed_number(form):
     assert len(parts(form)) == 12
     assert parts(form)[0] > 0
+
+
+@pytest.mark.parametrize(
+    ("form", "meant"),
+    [
+        ("plaet", "plate"), ("pltae", "plate"), ("plte", "plte"), ("platte", "plate"), ("wman", "wman"),
+        ("wmoan", "woman"), ("womn", "womn"), ("slate", "slate"), ("plates", "plates"), ("plata", "plata"),
+        ("boqueet", "boqueet"), ("épltae", "épltae"),
+    ],
+)  # fmt: skip
+def test_slips_are_repaired_and_rare_words_are_not(form, meant):
+    respell = Speller(["plates", "slate"], ["woman", "plate"])
+    words = respell(split(f"a {form}"))
+    assert words.forms[1] == meant
+    assert words.places == split(f"a {form}").places
 
 
 # --- alignment ---
@@ -160,7 +176,7 @@ def learned(align, tmp_path_factory):
     torch.manual_seed(0)
     examples = [Example(words, align(words, triples)) for text, triples in CAPTIONS * 6 for words in [split(text)]]
     examples = usable(examples)
-    known = make_labels(examples)
+    known = make_labels(examples, [])
     network = Network(WordEncoder(known.words, width=32, dropout=0.0, forgotten=0.0), known, dropout=0.0)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     rng = np.random.default_rng(0)

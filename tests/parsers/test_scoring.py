@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import parsers
+from parsers.evaluate import evaluate
 from parsers.gold import read_gold, triples_of
 from parsers.scoring import Lemmatizer, WordNetSynonyms, installed_synonyms, set_match, spice
 
@@ -105,3 +106,11 @@ def test_scores_without_synonyms_on_the_dev_set(lemmatizer, parser, expected_spi
     ]
     assert 100 * sum(spice(*pair) for pair in pairs) / len(pairs) == pytest.approx(expected_spice, abs=0.1)
     assert 100 * sum(set_match(*pair) for pair in pairs) / len(pairs) == pytest.approx(expected_set_match, abs=0.1)
+
+
+@pytest.mark.parametrize(("parser", "least"), [("neural", 0.72), ("dependency", 0.72), ("sng", 0.5)])
+def test_captions_in_the_wild_are_read_no_worse_than_before(lemmatizer, parser, least):
+    gold = read_gold(Path(__file__).parent / "gold_captions.jsonl")
+    assert len(gold) == 150
+    graphs = parsers.get(parser).parse([caption.caption for caption in gold])
+    assert evaluate(graphs, gold, lemmatizer, None).spice >= least

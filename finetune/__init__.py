@@ -1,0 +1,1 @@
+"""Downstream tasks, and released checkpoints in and out."""

@@ -1,0 +1,153 @@
+"""Released checkpoints in and out."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from typer.testing import CliRunner
+
+from finetune.import_checkpoint import app, export_released, import_released
+from finetune.paddle_files import read_variable, write_record
+from pretrain.config import ModelConfig
+from pretrain.released import released_shapes
+from shards.errors import InputError
+
+PARITY = Path(__file__).resolve().parents[3] / "shared/parity"
+needs_parity = pytest.mark.skipif(not PARITY.exists(), reason="the released numbers are not here")
+
+CONFIG = ModelConfig(
+    vocab_size=11, max_position_embeddings=7, sent_type_vocab_size=2, hidden_size=8, num_attention_heads=2,
+    t_biattention_id=(1,), v_feature_size=6, v_hidden_size=4, v_num_attention_heads=1, v_intermediate_size=5,
+    v_biattention_id=(0,), co_hidden_size=6, co_num_attention_heads=3, class_size=3, hidden_dropout_prob=0.1,
+    attention_probs_dropout_prob=0.1, initializer_range=0.02,
+)  # fmt: skip
+HEAD = {"match_fc.w_0": (6, 1), "match_fc.b_0": (1,)}
+
+
+def write(folder, arrays):
+    folder.mkdir()
+    for name, array in arrays.items():
+        with (folder / name).open("wb") as stream:
+            write_record(stream, array)
+
+
+@pytest.fixture
+def released(tmp_path):
+    """A checkpoint as the released code saves it during training: parameters, a head, optimiser state, counters."""
+    random = np.random.default_rng(0)
+    shapes = released_shapes(CONFIG) | HEAD
+    parameters = {name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    state = {f"{name}_moment1_0": array * 0 for name, array in parameters.items()}
+    state |= {"@LR_DECAY_COUNTER@": np.zeros(1, np.int64), "reduce_mean_0.tmp_0": np.zeros(1, np.float32)}
+    write(tmp_path / "released", parameters | state)
+    return tmp_path / "released"
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_there_and_back_is_the_same_byte_for_byte(released, tmp_path):
+    record = import_released(released, CONFIG, tmp_path / "ours", vocabulary=None, allow_missing=False)
+    assert record["parameters"] == len(released_shapes(CONFIG))
+    assert set(record["head"]) == set(HEAD)
+    assert len(record["skipped"]) == len(released_shapes(CONFIG)) + len(HEAD) + 2
+    count = export_released(tmp_path / "ours", tmp_path / "back", combined=False)
+    expected = {name: content for name, content in files(released).items() if name not in record["skipped"]}
+    assert count == len(expected)
+    assert files(tmp_path / "back") == expected
+    # Through the combined file, which has no names.
+    export_released(tmp_path / "ours", tmp_path / "combined", combined=True)
+    assert [path.name for path in (tmp_path / "combined").iterdir()] == ["__all__"]
+    import_released(tmp_path / "combined", CONFIG, tmp_path / "again", vocabulary=None, allow_missing=False)
+    ours, again = (load_file(tmp_path / name / "model.safetensors") for name in ("ours", "again"))
+    assert ours.keys() == again.keys()
+    assert all((ours[name] == again[name]).all() for name in ours)
+
+
+def test_a_released_configuration_does_not_say_how_long_features_are(released, tmp_path):
+    (tmp_path / "config.json").write_text(CONFIG.model_dump_json(exclude={"v_feature_size"}, exclude_none=True))
+    config = ModelConfig.load(tmp_path / "config.json")
+    import_released(released, config, tmp_path / "ours", vocabulary=None, allow_missing=False)
+    assert ModelConfig.load(tmp_path / "ours/config.json").v_feature_size == 6
+
+
+def test_missing_parameters_are_named_and_need_permission(released, tmp_path):
+    for name in ("pooled_fc_text.w_0", "encoder_layer_0_ffn_fc_0.b_0"):
+        (released / name).unlink()
+    with pytest.raises(InputError, match=r"lacks 2 parameters.*encoder_layer_0_ffn_fc_0\.b_0, pooled_fc_text\.w_0"):
+        import_released(released, CONFIG, tmp_path / "ours", vocabulary=None, allow_missing=False)
+    assert not (tmp_path / "ours").exists()
+    record = import_released(released, CONFIG, tmp_path / "ours", vocabulary=None, allow_missing=True)
+    assert record["untouched"] == ["encoder_layer_0_ffn_fc_0.b_0", "pooled_fc_text.w_0"]
+    export_released(tmp_path / "ours", tmp_path / "back", combined=False)
+    assert not (tmp_path / "back/pooled_fc_text.w_0").exists(), "random values are not passed off as released ones"
+
+
+def change(path, function):
+    array = function(read_variable(path))
+    with path.open("wb") as stream:
+        write_record(stream, array)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: change(f / "word_embedding", lambda a: a.astype(np.float64)), "word_embedding is float64"),
+        (lambda f: change(f / "image_loc.w_0", lambda a: a.T), r"image_loc\.w_0: the model needs shape \(5, 4\)"),
+        (lambda f: (f / "word_embedding").rename(f / "word_embeddings"), "lacks 1 parameters.*word_embedding"),
+        (lambda f: (f / "stranger").write_bytes((f / "word_embedding").read_bytes()), "stranger"),
+        (lambda f: (f / "folder").mkdir(), "not a plain file"),
+        (lambda f: (f / "link").symlink_to("/etc/passwd"), "not a plain file"),
+        (lambda f: (f / "image_emb.b_0").write_bytes(b"\x80\x04."), "not a Paddle variable"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(released, tmp_path, spoil, message):
+    spoil(released)
+    with pytest.raises(InputError, match=message):
+        import_released(released, CONFIG, tmp_path / "ours", vocabulary=None, allow_missing=False)
+    assert not (tmp_path / "ours").exists()
+
+
+def test_another_configuration_is_refused(released, tmp_path):
+    wider = CONFIG.model_copy(update={"v_hidden_size": 8})
+    with pytest.raises(InputError, match=r"image_emb\.w_0: the model needs shape \(6, 8\)"):
+        import_released(released, wider, tmp_path / "ours", vocabulary=None, allow_missing=False)
+
+
+def test_the_command(released, tmp_path):
+    (tmp_path / "config.json").write_text(CONFIG.model_dump_json(exclude_none=True))
+    (tmp_path / "vocab.txt").write_text("[PAD]\n")
+    arguments = [str(released), "--out", str(tmp_path / "ours")]
+    assert CliRunner().invoke(app, arguments).exit_code == 2
+    options = ["--config", str(tmp_path / "config.json"), "--vocab", str(tmp_path / "vocab.txt")]
+    result = CliRunner().invoke(app, [*arguments, *options])
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "ours/import.json").read_text())["head"] == sorted(HEAD)
+    assert (tmp_path / "ours/vocab.txt").exists()
+    back = CliRunner().invoke(app, [str(tmp_path / "ours"), "--to-paddle", "--out", str(tmp_path / "back")])
+    assert back.exit_code == 0, back.output
+    assert isinstance(
+        CliRunner().invoke(app, [*arguments[:2], str(tmp_path / "back"), "--to-paddle"]).exception, InputError
+    )
+
+
+@needs_parity
+@pytest.mark.parametrize(
+    ("source", "config"),
+    [
+        ("forward_vqa/params_file_per_var", "tiny_config.json"),
+        ("forward_vqa/params_combined", "tiny_config.json"),
+        ("forward_vcr/params_file_per_var", "tiny_config.json"),
+        ("train_vqa/checkpoint_file_per_var", "tiny_config_nodrop.json"),
+    ],
+)
+def test_released_files_go_in_and_come_out_the_same(tmp_path, source, config):
+    folder = PARITY / source
+    config = ModelConfig.load(PARITY / config)
+    record = import_released(folder, config, tmp_path / "ours", vocabulary=None, allow_missing=False)
+    combined = (folder / "__all__").exists()
+    export_released(tmp_path / "ours", tmp_path / "back", combined=combined)
+    assert files(tmp_path / "back") == {n: c for n, c in files(folder).items() if n not in record["skipped"]}

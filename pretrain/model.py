@@ -242,3 +242,10 @@ def _image_layer(config: ModelConfig) -> AttentionLayer:
         heads=config.v_num_attention_heads,
         inner_width=config.v_intermediate_size,
     )
+
+
+if __name__ == "__main__":
+    from pretrain.describe import app  # prints this module's model; it imports this module
+    from shards.console import run
+
+    run(app)

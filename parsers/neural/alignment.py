@@ -112,7 +112,7 @@ def align_graph(words: Words, graph: SceneGraph) -> Aligned:
 
 
 def _phrase(words: Words, span: Span) -> Phrase | None:
-    inside = [i for i, place in enumerate(words.places) if span.start <= place.start and place.end <= span.end]
+    inside = [i for i, (start, end) in enumerate(words.places) if span.start <= start and end <= span.end]
     return Phrase(inside[0], inside[-1]) if inside else None
 
 

@@ -64,18 +64,19 @@ class Decoder:
             if subject not in (anchor, object_):
                 found[b].relations.append((subject, object_, anchor))
                 found[b].objects.update((subject, object_))
+        for b, anchor, word in (scores.words > 0).nonzero().tolist():
+            found[b].others.setdefault(anchor, []).append(word)
         joined = roles[:, :, 1:].tolist()
         edits = scores.edits.argmax(-1).tolist()
         relations = scores.relations.argmax(-1).tolist()
-        others = (scores.words > 0).tolist() if any(f.relations for f in found) else []
         return [
-            self._graph(caption, split, f, joined[b], edits[b], relations[b], others[b] if others else [])
+            self._graph(caption, split, f, joined[b], edits[b], relations[b])
             for b, (caption, split, f) in enumerate(zip(captions, words, found, strict=True))
         ]
 
     def _graph(
         self, caption: str, words: Words, found: _Found, joined: list[list[bool]], edits: list[list[int]],
-        relations: list[int], others: list[list[bool]],
+        relations: list[int],
     ) -> SceneGraph:  # fmt: skip
         label = _Labeller(caption, words, edits, self._labels)
         nouns = sorted(found.objects)
@@ -96,11 +97,10 @@ class Decoder:
             attributes.add((order[noun], label.span(first, word), label.phrase(first, word, 1)))
         edges: dict[tuple[int, int, str], Relation] = {}
         for subject, object_, anchor in found.relations:
-            spoken = [anchor] if anchor != object_ else []
-            if spoken:
-                spoken = [
-                    i for i in range(len(words)) if i == anchor or (others[anchor][i] and i not in (subject, object_))
-                ]
+            spoken: list[int] = []
+            if anchor != object_:
+                others = found.others.get(anchor, ())
+                spoken = sorted({anchor, *(word for word in others if word not in (subject, object_))})
             name = self._labels.relations[relations[anchor]] or " ".join(label.word(i, 2) for i in spoken)
             if name:
                 key = (order[subject], order[object_], name)
@@ -116,12 +116,13 @@ class Decoder:
 class _Found:
     """Word numbers of what is in one caption."""
 
-    __slots__ = ("attributes", "objects", "relations")
+    __slots__ = ("attributes", "objects", "others", "relations")
 
     def __init__(self) -> None:
         self.objects: set[int] = set()
         self.attributes: list[tuple[int, int]] = []
         self.relations: list[tuple[int, int, int]] = []
+        self.others: dict[int, list[int]] = {}
 
 
 class _Labeller:
@@ -137,13 +138,15 @@ class _Labeller:
 
     def phrase(self, first: int, last: int, kind: int) -> str:
         """The words, spaced as in the caption, the last one in its normal form."""
+        if first == last:
+            return self.word(last, kind)
         places = self._words.places
-        gaps = (self._caption[places[i].end : places[i + 1].start] for i in range(first, last))
+        gaps = (self._caption[places[i][1] : places[i + 1][0]] for i in range(first, last))
         before = "".join(form + gap for form, gap in zip(self._words.forms[first:last], gaps, strict=True))
         return " ".join((before + self.word(last, kind)).split())
 
     def span(self, first: int, last: int) -> Span:
-        return Span(self._words.places[first].start, self._words.places[last].end)
+        return Span(self._words.places[first][0], self._words.places[last][1])
 
     def spans(self, words: Sequence[int]) -> tuple[Span, ...]:
         """Neighbours share a span."""

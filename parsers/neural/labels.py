@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 SAME = "-0+"
 
@@ -16,6 +17,7 @@ def edit(form: str, label: str) -> str:
     return f"-{len(form) - shared}+{label[shared:]}"
 
 
+@lru_cache(maxsize=1 << 16)
 def apply(edit: str, form: str) -> str:
     """Applies an edit; a word that is too short for it stays as it is."""
     if edit.startswith("="):

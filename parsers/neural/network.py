@@ -10,9 +10,9 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +21,8 @@ from parsers.neural.words import Words
 BUCKETS = 8192
 """Rows of the table for parts of words; row 0 stays empty."""
 PARTS_PER_WORD = 12
+MOST_FORMS = 200_000
+"""Words whose numbers are kept at hand."""
 
 ROLES = ("object", "object_joined", "attribute_joined")
 """What a word is: the last word of an object's name; joined to the next word in a name, or in an attribute."""
@@ -91,6 +93,8 @@ class WordEncoder(nn.Module):
     def __init__(self, words: Sequence[str], *, width: int = 96, dropout: float = 0.33, forgotten: float = 0.1) -> None:
         super().__init__()
         self._known = {word: i for i, word in enumerate(words)}
+        self._rows: dict[str, int] = {}
+        self._table = np.zeros((1024, 1 + PARTS_PER_WORD), np.int64)
         self._forgotten = forgotten
         self.width = width
         self.size = 3 * width
@@ -106,8 +110,20 @@ class WordEncoder(nn.Module):
 
     def inputs(self, captions: Sequence[Words]) -> tuple[Tensor, ...]:
         """int64 [B, T] numbers and int64 [B, T, PARTS_PER_WORD] parts of captions of equal length."""
-        numbers = [[self._number(form) for form in words.forms] for words in captions]
-        return torch.tensor(numbers), torch.tensor([[parts(form) for form in words.forms] for words in captions])
+        known = self._rows
+        if len(known) > MOST_FORMS:
+            known.clear()
+        rows = [known[form] if form in known else self._row(form) for words in captions for form in words.forms]
+        found = torch.from_numpy(self._table[rows].reshape(len(captions), -1, 1 + PARTS_PER_WORD))
+        return found[:, :, 0], found[:, :, 1:]
+
+    def _row(self, form: str) -> int:
+        """Where the number and the parts of a word are kept once they are looked up."""
+        row = self._rows[form] = len(self._rows)
+        if row == len(self._table):
+            self._table = np.concatenate([self._table, np.zeros_like(self._table)])
+        self._table[row] = (self._number(form), *parts(form))
+        return row
 
     def _number(self, form: str) -> int:
         """Long numbers all look the same."""
@@ -118,7 +134,7 @@ class WordEncoder(nn.Module):
         batch, length = numbers.shape
         if self.training:
             numbers = numbers * (torch.rand(numbers.shape, device=numbers.device) >= self._forgotten)
-        vectors = self.words(numbers) + self.parts(spelling.view(batch * length, -1)).view(batch, length, -1)
+        vectors = self.words(numbers) + self.parts(spelling.reshape(batch * length, -1)).view(batch, length, -1)
         vectors = self.dropout(vectors)
         return torch.cat([self.dropout(self.lstm(vectors)[0]), vectors], dim=-1)
 
@@ -162,7 +178,6 @@ class Network(nn.Module):
         return Scores(self.roles(states), *arcs.unbind(0), self.relations(states), edits)  # type: ignore[call-arg]
 
 
-@lru_cache(maxsize=200_000)
 def parts(form: str) -> tuple[int, ...]:
     """`PARTS_PER_WORD` rows of the table: length, ends and three-letter parts of the word, then zeros.
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from parsers.graph import Span
+from itertools import islice
 
 _WORD = re.compile(r"['’]s\b|[^\W_]+|[^\w\s]|_", re.IGNORECASE)
-# Fullwidth forms and ligatures aside, lower() keeps English text as long as it was; the place is kept in any case.
 
 MAX_WORDS = 512
 """What follows is not parsed: memory grows with the square of the length."""
@@ -20,7 +18,8 @@ class Words:
     """A caption's words: the lower-case forms that the network reads, and where each stands in the caption."""
 
     forms: Sequence[str]
-    places: Sequence[Span]
+    places: Sequence[tuple[int, int]]
+    """start and end, in characters"""
 
     def __len__(self) -> int:
         return len(self.forms)
@@ -28,11 +27,8 @@ class Words:
 
 def split(caption: str) -> Words:
     """The first `MAX_WORDS` words of the caption."""
-    forms: list[str] = []
-    places: list[Span] = []
-    for match in _WORD.finditer(caption):
-        if len(forms) == MAX_WORDS:
-            break
-        forms.append(match.group().lower().replace("’", "'"))
-        places.append(Span(*match.span()))
-    return Words(forms, places)
+    matches = list(islice(_WORD.finditer(caption), MAX_WORDS))
+    forms = [match.group().lower() for match in matches]
+    if "’s" in forms:
+        forms = ["'s" if form == "’s" else form for form in forms]
+    return Words(forms, [match.span() for match in matches])

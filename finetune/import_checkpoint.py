@@ -24,8 +24,7 @@ from safetensors.numpy import load_file, save_file
 
 from finetune.paddle_files import COMBINED, read_combined, read_variable, write_record
 from pretrain.config import ModelConfig
-from pretrain.export import CONFIG, WEIGHTS
-from pretrain.model import ErnieViL
+from pretrain.model import CONFIG, ENCODER, WEIGHTS, ErnieViL
 from pretrain.released import load_released, released_arrays, released_shapes
 from shards.console import console, run
 from shards.errors import InputError
@@ -34,8 +33,8 @@ from shards.reader import VOCABULARY
 Arrays = dict[str, NDArray[Any]]
 
 RECORD = "import.json"
-ENCODER, HEAD = "ernie_vil.", "released_head."
-"""Prefixes of tensors: the model, and the released task's head, kept under its released name as it was."""
+HEAD = "released_head."
+"""Prefix of tensors of the released task's head, kept under their released names as they were."""
 
 # Optimiser state, counters and results of operations, which training checkpoints hold beside the parameters.
 _STATE = re.compile(

@@ -11,10 +11,9 @@ from torch import nn
 
 from pretrain.config import ModelConfig
 from pretrain.heads import ErnieViLForPreTraining
+from pretrain.model import CONFIG, WEIGHTS
 from shards.errors import InputError
 from shards.reader import VOCABULARY
-
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 def export(model: nn.Module, config: ModelConfig, vocabulary: Path, folder: Path) -> None:

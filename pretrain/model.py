@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import ModelHubMixin, hf_hub_download
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from pretrain.attention import LAYER_NORM_EPS, AttentionLayer, key_mask
 from pretrain.config import ModelConfig
+from shards.errors import InputError
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+"""Files of a model folder."""
+ENCODER = "ernie_vil."
+"""Prefix of the encoder's tensors in the file of weights; what else is in there are heads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +104,17 @@ class CoLayer(nn.Module):
         return self.text(text_BTD, image_BRV, image_mask_B11R), self.image(image_BRV, text_BTD, text_mask_B11T)
 
 
-class ErnieViL(nn.Module):
+class ErnieViL(
+    nn.Module,
+    ModelHubMixin,
+    library_name="ernie-vil-pytorch",
+    license="apache-2.0",
+    tags=["vision-and-language", "ernie-vil"],
+):
     """Embeddings, text layers, image layers and co-layers in the configured order, and a pooler for each stream.
+
+    ``ErnieViL.from_pretrained(folder or hub id)`` reads what pretraining, `finetune.import_checkpoint` and
+    ``save_pretrained`` write; heads in the file are left out.
 
     Attributes:
         gradient_checkpointing: keep only the states between layers and compute the rest again in the backward pass.
@@ -113,6 +132,49 @@ class ErnieViL(nn.Module):
         self.text_pooler = nn.Linear(config.hidden_size, config.co_hidden_size)
         self.image_pooler = nn.Linear(config.v_hidden_size, config.co_hidden_size)
         initialize(self, config.initializer_range)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        self.config.save(save_directory / CONFIG)
+        weights = {ENCODER + n: t.detach().float().cpu().contiguous() for n, t in self.state_dict().items()}
+        save_file(weights, save_directory / WEIGHTS, metadata={"format": "pt"})
+
+    @classmethod
+    def _from_pretrained(
+        cls,
+        *,
+        model_id: str,
+        revision: str | None,
+        cache_dir: str | Path | None,
+        force_download: bool,
+        local_files_only: bool,
+        token: str | bool | None,
+        **kwargs: Any,
+    ) -> ErnieViL:
+        def find(name: str) -> Path:
+            if Path(model_id).is_dir():
+                return Path(model_id) / name
+            return Path(
+                hf_hub_download(
+                    model_id,
+                    name,
+                    revision=revision,
+                    cache_dir=cache_dir,
+                    force_download=force_download,
+                    local_files_only=local_files_only,
+                    token=token,
+                )
+            )
+
+        if unknown := kwargs.keys() - {"config"}:  # the mixin hands over the JSON that is read here
+            raise TypeError(f"from_pretrained takes no {', '.join(sorted(unknown))}")
+        model = cls(ModelConfig.load(find(CONFIG)))
+        path = find(WEIGHTS)
+        try:
+            weights = {n.removeprefix(ENCODER): t for n, t in load_file(path).items() if n.startswith(ENCODER)}
+            model.load_state_dict(weights)
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise InputError(f"{path}: cannot be loaded: {error}") from error
+        return model.eval()
 
     def forward(
         self,

@@ -56,7 +56,7 @@ def main(
     dev: Annotated[Path, typer.Option(help="Gold graphs to score the parser on.")],
     out: Annotated[Path, typer.Option(help="Folder for the model.")],
     unlabelled: Annotated[Path | None, typer.Option(help="Captions for the rules to read, one a line.")] = None,
-    epochs: Annotated[int, typer.Option(min=1)] = 12,
+    epochs: Annotated[int, typer.Option(min=1)] = 10,
     width: Annotated[int, typer.Option(min=8, help="Of the word vectors and of each LSTM direction.")] = 96,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:

@@ -32,6 +32,9 @@ def main(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; may be repeated.")
     ] = None,
+    init_text_from: Annotated[
+        str | None, typer.Option(help="Folder or hub id of a BERT or ERNIE 2.0 for the text stream to start from.")
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Continue from the latest checkpoint in --out.")] = False,
     _local_rank: Annotated[int, typer.Option("--local_rank", hidden=True, help="Given by some launchers.")] = 0,
 ) -> None:
@@ -47,7 +50,9 @@ def main(
     # Imported late: DeepSpeed takes seconds, and a wrong argument should answer at once.
     from pretrain import trainer
 
-    trainer.with_process_group(lambda: trainer.run(recipe, training, evaluation, out, resume=resume))
+    trainer.with_process_group(
+        lambda: trainer.run(recipe, training, evaluation, out, resume=resume, text_from=init_text_from)
+    )
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from pretrain.config import ModelConfig
 from pretrain.evaluation import Result, evaluate
 from pretrain.export import export
 from pretrain.heads import ErnieViLForPreTraining
+from pretrain.init_text import TextInitialisation, init_text
 from pretrain.objectives import OBJECTIVES, Scores, count_targets, score
 from pretrain.order import BatchPlan
 from pretrain.recipe import Recipe
@@ -36,12 +37,18 @@ LATEST = "latest"
 class Trainer:
     """One run: model, data and optimiser on this rank."""
 
-    def __init__(self, recipe: Recipe, shards: ShardSet, held_out: ShardSet | None, out: Path) -> None:
+    def __init__(
+        self, recipe: Recipe, shards: ShardSet, held_out: ShardSet | None, out: Path, *, text_from: str | None = None
+    ) -> None:
         self.recipe, self.shards, self.held_out, self.out = recipe, shards, held_out, out
         self.rank, self.ranks = dist.get_rank(), dist.get_world_size()
         self.config = model_config(recipe, shards)
         torch.manual_seed(recipe.seed)  # the same initial weights on every rank
         model = ErnieViLForPreTraining(self.config)
+        if text_from is not None:
+            taken = init_text(model.ernie_vil, text_from)
+            if self.rank == 0:
+                console.print(text_table(taken, text_from))
         self.engine, *_ = deepspeed.initialize(
             model=model,
             optimizer=torch.optim.AdamW(
@@ -326,12 +333,33 @@ def results_table(results: dict[str, Result]) -> Table:
     return table
 
 
-def run(recipe: Recipe, shards: ShardSet, held_out: ShardSet | None, out: Path, *, resume: bool) -> None:
+def text_table(taken: TextInitialisation, source: str) -> Table:
+    """What was and was not initialised from another model."""
+    table = Table(title=f"Text stream from {source}", title_justify="left", show_header=False)
+    table.add_row("copied", f"{len(taken.copied)} parameters")
+    table.add_row("copied in part", "\n".join(taken.partly) or "none")
+    table.add_row(
+        "initialised at random", f"{len(taken.untouched)} parameters (image stream, co-layers, poolers, heads)"
+    )
+    table.add_row("not used", ", ".join(taken.unused) or "none")
+    return table
+
+
+def run(
+    recipe: Recipe,
+    shards: ShardSet,
+    held_out: ShardSet | None,
+    out: Path,
+    *,
+    resume: bool,
+    text_from: str | None = None,
+) -> None:
     """Trains in an initialised process group."""
     if not resume and (out / "checkpoints" / LATEST).exists():
         raise InputError(f"{out} holds a run; add --resume to continue it, or name another --out")
     out.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(recipe, shards, held_out, out)
+    # A checkpoint has its own weights.
+    trainer = Trainer(recipe, shards, held_out, out, text_from=None if resume else text_from)
     if resume:
         trainer.resume()
     trainer.train()

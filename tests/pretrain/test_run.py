@@ -131,3 +131,10 @@ def test_a_run_is_compared_with_other_images_and_with_text_alone(start, tmp_path
     failed = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert failed.returncode == 1
     assert "Traceback" not in failed.stderr
+
+
+def test_the_text_stream_starts_from_another_model(start, tmp_path):
+    process = start("bad", "--set", "steps=1", "--init-text-from", str(tmp_path))
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 1
+    assert "holds neither model.safetensors nor pytorch_model.bin" in " ".join(output.split())

@@ -116,7 +116,7 @@ def _stage(name: str, workers: int, single: Path, whole: Path, count: int, folde
     for source in (single, whole):
         out = folder / f"{name}-{workers}-{source.stem}"
         command = [sys.executable, "-m", "pipeline.parse", str(source), "--parser", name, "--out", str(out)]
-        results.append(_timed([*command, "--workers", str(workers), "--partition-size", "2000"]))
+        results.append(_timed([*command, "--workers", str(workers), "--partition-size", "4000"]))
     (start_up, *_), (seconds, memory, _) = results
     return Timing(f"pipeline.parse --parser {name} --workers {workers}", count, start_up, seconds - start_up, memory)
 

@@ -7,6 +7,7 @@ two settings in one folder is refused.
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -169,7 +170,7 @@ def _run_parts(
     if workers == 1:
         process = None
         for number, partition in parts:
-            process = process or stage.worker()
+            process = process or _build(stage)
             _run_part(process, out, number, partition)
             advance(1)
         return
@@ -198,6 +199,12 @@ def _run_parts(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _build(stage: Stage) -> Callable[[Any, Part], None]:
+    process = stage.worker()
+    gc.freeze()  # models and modules stay: the collector need not go through them again and again
+    return process
+
+
 def _collect(running: set[Future[None]], advance: Callable[[int], None]) -> set[Future[None]]:
     finished, rest = wait(running, return_when=FIRST_COMPLETED)
     for future in finished:
@@ -218,7 +225,7 @@ _worker: tuple[Callable[[Any, Part], None], Path] | None = None
 def _start_worker(stage: Stage, out: Path) -> None:
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends the workers.
-    _worker = stage.worker(), out
+    _worker = _build(stage), out
 
 
 def _run_part_in_worker(number: int, partition: Any) -> None:

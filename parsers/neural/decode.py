@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
 from parsers.neural import labels as forms
@@ -27,48 +28,34 @@ class Decoder:
 
     def __call__(self, captions: Sequence[str], words: Sequence[Words], scores: Scores) -> list[SceneGraph]:
         """The graphs of a batch of captions of equal length."""
+        scores = Scores(*(tensor.cpu() for tensor in scores))
         batch, length = scores.roles.shape[:2]
         roles = scores.roles > 0
-        anchors, subjects, objects = (torch.arange(length).expand(batch, -1) for _ in range(3))
+        # In long texts only the likeliest anchors and objects are looked at.
+        anchors = nouns = [list(range(length))] * batch
         if length > MAX_NODES:
-            # The likeliest objects and anchors, in the order of the caption.
-            likely = torch.maximum(scores.subject_object.amax(2), scores.subject_object.amax(1))
-            subjects = objects = likely.topk(MAX_NODES, dim=1).indices.sort(dim=1).values
-            anchors = scores.anchor_object.amax(2).topk(MAX_NODES, dim=1).indices.sort(dim=1).values
-            scores_of = torch.stack(
-                [
-                    triples(
-                        Scores(
-                            scores.roles[i : i + 1], scores.attributes[i : i + 1],
-                            scores.anchor_subject[i : i + 1, anchors[i]][:, :, subjects[i]],
-                            scores.anchor_object[i : i + 1, anchors[i]][:, :, objects[i]],
-                            scores.subject_object[i : i + 1, subjects[i]][:, :, objects[i]],
-                            scores.words, scores.relations, scores.edits,
-                        )
-                    )[0]
-                    for i in range(batch)
-                ]
-            )  # fmt: skip
+            anchors = _likeliest(scores.anchor_object.amax(2))
+            nouns = _likeliest(torch.maximum(scores.subject_object.amax(2), scores.subject_object.amax(1)))
+            scores_of = torch.stack([_between(scores, i, anchors[i], nouns[i]) for i in range(batch)])
         else:
             scores_of = triples(scores)
         found: list[_Found] = [_Found() for _ in range(batch)]
-        for b, word in roles[:, :, ROLES.index("object")].nonzero().tolist():
+        for b, word in roles[:, :, ROLES.index("object")].nonzero().numpy().tolist():
             found[b].objects.add(word)
-        for b, word, noun in (scores.attributes > 0).nonzero().tolist():
+        for b, word, noun in (scores.attributes > 0).nonzero().numpy().tolist():
             if word != noun:
                 found[b].attributes.append((noun, word))
                 found[b].objects.add(noun)
-        anchors_, subjects_, objects_ = anchors.tolist(), subjects.tolist(), objects.tolist()
-        for b, r, s, o in (scores_of > 0).nonzero().tolist():
-            anchor, subject, object_ = anchors_[b][r], subjects_[b][s], objects_[b][o]
+        for b, r, s, o in (scores_of > 0).nonzero().numpy().tolist():
+            anchor, subject, object_ = anchors[b][r], nouns[b][s], nouns[b][o]
             if subject not in (anchor, object_):
                 found[b].relations.append((subject, object_, anchor))
                 found[b].objects.update((subject, object_))
-        for b, anchor, word in (scores.words > 0).nonzero().tolist():
+        for b, anchor, word in (scores.words > 0).nonzero().numpy().tolist():
             found[b].others.setdefault(anchor, []).append(word)
-        joined = roles[:, :, 1:].tolist()
-        edits = scores.edits.argmax(-1).tolist()
-        relations = scores.relations.argmax(-1).tolist()
+        joined = roles[:, :, 1:].numpy().tolist()
+        edits = scores.edits.argmax(-1).numpy().tolist()
+        relations = scores.relations.argmax(-1).numpy().tolist()
         return [
             self._graph(caption, split, f, joined[b], edits[b], relations[b])
             for b, (caption, split, f) in enumerate(zip(captions, words, found, strict=True))
@@ -111,6 +98,19 @@ class Decoder:
             tuple(Attribute(noun, name, span) for noun, span, name in sorted(attributes)),
             tuple(edges[key] for key in sorted(edges)),
         )
+
+
+def _likeliest(scores: Tensor) -> list[list[int]]:
+    """The numbers of the `MAX_NODES` best words of each caption, in the caption's order."""
+    best: list[list[int]] = scores.topk(MAX_NODES, dim=1).indices.sort(dim=1).values.tolist()
+    return best
+
+
+def _between(scores: Scores, i: int, anchors: list[int], nouns: list[int]) -> Tensor:
+    """Log-odds of caption i's relations between some words: [anchors, nouns, nouns]."""
+    subjects = scores.anchor_subject[i][anchors][:, nouns]
+    objects = scores.anchor_object[i][anchors][:, nouns]
+    return subjects[:, :, None] + objects[:, None, :] + scores.subject_object[i][nouns][:, nouns]
 
 
 class _Found:

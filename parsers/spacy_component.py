@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable, Iterator
 
 from spacy.language import Language
@@ -47,6 +49,15 @@ def _graph(doc: Doc) -> SceneGraph | None:
     found = doc.user_data.get(KEY)
     return None if found is None else SceneGraph.from_dict(doc.text, found)
 
+
+def _use_one_thread() -> None:
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+# ``nlp.pipe(n_process=...)`` forks, and a fork has none of the threads that its OpenMP pool believes in: it would wait
+# for them for ever.
+os.register_at_fork(after_in_child=_use_one_thread)
 
 # The getter makes the graph anew at each access; without the component in the pipeline it is None.
 Doc.set_extension(KEY, getter=_graph, force=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from parsers.gold import IS, Triple
+from parsers.gold import Triple, object_names
 from parsers.graph import SceneGraph, Span
 from parsers.neural.words import Words
 from parsers.scoring import Lemmatizer
@@ -129,7 +129,7 @@ class Aligner:
         phrases = self._objects(forms, triples)
         attributes, relations, missing = [], [], []
         for triple in triples:
-            keys = [triple[0]] if len(triple) == 1 or triple[1] == IS else [triple[0], triple[2]]
+            keys = object_names(triple)
             if any(phrases.get(key) is None for key in keys):
                 missing.append(triple)
             elif len(keys) == 2:
@@ -152,7 +152,7 @@ class Aligner:
     def _objects(self, forms: Sequence[str], triples: Iterable[Triple]) -> dict[str, Phrase | None]:
         keys: dict[str, None] = {}
         for triple in triples:
-            keys |= dict.fromkeys(triple[:1] if len(triple) == 1 or triple[1] == IS else (triple[0], triple[2]))
+            keys |= dict.fromkeys(object_names(triple))
         phrases: dict[str, Phrase | None] = {}
         # Longer names first: "tree" is not the tree of "tree trunk" if both are objects.
         for key in sorted(keys, key=lambda key: (-len(key.split()), key)):
@@ -181,8 +181,7 @@ class Aligner:
             ]
             if found:
                 return found
-        hyphenated = [w for w in re.split(r"(-)", " ".join(name).replace(" - ", "-").replace(" ", " ")) if w]
-        tokens = " ".join(hyphenated).split()
+        tokens = " ".join(name).replace("-", " - ").split()
         return self._find(forms, tokens) if len(tokens) > length else []
 
     def _relation(self, forms: Sequence[str], label: str, subject: Phrase, object_: Phrase) -> AlignedRelation:

@@ -8,6 +8,8 @@ from parsers.neural.words import Words
 
 SHORTEST_SWAPPED, SHORTEST_DROPPED = 4, 5
 """Letters of the shortest words in which swapped, and dropped or doubled, letters are repaired."""
+MOST_REPAIRED = 200_000
+"""Unknown words whose repair is kept at hand."""
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -33,6 +35,8 @@ class Speller:
 
     def _repair(self, form: str) -> str:
         if form not in self._repaired:
+            if len(self._repaired) >= MOST_REPAIRED:
+                self._repaired.clear()
             meant = [word for word in _nearby(form) if word in self._rank] if form.isascii() and form.isalpha() else []
             self._repaired[form] = min(meant, key=self._rank.__getitem__, default=form)
         return self._repaired[form]

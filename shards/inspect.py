@@ -84,7 +84,7 @@ def verify(folder: Folder) -> None:
     """Check every byte; exit code 1 if anything is wrong."""
     shards = ShardSet(folder)
     problems = verify_vocabulary(shards)
-    with progress("verify", len(shards.manifest.shards)) as advance:
+    with progress("verify", len(shards.manifest.shards), "shards") as advance:
         for _, found in verify_shards(shards):
             problems += found
             advance(1)

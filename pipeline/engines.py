@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -168,7 +170,11 @@ def _run_on_ray(
         raise InputError("--engine ray needs Ray: pip install 'ernie-vil-pytorch[ray]'") from None
     with contextlib.ExitStack() as stack:
         if not ray.is_initialized():
-            environment = {"env_vars": {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}}
+            # Processes of this machine find what this one finds; on a cluster the package is installed on every node.
+            paths = {} if address else {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+            environment = {"env_vars": {"OMP_NUM_THREADS": "1", **paths}}
+            if address:
+                _check_reachable(address)
             try:
                 ray.init(
                     address,
@@ -176,6 +182,7 @@ def _run_on_ray(
                     runtime_env=environment,
                     log_to_driver=False,
                     include_dashboard=False,
+                    logging_level=logging.ERROR,
                 )
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise InputError(f"no Ray cluster at {address!r}: {error}") from error
@@ -206,6 +213,16 @@ def _run_on_ray(
                 yield from collect()
         while running:
             yield from collect()
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself would go on trying for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except OSError as error:
+            raise InputError(f"no Ray cluster at {address!r}: {error}") from error
 
 
 _workshops: dict[Any, tuple[Work, AnyPath]] = {}

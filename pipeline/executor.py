@@ -105,6 +105,7 @@ def run_stage(stage: Stage, out: AnyPath, engine: Engine, *, max_rejects: float,
             advance(1, statistics["rows"])
     try:
         stage.finish(out, done)
+        remove_leftovers(out)  # of workers that outlived a killed run for a moment
         merged = merge_reports(out, done)
         report = Report(merged.statistics, merged.rejects, done, skipped, time.monotonic() - started)
         _write_report(stage, out, report, engine)

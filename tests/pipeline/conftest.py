@@ -1,0 +1,28 @@
+import os
+
+import pytest
+
+ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    """The address of a bucket on an S3 server that runs as long as the tests of a module; workers find it too."""
+    server = pytest.importorskip("moto.server", reason="moto[server] is not installed").ThreadedMotoServer(
+        "127.0.0.1", 0, verbose=False
+    )
+    pytest.importorskip("s3fs", reason="s3fs is not installed")
+    server.start()
+    host, port = server.get_host_and_port()
+    before = {name: os.environ.get(name) for name in (*ENVIRONMENT, "AWS_ENDPOINT_URL")}
+    os.environ.update(ENVIRONMENT, AWS_ENDPOINT_URL=f"http://{host}:{port}")
+    from pipeline.files import location
+
+    location("s3://bucket/x").fs.mkdir("bucket")
+    yield "s3://bucket"
+    server.stop()
+    for name, value in before.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value

@@ -1,0 +1,150 @@
+"""Whole stages as commands: on Ray, with workers killed in the middle, and stopped by Ctrl-C."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ROWS, PART = 4_000, 250
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """Captions that take a worker some seconds."""
+    path = tmp_path_factory.mktemp("captions") / "captions.jsonl"
+    things = ["a red bus", "two dogs", "the man's hat", "a wooden table with food on it", "a cat", "people"]
+    places = ["near", "on top of", "behind", "under", "next to"]
+    with path.open("w") as stream:
+        for n in range(ROWS):
+            text = f"{things[n % 6]} {places[n % 5]} {things[(n // 6 + 1) % 6]} number {n} and {things[(n // 36) % 6]}"
+            stream.write(json.dumps({"image_id": str(n // 5), "caption_id": str(n), "caption": text}) + "\n")
+    return path
+
+
+def command(source, out, *options):
+    return [
+        *(sys.executable, "-m", "pipeline.parse", str(source), "--out", str(out), "--workers", "2"),
+        *("--partition-size", str(PART), *options),
+    ]
+
+
+def contents(out):
+    return {
+        str(path.relative_to(out)): path.read_bytes()
+        for path in sorted(out.rglob("*"))
+        if path.is_file() and path.name != "report.json"
+    }
+
+
+@pytest.fixture(scope="module")
+def expected(source, tmp_path_factory):
+    """What the local engine writes."""
+    out = tmp_path_factory.mktemp("local") / "out"
+    subprocess.run(command(source, out), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return contents(out)
+
+
+@contextmanager
+def started(source, out, *options):
+    """The process and the file that takes its output; whatever happens, it does not outlive the test."""
+    with (out.parent / f"{out.name}.log").open("w+") as log:
+        process = subprocess.Popen(command(source, out, *options), cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+def wait_for_a_part(process, out):
+    deadline = time.monotonic() + 120
+    while not any(out.glob("part-*.stats.json")):
+        assert process.poll() is None, log_of(out)
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def log_of(out):
+    return (out.parent / f"{out.name}.log").read_text()
+
+
+def workers_of(process):
+    """Ray's worker processes that run our task."""
+    return [
+        child for child in psutil.Process(process.pid).children(recursive=True) if "ray::" in "".join(child.cmdline())
+    ]
+
+
+def test_ray_writes_the_same_bytes_though_a_worker_is_killed(source, expected, tmp_path):
+    pytest.importorskip("ray", reason="Ray is not installed")
+    out = tmp_path / "out"
+    with started(source, out, "--engine", "ray") as process:
+        wait_for_a_part(process, out)
+        busy = [worker for worker in workers_of(process) if "_make_part" in "".join(worker.cmdline())]
+        assert busy, "no worker is at work"
+        busy[0].kill()
+        process.wait(timeout=240)
+    assert process.returncode == 0, log_of(out)
+    assert contents(out) == expected
+    report = json.loads((out / "report.json").read_text())
+    assert (report["engine"], report["statistics"]["rows"]) == ("ray", ROWS)
+
+
+@pytest.mark.slow
+def test_two_nodes_write_the_same_bytes(source, expected, tmp_path, monkeypatch):
+    """As docs/stages.md has it, with both nodes on this machine."""
+    pytest.importorskip("ray", reason="Ray is not installed")
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        cluster.add_node(num_cpus=1)
+        out = tmp_path / "out"
+        done = subprocess.run(
+            command(source, out, "--engine", "ray", "--ray-address", cluster.address),
+            cwd=ROOT,
+            capture_output=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert contents(out) == expected
+    finally:
+        cluster.shutdown()
+
+
+def test_a_cluster_that_is_not_there_is_an_input_error(source, tmp_path):
+    pytest.importorskip("ray", reason="Ray is not installed")
+    options = ("--engine", "ray", "--ray-address", "127.0.0.1:1")
+    done = subprocess.run(
+        command(source, tmp_path / "out", *options), cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1
+    assert "no Ray cluster at '127.0.0.1:1'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_ctrl_c_stops_all_processes_and_a_rerun_finishes(source, expected, tmp_path, engine):
+    if engine == "ray":
+        pytest.importorskip("ray", reason="Ray is not installed")
+    out = tmp_path / "out"
+    with started(source, out, "--engine", engine) as process:
+        wait_for_a_part(process, out)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)
+    assert process.returncode == 130, log_of(out)
+    assert "Traceback" not in log_of(out)
+    assert not psutil.wait_procs(children, timeout=30)[1]
+    assert not (out / "report.json").exists()
+    subprocess.run(command(source, out), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    assert contents(out) == expected
+    assert (out / "report.json").exists()

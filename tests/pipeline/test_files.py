@@ -1,0 +1,80 @@
+import pytest
+from upath import UPath
+
+from pipeline.files import NewFile, check_free_space, expand, fingerprint, location, read_lines, write_atomic
+from shards.errors import InputError
+
+
+@pytest.fixture(params=["disk", "s3", "memory"])
+def folder(request, tmp_path):
+    if request.param == "s3":
+        return location(f"{request.getfixturevalue('bucket')}/{tmp_path.name}")
+    return location(tmp_path if request.param == "disk" else f"memory://{tmp_path.name}")
+
+
+def test_a_new_file_appears_when_it_is_published_and_not_before(folder):
+    path = folder / "deep" / "a.bin"
+    file = NewFile(path)
+    file.stream.write(b"12345")
+    file.flush()
+    assert not path.exists()
+    file.publish()
+    assert path.read_bytes() == b"12345"
+    assert (file.size, path.stat().st_size) == (5, 5)
+
+
+def test_what_is_discarded_leaves_nothing(folder):
+    write_atomic(folder / "a", b"old")
+    file = NewFile(folder / "a")
+    file.stream.write(b"new")
+    file.discard()
+    assert (folder / "a").read_bytes() == b"old"
+    assert [path.name for path in folder.iterdir()] == ["a"]
+
+
+def test_a_file_replaces_another_and_is_then_another(folder):
+    write_atomic(folder / "a", b"old")
+    before = fingerprint(folder / "a")
+    assert fingerprint(folder / "a") == before
+    write_atomic(folder / "a", b"new and longer")
+    assert (folder / "a").read_bytes() == b"new and longer"
+    assert fingerprint(folder / "a") != before
+
+
+def test_files_have_the_rights_that_files_have(tmp_path):
+    (tmp_path / "plain").write_bytes(b"")
+    write_atomic(tmp_path / "a", b"")
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_patterns_stand_for_what_they_match_in_order(folder):
+    for name in ("b.tar", "a.tar", "c.txt", "[x].tar"):
+        write_atomic(folder / name, b"")
+    assert [path.name for path in expand([f"{folder}/*.tar"])] == ["[x].tar", "a.tar", "b.tar"]
+    assert [path.name for path in expand([f"{folder}/c.txt", f"{folder}/b*"])] == ["c.txt", "b.tar"]
+    assert [path.name for path in expand([f"{folder}/[x].tar"])] == ["[x].tar"]
+    with pytest.raises(InputError, match=r"\*\.zip: matches no file"):
+        expand([f"{folder}/*.zip"])
+    with pytest.raises(InputError, match="missing: there is no such file"):
+        expand([f"{folder}/missing"])
+
+
+@pytest.mark.parametrize("address", ["nonsense://x", "s3://no-such-bucket/x"])
+def test_a_place_that_cannot_be_reached_is_an_input_error(bucket, address):
+    with pytest.raises(InputError, match=address):
+        expand([address])
+
+
+def test_free_space_is_a_matter_of_disks(tmp_path):
+    with pytest.raises(InputError, match=r"pack will write about .* GB free"):
+        check_free_space(tmp_path, 1 << 60, "pack")
+    check_free_space(tmp_path, 1, "pack")
+    check_free_space(UPath("memory://x"), 1 << 60, "pack")
+
+
+def test_lines_keep_their_numbers(tmp_path):
+    (tmp_path / "a").write_bytes("a\n\nb c\u2028d\n".encode())
+    assert read_lines(tmp_path / "a") == ["a", "", "b c\u2028d"]
+    (tmp_path / "b").write_bytes(b"\xff")
+    with pytest.raises(InputError, match="b: cannot be read"):
+        read_lines(tmp_path / "b")

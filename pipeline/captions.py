@@ -57,10 +57,10 @@ def recognise(path: AnyPath, columns: Columns | None = None) -> tuple[str, str]:
     """
     try:
         with path.open("rb") as stream:
-            line = stream.readline(1 << 16)
-            start = (line + stream.read(1 << 16)).lstrip()
+            start = stream.read(1 << 17)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    line, start = start.split(b"\n", 1)[0], start.lstrip()
     if not start:
         raise InputError(f"{path}: is empty")
     caption = (columns or {}).get("caption", "caption")

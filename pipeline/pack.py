@@ -161,15 +161,17 @@ class PackStage:
                 counts = np.cumsum(packed)
                 cuts = np.searchsorted(counts, np.arange(self.shard_size, packed.sum(), self.shard_size)) + 1
                 for start, end in pairwise([0, *cuts.tolist(), len(packed)]):
-                    images = np.where(packed, part.images, -1)[start:end]
+                    images = part.images[start:end][packed[start:end]]
+                    caption_counts = np.zeros(end - start, np.int64)
+                    caption_counts[packed[start:end]] = text.counts[images]
                     yield Rows(
                         part.path,
                         start,
                         end,
                         list(part.image_ids[start:end]),
                         part.fates[start:end],
-                        np.where(images >= 0, text.counts[images], 0),
-                        text.take(images[images >= 0]),
+                        caption_counts,
+                        text.take(images),
                     )
 
     def _join(self, text: Text) -> Join:

@@ -129,4 +129,5 @@ _KNOWN: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): _Constructor(lambda *_: _Array()),
     ("numpy", "dtype"): _Constructor(_Dtype),
     ("_codecs", "encode"): _Constructor(_encode),
+    ("__builtin__", "bytes"): _Constructor(lambda: b""),  # how old protocols write no bytes at all
 }

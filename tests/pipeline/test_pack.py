@@ -401,3 +401,115 @@ def test_the_text_is_read_with_its_part_of_the_table_only(tmp_path, vocabulary):
     for (_, _, _, captions), _, _ in read(out / "train").values():
         assert [caption.caption_id for caption in captions] == ["0", "1", "2"]
     assert len(pq.read_table(out / "train" / "index.parquet")) == 4
+
+
+# ---------------------------------------------------------------------------------------------------------- accounts
+
+
+def test_a_second_row_of_an_image_in_a_folder_is_rejected(tmp_path, vocabulary):
+    ids, texts = images(3, 1)
+    regions = write_regions(tmp_path / "regions", [make_row(i, 1) for i in ids], [make_row(ids[0], 2)])
+    out, report = pack(tmp_path, write_graphs(tmp_path / "graphs", texts), regions, max_rejects=0.5)
+    assert report.rejects == {"the image has regions already": 1}
+    assert len(read(out / "train")[ids[0]][1].boxes) == 2
+    assert read_accounts(out)["images"].kinds["packed"] == 3
+
+
+def test_regions_that_are_not_valid_are_rejected_and_accounted_for(tmp_path, vocabulary):
+    ids, texts = images(3, 2)
+    rows = [make_row(i, 1) for i in ids]
+    rows[1].regions.boxes[0, 0] = np.nan
+    regions = write_regions(tmp_path / "regions", rows)
+    out, report = pack(tmp_path, write_graphs(tmp_path / "graphs", texts), regions, max_rejects=0.5, shard_size=1)
+    assert report.rejects == {"NaN or infinity in the boxes": 1}
+    assert set(read(out / "train")) == {ids[0], ids[2]}
+    assert read_accounts(out)["captions"].kinds["rejected"] == 2
+
+
+def test_excluded_images_are_in_no_split(tmp_path, vocabulary):
+    ids, texts = images(40, 2)
+    lists = [tmp_path / "refcoco.txt", tmp_path / "flickr.txt"]
+    lists[0].write_text("".join(f"{i}\n" for i in ids[:15]) + "unknown\n\n")
+    lists[1].write_text("\r\n".join(ids[10:20]))
+    regions = write_regions(tmp_path / "regions", [make_row(i, 1) for i in ids])
+    graphs = write_graphs(tmp_path / "graphs", texts)
+    out, _ = pack(tmp_path, graphs, regions, holdout=0.3, exclude_ids=tuple(lists))
+    assert set(read(out / "train")) | set(read(out / "val")) == set(ids[20:])
+    accounts = read_accounts(out)
+    assert (accounts["images"].kinds["excluded"], accounts["captions"].kinds["excluded"]) == (20, 40)
+    with pytest.raises(InputError, match="exclude_ids"):
+        pack(tmp_path, graphs, regions, holdout=0.3, exclude_ids=tuple(lists[:1]))
+
+
+def test_an_id_map_joins_what_is_named_otherwise(tmp_path, vocabulary):
+    ids, texts = images(4, 1)
+    mapping = tmp_path / "map.parquet"
+    pq.write_table(pa.table({"from": ["0", "1", "9"], "to": [ids[0], ids[1], "x"]}), mapping)
+    regions = write_regions(tmp_path / "regions", [make_row(i, 1) for i in ("0", "1", ids[2], "3")])
+    out, _ = pack(tmp_path, write_graphs(tmp_path / "graphs", texts), regions, id_map=mapping)
+    assert set(read(out / "train")) == set(ids[:3])
+    assert (out / "images-without-captions.txt").read_text() == "3\n"
+
+
+@pytest.mark.parametrize("columns", [{"from": ["a", "a"], "to": ["b", "c"]}, {"from": ["a", "b"], "to": ["c", "c"]}])
+def test_an_id_map_that_is_not_one_to_one_is_refused(tmp_path, vocabulary, columns):
+    mapping = tmp_path / "map.parquet"
+    pq.write_table(pa.table(columns), mapping)
+    ids, texts = images(2)
+    regions = write_regions(tmp_path / "regions", [make_row(i, 1) for i in ids])
+    with pytest.raises(InputError, match="occurs twice"):
+        pack(tmp_path, write_graphs(tmp_path / "graphs", texts), regions, id_map=mapping)
+
+
+FEW = [f"i{n}" for n in range(8)]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.sampled_from(FEW), max_size=14),
+    st.lists(st.lists(st.tuples(st.sampled_from(FEW), st.booleans()), max_size=6), min_size=1, max_size=3),
+    st.sets(st.sampled_from(FEW)),
+    st.integers(1, 3),
+)
+def test_every_image_and_caption_is_accounted_for(tmp_path_factory, texts, parts, excluded, shard_size):
+    tmp_path = tmp_path_factory.mktemp("t")
+    write_vocabulary(tmp_path)
+    rows = [[make_row(i, n) for n, (i, _) in enumerate(part)] for part in parts]
+    sound = {}
+    for row, (image_id, good) in zip(
+        (r for part in rows for r in part), (p for part in parts for p in part), strict=True
+    ):
+        sound.setdefault(image_id, good)
+        if not good:
+            row.regions.features[0, 0] = np.inf
+    (tmp_path / "excluded.txt").write_text("".join(f"{i}\n" for i in excluded))
+    graphs = write_graphs(tmp_path / "graphs", [(i, make_caption(n)) for n, i in enumerate(texts)])
+    regions = write_regions(tmp_path / "regions", *rows)
+    options = {"holdout": 0.4, "shard_size": shard_size, "max_rejects": 1, "exclude_ids": (tmp_path / "excluded.txt",)}
+    expected = {i for i in set(texts) & set(sound) if sound[i]} - excluded
+    if not expected:
+        with pytest.raises(InputError, match="nothing to pack"):
+            pack(tmp_path, graphs, regions, **options)
+        return
+    out, _ = pack(tmp_path, graphs, regions, **options)
+    found = {}
+    for split in ("train", "val"):
+        if (out / split).exists():
+            found |= read(out / split)
+    assert set(found) == expected
+    for image_id, ((*_, captions), _, _) in found.items():
+        assert [c.caption_id for c in captions] == [str(n) for n, i in enumerate(texts) if i == image_id]
+    accounts = read_accounts(out)
+    assert accounts["images"].total == len(set(texts) | set(sound))
+    assert accounts["captions"].total == len(texts)
+    assert accounts["captions"].kinds["no regions"] == sum(i not in sound and i not in excluded for i in texts)
+    for account in accounts.values():
+        assert sum(account.kinds.values()) == account.total
+
+
+def test_segments_reach_the_word_pieces(vocabulary):
+    text = "a man on the sidewalk a red hat"
+    caption = Caption(None, text, SceneGraph(text))
+    masks = make_masks([caption, make_caption()], load_tokenizer(vocabulary), [(6, 22), ()])
+    masks.check()
+    assert masks.segment_ids.tolist() == [0, 0, 1, 1, 1, 1, 2, 2, 2] + [0] * 12

@@ -1,22 +1,28 @@
 import base64
+import contextlib
 import io
 import itertools
 import json
+import os
+import pickle
 
+import lmdb
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pipeline import pickles
 from pipeline.engines import Engine
 from pipeline.executor import run_stage
 from pipeline.files import expand
 from pipeline.parts import Reject
 from pipeline.region_formats import FORMATS, recognise
-from pipeline.region_formats.tsv import LXMERT
+from pipeline.region_formats.tsv import LXMERT, ORIGINAL, REFERENCE, VQA
 from pipeline.regions import RegionsStage
-from pipeline.tables import RegionsInfo, parts_of, read_rows
+from pipeline.tables import RegionsInfo, parts_of, read_rows, regions_table, write_table
 from shards.errors import InputError
 from shards.schema import Classes
 
@@ -404,3 +410,210 @@ def test_sources_of_no_known_format_are_refused(tmp_path):
     (tmp_path / "a.npz").write_text("text")
     with pytest.raises(InputError, match=r"no \.npz or \.npy file with the arrays"):
         FORMATS["vilbert-npz"].inspect([tmp_path], None)
+
+
+# -------------------------------------------------------------------------------------------- the other published forms
+
+
+def original_line(image):
+    fields = tsv_fields(image)
+    return "\t".join(fields[name] for name in ORIGINAL) + "\n"
+
+
+def test_the_original_six_columns_come_through(tmp_path):
+    path = tmp_path / "features.tsv"
+    path.write_text("".join(map(original_line, IMAGES)))
+    assert recognise([path])[0] == "butd-tsv"
+    info, rows = read_all("butd-tsv", path)
+    assert info.classes.kind == "none"
+    for row, image in zip(rows, IMAGES, strict=True):
+        assert_row(row, image)
+
+
+def ernie_line(columns, image, **values):
+    fields = dict.fromkeys(columns, "0") | tsv_fields(image) | values
+    return "\t".join(fields[name] for name in columns) + "\n"
+
+
+def test_ernie_vils_vqa_is_known_by_its_questions(tmp_path):
+    path = tmp_path / "vqa.tsv"
+    path.write_text("".join(ernie_line(VQA, im, question_id=f"q{n}", question="why?") for n, im in enumerate(IMAGES)))
+    assert recognise([path])[0] == "ernie-vil-tsv"
+    _, rows = read_all("ernie-vil-tsv", path)
+    for n, (row, image) in enumerate(zip(rows, IMAGES, strict=True)):
+        assert_row(row, image | {"image_id": f"q{n}"})
+
+
+def test_ernie_vils_refcoco_is_known_by_its_place_and_keeps_the_gold_boxes(tmp_path):
+    path = tmp_path / "refcoco.tsv"
+    lines = [
+        ernie_line(REFERENCE, im, expression="a dog", num_boxes=str(len(im["boxes"]) - 1), num_gold="1")
+        for im in IMAGES[1:4]
+    ]
+    path.write_text("".join(lines))
+    assert recognise([path])[0] == "ernie-vil-tsv"
+    _, rows = read_all("ernie-vil-tsv", path)
+    starts = np.cumsum([0, *(len(line.encode()) for line in lines)])
+    for row, image, start in zip(rows, IMAGES[1:4], starts, strict=False):
+        assert_row(row, image | {"image_id": f"refcoco.tsv@{start}"})
+
+
+def test_a_compressed_file_is_refused_with_the_way_out(tmp_path):
+    with pytest.raises(InputError, match="gunzip"):
+        FORMATS["ernie-vil-tsv"].files([tmp_path / "refcoco.tsv.gz"])
+
+
+def record(image, layout):
+    fields = {"image_id": image["image_id"], "num_boxes": len(image["boxes"])}
+    if layout == "base64":
+        sizes = {"image_w": "100", "image_h": "90"}
+        arrays = {"boxes": image["boxes"], "features": image["features"], "cls_prob": image["probs"]}
+        return fields | sizes | {name: code(array, "<f4") for name, array in arrays.items()}
+    return fields | {"image_w": 100, "image_h": 90, "boxes": image["boxes"], "features": image["features"]}
+
+
+def write_lmdb(path, values):
+    with lmdb.open(str(path), map_size=1 << 24) as environment, environment.begin(write=True) as transaction:
+        for key, value in values.items():
+            transaction.put(key, value)
+    return path
+
+
+@pytest.mark.parametrize("layout", ["base64", "arrays"])
+@pytest.mark.parametrize("protocol", range(6))
+def test_both_lmdb_layouts_come_through(tmp_path, layout, protocol):
+    keys = [b"%03d" % number for number in range(len(IMAGES))]
+    values = [pickle.dumps(record(image, layout), protocol) for image in IMAGES]
+    path = write_lmdb(tmp_path / "x.lmdb", dict(zip(keys, values, strict=True)) | {b"keys": pickle.dumps(keys)})
+    assert recognise([path])[0] == "vilbert-lmdb"
+    info, rows = read_all("vilbert-lmdb", path)
+    assert info.classes.kind == ("distribution" if layout == "base64" else "none")
+    for row, image in zip(rows, IMAGES, strict=True):
+        assert_row(row, image)
+
+
+def test_a_bad_record_is_rejected_with_its_key_and_a_cut_lmdb_refused(tmp_path):
+    good = pickle.dumps(record(IMAGES[3], "arrays"))
+    bad = {b"a": good[:50], b"b": pickle.dumps([1]), b"c": pickle.dumps({"boxes": 1}), b"e": b""}
+    path = write_lmdb(tmp_path / "x.lmdb", bad | {b"d": good})
+    _, rows = read_all("vilbert-lmdb", path, 2)
+    assert [row.position if isinstance(row, Reject) else row.image_id for row in rows] == [
+        *("key a", "key b", "key c", IMAGES[3]["image_id"], "key e")
+    ]
+    data = path / "data.mdb"
+    data.write_bytes(data.read_bytes()[:-4096])
+    with pytest.raises(InputError, match="is cut off"):
+        read_all("vilbert-lmdb", path)
+    data.write_bytes(b"text")
+    with pytest.raises(InputError, match="cannot be read as an LMDB"):
+        read_all("vilbert-lmdb", path)
+
+
+def test_npy_dicts_come_through(tmp_path):
+    for number, image in enumerate(IMAGES):
+        fields = npz_arrays(image) | {"image_id": image["image_id"], "num_boxes": len(image["boxes"])}
+        np.save(tmp_path / f"{number:03d}.npy", fields | {"image_width": 100, "image_height": 90}, allow_pickle=True)
+    assert recognise([tmp_path])[0] == "vilbert-npz"
+    info, rows = read_all("vilbert-npz", tmp_path)
+    assert info.classes.kind == "distribution"
+    for row, image in zip(rows, IMAGES, strict=True):
+        assert_row(row, image)
+
+
+class Hostile:
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("place", ["alone", "in a dict", "in an array"])
+def test_a_pickle_that_runs_code_runs_nothing(tmp_path, protocol, place):
+    flag = tmp_path / "ran"
+    value = Hostile(os.mkdir, str(flag))
+    value = {"alone": value, "in a dict": {"boxes": value}, "in an array": np.array([value], object)}[place]
+    with pytest.raises(ValueError, match="not a pickle of plain values"):
+        pickles.load(pickle.dumps(value, protocol))
+    assert not flag.exists()
+
+
+@given(
+    st.binary(max_size=60) | st.lists(st.sampled_from([*b"\x80\x04}(]cNRbuas.0q\x00rjh\x93\x8c\x95\xff"])).map(bytes)
+)
+@example(b"\x80\x04r\xff\xff\xff\xff.")  # a memo of four billion entries
+@example(b"\x80\x05\x96\xff\xff\xff\xff\xff\x00\x00\x00.")  # bytes of a terabyte
+def test_any_bytes_are_a_value_or_an_error(data):
+    with contextlib.suppress(ValueError):
+        assert pickles.load(data) is None or isinstance(
+            pickles.load(data), bool | int | float | str | bytes | list | dict
+        )
+
+
+PLAIN = st.none() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(max_size=20)
+ARRAYS = st.tuples(
+    st.sampled_from(["<f4", ">f8", "<i8", "?", "<u2", "<f2"]), st.integers(0, 5), st.sampled_from("CF")
+).map(lambda args: np.arange(2 * args[1]).reshape(2, args[1]).astype(args[0], order=args[2]))
+
+
+@given(st.dictionaries(st.text(), PLAIN | ARRAYS), st.integers(0, 5))
+def test_plain_values_are_what_pickle_makes_of_them(value, protocol):
+    found = pickles.load(pickle.dumps(value, protocol))
+    assert found.keys() == value.keys()
+    for name, item in value.items():
+        np.testing.assert_array_equal(found[name], item, strict=isinstance(item, np.ndarray))
+
+
+@pytest.mark.parametrize("form", ["lists", "flat", "bytes"])
+def test_anyones_parquet_comes_through(tmp_path, form):
+    def shape(matrix):
+        return {"lists": matrix.tolist(), "flat": matrix.ravel().tolist(), "bytes": matrix.tobytes()}[form]
+
+    rows = [
+        {
+            **{name: image[name] for name in ("image_id", "width", "height")},
+            **{name: shape(image[key]) for name, key in zip(("boxes", "features", "cls_prob"), KEYS, strict=True)},
+        }
+        for image in IMAGES
+    ]
+    rows[4]["boxes"] = None
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet", row_group_size=2)
+    assert recognise([tmp_path])[0] == recognise([tmp_path / "a.parquet"])[0] == "parquet"
+    info, found = read_all("parquet", tmp_path)
+    assert (info.feature_size, info.classes.count) == (D, CLASSES)
+    assert found[4] == Reject(str(tmp_path / "a.parquet"), "row 5", "no boxes")
+    for row, image in zip(found[:4] + found[5:], IMAGES[:4] + IMAGES[5:], strict=True):
+        assert_row(row, image)
+
+
+KEYS = ("boxes", "features", "probs")
+
+
+def test_our_own_table_is_read_as_it_is(tmp_path):
+    folder = write_npz(tmp_path / "features", IMAGES)
+    info, rows = read_all("vilbert-npz", folder, class_names=list("abcd"))
+    with (tmp_path / "part-00000.parquet").open("wb") as stream:
+        write_table(stream, "regions", regions_table(rows), info.to_metadata())
+    again, found = read_all("parquet", tmp_path / "part-00000.parquet")
+    assert again == info
+    assert regions_table(found).equals(regions_table(rows))
+
+
+def test_the_published_files_hold_the_same_regions(shared):
+    regions = shared / "data" / "regions"
+    expected = {row.image_id: row for row in read_all("vilbert-npz", regions / "npz")[1]}
+    for format, name, count in (
+        ("vilbert-lmdb", "vilbert_20.lmdb", 20),
+        ("vilbert-lmdb", "vilbert_multitask_5.lmdb", 5),
+        ("vilbert-npz", "npy_vilbert", 5),
+    ):
+        found = read_all(format, regions / name)[1]
+        assert len(found) == count
+        for row in found:
+            other = expected[row.image_id]
+            assert (row.width, row.height) == (other.width, other.height)
+            np.testing.assert_array_equal(row.regions.boxes, other.regions.boxes)
+            np.testing.assert_array_equal(row.regions.features, other.regions.features)
+            if row.regions.class_ids is not None:
+                np.testing.assert_array_equal(row.regions.class_ids, other.regions.class_ids)

@@ -34,7 +34,9 @@ def files(folder):
     """All but what names places and times."""
     names = ("report.json", "stage.json")
     found = {
-        str(path).removeprefix(str(folder)): path for path in folder.rglob("*") if path.is_file() and path.name not in names
+        str(path).removeprefix(str(folder)): path
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in names
     }
     return {name: path.read_bytes() for name, path in found.items()}
 

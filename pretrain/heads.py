@@ -132,7 +132,7 @@ class ErnieViLForPreTraining(nn.Module):
         self.ernie_vil = ErnieViL(config)
         self.heads = ErniePretrainingHeads(config)
 
-    def forward(self, *, text_targets: Tensor, region_targets: Tensor, **inputs: Tensor) -> PretrainingOutput:
+    def forward(self, *, text_targets: Tensor, region_targets: Tensor, **inputs: Tensor | None) -> PretrainingOutput:
         """Encode a batch and predict at its targets; the losses are the trainer's.
 
         Args:

@@ -55,6 +55,7 @@ class Trainer:
                 parameter_groups(model, recipe.optimizer.weight_decay),
                 lr=recipe.optimizer.learning_rate,
                 betas=recipe.optimizer.betas,
+                fused=True,
             ),
             config=deepspeed_config(recipe, self.ranks),
         )

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 from safetensors.numpy import load_file, save_file
 
+from finetune.heads import HEADS, VcrHead
 from finetune.paddle_files import COMBINED, read_combined, read_variable, write_record
 from pretrain.config import ModelConfig
 from pretrain.model import CONFIG, ENCODER, WEIGHTS, ErnieViL
@@ -33,22 +34,19 @@ from shards.reader import VOCABULARY
 Arrays = dict[str, NDArray[Any]]
 
 RECORD = "import.json"
-HEAD = "released_head."
-"""Prefix of tensors of the released task's head, kept under their released names as they were."""
+HEAD = "head."
+"""Prefix of the tensors of a task's head (`finetune.heads`)."""
 
 # Optimiser state, counters and results of operations, which training checkpoints hold beside the parameters.
 _STATE = re.compile(
     r".*_(moment[12]|beta[12]_pow_acc)_\d+|@LR_DECAY_COUNTER@|scheduled_learning_rate|learning_rate_\d+|.*\.tmp_\d+|in_\d+"
 )
-_HEADS: Mapping[str, tuple[str, ...]] = {
-    "none": (),
-    "VQA": ("vqa_fc_w_0", "vqa_fc_b_0", "vqa_fc_w_1", "vqa_fc_b_1"),
-    "VCR Q->A": ("vcr_qa_fc.w_0", "vcr_qa_fc.b_0"),
-    "VCR QA->R": ("vcr_qar_fc.w_0", "vcr_qar_fc.b_0"),
-    "VCR": ("vcr_qa_fc.w_0", "vcr_qa_fc.b_0", "vcr_qar_fc.w_0", "vcr_qar_fc.b_0"),
-    "Flickr30k": ("match_fc.w_0", "match_fc.b_0"),
-    "RefCOCO+": ("cls_seq_label_vl_out_w", "cls_seq_label_vl_out_b"),
-}
+# What a checkpoint may hold beside the encoder. A VCR model that was trained on one sub-task has one of its two heads.
+_HEADS = (
+    (),
+    *(tuple(head.released.values()) for head in HEADS.values()),
+    *(tuple(n for n in VcrHead.released.values() if n.startswith(part)) for part in ("vcr_qa_fc", "vcr_qar_fc")),
+)
 _FEATURES = "image_emb.w_0"
 _POOLERS = tuple(f"pooled_fc_{side}.{kind}_0" for side in ("text", "image") for kind in "wb")
 
@@ -100,7 +98,7 @@ def _read_folder(folder: Path, files: list[Path]) -> Checkpoint:
 def _name(variables: list[NDArray[Any]], shapes: Mapping[str, tuple[int, ...]], source: Path) -> Arrays:
     """Gives the variables of a combined file, which has no names, those of the model and of one task's head."""
     for left_out in ((), _POOLERS):
-        for head in _HEADS.values():
+        for head in _HEADS:
             names = sorted((shapes.keys() - set(left_out)) | set(head))
             if len(names) == len(variables) and all(
                 name == _FEATURES or variable.shape == shapes.get(name, variable.shape)
@@ -147,12 +145,13 @@ def import_released(
             f"{', ...' if len(missing) > 8 else ''}. With --allow-missing they keep their random initial values"
         )
     heads = load_released(model, checkpoint.arrays, may_miss=missing)
-    known_heads = {name for names in _HEADS.values() for name in names}
-    strangers = [name for name in heads if name not in known_heads]
-    if strangers:
+    ours = {released: name for head in HEADS.values() for name, released in head.released.items()}
+    if strangers := [name for name in heads if name not in ours]:
         raise InputError(f"{source}: {', '.join(strangers[:5])} are parameters of no released model")
+    if not any(set(heads) == set(names) for names in _HEADS):
+        raise InputError(f"{source}: {', '.join(heads)} are not the head of one task; a parameter lacks or is too many")
     tensors = {ENCODER + name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    tensors |= {HEAD + name: checkpoint.arrays[name] for name in heads}
+    tensors |= {HEAD + ours[name]: _transposed(checkpoint.arrays[name]) for name in heads}
     out.mkdir(parents=True, exist_ok=True)
     config.save(out / CONFIG)
     if vocabulary is not None:
@@ -189,7 +188,7 @@ def export_released(source: Path, out: Path, *, combined: bool) -> int:
         raise InputError(f"{source / WEIGHTS}: does not fit {CONFIG}: {error}") from error
     record = json.loads((source / RECORD).read_text()) if (source / RECORD).exists() else {}
     arrays: Arrays = {n: a for n, a in released_arrays(model).items() if n not in record.get("untouched", ())}
-    arrays |= {name.removeprefix(HEAD): tensor for name, tensor in tensors.items() if name.startswith(HEAD)}
+    arrays |= _released_head({n.removeprefix(HEAD): t for n, t in tensors.items() if n.startswith(HEAD)}, source)
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out} is not empty; name another --out folder")
     out.mkdir(parents=True, exist_ok=True)
@@ -202,6 +201,19 @@ def export_released(source: Path, out: Path, *, combined: bool) -> int:
             with (out / name).open("wb") as stream:
                 write_record(stream, array)
     return len(arrays)
+
+
+def _released_head(tensors: Arrays, source: Path) -> Arrays:
+    """The tensors of a task's head by their released names; there may be none."""
+    names = next((head.released for head in HEADS.values() if tensors.keys() <= head.released.keys()), None)
+    if names is None:
+        raise InputError(f"{source / WEIGHTS}: {', '.join(sorted(tensors)[:5])} are the head of no released task")
+    return {names[name]: _transposed(tensor) for name, tensor in tensors.items()}
+
+
+def _transposed(array: NDArray[Any]) -> NDArray[Any]:
+    """A released weight is [in, out], `torch.nn.Linear.weight` [out, in]; biases are the same in both."""
+    return np.ascontiguousarray(array.T)
 
 
 # ------------------------------------------------------------------------------------------------------------- command
@@ -234,7 +246,7 @@ def main(
     record = import_released(source, ModelConfig.load(config), out, vocabulary=vocab, allow_missing=allow_missing)
     table = Table(title=str(source), title_justify="left", show_header=False)
     table.add_row("parameters of the model", f"{record['parameters']:,}")
-    table.add_row("task head, kept as it is", ", ".join(record["head"]) or "none")
+    table.add_row("task head", ", ".join(record["head"]) or "none")
     table.add_row("untouched (random)", ", ".join(record["untouched"]) or "none")
     table.add_row("skipped (optimiser state)", f"{len(record['skipped']):,}")
     table.add_row("written to", str(out))

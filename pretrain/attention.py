@@ -14,18 +14,21 @@ from pretrain.config import ModelConfig
 LAYER_NORM_EPS = 1e-5  # Paddle's default, which the released code keeps; BERT has 1e-12.
 
 
-def key_mask(mask: Tensor) -> Tensor:
+def key_mask(mask: Tensor | None) -> Tensor | None:
     """Turn a padding mask into an attention mask that no softmax over nothing can come from.
 
     The released code adds -10000 to padded keys. Where every key of a sample is padding this shifts all scores alike
     and so masks nothing; the same is done here, where -inf would give NaN.
 
     Args:
-        mask: bool [B, K], True for real positions.
+        mask: bool [B, K], True for real positions; None where all are.
 
     Returns:
-        bool [B, 1, 1, K], True for keys to attend to; broadcasts over heads and queries.
+        bool [B, 1, 1, K], True for keys to attend to; broadcasts over heads and queries. None stays None, which flash
+        attention needs; with a mask, CUDA has the memory-efficient and cuDNN kernels.
     """
+    if mask is None:
+        return None
     return (mask | ~mask.any(dim=1, keepdim=True))[:, None, None, :]
 
 
@@ -41,7 +44,7 @@ class MultiHeadAttention(nn.Module):
         self.value = nn.Linear(memory_width, attention_width)
         self.output = nn.Linear(attention_width, width)
 
-    def forward(self, states_BQD: Tensor, memory_BKE: Tensor, memory_mask_B11K: Tensor) -> Tensor:
+    def forward(self, states_BQD: Tensor, memory_BKE: Tensor, memory_mask_B11K: Tensor | None) -> Tensor:
         """Return what each query position gathers from the memory, float [B, Q, D]."""
         context_BHQd = F.scaled_dot_product_attention(
             self._split_heads(self.query(states_BQD)),
@@ -99,7 +102,7 @@ class AttentionLayer(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def forward(self, states_BQD: Tensor, memory_BKE: Tensor, memory_mask_B11K: Tensor) -> Tensor:
+    def forward(self, states_BQD: Tensor, memory_BKE: Tensor, memory_mask_B11K: Tensor | None) -> Tensor:
         """Return the layer's new states, float [B, Q, D]."""
         attended_BQD = self.attention(states_BQD, memory_BKE, memory_mask_B11K)
         states_BQD = self.attention_norm(states_BQD + self.dropout(attended_BQD))

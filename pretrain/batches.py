@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -27,10 +27,10 @@ class Batch:
     token_ids: Tensor  # int64 [B, T]
     position_ids: Tensor  # int64 [B, T]
     segment_ids: Tensor  # int64 [B, T]
-    text_mask: Tensor  # bool [B, T]
+    text_mask: Tensor | None  # bool [B, T]; None where no text is padded
     features: Tensor  # float32 [B, R, d]; row 0 is the whole image
     locations: Tensor  # float32 [B, R, 5]
-    image_mask: Tensor  # bool [B, R]
+    image_mask: Tensor | None  # bool [B, R]; None where no image is padded
     text_targets: Tensor  # int64 [N], sample * T + position
     text_labels: Tensor  # int64 [N]
     text_kinds: Tensor  # int64 [N]
@@ -39,26 +39,42 @@ class Batch:
     region_class_probs: Tensor  # float32 [M, k]
     matched: Tensor  # float32 [B]
 
-    def inputs(self) -> dict[str, Tensor]:
+    def inputs(self) -> dict[str, Tensor | None]:
         """The arguments of `pretrain.heads.ErnieViLForPreTraining.forward`."""
         names = ("token_ids", "position_ids", "segment_ids", "text_mask", "features", "locations", "image_mask")
         return {name: getattr(self, name) for name in (*names, "text_targets", "region_targets")}
 
+    def tokens(self) -> int:
+        """Text positions that are no padding."""
+        return self.token_ids.numel() if self.text_mask is None else int(self.text_mask.sum())
+
     def to(self, device: torch.device) -> Batch:
         """The same on another device."""
-        return Batch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{n: t.to(device, non_blocking=True) for n, t in tensors.items() if t is not None})
+
+
+def padded_length(longest: int, device_type: str) -> int:
+    """How long sequences are padded to: no further than the longest one, on CUDA to a multiple of 8.
+
+    Attention kernels and tensor cores of CUDA devices are at their fastest on multiples of 8.
+    """
+    return -(-longest // 8) * 8 if device_type == "cuda" else longest
 
 
 class Collator:
     """Turns pairs into batches. What is masked follows from (seed, epoch, sample, caption) alone."""
 
-    def __init__(self, shards: ShardSet, *, seed: int, max_text: int, masking: Masking, images: Images) -> None:
+    def __init__(
+        self, shards: ShardSet, *, seed: int, max_text: int, masking: Masking, images: Images, device_type: str
+    ) -> None:
         self._shards = shards
         self._special = SpecialTokens.of(shards.vocabulary)
         self._seed = seed
         self._max_text = max_text
         self._masking = masking
         self._images = images
+        self._device_type = device_type
 
     def __call__(self, pairs: Pairs) -> Batch:
         """Reads and masks the pairs. Text-only pairs have one image row, of zeros."""
@@ -105,8 +121,8 @@ class Collator:
 
     def _pad(self, texts: list[Text], images: list[_Image], matched: Array) -> Batch:
         b = len(texts)
-        t = max((len(text.token_ids) for text in texts), default=1)
-        r = max((len(image.features) for image in images), default=1)
+        t = padded_length(max((len(text.token_ids) for text in texts), default=1), self._device_type)
+        r = padded_length(max((len(image.features) for image in images), default=1), self._device_type)
         d = self._shards.manifest.feature_size
         token_ids = np.full((b, t), self._special.pad, np.int64)
         segment_ids = np.zeros((b, t), np.int64)
@@ -121,26 +137,24 @@ class Collator:
             image_mask[number, : len(image.features)] = True
         k = max((image.class_ids.shape[1] for image in images), default=0)
         none = np.zeros(0, np.int64)
+        arrays = {
+            "token_ids": token_ids,
+            "position_ids": np.arange(t) * text_mask,  # 0 in padding, which may lie beyond the last position
+            "segment_ids": segment_ids,
+            "features": features,
+            "locations": locations,
+            "text_targets": np.concatenate([none, *(i * t + text.targets for i, text in enumerate(texts))]),
+            "text_labels": np.concatenate([none, *(text.labels for text in texts)]),
+            "text_kinds": np.concatenate([none, *(text.kinds for text in texts)]),
+            "region_targets": np.concatenate([none, *(i * r + image.targets for i, image in enumerate(images))]),
+            "region_class_ids": _stack([image.class_ids for image in images], k, np.dtype(np.int64)),
+            "region_class_probs": _stack([image.class_probs for image in images], k, np.dtype(np.float32)),
+            "matched": matched.astype(np.float32),
+        }
         return Batch(
-            *map(
-                torch.from_numpy,
-                (
-                    token_ids,
-                    np.tile(np.arange(t), (b, 1)),
-                    segment_ids,
-                    text_mask,
-                    features,
-                    locations,
-                    image_mask,
-                    np.concatenate([none, *(i * t + text.targets for i, text in enumerate(texts))]),
-                    np.concatenate([none, *(text.labels for text in texts)]),
-                    np.concatenate([none, *(text.kinds for text in texts)]),
-                    np.concatenate([none, *(i * r + image.targets for i, image in enumerate(images))]),
-                    _stack([image.class_ids for image in images], k, np.dtype(np.int64)),
-                    _stack([image.class_probs for image in images], k, np.dtype(np.float32)),
-                    matched.astype(np.float32),
-                ),
-            )
+            text_mask=None if text_mask.all() else torch.from_numpy(text_mask),
+            image_mask=None if image_mask.all() else torch.from_numpy(image_mask),
+            **{name: torch.from_numpy(array) for name, array in arrays.items()},
         )
 
 

@@ -60,7 +60,14 @@ def evaluate(
         block_shards=recipe.block_shards,
         mismatch=recipe.masking.mismatch if images == "own" else 0.0,
     )
-    collator = Collator(shards, seed=SEED, max_text=recipe.max_text, masking=recipe.masking, images=images)
+    collator = Collator(
+        shards,
+        seed=SEED,
+        max_text=recipe.max_text,
+        masking=recipe.masking,
+        images=images,
+        device_type=device.type,
+    )
     steps = range(min(recipe.evaluate_steps, plan.steps_per_epoch))
     loaded = load_steps(plan, collator, steps, rank=rank, ranks=ranks, accumulation=1, workers=0)
     classes = shards.manifest.classes.count or 0

@@ -74,14 +74,13 @@ class MatchHead(nn.Module):
     """One logit for "this text belongs to this image", to be trained with binary cross-entropy.
 
     One logit rather than two classes: it is the shape of the released VCR and retrieval heads, so a pretrained
-    matching head can rank pairs as it is. The dropout probability is the attention's, as in the released
-    ``get_match_score``.
+    matching head can rank pairs as it is.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
-        self.output = nn.Linear(config.co_hidden_size, 1)
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(width, 1)
 
     def forward(self, pooled_text_BC: Tensor, pooled_image_BC: Tensor) -> Tensor:
         """Return float [B]."""
@@ -96,7 +95,8 @@ class ErniePretrainingHeads(nn.Module):
         super().__init__()
         self.vocabulary = VocabularyHead(config)
         self.region_class = RegionClassHead(config)
-        self.match = MatchHead(config)
+        # Dropout as in the released ``get_match_score``: the attention's probability, on the product.
+        self.match = MatchHead(config.co_hidden_size, config.attention_probs_dropout_prob)
         initialize(self, config.initializer_range)
 
     def forward(
@@ -132,7 +132,7 @@ class ErnieViLForPreTraining(nn.Module):
         self.ernie_vil = ErnieViL(config)
         self.heads = ErniePretrainingHeads(config)
 
-    def forward(self, *, text_targets: Tensor, region_targets: Tensor, **inputs: Tensor) -> PretrainingOutput:
+    def forward(self, *, text_targets: Tensor, region_targets: Tensor, **inputs: Tensor | None) -> PretrainingOutput:
         """Encode a batch and predict at its targets; the losses are the trainer's.
 
         Args:

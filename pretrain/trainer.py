@@ -55,6 +55,7 @@ class Trainer:
                 parameter_groups(model, recipe.optimizer.weight_decay),
                 lr=recipe.optimizer.learning_rate,
                 betas=recipe.optimizer.betas,
+                fused=True,
             ),
             config=deepspeed_config(recipe, self.ranks),
         )
@@ -79,7 +80,12 @@ class Trainer:
         recipe = self.recipe
         log = _Log(self.out, self.step, enabled=self.rank == 0)
         collator = Collator(
-            self.shards, seed=recipe.seed, max_text=recipe.max_text, masking=recipe.masking, images=recipe.images
+            self.shards,
+            seed=recipe.seed,
+            max_text=recipe.max_text,
+            masking=recipe.masking,
+            images=recipe.images,
+            device_type=self.device.type,
         )
         batches = load_steps(
             self.plan,
@@ -117,6 +123,7 @@ class Trainer:
     def train_step(self, micro_batches: list[Batch], rate: float) -> tuple[Scores, int]:
         """One optimiser step over a global batch; returns its scores over all ranks and its text positions."""
         recipe = self.recipe
+        tokens = sum(batch.tokens() for batch in micro_batches)
         micro_batches = [batch.to(self.device) for batch in micro_batches]
         counts = self._all_reduce(torch.stack([count_targets(batch) for batch in micro_batches]).sum(0))
         for group in self.engine.optimizer.param_groups:
@@ -132,7 +139,6 @@ class Trainer:
             self.engine.step()
             loss_sum += scores.loss.detach()
             correct += scores.correct
-        tokens = sum(int(batch.text_mask.sum()) for batch in micro_batches)
         reduced = self._all_reduce(torch.cat([loss_sum, correct, loss_sum.new_tensor([tokens])]))
         n = len(OBJECTIVES)
         loss_sum, correct, total = reduced[:n], reduced[n : 2 * n], reduced[2 * n]

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+import torch
+from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
+from finetune.heads import RetrievalHead
 from finetune.import_checkpoint import app, export_released, import_released
 from finetune.paddle_files import read_variable, write_record
 from pretrain.config import ModelConfig
+from pretrain.model import ErnieViL
 from pretrain.released import released_shapes
 from shards.errors import InputError
 
@@ -67,6 +70,24 @@ def test_there_and_back_is_the_same_byte_for_byte(released, tmp_path):
     assert all((ours[name] == again[name]).all() for name in ours)
 
 
+def test_the_head_fits_its_task(released, tmp_path):
+    import_released(released, CONFIG, tmp_path / "ours", vocabulary=None, allow_missing=False)
+    tensors = load_file(tmp_path / "ours/model.safetensors")
+    head = RetrievalHead(CONFIG)
+    head.load_state_dict({n.removeprefix("head."): torch.from_numpy(t) for n, t in tensors.items() if "head." in n})
+    assert (head.match.output.weight.detach().numpy() == read_variable(released / "match_fc.w_0").T).all()
+    assert ErnieViL.from_pretrained(tmp_path / "ours").config == CONFIG
+
+
+def test_a_head_of_another_kind_is_not_exported(released, tmp_path):
+    import_released(released, CONFIG, tmp_path / "ours", vocabulary=None, allow_missing=False)
+    path = tmp_path / "ours/model.safetensors"
+    save_file(load_file(path) | {"head.extra.weight": np.zeros(2, np.float32)}, path)
+    with pytest.raises(InputError, match=r"extra\.weight.* head of no released task"):
+        export_released(tmp_path / "ours", tmp_path / "back", combined=False)
+    assert not (tmp_path / "back").exists()
+
+
 def test_a_released_configuration_does_not_say_how_long_features_are(released, tmp_path):
     (tmp_path / "config.json").write_text(CONFIG.model_dump_json(exclude={"v_feature_size"}, exclude_none=True))
     config = ModelConfig.load(tmp_path / "config.json")
@@ -99,6 +120,7 @@ def change(path, function):
         (lambda f: change(f / "image_loc.w_0", lambda a: a.T), r"image_loc\.w_0: the model needs shape \(5, 4\)"),
         (lambda f: (f / "word_embedding").rename(f / "word_embeddings"), "lacks 1 parameters.*word_embedding"),
         (lambda f: (f / "stranger").write_bytes((f / "word_embedding").read_bytes()), "stranger"),
+        (lambda f: (f / "match_fc.b_0").unlink(), r"match_fc\.w_0 are not the head of one task"),
         (lambda f: (f / "folder").mkdir(), "not a plain file"),
         (lambda f: (f / "link").symlink_to("/etc/passwd"), "not a plain file"),
         (lambda f: (f / "image_emb.b_0").write_bytes(b"\x80\x04."), "not a Paddle variable"),

@@ -1,12 +1,10 @@
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretrain.batches import Collator, load_steps
+from pretrain.batches import Collator, load_steps, padded_length
 from pretrain.objectives import class_divergence, count_targets
 from pretrain.order import BatchPlan
 from pretrain.recipe import Masking
@@ -18,15 +16,19 @@ def plan(shards):
 
 
 def collator_of(shards, **options):
-    return Collator(shards, **({"seed": 1, "max_text": 16, "masking": Masking(), "images": "own"} | options))
+    return Collator(
+        shards, **({"seed": 1, "max_text": 16, "masking": Masking(), "images": "own", "device_type": "cpu"} | options)
+    )
 
 
 def rows(batches):
     """What the pairs of some micro-batches show, without padding."""
     found = []
     for batch in batches:
+        lengths = batch.token_ids.shape[1], batch.features.shape[1]
+        shown = list(zip((batch.text_mask, batch.image_mask), lengths, strict=True))
         for i in range(len(batch.matched)):
-            t, r = batch.text_mask[i].sum(), batch.image_mask[i].sum()
+            t, r = (whole if mask is None else mask[i].sum() for mask, whole in shown)
             found.append((batch.token_ids[i, :t].tolist(), batch.features[i, :r].tolist(), float(batch.matched[i])))
     return found
 
@@ -70,7 +72,9 @@ def test_other_images_and_no_images(shards, plan):
 def test_an_empty_slice_is_an_empty_batch(shards, plan):
     batch = collator_of(shards)(plan.batch(0).take(slice(0, 0)))
     assert len(batch.matched) == len(batch.text_targets) == 0
-    assert all(isinstance(getattr(batch, field.name), torch.Tensor) for field in dataclasses.fields(batch))
+    assert batch.token_ids.shape == (0, 1)
+    assert batch.features.shape[:2] == (0, 1)
+    assert batch.tokens() == 0
 
 
 @settings(max_examples=50, deadline=None)
@@ -89,3 +93,38 @@ def test_the_divergence_is_that_of_the_definition(k, seed):
         p = [*wanted[row, order[row]], *([wanted[row, rest].sum()] if rest else [])]
         q = [*predicted[row, order[row]], *([predicted[row, rest].sum()] if rest else [])]
         assert found[row].item() == pytest.approx(sum(a * np.log(a / b) for a, b in zip(p, q, strict=True)), abs=1e-9)
+
+
+@given(st.integers(1, 600))
+def test_only_cuda_pads_further_than_the_longest(longest):
+    assert padded_length(longest, "cpu") == padded_length(longest, "mps") == longest
+    assert longest <= padded_length(longest, "cuda") < longest + 8
+    assert padded_length(longest, "cuda") % 8 == 0
+
+
+def test_batches_for_cuda_show_the_same(shards, plan):
+    for step in range(plan.steps_per_epoch):
+        pairs = plan.batch(step)
+        cpu, cuda = (collator_of(shards, device_type=device)(pairs) for device in ("cpu", "cuda"))
+        t, r = cuda.token_ids.shape[1], cuda.features.shape[1]
+        assert t % 8 == r % 8 == 0
+        assert rows([cuda]) == rows([cpu])
+        assert cuda.tokens() == cpu.tokens() == sum(len(token_ids) for token_ids, _, _ in rows([cpu]))
+        # What lies beyond is padding everywhere: also the positions, of which the model may have no more.
+        for tensor in (cuda.token_ids, cuda.position_ids, cuda.segment_ids):
+            assert not tensor[:, cpu.token_ids.shape[1] :].any()
+        for name, a, b in (("text_targets", t, cpu.token_ids.shape[1]), ("region_targets", r, cpu.features.shape[1])):
+            there, here = getattr(cuda, name), getattr(cpu, name)
+            assert (there // a).tolist() == (here // b).tolist()
+            assert (there % a).tolist() == (here % b).tolist()
+
+
+def test_there_is_a_mask_only_where_something_is_padded(shards, plan):
+    pairs = plan.batch(0)
+    collator = collator_of(shards)
+    batch = collator(pairs)
+    assert not batch.text_mask.all()
+    assert not batch.image_mask.all()
+    one = collator(pairs.take(slice(0, 1)))
+    assert one.text_mask is one.image_mask is None
+    assert one.tokens() == one.token_ids.shape[1]

@@ -98,7 +98,7 @@ class CoLayer(nn.Module):
         )
 
     def forward(
-        self, text_BTD: Tensor, image_BRV: Tensor, text_mask_B11T: Tensor, image_mask_B11R: Tensor
+        self, text_BTD: Tensor, image_BRV: Tensor, text_mask_B11T: Tensor | None, image_mask_B11R: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Return the new text states [B, T, D] and image states [B, R, V]."""
         return self.text(text_BTD, image_BRV, image_mask_B11R), self.image(image_BRV, text_BTD, text_mask_B11T)
@@ -182,10 +182,10 @@ class ErnieViL(
         token_ids: Tensor,
         position_ids: Tensor,
         segment_ids: Tensor,
-        text_mask: Tensor,
+        text_mask: Tensor | None,
         features: Tensor,
         locations: Tensor,
-        image_mask: Tensor,
+        image_mask: Tensor | None,
     ) -> ErnieViLOutput:
         """Encode pairs of a text and an image.
 
@@ -193,10 +193,10 @@ class ErnieViL(
             token_ids: int64 [B, T], [CLS] first.
             position_ids: int64 [B, T].
             segment_ids: int64 [B, T].
-            text_mask: bool [B, T], False for padding.
+            text_mask: bool [B, T], False for padding; None where no text is padded.
             features: float [B, R, F], row 0 for the whole image.
             locations: float [B, R, 5], (x1/W, y1/H, x2/W, y2/H, share of the image's area).
-            image_mask: bool [B, R], False for padding.
+            image_mask: bool [B, R], False for padding; None where no image is padded.
         """
         text_states = self.encode_text(
             token_ids=token_ids, position_ids=position_ids, segment_ids=segment_ids, text_mask=text_mask
@@ -209,7 +209,9 @@ class ErnieViL(
             image_mask=image_mask,
         )
 
-    def encode_text(self, *, token_ids: Tensor, position_ids: Tensor, segment_ids: Tensor, text_mask: Tensor) -> Tensor:
+    def encode_text(
+        self, *, token_ids: Tensor, position_ids: Tensor, segment_ids: Tensor, text_mask: Tensor | None
+    ) -> Tensor:
         """Run the text stream up to the first co-layer, where it has not met an image yet.
 
         Retrieval does this once for a text and repeats the result for every image.
@@ -221,7 +223,13 @@ class ErnieViL(
         return self._run_text_layers(text_BTD, key_mask(text_mask), 0, self.config.t_biattention_id[0])
 
     def encode_pairs(
-        self, *, text_states: Tensor, text_mask: Tensor, features: Tensor, locations: Tensor, image_mask: Tensor
+        self,
+        *,
+        text_states: Tensor,
+        text_mask: Tensor | None,
+        features: Tensor,
+        locations: Tensor,
+        image_mask: Tensor | None,
     ) -> ErnieViLOutput:
         """Run the image stream and all that follows `encode_text`; arguments as in `forward`."""
         text_ends, image_ends = self.config.t_biattention_id, self.config.v_biattention_id
@@ -245,17 +253,17 @@ class ErnieViL(
             pooled_image=F.relu(self.image_pooler(image_BRV[:, 0])),
         )
 
-    def _run_text_layers(self, text_BTD: Tensor, mask_B11T: Tensor, start: int, end: int) -> Tensor:
+    def _run_text_layers(self, text_BTD: Tensor, mask_B11T: Tensor | None, start: int, end: int) -> Tensor:
         for index in range(start, end):
             text_BTD = self._run(self.text_layers[index], text_BTD, text_BTD, mask_B11T)
         return text_BTD
 
-    def _run_image_layers(self, image_BRV: Tensor, mask_B11R: Tensor, start: int, end: int) -> Tensor:
+    def _run_image_layers(self, image_BRV: Tensor, mask_B11R: Tensor | None, start: int, end: int) -> Tensor:
         for index in range(start, end):
             image_BRV = self._run(self.image_layers[index], image_BRV, image_BRV, mask_B11R)
         return image_BRV
 
-    def _run(self, layer: nn.Module, *tensors: Tensor) -> Any:
+    def _run(self, layer: nn.Module, *tensors: Tensor | None) -> Any:
         if self.gradient_checkpointing and torch.is_grad_enabled():
             return checkpoint(layer, *tensors, use_reentrant=False)
         return layer(*tensors)
@@ -304,10 +312,3 @@ def _image_layer(config: ModelConfig) -> AttentionLayer:
         heads=config.v_num_attention_heads,
         inner_width=config.v_intermediate_size,
     )
-
-
-if __name__ == "__main__":
-    from pretrain.describe import app  # prints this module's model; it imports this module
-    from shards.console import run
-
-    run(app)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pretrain.config import ModelConfig
-from pretrain.describe import costs
+from pretrain.model.costs import costs
 
 ROOT = Path(__file__).resolve().parents[2]
 

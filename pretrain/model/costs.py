@@ -1,26 +1,18 @@
-"""What a model size costs, layer by layer: ``python -m pretrain.model --config base``."""
+"""What a model size costs, layer by layer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-import typer
-from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pretrain.config import ModelConfig
-from pretrain.model import ErnieViL
-from shards.console import console
-from shards.errors import InputError
-
-SIZES = Path(__file__).resolve().parent.parent / "configs/model"
-app: typer.Typer = typer.Typer(add_completion=False)
+from pretrain.model.encoder import ErnieViL
 
 
 @dataclass
@@ -104,34 +96,3 @@ def _units(model: ErnieViL) -> Iterator[tuple[str, nn.Module]]:
             yield from ((f"{name}.{i}", layer) for i, layer in enumerate(child))
         else:
             yield name, child
-
-
-@app.command(epilog="Example: python -m pretrain.model --config base --batch 16 --text 20 --rows 37")
-def main(
-    config: Annotated[str, typer.Option(help="tiny, base, large, or a JSON file.")] = "base",
-    batch: Annotated[int, typer.Option(min=1, help="Samples.")] = 16,
-    text: Annotated[int, typer.Option(min=1, help="Text positions.")] = 20,
-    rows: Annotated[int, typer.Option(min=1, help="Image rows, the global one included.")] = 37,
-    bf16: Annotated[bool, typer.Option(help="Activations of two bytes instead of four.")] = False,
-) -> None:
-    """Print the layers with their parameters, FLOPs of a forward pass and activation memory."""
-    named = SIZES / f"{config}.json"
-    path = named if named.is_file() else Path(config)
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in SIZES.glob("*.json")))
-        raise InputError(f"{config}: neither a file nor one of {known}")
-    dtype = torch.bfloat16 if bf16 else torch.float32
-    found = costs(ModelConfig.load(path), batch=batch, text=text, rows=rows, dtype=dtype)
-    table = Table("", "parameters", "GFLOP", "saved MB", title=f"{path.name}, {batch} pairs", title_justify="left")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for cost in found:
-        table.add_row(cost.name, f"{cost.parameters:,}", f"{cost.flops / 1e9:.2f}", f"{cost.saved_bytes / 1e6:.1f}")
-    table.add_section()
-    table.add_row(
-        "encoder",
-        f"{sum(cost.parameters for cost in found):,}",
-        f"{sum(cost.flops for cost in found) / 1e9:.2f}",
-        f"{sum(cost.saved_bytes for cost in found) / 1e6:.1f}",
-    )
-    console.print(table)

@@ -1,0 +1,348 @@
+"""The model's speed and memory beside the released way to compute it and beside LXMERT.
+
+``python -m benchmarks.model`` times forward passes and training steps (forward, losses, backward, AdamW) in rounds, one
+contestant after the other, and takes the fastest of each. The rate of a large matrix multiplication is measured in the
+same rounds. Float32 on the CPU, bfloat16 on a GPU.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.table import Table
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import LxmertConfig, LxmertForPreTraining
+
+from pretrain.attention import AttentionLayer, MultiHeadAttention
+from pretrain.config import ModelConfig
+from pretrain.heads import ErnieViLForPreTraining, PretrainingOutput
+from pretrain.model.__main__ import SIZES
+from shards.console import console, run
+
+OURS, RELEASED, LXMERT = "this model", "as released", "LXMERT"
+app = typer.Typer(add_completion=False)
+
+
+# --------------------------------------------------------------------------------------------------------- contestants
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """What a batch holds; a quarter of the samples is shorter by a quarter."""
+
+    batch: int
+    text: int
+    rows: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Contestant:
+    """A model with a batch in it."""
+
+    model: nn.Module
+    loss: Callable[[], Tensor]
+    """the forward pass with all losses"""
+
+
+class UnfusedAttention(nn.Module):
+    """The released computation with the same weights: scores, an additive mask of -10000, softmax, dropout, values."""
+
+    def __init__(self, attention: MultiHeadAttention) -> None:
+        super().__init__()
+        self.fused = attention
+
+    def forward(self, states_BQD: Tensor, memory_BKE: Tensor, memory_mask_B11K: Tensor) -> Tensor:
+        """Return what each query position gathers from the memory, float [B, Q, D]."""
+        query_BQA, key_BKA, value_BKA = (
+            self.fused.query(states_BQD), self.fused.key(memory_BKE), self.fused.value(memory_BKE)
+        )  # fmt: skip
+        head_width = query_BQA.shape[2] // self.fused.heads
+        query_BHQd, key_BHKd, value_BHKd = (
+            projected.unflatten(2, (self.fused.heads, head_width)).transpose(1, 2)
+            for projected in (query_BQA * head_width**-0.5, key_BKA, value_BKA)
+        )
+        bias_B11K = (memory_mask_B11K.to(states_BQD.dtype) - 1) * 10000
+        weights_BHQK = (query_BHQd @ key_BHKd.transpose(2, 3) + bias_B11K).softmax(-1)
+        weights_BHQK = F.dropout(weights_BHQK, self.fused.dropout, self.training)
+        attended_BQD: Tensor = self.fused.output((weights_BHQK @ value_BHKd).transpose(1, 2).flatten(2))
+        return attended_BQD
+
+
+class ReleasedErnieViL(ErnieViLForPreTraining):
+    """Unfused attention, and logits of every position."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        for layer in self.modules():
+            if isinstance(layer, AttentionLayer):
+                layer.attention = UnfusedAttention(layer.attention)  # type: ignore[assignment]
+
+    def forward(self, *, text_targets: Tensor, region_targets: Tensor, **inputs: Tensor | None) -> PretrainingOutput:
+        """As `ErnieViLForPreTraining`: the targets are picked from the logits, not from the states."""
+        encoded = self.ernie_vil(**inputs)
+        output: PretrainingOutput = self.heads(
+            text_states=encoded.text.flatten(0, 1),
+            region_states=encoded.image.flatten(0, 1),
+            pooled_text=encoded.pooled_text,
+            pooled_image=encoded.pooled_image,
+            word_embedding=self.ernie_vil.text_embeddings.word.weight,
+        )
+        return dataclasses.replace(
+            output,
+            vocabulary_logits=output.vocabulary_logits[text_targets],
+            class_logits=output.class_logits[region_targets],
+        )
+
+
+def make(name: str, config: ModelConfig, size: Size, device: torch.device) -> Contestant:
+    """One contestant. The first two have the same weights; all get the same batch."""
+    torch.manual_seed(0)
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    if name == LXMERT:
+        lxmert = LxmertConfig(visual_feat_dim=config.v_feature_size, task_qa=False, num_qa_labels=2)
+        model: nn.Module = LxmertForPreTraining(lxmert)
+    else:
+        model = (ErnieViLForPreTraining if name == OURS else ReleasedErnieViL)(config)
+    model.to(device, dtype)
+    batch = {n: t.to(device) for n, t in _batch(config, size).items()}
+    features = batch["features"].to(dtype)
+    locations = batch["locations"].to(dtype)
+    words, classes = batch["words"], batch["classes"]
+    word_targets, class_targets = (words >= 0).flatten().nonzero()[:, 0], (classes >= 0).flatten().nonzero()[:, 0]
+
+    def ernie_vil_loss() -> Tensor:
+        output: PretrainingOutput = model(
+            token_ids=batch["token_ids"],
+            position_ids=batch["position_ids"],
+            segment_ids=torch.zeros_like(batch["token_ids"]),
+            text_mask=batch["text_mask"],
+            features=features,
+            locations=locations,
+            image_mask=batch["image_mask"],
+            text_targets=word_targets,
+            region_targets=class_targets,
+        )
+        return (
+            F.cross_entropy(output.vocabulary_logits.float(), words[words >= 0])
+            + F.cross_entropy(output.class_logits.float(), classes[classes >= 0])
+            + F.binary_cross_entropy_with_logits(output.match_logits.float(), batch["matched"].float())
+        )
+
+    def lxmert_loss() -> Tensor:
+        masked = (classes >= 0).to(dtype)
+        loss: Tensor = model(
+            input_ids=batch["token_ids"],
+            visual_feats=features,
+            visual_pos=locations[..., :4],
+            attention_mask=batch["text_mask"].long(),
+            visual_attention_mask=batch["image_mask"].long(),
+            labels=words,
+            obj_labels={
+                "obj": (classes.clamp(min=0), masked),
+                "attr": (classes.clamp(min=0) % 400, masked),
+                "feat": (features, masked),
+            },
+            matched_label=batch["matched"],
+        ).loss
+        return loss
+
+    return Contestant(model, lxmert_loss if name == LXMERT else ernie_vil_loss)
+
+
+def _batch(config: ModelConfig, size: Size) -> dict[str, Tensor]:
+    """Random pairs. A sixth of the words and of the regions is to be predicted; -100 elsewhere."""
+    short = torch.arange(size.batch) % 4 == 3
+    token_ids = torch.randint(1000, config.vocab_size, (size.batch, size.text))
+    text_mask, image_mask = (
+        torch.arange(length) < torch.where(short, length * 3 // 4, length)[:, None] for length in (size.text, size.rows)
+    )
+    classes = torch.randint(0, 1600, (size.batch, size.rows))
+    return {
+        "token_ids": token_ids,
+        "position_ids": torch.arange(size.text).expand(size.batch, -1),
+        "text_mask": text_mask,
+        "features": torch.randn(size.batch, size.rows, config.v_feature_size).relu(),
+        "locations": torch.rand(size.batch, size.rows, 5),
+        "image_mask": image_mask,
+        "words": token_ids.where(text_mask & (torch.arange(size.text) % 6 == 3), -100),
+        "classes": classes.where(image_mask & (torch.arange(size.rows) % 6 == 3), -100),
+        "matched": torch.arange(size.batch) % 2,
+    }
+
+
+# -------------------------------------------------------------------------------------------------------------- figures
+
+
+@dataclasses.dataclass
+class Figures:
+    """What was measured of one contestant: the fastest of all rounds."""
+
+    forward_flops: int = 0
+    step_flops: int = 0
+    forward: float = float("inf")
+    """seconds"""
+    step: float = float("inf")
+    memory: int = 0
+    """bytes that forward and backward add to the weights: activations and gradients"""
+    gradients: int = 0
+    """bytes"""
+
+
+@app.command(epilog="Example: python -m benchmarks.model --config base --rounds 5")
+def main(
+    config: Annotated[str, typer.Option(help="Size of our model.")] = "base",
+    batch: Annotated[int, typer.Option(min=2, help="Pairs.")] = 16,
+    text: Annotated[int, typer.Option(min=4, help="Text positions.")] = 20,
+    rows: Annotated[int, typer.Option(min=4, help="Image rows.")] = 37,
+    rounds: Annotated[int, typer.Option(min=1, help="How often everything is timed.")] = 5,
+    out: Annotated[Path | None, typer.Option(help="File for the figures (JSON).")] = None,
+    memory_of: Annotated[str | None, typer.Option(hidden=True, help="Only this, in a process of its own.")] = None,
+) -> None:
+    """Time the model."""
+    size, model_config = Size(batch, text, rows), ModelConfig.load(SIZES / f"{config}.json")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if memory_of is not None:
+        print(_memory(make(memory_of, model_config, size, device), device))
+        return
+    contestants = {name: make(name, model_config, size, device) for name in (OURS, RELEASED, LXMERT)}
+    _check_equal(contestants[OURS], contestants[RELEASED])
+    figures = {name: _count(contestant) for name, contestant in contestants.items()}
+    for name in figures:
+        command = [sys.executable, "-m", "benchmarks.model", *sys.argv[1:], "--memory-of", name]
+        # The allocator's default settings, with which freed memory is given back and can be told from used memory.
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+        figures[name].memory = int(done.stdout.split()[-1])
+    rate = _time(contestants, figures, rounds, device)
+    _print(figures, rate, device, f"{config}, {batch} pairs of {text} word pieces and {rows} image rows")
+    if out is not None:
+        record = {"matmul_flops": rate, **{name: dataclasses.asdict(found) for name, found in figures.items()}}
+        out.write_text(json.dumps(record, indent=1) + "\n")
+
+
+@torch.no_grad()
+def _check_equal(ours: Contestant, released: Contestant) -> None:
+    losses = [contestant.loss().item() for contestant in (ours, released) if contestant.model.eval()]
+    if abs(losses[0] / losses[1] - 1) > (1e-2 if next(ours.model.parameters()).dtype == torch.bfloat16 else 1e-5):
+        raise AssertionError(f"the same weights give different losses: {losses}")
+
+
+def _count(contestant: Contestant) -> Figures:
+    """Multiplications and additions as they are computed, logits that nobody needs among them."""
+    contestant.model.train()
+    with FlopCounterMode(display=False) as counter:
+        loss = contestant.loss()
+        forward = counter.get_total_flops()
+        torch.autograd.backward(loss)
+    contestant.model.zero_grad()
+    gradients = sum(p.numel() * p.element_size() for p in contestant.model.parameters())
+    return Figures(forward_flops=forward, step_flops=counter.get_total_flops(), gradients=gradients)
+
+
+def _memory(contestant: Contestant, device: torch.device) -> int:
+    contestant.model.train()
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated()
+        torch.autograd.backward(contestant.loss())
+        return torch.cuda.max_memory_allocated() - before
+    before = _resident("VmRSS")
+    torch.autograd.backward(contestant.loss())
+    return _resident("VmHWM") - before
+
+
+def _resident(which: str) -> int:
+    """Bytes in memory: now (VmRSS) or at most so far (VmHWM)."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status[which].split()[0]) * 1024
+
+
+def _time(contestants: dict[str, Contestant], figures: dict[str, Figures], rounds: int, device: torch.device) -> float:
+    """Adds the fastest times to the figures; returns the highest rate of matrix multiplication (FLOP/s)."""
+    optimizers = {
+        name: torch.optim.AdamW(contestant.model.parameters(), lr=1e-5, fused=True)
+        for name, contestant in contestants.items()
+    }
+
+    def forward(contestant: Contestant) -> None:
+        with torch.no_grad():
+            contestant.loss()
+
+    def step(contestant: Contestant, optimizer: torch.optim.Optimizer) -> None:
+        torch.autograd.backward(contestant.loss())
+        optimizer.step()
+        optimizer.zero_grad()
+
+    order = 8192 if device.type == "cuda" else 2048
+    matrix = torch.randn(order, order, device=device, dtype=next(contestants[OURS].model.parameters()).dtype)
+    rate = 0.0
+    for contestant, optimizer in zip(contestants.values(), optimizers.values(), strict=True):
+        step(contestant, optimizer)  # allocates gradients and moments
+    for _ in range(rounds):
+        for name, contestant in contestants.items():
+            found, optimizer = figures[name], optimizers[name]
+            rate = max(rate, *(2 * order**3 / _seconds(lambda: matrix @ matrix, device) for _ in range(3)))
+            contestant.model.eval()
+            found.forward = min(found.forward, *(_seconds(partial(forward, contestant), device) for _ in range(2)))
+            contestant.model.train()
+            found.step = min(found.step, _seconds(partial(step, contestant, optimizer), device))
+    return rate
+
+
+def _seconds(work: Callable[[], Any], device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def _print(figures: dict[str, Figures], rate: float, device: torch.device, title: str) -> None:
+    """The ratios say how many times as long, or as much, the contestant takes as this model."""
+    machine = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    console.print(f"{title}; {machine}; matrix multiplication {rate / 1e9:,.0f} GFLOP/s", soft_wrap=True)
+    ours = figures[OURS]
+    for what, headline in (("forward", "Forward pass"), ("step", "Training step")):
+        table = Table("", "GFLOP", "seconds", "of matmul", "time", "per FLOP", title=headline, title_justify="left")
+        for name, found in figures.items():
+            flops, seconds = getattr(found, f"{what}_flops"), getattr(found, what)
+            our_flops, our_seconds = getattr(ours, f"{what}_flops"), getattr(ours, what)
+            table.add_row(
+                name,
+                f"{flops / 1e9:,.0f}",
+                f"{seconds:.3f}",
+                f"{flops / seconds / rate:.0%}",
+                f"× {seconds / our_seconds:.2f}",
+                f"× {seconds / flops / (our_seconds / our_flops):.2f}",
+            )
+        console.print(table)
+    table = Table(
+        "", "MB", "", "without gradients", "", title="Memory of a step beside the weights", title_justify="left"
+    )
+    for name, found in figures.items():
+        row = [name]
+        for theirs, here in (
+            (found.memory, ours.memory),
+            (found.memory - found.gradients, ours.memory - ours.gradients),
+        ):
+            row += [f"{theirs / 1e6:,.0f}", f"× {theirs / here:.2f}"]
+        table.add_row(*row)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    run(app)

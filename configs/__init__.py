@@ -1,0 +1,1 @@
+"""Recipes and model sizes; a package only so that they are installed beside the code."""

@@ -1,0 +1,106 @@
+"""What the released code was given and what came out, for the four tasks."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from finetune.heads import (
+    RegionHead,
+    RetrievalHead,
+    VcrHead,
+    VqaHead,
+    answer_loss,
+    choice_loss,
+    region_loss,
+    retrieval_loss,
+)
+from pretrain.config import ModelConfig
+from pretrain.model import ErnieViL
+from pretrain.released import load_released, released_name
+
+POOLERS = {f"pooled_fc_{stream}.{kind}" for stream in ("text", "image") for kind in ("w_0", "b_0")}
+
+
+@dataclass
+class Released:
+    """A folder of reference values of one task, and the model that shall give the same."""
+
+    folder: Path
+    task: str
+
+    def __post_init__(self):
+        name = "tiny_config.json" if self.folder.name.startswith("forward") else "tiny_config_nodrop.json"
+        values = json.loads((self.folder.parent / name).read_text())
+        config = ModelConfig(**values, v_feature_size=12)
+        self.model = ErnieViL(config).eval()
+        self.head = {
+            "vqa": lambda: VqaHead(config, answers=17, hidden_size=32),
+            "vcr": lambda: VcrHead(config),
+            "flickr": lambda: RetrievalHead(config),
+            "refcoco_plus": lambda: RegionHead(config),
+        }[self.task]().eval()
+        self.parameters = {released_name(name): p for name, p in self.model.named_parameters()}
+        self.parameters |= {self.head.released[name]: p for name, p in self.head.named_parameters()}
+
+    def arrays(self, file):
+        """The arrays of a file; weights as the model has them, [out, in]."""
+        with np.load(self.folder / file) as arrays:
+            found = {name: torch.from_numpy(arrays[name]) for name in sorted(arrays)}
+        embeddings = {name for name in found if name.endswith("_embedding")}
+        if not file.startswith(("params", "grads")):
+            return found
+        return {n: a.T if a.ndim == 2 and n not in embeddings else a for n, a in found.items()}
+
+    def load(self, file):
+        with np.load(self.folder / file) as arrays:
+            load_released(self.model, arrays, may_miss=POOLERS - set(arrays))
+        weights = self.arrays(file)
+        with torch.no_grad():
+            for name in set(self.head.released.values()) & weights.keys():
+                self.parameters[name].copy_(weights[name])
+
+    def read_batch(self, file):
+        """The encoder's inputs, and the arrays after them."""
+        values = list(self.arrays(file).values())
+        if self.task == "refcoco_plus":
+            del values[4]  # the number of image rows
+        token_ids, position_ids, segment_ids, text_mask, features, locations, image_mask, *labels = values
+        inputs = {
+            "token_ids": token_ids.squeeze(2),
+            "position_ids": position_ids.squeeze(2),
+            "segment_ids": segment_ids.squeeze(2),
+            "text_mask": text_mask.squeeze(2) > 0,
+            "features": features,
+            "locations": locations,
+            "image_mask": image_mask.squeeze(2) > 0,
+        }
+        return inputs, labels
+
+    def loss(self, file):
+        inputs, labels = self.read_batch(file)
+        scores = self.head(self.model(**inputs))
+        match self.task:
+            case "vqa":
+                return answer_loss(scores, labels[0])
+            case "vcr":  # one of the two weights is 0
+                weights = labels[4:6]
+                losses = [choice_loss(part.view(-1, 4), labels[0].squeeze(1)) for part in scores]
+                return sum(weight * loss for weight, loss in zip(weights, losses, strict=True))
+            case "flickr":
+                return retrieval_loss(scores.view(len(labels[0]), -1), margin=0.3, scale=32.0)
+            case _:
+                return region_loss(scores, labels[0].squeeze(2), inputs["image_mask"])
+
+
+@pytest.fixture(params=["vqa", "vcr", "flickr", "refcoco_plus"])
+def forward_pass(request, shared):
+    return Released(shared / "parity" / f"forward_{request.param}", request.param)
+
+
+@pytest.fixture(params=["vqa", "vcr", "flickr", "refcoco_plus"])
+def training(request, shared):
+    return Released(shared / "parity" / f"train_{request.param}", request.param)

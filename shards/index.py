@@ -18,6 +18,7 @@ SCHEMA = pa.schema(
         pa.field("height", pa.int32(), nullable=False),
         pa.field("num_boxes", pa.int32(), nullable=False),
         pa.field("tokens", pa.list_(pa.int32()), nullable=False),
+        pa.field("crc32", pa.uint32(), nullable=False),
         *(pa.field(f"{member}_{what}", pa.int64()) for member in MEMBERS for what in ("offset", "size")),
     ]
 )

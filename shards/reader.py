@@ -14,18 +14,8 @@ import pyarrow.parquet as pq
 
 from shards import index
 from shards.errors import InputError
-from shards.schema import (
-    MEMBERS,
-    Array,
-    Caption,
-    Manifest,
-    Masks,
-    Regions,
-    decode_masks,
-    decode_npy,
-    decode_record,
-    key_of,
-)
+from shards.members import decode_masks, decode_npy, decode_record
+from shards.schema import MEMBERS, Array, Caption, Manifest, Masks, Regions, key_of
 
 MANIFEST, INDEX, VOCABULARY = "manifest.json", "index.parquet", "vocab.txt"
 

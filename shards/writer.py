@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import io
+import struct
 import tarfile
+import zlib
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 import numpy as np
 
-from shards.schema import ATTRIBUTE, OBJECT, RELATION, Sample, ShardInfo, Totals, encode_sample, key_of
+from shards.members import encode_sample
+from shards.schema import Sample, ShardInfo, Totals, key_of
 
 
 class ShardWriter:
@@ -24,8 +26,9 @@ class ShardWriter:
         self.rows: list[dict[str, Any]] = []
         self.totals = Totals()
         self._file = file
-        self._hashing = _HashingStream(stream)
-        self._tar = tarfile.open(fileobj=self._hashing, mode="w|", format=tarfile.GNU_FORMAT)  # noqa: SIM115
+        self._stream = stream
+        self._digest = hashlib.sha256()
+        self._size = 0
         self._keys: set[str] = set()
 
     def __enter__(self) -> Self:
@@ -35,7 +38,8 @@ class ShardWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self._tar.close()
+            end = self._size + 2 * tarfile.BLOCKSIZE
+            self._append(bytes(-end % tarfile.RECORDSIZE + 2 * tarfile.BLOCKSIZE))
 
     def write(self, sample: Sample) -> None:
         """Adds a sample.
@@ -49,57 +53,52 @@ class ShardWriter:
         sample.regions.check(sample.width, sample.height)
         sample.masks.check()
         self._keys.add(key)
-        masks = sample.masks
         row: dict[str, Any] = {
             "key": key,
             "width": sample.width,
             "height": sample.height,
             "num_boxes": len(sample.regions.boxes),
-            "tokens": np.diff(masks.token_offsets).tolist(),
+            "tokens": np.diff(sample.masks.token_offsets).tolist(),
         }
+        blocks = []
+        position = self._size
         for extension, data in encode_sample(sample):
-            entry = tarfile.TarInfo(f"{key}.{extension}")
-            entry.size = len(data)
-            self._tar.addfile(entry, io.BytesIO(data))
-            padded = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-            row[f"{extension}_offset"] = self._tar.offset - padded
-            row[f"{extension}_size"] = len(data)
+            header = tar_header(f"{key}.{extension}", len(data))
+            position += len(header)
+            row[f"{extension}_offset"], row[f"{extension}_size"] = position, len(data)
+            padding = -len(data) % tarfile.BLOCKSIZE
+            blocks += (header, data, bytes(padding))
+            position += len(data) + padding
+        stored = b"".join(blocks)
+        row["crc32"] = zlib.crc32(stored)
+        self._append(stored)
         self.rows.append(row)
-        kinds = np.bincount(masks.node_kind, minlength=3)
-        self.totals += Totals(
-            samples=1,
-            captions=len(sample.captions),
-            boxes=len(sample.regions.boxes),
-            tokens=len(masks.token_ids),
-            objects=int(kinds[OBJECT]),
-            attributes=int(kinds[ATTRIBUTE]),
-            relations=int(kinds[RELATION]),
-        )
+        self.totals += Totals.of(sample)
+
+    def _append(self, data: bytes) -> None:
+        self._stream.write(data)
+        self._digest.update(data)
+        self._size += len(data)
 
     @property
     def info(self) -> ShardInfo:
         """Name, size and checksum of the tar, once it is closed."""
-        return ShardInfo(
-            file=self._file,
-            samples=len(self.rows),
-            bytes=self._hashing.size,
-            sha256=self._hashing.digest.hexdigest(),
-        )
+        return ShardInfo(file=self._file, samples=len(self.rows), bytes=self._size, sha256=self._digest.hexdigest())
 
 
-class _HashingStream(io.RawIOBase):
-    """Passes bytes on and takes their checksum on the way."""
+# name, mode, user, group, size, time, checksum, type (a plain file), linked name, magic and version, owners, padding
+_HEADER = struct.Struct("100s8s8s8s12s12s8s1s100s8s247x")
+_ZERO = b"0000000\0"
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self.digest = hashlib.sha256()
-        self.size = 0
-        self._stream = stream
 
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self.digest.update(data)
-        self.size += len(data)
-        self._stream.write(data)
-        return len(data)
+def tar_header(name: str, size: int) -> bytes:
+    """The blocks that stand before a file in a tar, byte for byte those of `tarfile` in GNU format."""
+    encoded = name.encode()
+    if len(encoded) > tarfile.LENGTH_NAME or size >= 8**11:
+        entry = tarfile.TarInfo(name)
+        entry.size = size
+        return entry.tobuf(tarfile.GNU_FORMAT)
+    fields = (encoded, b"0000644\0", _ZERO, _ZERO, b"%011o\0" % size, b"00000000000\0")
+    rest = (b"0", b"", b"ustar  \0")
+    unsigned = _HEADER.pack(*fields, b" " * 8, *rest)
+    return _HEADER.pack(*fields, b"%06o\0 " % sum(unsigned), *rest)

@@ -9,20 +9,8 @@ from hypothesis import strategies as st
 
 from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
 from shards.errors import InputError
-from shards.schema import (
-    MASK_DTYPES,
-    Caption,
-    Manifest,
-    Masks,
-    Regions,
-    Sample,
-    decode_masks,
-    decode_npy,
-    decode_record,
-    encode_sample,
-    image_id_of,
-    key_of,
-)
+from shards.members import decode_masks, decode_npy, decode_record, encode_sample
+from shards.schema import MASK_DTYPES, Caption, Manifest, Masks, Regions, Sample, image_id_of, key_of
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 

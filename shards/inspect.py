@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -14,25 +15,25 @@ from shards.console import console, progress, run
 from shards.errors import InputError
 from shards.reader import ShardSet
 from shards.schema import KINDS, Caption, Masks
+from shards.verify import repair_index as make_index_anew
 from shards.verify import verify as verify_shards
-from shards.verify import verify_vocabulary
 
 STYLES = {"object": "bold cyan", "attribute": "bold green", "relation": "bold magenta"}
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
-Folder = Annotated[
-    Path, typer.Argument(metavar="SHARDS", help="A folder with a manifest.json, e.g. data/shards/train.")
+Location = Annotated[
+    str, typer.Argument(metavar="SHARDS", help="A folder with a manifest.json, e.g. data/shards/train, or its URL.")
 ]
 
 
 @app.command(epilog="Example: python -m shards.inspect summary data/shards/train")
-def summary(folder: Folder) -> None:
+def summary(location: Location) -> None:
     """Print what the manifest says, and how much of it there is per image and caption."""
-    shards = ShardSet(folder)
+    shards = ShardSet(location)
     manifest, totals = shards.manifest, shards.manifest.totals
     size = sum(shard.bytes for shard in manifest.shards)
     classes = manifest.classes
-    table = Table(title=str(folder), title_justify="left", show_header=False)
+    table = Table(title=location, title_justify="left", show_header=False)
     table.add_row("images", f"{totals.samples:,} in {len(manifest.shards):,} shards, {size / 1e6:,.1f} MB")
     table.add_row("captions", f"{totals.captions:,} ({totals.captions / max(totals.samples, 1):.2f} an image)")
     table.add_row("word pieces", f"{totals.tokens:,} ({totals.tokens / max(totals.captions, 1):.1f} a caption)")
@@ -49,9 +50,9 @@ def summary(folder: Folder) -> None:
 
 
 @app.command(epilog="Example: python -m shards.inspect head data/shards/train -n 3")
-def head(folder: Folder, n: Annotated[int, typer.Option("-n", min=1, help="How many images.")] = 5) -> None:
+def head(location: Location, n: Annotated[int, typer.Option("-n", min=1, help="How many images.")] = 5) -> None:
     """List the first images with their captions."""
-    shards = ShardSet(folder)
+    shards = ShardSet(location)
     for _, (shard, row) in zip(range(n), shards, strict=False):
         image_id, width, height, captions = shards.record(shard, row)
         boxes = shards.shard(shard).num_boxes[row]
@@ -61,9 +62,9 @@ def head(folder: Folder, n: Annotated[int, typer.Option("-n", min=1, help="How m
 
 
 @app.command(epilog="Example: python -m shards.inspect show data/shards/train 285")
-def show(folder: Folder, key: Annotated[str, typer.Argument(help="Image id or key of the sample.")]) -> None:
+def show(location: Location, key: Annotated[str, typer.Argument(help="Image id or key of the sample.")]) -> None:
     """Print an image's captions with their nodes coloured, and the word pieces of each node."""
-    shards = ShardSet(folder)
+    shards = ShardSet(location)
     shard, row = shards.find(key)
     image_id, width, height, captions = shards.record(shard, row)
     masks, regions = shards.masks(shard, row), shards.regions(shard, row)
@@ -79,20 +80,29 @@ def show(folder: Folder, key: Annotated[str, typer.Argument(help="Image id or ke
         console.print(_nodes_table(caption, number, masks, vocabulary))
 
 
-@app.command(epilog="Example: python -m shards.inspect verify data/shards/train")
-def verify(folder: Folder) -> None:
-    """Check every byte; exit code 1 if anything is wrong."""
-    shards = ShardSet(folder)
-    problems = verify_vocabulary(shards)
+@app.command(epilog="Example: python -m shards.inspect verify data/shards/train --workers 8")
+def verify(
+    location: Location,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = os.cpu_count() or 1,
+    repair_index: Annotated[
+        bool, typer.Option("--repair-index", help="Make index.parquet anew from the tars first, where they are sound.")
+    ] = False,
+) -> None:
+    """Check every byte; exit code 1 if anything is wrong. Of each shard the first bad sample is named."""
+    if repair_index:
+        repaired = make_index_anew(Path(location))
+        console.print(f"{location}: {'the index was made anew' if repaired else 'the index is as it should be'}")
+    shards = ShardSet.damaged(location)
+    count = 0
     with progress("verify", len(shards.manifest.shards)) as advance:
-        for _, found in verify_shards(shards):
-            problems += found
+        for _, problems in verify_shards(shards, workers=min(workers, max(1, len(shards.manifest.shards)))):
+            for problem in problems:
+                console.print(f"[bold red]{escape(problem.where)}[/]: {escape(problem.what)}", soft_wrap=True)
+            count += len(problems)
             advance(1)
-    for problem in problems:
-        console.print(f"[bold red]{escape(problem.where)}[/]: {escape(problem.what)}")
-    if problems:
-        raise InputError(f"{folder}: {len(problems):,} problems")
-    console.print(f"{folder}: {len(shards.manifest.shards):,} shards, {len(shards):,} images, all sound")
+    if count:
+        raise InputError(f"{location}: {count:,} problems")
+    console.print(f"{location}: {len(shards.manifest.shards):,} shards, {len(shards):,} images, all sound")
 
 
 def colour(caption: Caption) -> Text:

@@ -19,6 +19,12 @@ import numpy as np
 from parsers.graph import SceneGraph
 from shards.schema import MASK_DTYPES, Array, Caption, Masks, Sample
 
+ARRAY_DTYPES: dict[str, np.dtype[Any]] = {
+    "boxes.npy": np.dtype("<f4"),
+    "features.npy": np.dtype("<f2"),
+    "class_ids.npy": np.dtype("<i2"),
+    "class_probs.npy": np.dtype("<f2"),
+}
 _RECORD = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
 
 
@@ -31,14 +37,11 @@ def encode_sample(sample: Sample) -> list[tuple[str, bytes]]:
         "captions": [{"caption_id": c.caption_id, "text": c.text, "graph": c.graph.to_dict()} for c in sample.captions],
     }
     regions = sample.regions
-    members = [
-        ("json", _RECORD.encode(record).encode()),
-        ("boxes.npy", b"".join(_npy(regions.boxes, _BOXES))),
-        ("features.npy", b"".join(_npy(regions.features, _FEATURES))),
-    ]
-    if regions.class_ids is not None and regions.class_probs is not None:
-        members.append(("class_ids.npy", b"".join(_npy(regions.class_ids, _CLASS_IDS))))
-        members.append(("class_probs.npy", b"".join(_npy(regions.class_probs, _CLASS_PROBS))))
+    members = [("json", _RECORD.encode(record).encode())]
+    for member, dtype in ARRAY_DTYPES.items():
+        array: Array | None = getattr(regions, member.removesuffix(".npy"))
+        if array is not None:
+            members.append((member, b"".join(_npy(array, dtype))))
     members.append(("masks.npz", _encode_masks(sample.masks)))
     return members
 
@@ -61,9 +64,6 @@ def decode_record(data: bytes | memoryview) -> tuple[str, int, int, tuple[Captio
 
 # ------------------------------------------------------------------------------------------------------------- .npy
 
-_BOXES, _FEATURES = np.dtype("<f4"), np.dtype("<f2")
-_CLASS_IDS, _CLASS_PROBS = np.dtype("<i2"), np.dtype("<f2")
-
 
 def _npy(array: Array, dtype: np.dtype[Any]) -> tuple[bytes, bytes]:
     """Header and data of a ``.npy`` file of format 1.0."""
@@ -83,7 +83,7 @@ def decode_npy(data: memoryview) -> Array:
     Raises:
         ValueError: the bytes are no version 1.0 ``.npy`` file of plain numbers, or have another length than it says.
     """
-    if len(data) < 10 or data[:8] != b"\x93NUMPY\x01\x00":
+    if len(data) < 10 or bytes(data[:8]) != b"\x93NUMPY\x01\x00":
         raise ValueError("not a .npy array of format 1.0")
     start = 10 + data[8] + 256 * data[9]
     shape, dtype, size = _read_npy_header(bytes(data[:start]))
@@ -168,6 +168,6 @@ def decode_masks(data: memoryview) -> Masks:
         if array.dtype != dtype:
             raise ValueError(f"masks.npz: {name} is {array.dtype}, expected {dtype}")
         arrays.append(array)
-    if data[position : position + 4] != b"PK\x01\x02":
+    if bytes(data[position : position + 4]) != b"PK\x01\x02":
         raise ValueError("masks.npz holds more than masks, or has no directory")
     return Masks(*arrays)

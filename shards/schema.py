@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, unquote
 
@@ -313,18 +312,15 @@ class Manifest(_Record):
         return (self.model_dump_json(indent=1) + "\n").encode()
 
     @classmethod
-    def load(cls, folder: Path) -> Manifest:
-        """Reads ``folder/manifest.json``.
+    def from_bytes(cls, data: bytes, path: str) -> Manifest:
+        """The inverse of `to_bytes`; ``path`` is what messages call the file.
 
         Raises:
-            InputError: it is missing, not readable as a manifest, or of another schema version.
+            InputError: it is no manifest, or of another schema version.
         """
-        path = folder / "manifest.json"
         try:
-            raw = json.loads(path.read_bytes())
-        except FileNotFoundError:
-            raise InputError(_no_manifest(folder)) from None
-        except (ValueError, OSError) as error:
+            raw = json.loads(data)
+        except ValueError as error:
             raise InputError(f"{path}: cannot be read as JSON: {error}") from error
         version = raw.get("schema_version") if isinstance(raw, dict) else None
         if version != SCHEMA_VERSION:
@@ -337,15 +333,3 @@ class Manifest(_Record):
         except ValidationError as error:
             problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
             raise InputError(f"{path}: {problems}") from error
-
-
-def _no_manifest(folder: Path) -> str:
-    if not folder.is_dir():
-        return f"{folder}: there is no such folder"
-    splits = sorted(child.parent.name for child in folder.glob("*/manifest.json"))
-    if splits:
-        return f"{folder}: holds the shard sets {', '.join(splits)}; name one of them, e.g. {folder / splits[0]}"
-    return (
-        f"{folder}: has no manifest.json, which is written last: either this is no folder of shards, or "
-        "`pipeline.pack` did not finish (run the same command again, it continues)"
-    )

@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import struct
 import tarfile
-import zlib
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-import numpy as np
-
+from shards.index import make_row
 from shards.members import encode_sample
 from shards.schema import Sample, ShardInfo, Totals, key_of
 
@@ -53,26 +51,28 @@ class ShardWriter:
         sample.regions.check(sample.width, sample.height)
         sample.masks.check()
         self._keys.add(key)
-        row: dict[str, Any] = {
-            "key": key,
-            "width": sample.width,
-            "height": sample.height,
-            "num_boxes": len(sample.regions.boxes),
-            "tokens": np.diff(sample.masks.token_offsets).tolist(),
-        }
-        blocks = []
+        blocks: list[bytes] = []
+        extents: dict[str, tuple[int, int]] = {}
         position = self._size
         for extension, data in encode_sample(sample):
             header = tar_header(f"{key}.{extension}", len(data))
-            position += len(header)
-            row[f"{extension}_offset"], row[f"{extension}_size"] = position, len(data)
-            padding = -len(data) % tarfile.BLOCKSIZE
-            blocks += (header, data, bytes(padding))
-            position += len(data) + padding
+            padding = bytes(-len(data) % tarfile.BLOCKSIZE)
+            blocks += (header, data, padding)
+            extents[extension] = position + len(header), len(data)
+            position += len(header) + len(data) + len(padding)
         stored = b"".join(blocks)
-        row["crc32"] = zlib.crc32(stored)
         self._append(stored)
-        self.rows.append(row)
+        self.rows.append(
+            make_row(
+                key,
+                width=sample.width,
+                height=sample.height,
+                num_boxes=len(sample.regions.boxes),
+                token_offsets=sample.masks.token_offsets,
+                stored=stored,
+                extents=extents,
+            )
+        )
         self.totals += Totals.of(sample)
 
     def _append(self, data: bytes) -> None:

@@ -323,7 +323,6 @@ def test_masks_of_another_type_or_length_are_refused(name):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"schema_version": 1}', b"\xff"])
-def test_a_manifest_that_is_none_is_refused_with_its_path(tmp_path, content):
-    (tmp_path / "manifest.json").write_bytes(content)
-    with pytest.raises(InputError, match=r"manifest\.json"):
-        Manifest.load(tmp_path)
+def test_a_manifest_that_is_none_is_refused_with_its_path(content):
+    with pytest.raises(InputError, match=r"data/manifest\.json"):
+        Manifest.from_bytes(content, "data/manifest.json")

@@ -1,0 +1,45 @@
+"""Files that are there whole or not at all, and room for them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from shards.errors import InputError
+
+TEMPORARY = ".tmp"
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Writes a file so that it is there whole or not at all, also after a power cut."""
+    temporary = path.with_name(path.name + TEMPORARY)
+    with temporary.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def flush_folder(folder: Path) -> None:
+    """Makes new names in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def check_free_disk(folder: Path, needed: int, what: str) -> None:
+    """Refuses to start what would fill the disk. ``folder`` need not exist yet.
+
+    Raises:
+        InputError: the disk has less than ``needed`` bytes free.
+    """
+    existing = next(path for path in (folder, *folder.resolve().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if needed > free:
+        raise InputError(
+            f"{what} needs {needed:,} bytes, but the disk of {folder} has {free:,} free; "
+            "make room or name a folder on another disk"
+        )

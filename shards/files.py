@@ -14,16 +14,14 @@ TEMPORARY = ".tmp"
 def write_atomic(path: Path, data: bytes) -> None:
     """Writes a file so that it is there whole or not at all, also after a power cut."""
     temporary = path.with_name(path.name + TEMPORARY)
-    with temporary.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
+    temporary.write_bytes(data)
+    flush(temporary)
     temporary.replace(path)
 
 
-def flush_folder(folder: Path) -> None:
-    """Makes new names in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def flush(path: Path) -> None:
+    """Makes a file's content, or the names in a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

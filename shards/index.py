@@ -60,6 +60,11 @@ def make_row(
     return row
 
 
+def to_table(rows: Sequence[dict[str, Any]]) -> pa.Table:
+    """The rows of one shard, whose number is set when they are written."""
+    return pa.Table.from_pylist([{**dict.fromkeys(SCHEMA.names), "shard": 0, **row} for row in rows], SCHEMA)
+
+
 def write(stream: BinaryIO, shards: Iterable[Sequence[dict[str, Any]] | pa.Table]) -> None:
     """Writes the rows of each shard, in order, as one row group.
 
@@ -67,11 +72,9 @@ def write(stream: BinaryIO, shards: Iterable[Sequence[dict[str, Any]] | pa.Table
     """
     with pq.ParquetWriter(stream, SCHEMA, compression="zstd") as writer:
         for number, rows in enumerate(shards):
-            if not isinstance(rows, pa.Table):
-                full = [{**dict.fromkeys(SCHEMA.names), "shard": number, **row} for row in rows]
-                rows = pa.Table.from_pylist(full, SCHEMA)
-            shard = pa.array(np.full(len(rows), number, np.int32))
-            table = rows.set_column(SCHEMA.get_field_index("shard"), SCHEMA.field("shard"), shard)
+            table = rows if isinstance(rows, pa.Table) else to_table(rows)
+            shard = pa.array(np.full(len(table), number, np.int32))
+            table = table.set_column(SCHEMA.get_field_index("shard"), SCHEMA.field("shard"), shard)
             writer.write_table(table.cast(SCHEMA), row_group_size=max(1, len(table)))
 
 

@@ -280,6 +280,9 @@ class Totals(_Record):
     def __add__(self, other: Totals) -> Totals:
         return Totals(**{name: value + getattr(other, name) for name, value in self})
 
+    def __sub__(self, other: Totals) -> Totals:
+        return Totals(**{name: value - getattr(other, name) for name, value in self})
+
 
 class ShardInfo(_Record):
     """One tar."""

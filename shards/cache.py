@@ -30,7 +30,7 @@ _POLL_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Cache:
-    """A cache of at most ``limit`` bytes of shards."""
+    """A cache of at most ``limit`` bytes of shards; index and vocabulary come on top."""
 
     folder: Path
     limit: int
@@ -69,7 +69,8 @@ class Cache:
                 return stream
 
     def _fill(self, path: Path, sha256: str, size: int, source: str, fetch: Callable[[], BinaryIO]) -> None:
-        if size > self.limit:
+        room = size if path.suffix in _EVICTED else 0
+        if room > self.limit:
             raise InputError(
                 f"{source} has {size:,} bytes, the cache {self.folder} holds {self.limit:,}; set ERNIE_VIL_CACHE_GB"
             )
@@ -81,7 +82,7 @@ class Cache:
                 return  # While this process waited for the lock, another one fetched the file or cleared it away.
             try:
                 stream.truncate(0)
-                self._reserve(stream, size, source)
+                self._reserve(stream, size, room, source)
                 with fetch() as remote:
                     _copy(remote, stream, sha256, size, source)
                 stream.flush()
@@ -89,13 +90,14 @@ class Cache:
             except BaseException:
                 partial.unlink(missing_ok=True)
                 raise
-            partial.replace(path)
+            with self._alone():
+                partial.replace(path)
 
-    def _reserve(self, stream: BinaryIO, size: int, source: str) -> None:
-        """Takes ``size`` bytes of the cache and of the disk for a partial file."""
+    def _reserve(self, stream: BinaryIO, size: int, room: int, source: str) -> None:
+        """Takes ``size`` bytes of the disk, and ``room`` of the cache's limit, for a partial file."""
         while True:
             with self._alone():
-                if self._make_room(size):
+                if self._make_room(room):
                     try:
                         os.posix_fallocate(stream.fileno(), 0, size)
                     except OSError as error:
@@ -108,6 +110,7 @@ class Cache:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
+        """While a process counts and clears files, no other takes room and no file changes its name."""
         with (self.folder / ".lock").open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -115,7 +118,7 @@ class Cache:
     def _make_room(self, size: int) -> bool:
         found = []
         for entry in os.scandir(self.folder):
-            with suppress(FileNotFoundError):  # renamed or cleared away meanwhile
+            with suppress(FileNotFoundError):  # a fetch failed meanwhile
                 if entry.name.endswith(_EVICTED):
                     found.append((entry.stat(), Path(entry.path)))
         total = size + sum(stat.st_size for stat, _ in found)

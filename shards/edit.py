@@ -129,14 +129,10 @@ def write_set(out: Path, parts: Sequence[tuple[ShardSet, Removal]]) -> Manifest:
 def locate(shards: ShardSet, keys: Iterable[str]) -> dict[str, tuple[int, int]]:
     """(shard, row) of those of the samples that are there."""
     wanted = pa.array(keys, pa.string())
-    rows = pc.index_in(wanted, shards.keys).to_numpy(zero_copy_only=False)
-    ends = np.cumsum([shard.samples for shard in shards.manifest.shards])
-    found = {}
-    for key, row in zip(wanted.to_pylist(), rows, strict=True):
-        if not np.isnan(row):
-            shard = int(np.searchsorted(ends, row, side="right"))
-            found[key] = shard, int(row - (ends[shard - 1] if shard else 0))
-    return found
+    positions = pc.index_in(wanted, shards.keys)
+    there = positions.is_valid()
+    places = shards.places(positions.filter(there).to_numpy()).tolist()
+    return {key: (shard, row) for key, (shard, row) in zip(wanted.filter(there).to_pylist(), places, strict=True)}
 
 
 def check_alike(sets: Sequence[ShardSet]) -> None:
@@ -147,7 +143,7 @@ def check_alike(sets: Sequence[ShardSet]) -> None:
             raise InputError(f"{shards.location} is not on this machine; copy it to a folder first")
         for problem in verify_vocabulary(shards):
             raise InputError(f"{problem.where} {problem.what}")
-        a, b = (s.manifest.model_dump(exclude={"totals", "index_sha256", "shards"}) for s in (first, shards))
+        a, b = first.manifest.settings, shards.manifest.settings
         differing = [f"{name} {_short(a[name])} and {_short(b[name])}" for name in a if a[name] != b[name]]
         if differing:
             raise InputError(

@@ -1,7 +1,8 @@
-"""Looks into shards: ``python -m shards.inspect summary|head|show|verify SHARDS``."""
+"""Looks into shards: ``python -m shards.inspect summary|head|show|verify|diff|html SHARDS``."""
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated
@@ -12,9 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from shards.console import console, progress, run
+from shards.diff import compare
 from shards.errors import InputError
+from shards.files import write_atomic
+from shards.page import make_page, node_labels
 from shards.reader import ShardSet
-from shards.schema import KINDS, Caption, Masks
+from shards.schema import KINDS, Caption, Masks, image_id_of
+from shards.summary import Histogram, spread, summarise
 from shards.verify import repair_index as make_index_anew
 from shards.verify import verify as verify_shards
 
@@ -27,25 +32,42 @@ Location = Annotated[
 
 
 @app.command(epilog="Example: python -m shards.inspect summary data/shards/train")
-def summary(location: Location) -> None:
-    """Print what the manifest says, and how much of it there is per image and caption."""
+def summary(
+    location: Location,
+    images: Annotated[int, typer.Option(min=1, help="Read nodes from this many images, spread over the set.")] = 10_000,
+    top: Annotated[int, typer.Option(min=1, help="Show this many of the most frequent names.")] = 10,
+) -> None:
+    """Print how much there is of everything, and how it is distributed."""
     shards = ShardSet(location)
+    with progress("read", min(images, len(shards))) as advance:
+        found = summarise(shards, images, advance)
     manifest, totals = shards.manifest, shards.manifest.totals
     size = sum(shard.bytes for shard in manifest.shards)
     classes = manifest.classes
     table = Table(title=location, title_justify="left", show_header=False)
     table.add_row("images", f"{totals.samples:,} in {len(manifest.shards):,} shards, {size / 1e6:,.1f} MB")
-    table.add_row("captions", f"{totals.captions:,} ({totals.captions / max(totals.samples, 1):.2f} an image)")
-    table.add_row("word pieces", f"{totals.tokens:,} ({totals.tokens / max(totals.captions, 1):.1f} a caption)")
-    for kind in KINDS:
-        count = getattr(totals, f"{kind}s")
-        table.add_row(Text(f"{kind}s", STYLES[kind]), f"{count:,} ({count / max(totals.captions, 1):.2f} a caption)")
-    table.add_row("boxes", f"{totals.boxes:,} ({totals.boxes / max(totals.samples, 1):.1f} an image)")
-    table.add_row("features", f"{manifest.feature_size} float16 a box")
+    table.add_row("captions", f"{totals.captions:,}")
+    table.add_row("captions of an image", _shape(found.captions))
+    table.add_row("word pieces of a caption", _shape(found.tokens))
+    table.add_row("boxes of an image", _shape(found.boxes))
+    once, each = found.feature_bytes, found.feature_bytes_per_caption
+    table.add_row(
+        "features",
+        f"{manifest.feature_size} float16 a box, {once / 1e6:,.1f} MB; "
+        f"{each / 1e6:,.1f} MB if stored once a caption ({each / max(once, 1):.1f} times as much)",
+    )
     table.add_row("classes", f"{classes.kind}" + (f", {classes.count:,}" if classes.count else ""))
     table.add_row("vocabulary", f"{manifest.tokenizer.size:,} word pieces")
     table.add_row("parser", f"{manifest.parser.name} {manifest.parser.version}")
     table.add_row("checksum", manifest.checksum)
+    console.print(table)
+    table = Table(title=f"Nodes of a caption, of {found.images_read:,} images", title_justify="left", show_header=False)
+    for kind in KINDS:
+        count = getattr(totals, f"{kind}s")
+        most = ", ".join(f"{lemma} ({n:,})" for lemma, n in found.lemmas[kind].most_common(top))
+        table.add_row(Text(f"{kind}s", STYLES[kind]), f"{count:,} in all")
+        table.add_row("", _shape(found.nodes[kind]))
+        table.add_row("", Text(most))
     console.print(table)
 
 
@@ -105,6 +127,47 @@ def verify(
     console.print(f"{location}: {len(shards.manifest.shards):,} shards, {len(shards):,} images, all sound")
 
 
+@app.command(epilog="Example: python -m shards.inspect diff data/shards/train data/shards-2/train")
+def diff(
+    first: Annotated[str, typer.Argument(metavar="A", help="A set of shards.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+) -> None:
+    """List the images whose captions, graphs or features differ; exit code 1 if any do."""
+    a, b = ShardSet(first), ShardSet(second)
+    with progress("compare", len(a.manifest.shards)) as advance:
+        difference = compare(a, b, advance)
+    if not difference:
+        console.print(f"{first} and {second}: no difference in {len(a):,} images", soft_wrap=True)
+        return
+    for name, (old, new) in difference.settings.items():
+        console.print(f"{name}: {json.dumps(old)} in A, {json.dumps(new)} in B", soft_wrap=True, markup=False)
+    table = Table("", "images", "for example")
+    groups = {"only in A": difference.removed, "only in B": difference.added, **difference.changed}
+    for name, keys in groups.items():
+        if keys:
+            some = ", ".join(image_id_of(key) for key in keys[:5]) + (", ..." if len(keys) > 5 else "")
+            table.add_row(name, f"{len(keys):,}", Text(some))
+    console.print(table)
+    raise typer.Exit(1)
+
+
+@app.command(epilog="Example: python -m shards.inspect html data/shards/train --images photos --out page.html")
+def html(
+    location: Location,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The page to write.")],
+    n: Annotated[int, typer.Option("-n", min=1, help="How many images, spread evenly over the set.")] = 100,
+    images: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the pictures, each named by its image id.", file_okay=False),
+    ] = None,
+) -> None:
+    """Write one web page that shows images with their boxes, captions, graphs and word pieces."""
+    shards = ShardSet(location)
+    page = make_page(shards, spread(shards, n), images).encode()
+    write_atomic(out, page)
+    console.print(f"{out}: {min(n, len(shards)):,} images, {len(page) / 1e6:.1f} MB", soft_wrap=True)
+
+
 def colour(caption: Caption) -> Text:
     """The caption with the words of its objects, attributes and relations in their colours."""
     text = Text(caption.text)
@@ -119,20 +182,18 @@ def colour(caption: Caption) -> Text:
 
 
 def _nodes_table(caption: Caption, number: int, masks: Masks, vocabulary: list[str]) -> Table:
-    graph = caption.graph
-    names = [item.lemma for item in graph.objects]
-    labels = [
-        *names,
-        *(f"{names[a.object]} is {a.lemma}" for a in graph.attributes),
-        *(f"{names[r.subject]} – {r.lemma} – {names[r.object]}" for r in graph.relations),
-    ]
     pieces = masks.token_ids[masks.token_offsets[number] : masks.token_offsets[number + 1]]
     table = Table("kind", "node", "word pieces", box=None, padding=(0, 2, 0, 2))
-    for label, node in zip(labels, masks.nodes(number), strict=True):
+    for label, node in zip(node_labels(caption.graph), masks.nodes(number), strict=True):
         kind = KINDS[masks.node_kind[node]]
         covered = " ".join(vocabulary[piece] for piece in pieces[masks.tokens(node)])
         table.add_row(Text(kind, STYLES[kind]), Text(label), Text(covered or "(no words: never masked)"))
     return table
+
+
+def _shape(histogram: Histogram) -> str:
+    low, high = histogram.bounds
+    return f"{low} to {high}, median {histogram.median}, mean {histogram.mean:.1f}\n{histogram.bars()}"
 
 
 if __name__ == "__main__":

@@ -258,6 +258,12 @@ class ShardSet:
             f"{self.location}: no sample {key!r}; `python -m shards.inspect head {self.location}` lists some"
         )
 
+    def places(self, positions: Array) -> Array:
+        """int64 [n, 2]: shard and row of the samples at these positions in stored order."""
+        starts = np.cumsum([0, *(shard.samples for shard in self.manifest.shards)])
+        numbers = np.searchsorted(starts, positions, side="right") - 1
+        return np.stack([numbers, positions - starts[numbers]], axis=1)
+
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """(shard, row) of every sample, in stored order."""
         for shard, info in enumerate(self.manifest.shards):

@@ -306,6 +306,11 @@ class Manifest(_Record):
     shards: list[ShardInfo]
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """What holds for every sample, whichever shards there are: two sets that agree in it can be one."""
+        return self.model_dump(exclude={"totals", "index_sha256", "shards"})
+
+    @property
     def checksum(self) -> str:
         """sha256 over the whole manifest: names the data, and with it the order of every epoch."""
         return hashlib.sha256(self.to_bytes()).hexdigest()

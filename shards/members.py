@@ -28,7 +28,11 @@ ARRAY_DTYPES: dict[str, np.dtype[Any]] = {
 _RECORD = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
 
 
-def encode_sample(sample: Sample) -> list[tuple[str, bytes]]:
+Chunks = list[Any]
+"""Bytes in pieces; an array stands for its own. Whoever writes them joins them, so that features are copied once."""
+
+
+def encode_sample(sample: Sample) -> list[tuple[str, Chunks]]:
     """The members of a sample as (extension, bytes), in stored order. Equal samples give equal bytes."""
     record = {
         "image_id": sample.image_id,
@@ -37,11 +41,11 @@ def encode_sample(sample: Sample) -> list[tuple[str, bytes]]:
         "captions": [{"caption_id": c.caption_id, "text": c.text, "graph": c.graph.to_dict()} for c in sample.captions],
     }
     regions = sample.regions
-    members = [("json", _RECORD.encode(record).encode())]
+    members: list[tuple[str, Chunks]] = [("json", [_RECORD.encode(record).encode()])]
     for member, dtype in ARRAY_DTYPES.items():
         array: Array | None = getattr(regions, member.removesuffix(".npy"))
         if array is not None:
-            members.append((member, b"".join(_npy(array, dtype))))
+            members.append((member, _npy(array, dtype)))
     members.append(("masks.npz", _encode_masks(sample.masks)))
     return members
 
@@ -65,9 +69,9 @@ def decode_record(data: bytes | memoryview) -> tuple[str, int, int, tuple[Captio
 # ------------------------------------------------------------------------------------------------------------- .npy
 
 
-def _npy(array: Array, dtype: np.dtype[Any]) -> tuple[bytes, bytes]:
+def _npy(array: Array, dtype: np.dtype[Any]) -> Chunks:
     """Header and data of a ``.npy`` file of format 1.0."""
-    return _npy_header(dtype.str, array.shape), np.ascontiguousarray(array, dtype).tobytes()
+    return [_npy_header(dtype.str, array.shape), np.ascontiguousarray(array, dtype)]
 
 
 @lru_cache(maxsize=4096)
@@ -122,17 +126,17 @@ _OWNER_MAY_READ_AND_WRITE = 0o600 << 16
 _MASK_FILES = {name: f"{name}.npy".encode() for name in MASK_DTYPES}
 
 
-def _encode_masks(masks: Masks) -> bytes:
+def _encode_masks(masks: Masks) -> Chunks:
     """An uncompressed ``.npz``. Its dates are fixed, so that equal masks give equal bytes."""
-    members: list[bytes] = []
+    members: Chunks = []
     directory: list[bytes] = []
     position = 0
     for name, dtype in MASK_DTYPES.items():
         file = _MASK_FILES[name]
-        header, data = _npy(getattr(masks, name), dtype)
-        crc, size = zlib.crc32(data, zlib.crc32(header)), len(header) + len(data)
+        npy = b"".join(_npy(getattr(masks, name), dtype))
+        crc, size = zlib.crc32(npy), len(npy)
         about = (0, 0, 0, _NEW_YEAR_1980, crc, size, size, len(file), 0)
-        members += (_LOCAL.pack(b"PK\x03\x04", _VERSION, *about), file, header, data)
+        members += (_LOCAL.pack(b"PK\x03\x04", _VERSION, *about), file, npy)
         directory += (
             _CENTRAL.pack(
                 b"PK\x01\x02", _UNIX | _VERSION, _VERSION, *about, 0, 0, 0, _OWNER_MAY_READ_AND_WRITE, position
@@ -142,7 +146,7 @@ def _encode_masks(masks: Masks) -> bytes:
         position += _LOCAL.size + len(file) + size
     length = sum(map(len, directory))
     end = _END.pack(b"PK\x05\x06", 0, 0, len(MASK_DTYPES), len(MASK_DTYPES), length, position, 0)
-    return b"".join((*members, *directory, end))
+    return [*members, *directory, end]
 
 
 def decode_masks(data: memoryview) -> Masks:

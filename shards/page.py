@@ -8,16 +8,17 @@ from __future__ import annotations
 import base64
 import io
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from html import escape
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 from PIL import Image
 
 from parsers.graph import Relation, SceneGraph
 from shards.reader import ShardSet
-from shards.schema import KINDS, Caption, Masks, Regions
+from shards.schema import KINDS, Caption, Classes, Masks, Regions
 
 _PICTURE_WIDTH, _PICTURE_QUALITY = 320, 60
 _NAMED_BOXES = 6
@@ -48,14 +49,14 @@ def _card(shards: ShardSet, shard: int, row: int, vocabulary: list[str], images:
     image_id, width, height, captions = shards.record(shard, row)
     regions, masks = shards.regions(shard, row), shards.masks(shard, row)
     picture = None if images is None else find_picture(images, image_id)
-    names = shards.manifest.classes.names
+    boxes = _draw_regions(regions, width, height, shards.manifest.classes, picture)
     texts = "".join(
         f"<details{' open' if number == 0 else ''}><summary>{_coloured(caption)}</summary>"
         f'<div class="graph">{draw_graph(caption.graph)}</div>{_pieces(caption, number, masks, vocabulary)}</details>'
         for number, caption in enumerate(captions)
     )
     return (
-        f"<article><figure>{_draw_regions(regions, width, height, names, picture)}<figcaption>{escape(image_id)}<br>"
+        f"<article><figure>{boxes}<figcaption>{escape(image_id)}<br>"
         f"{width} × {height}, {len(regions.boxes)} boxes</figcaption></figure><div>{texts}</div></article>\n"
     )
 
@@ -84,16 +85,13 @@ def find_picture(folder: Path, image_id: str) -> str | None:
     return None
 
 
-def _draw_regions(regions: Regions, width: int, height: int, names: list[str] | None, picture: str | None) -> str:
+def _draw_regions(regions: Regions, width: int, height: int, classes: Classes, picture: str | None) -> str:
     boxes, texts = [], []
     size = max(width, height) / 24
-    best = [(f"{p:.2f}", i, p) for i, p in _best_classes(regions)]
-    ranked = sorted(range(len(best)), key=lambda number: -best[number][2])[:_NAMED_BOXES]
+    best = _best_classes(regions, classes)
+    ranked = sorted(range(len(best)), key=lambda number: -best[number][1])[:_NAMED_BOXES]
     for number, (x1, y1, x2, y2) in enumerate(regions.boxes.tolist()):
-        label = ""
-        if best:
-            share, class_id, _ = best[number]
-            label = f"{names[class_id] if names and class_id < len(names) else class_id} {share}"
+        label = f"{best[number][0]} {best[number][1]:.2f}" if best else ""
         faint = ' class="faint"' if best and number not in ranked else ""
         boxes.append(
             f'<rect x="{x1:.0f}" y="{y1:.0f}" width="{x2 - x1:.0f}" height="{y2 - y1:.0f}"'
@@ -108,9 +106,15 @@ def _draw_regions(regions: Regions, width: int, height: int, names: list[str] | 
     )
 
 
-def _best_classes(regions: Regions) -> Iterator[tuple[int, float]]:
-    if regions.class_ids is not None and regions.class_probs is not None and regions.class_ids.shape[1]:
-        yield from zip(regions.class_ids[:, 0].tolist(), regions.class_probs[:, 0].tolist(), strict=True)
+def _best_classes(regions: Regions, classes: Classes) -> list[tuple[str, float]]:
+    """The most likely class of each box, the background aside, and its probability."""
+    if regions.class_ids is None or regions.class_probs is None or not regions.class_ids.size:
+        return []
+    probabilities = np.where(regions.class_ids == classes.background, -1, regions.class_probs)
+    chosen = probabilities.argmax(axis=1)[:, None]
+    ids, shares = (np.take_along_axis(a, chosen, 1)[:, 0].tolist() for a in (regions.class_ids, regions.class_probs))
+    names = classes.names or []
+    return [(names[i] if i < len(names) else str(i), p) for i, p in zip(ids, shares, strict=True)]
 
 
 # ------------------------------------------------------------------------------------------------- captions and pieces

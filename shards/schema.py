@@ -97,15 +97,16 @@ class Masks:
             return
         if self.node_kind.max() > RELATION or self.node_caption.min() < 0 or self.node_caption.max() >= captions:
             raise ValueError("masks.npz: a node has an unknown kind or caption")
-        if (np.diff(self.node_caption) < 0).any():
+        if _falls(self.node_caption):
             raise ValueError("masks.npz: node_caption is not ascending")
-        arguments = np.where(self.node_args < 0, np.arange(nodes)[:, None], self.node_args)
-        expected = np.array([0, 1, 2])[self.node_kind]
-        if ((self.node_args >= 0).sum(1) != expected).any() or arguments.max() >= nodes:
+        given = self.node_args >= 0
+        arguments = np.where(given, self.node_args, np.arange(nodes)[:, None])
+        if (given.sum(1) != self.node_kind).any() or arguments.max() >= nodes:  # kind 0, 1, 2: as many arguments
             raise ValueError("masks.npz: node_args do not fit node_kind")
         if (self.node_caption[arguments] != self.node_caption[:, None]).any():
             raise ValueError("masks.npz: a node refers to a node of another caption")
-        lengths = np.diff(self.token_offsets)[np.repeat(self.node_caption, np.diff(self.node_token_offsets))]
+        per_node = self.node_token_offsets[1:] - self.node_token_offsets[:-1]
+        lengths = (self.token_offsets[1:] - self.token_offsets[:-1])[self.node_caption.repeat(per_node)]
         if (self.node_tokens < 0).any() or (self.node_tokens >= lengths).any():
             raise ValueError("masks.npz: node_tokens leave their caption")
 
@@ -123,8 +124,12 @@ MASK_DTYPES: dict[str, np.dtype[Any]] = {
 assert tuple(MASK_DTYPES) == tuple(field.name for field in fields(Masks))
 
 
+def _falls(array: Array) -> bool:
+    return bool((array[1:] < array[:-1]).any())
+
+
 def _check_offsets(name: str, offsets: Array, end: int) -> None:
-    if len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != end or (np.diff(offsets) < 0).any():
+    if len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != end or _falls(offsets):
         raise ValueError(f"masks.npz: {name} does not run from 0 to {end}")
 
 
@@ -160,7 +165,7 @@ class Regions:
             raise ValueError("NaN or infinity in the features (as float16)")
         if (self.boxes[:, 2:] <= self.boxes[:, :2]).any():
             raise ValueError("an empty box")
-        if (self.boxes < -1).any() or (self.boxes > np.array([width, height] * 2) + 1).any():
+        if self.boxes.min() < -1 or self.boxes[:, 2].max() > width + 1 or self.boxes[:, 3].max() > height + 1:
             raise ValueError(f"a box outside the {width} x {height} image")
         if self.class_ids is None or self.class_probs is None:
             if self.class_ids is not self.class_probs:
@@ -170,8 +175,8 @@ class Regions:
             raise ValueError(
                 f"class ids {self.class_ids.shape} and probabilities {self.class_probs.shape} do not fit {n} boxes"
             )
-        sums = self.class_probs.astype(np.float32).sum(1)
-        if not np.isfinite(sums).all() or (self.class_probs < 0).any() or (sums > 1.001).any():
+        probabilities = self.class_probs.astype(np.float32)  # float16 is slow to compute with
+        if (probabilities < 0).any() or not (probabilities.sum(1) <= 1.001).all():
             raise ValueError("class probabilities are negative, not finite or sum to more than 1.001")
         if (self.class_ids < 0).any():
             raise ValueError("a negative class id")
@@ -181,7 +186,7 @@ def _is_finite(array: Array) -> bool:
     if array.dtype != np.float16:
         return bool(np.isfinite(array).all())
     # NaN and infinity are the values with all exponent bits set; `numpy.isfinite` of float16 is 15 times slower.
-    return bool(((array.view(np.uint16) & 0x7C00) != 0x7C00).all())
+    return bool((array.view(np.uint16) & 0x7C00).max(initial=0) != 0x7C00)
 
 
 @dataclass(frozen=True, slots=True)

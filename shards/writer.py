@@ -8,9 +8,11 @@ import tarfile
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
+import numpy as np
+
 from shards.index import make_row
-from shards.members import encode_sample
-from shards.schema import Sample, ShardInfo, Totals, key_of
+from shards.members import Chunks, encode_sample
+from shards.schema import KINDS, Sample, ShardInfo, Totals, key_of
 
 
 class ShardWriter:
@@ -22,12 +24,12 @@ class ShardWriter:
 
     def __init__(self, stream: BinaryIO, file: str) -> None:
         self.rows: list[dict[str, Any]] = []
-        self.totals = Totals()
         self._file = file
         self._stream = stream
         self._digest = hashlib.sha256()
         self._size = 0
         self._keys: set[str] = set()
+        self._nodes = np.zeros(len(KINDS), np.int64)
 
     def __enter__(self) -> Self:
         return self
@@ -51,16 +53,17 @@ class ShardWriter:
         sample.regions.check(sample.width, sample.height)
         sample.masks.check()
         self._keys.add(key)
-        blocks: list[bytes] = []
+        blocks: Chunks = []
         extents: dict[str, tuple[int, int]] = {}
         position = self._size
-        for extension, data in encode_sample(sample):
-            header = tar_header(f"{key}.{extension}", len(data))
-            padding = bytes(-len(data) % tarfile.BLOCKSIZE)
-            blocks += (header, data, padding)
-            extents[extension] = position + len(header), len(data)
-            position += len(header) + len(data) + len(padding)
-        stored = b"".join(blocks)
+        for extension, chunks in encode_sample(sample):
+            size = sum(len(chunk) if isinstance(chunk, bytes) else chunk.nbytes for chunk in chunks)
+            header = tar_header(f"{key}.{extension}", size)
+            padding = bytes(-size % tarfile.BLOCKSIZE)
+            blocks += (header, *chunks, padding)
+            extents[extension] = position + len(header), size
+            position += len(header) + size + len(padding)
+        stored = b"".join(blocks)  # arrays are buffers, too
         self._append(stored)
         self.rows.append(
             make_row(
@@ -73,7 +76,7 @@ class ShardWriter:
                 extents=extents,
             )
         )
-        self.totals += Totals.of(sample)
+        self._nodes += np.bincount(sample.masks.node_kind, minlength=len(KINDS))
 
     def _append(self, data: bytes) -> None:
         self._stream.write(data)
@@ -81,14 +84,31 @@ class ShardWriter:
         self._size += len(data)
 
     @property
+    def totals(self) -> Totals:
+        """What was written so far."""
+        objects, attributes, relations = self._nodes.tolist()
+        return Totals(
+            samples=len(self.rows),
+            captions=sum(len(row["tokens"]) for row in self.rows),
+            boxes=sum(row["num_boxes"] for row in self.rows),
+            tokens=sum(sum(row["tokens"]) for row in self.rows),
+            objects=objects,
+            attributes=attributes,
+            relations=relations,
+        )
+
+    @property
     def info(self) -> ShardInfo:
         """Name, size and checksum of the tar, once it is closed."""
         return ShardInfo(file=self._file, samples=len(self.rows), bytes=self._size, sha256=self._digest.hexdigest())
 
 
-# name, mode, user, group, size, time, checksum, type (a plain file), linked name, magic and version, owners, padding
-_HEADER = struct.Struct("100s8s8s8s12s12s8s1s100s8s247x")
-_ZERO = b"0000000\0"
+# name; mode, user, group; size; time; checksum; type (a plain file), linked name, magic and version, owners, padding
+_HEADER = struct.Struct("100s24s12s12s8s356s")
+_OWNER, _TIME = b"0000644\0" + 2 * b"0000000\0", b"00000000000\0"
+_TYPE = b"0" + bytes(100) + b"ustar  \0"
+_CHECKSUM = sum(_OWNER + _TIME + b" " * 8 + _TYPE)
+"""of the fields that are always the same; the checksum itself counts as blanks"""
 
 
 def tar_header(name: str, size: int) -> bytes:
@@ -98,7 +118,6 @@ def tar_header(name: str, size: int) -> bytes:
         entry = tarfile.TarInfo(name)
         entry.size = size
         return entry.tobuf(tarfile.GNU_FORMAT)
-    fields = (encoded, b"0000644\0", _ZERO, _ZERO, b"%011o\0" % size, b"00000000000\0")
-    rest = (b"0", b"", b"ustar  \0")
-    unsigned = _HEADER.pack(*fields, b" " * 8, *rest)
-    return _HEADER.pack(*fields, b"%06o\0 " % sum(unsigned), *rest)
+    length = b"%011o\0" % size
+    checksum = b"%06o\0 " % (_CHECKSUM + sum(encoded) + sum(length))
+    return _HEADER.pack(encoded, _OWNER, length, _TIME, checksum, _TYPE)

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import typer
 
 from shards import index
-from shards.console import console, progress, run
+from shards.console import progress, run, say
 from shards.errors import InputError, ShardError
 from shards.files import TEMPORARY, check_free_disk, flush
 from shards.folders import LocalFolder
@@ -274,13 +274,13 @@ def remove(
     unknown = _unknown(shards, removal)
     manifest = write_set(out, [(shards, removal)])
     before, after = shards.manifest.totals, manifest.totals
-    _say(
+    say(
         f"{out}: {after.samples:,} images, {before.samples - after.samples:,} fewer; "
         f"{after.captions:,} captions, {before.captions - after.captions:,} fewer"
     )
     if unknown:
         more = f" and {len(unknown) - 10:,} more" if len(unknown) > 10 else ""
-        _say(f"not in {location}: {', '.join(unknown[:10])}{more}")
+        say(f"not in {location}: {', '.join(unknown[:10])}{more}")
 
 
 @app.command(epilog="Example: python -m shards.edit append data/shards/train data/new/train --out data/shards/train-2")
@@ -299,7 +299,7 @@ def append(
     manifest = write_set(out, parts)
     left_out = sum(len(removal.images) for _, removal in parts)
     added = manifest.totals.samples - len(sets[0])
-    _say(f"{out}: {manifest.totals.samples:,} images, {added:,} new; {left_out:,} were there already")
+    say(f"{out}: {manifest.totals.samples:,} images, {added:,} new; {left_out:,} were there already")
 
 
 @app.command(epilog="Example: python -m shards.edit merge data/coco/train data/cc/train --out data/shards/train")
@@ -317,7 +317,7 @@ def merge(
             "`append` keeps the version of the set that is named first"
         )
     manifest = write_set(out, [(shards, Removal()) for shards in sets])
-    _say(f"{out}: {manifest.totals.samples:,} images in {len(manifest.shards):,} shards")
+    say(f"{out}: {manifest.totals.samples:,} images in {len(manifest.shards):,} shards")
 
 
 def _read_lines(path: Path) -> list[str]:
@@ -356,10 +356,6 @@ def _unknown(shards: ShardSet, removal: Removal) -> list[str]:
         there = {caption.caption_id for caption in shards.record(*places[key])[3]} if key in places else set()
         unknown += [f"caption {caption_id!r} of image {image_id_of(key)!r}" for caption_id in sorted(ids - there)]
     return unknown
-
-
-def _say(text: str) -> None:
-    console.print(text, soft_wrap=True, markup=False)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from shards.console import console, progress, run
+from shards.console import console, progress, run, say
 from shards.diff import compare
 from shards.errors import InputError
 from shards.files import write_atomic
@@ -113,18 +113,18 @@ def verify(
     """Check every byte; exit code 1 if anything is wrong. Of each shard the first bad sample is named."""
     if repair_index:
         repaired = make_index_anew(Path(location))
-        console.print(f"{location}: {'the index was made anew' if repaired else 'the index is as it should be'}")
+        say(f"{location}: the index {'was made anew' if repaired else 'is as it should be'}")
     shards = ShardSet.damaged(location)
-    count = 0
-    with progress("verify", len(shards.manifest.shards)) as advance:
-        for _, problems in verify_shards(shards, workers=min(workers, max(1, len(shards.manifest.shards)))):
+    tars, count = len(shards.manifest.shards), 0
+    with progress("verify", tars) as advance:
+        for _, problems in verify_shards(shards, workers=min(workers, max(1, tars))):
             for problem in problems:
                 console.print(f"[bold red]{escape(problem.where)}[/]: {escape(problem.what)}", soft_wrap=True)
             count += len(problems)
             advance(1)
     if count:
         raise InputError(f"{location}: {count:,} problems")
-    console.print(f"{location}: {len(shards.manifest.shards):,} shards, {len(shards):,} images, all sound")
+    say(f"{location}: {tars:,} shards, {len(shards):,} images, all sound")
 
 
 @app.command(epilog="Example: python -m shards.inspect diff data/shards/train data/shards-2/train")
@@ -137,10 +137,10 @@ def diff(
     with progress("compare", len(a.manifest.shards)) as advance:
         difference = compare(a, b, advance)
     if not difference:
-        console.print(f"{first} and {second}: no difference in {len(a):,} images", soft_wrap=True)
+        say(f"{first} and {second}: no difference in {len(a):,} images")
         return
     for name, (old, new) in difference.settings.items():
-        console.print(f"{name}: {json.dumps(old)} in A, {json.dumps(new)} in B", soft_wrap=True, markup=False)
+        say(f"{name}: {json.dumps(old)} in A, {json.dumps(new)} in B")
     table = Table("", "images", "for example")
     groups = {"only in A": difference.removed, "only in B": difference.added, **difference.changed}
     for name, keys in groups.items():
@@ -165,7 +165,7 @@ def html(
     shards = ShardSet(location)
     page = make_page(shards, spread(shards, n), images).encode()
     write_atomic(out, page)
-    console.print(f"{out}: {min(n, len(shards)):,} images, {len(page) / 1e6:.1f} MB", soft_wrap=True)
+    say(f"{out}: {min(n, len(shards)):,} images, {len(page) / 1e6:.1f} MB")
 
 
 def colour(caption: Caption) -> Text:

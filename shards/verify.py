@@ -168,7 +168,7 @@ def _verify_tar(shards: ShardSet, number: int, data: memoryview) -> Iterator[Pro
     try:
         with tarfile.open(fileobj=_as_file(data)) as tar:
             found = [(entry.name, entry.offset_data, entry.size) for entry in tar]
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError) as error:  # ValueError: a map has nothing behind its end
         yield Problem(path, f"cannot be read as a tar: {error}")
         return
     if found != expected:

@@ -45,8 +45,10 @@ class ShardWriter:
         """Adds a sample.
 
         Raises:
-            ValueError: its image id is already in this shard, or its regions or masks are not valid.
+            ValueError: its image id is empty or already in this shard, or its regions or masks are not valid.
         """
+        if not sample.image_id:
+            raise ValueError("an empty image id")
         key = key_of(sample.image_id)
         if key in self._keys:
             raise ValueError(f"image {sample.image_id!r} is in the shard already")

@@ -3,6 +3,7 @@
 import hashlib
 
 import numpy as np
+from hypothesis import strategies as st
 
 from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
 from shards import index
@@ -96,3 +97,57 @@ def write_shards(folder, shards):
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@st.composite
+def any_samples(draw, feature_size=st.integers(1, 5)):
+    """Any sample that can be written: 1 to 3 captions of any text, with or without nodes and classes."""
+    captions, counts = [], []
+    kinds, owners, arguments, tokens = [], [], [], []
+    for number in range(draw(st.integers(1, 3))):
+        text = draw(ANY_TEXT.filter(bool))
+        pieces = draw(st.integers(0, 6))
+        first = len(kinds)
+        span = Span(0, len(text))
+        objects = draw(st.integers(0, 3))
+        attributes = draw(st.lists(st.integers(0, objects - 1), max_size=2)) if objects else []
+        pair = st.permutations(range(objects)).map(lambda order: tuple(order[:2]))
+        relations = draw(st.lists(pair, max_size=2)) if objects > 1 else []
+        kinds += [0] * objects + [1] * len(attributes) + [2] * len(relations)
+        arguments += [(-1, -1)] * objects
+        arguments += [(first + a, -1) for a in attributes] + [(first + s, first + o) for s, o in relations]
+        owners += [number] * (len(kinds) - first)
+        covered = st.sets(st.integers(0, pieces - 1)).map(sorted) if pieces else st.just([])
+        tokens += draw(st.lists(covered, min_size=len(kinds) - first, max_size=len(kinds) - first))
+        counts.append(pieces)
+        graph = SceneGraph(
+            text,
+            tuple(Object("thing", span) for _ in range(objects)),
+            tuple(Attribute(a, "red", span) for a in attributes),
+            tuple(Relation(s, o, "have", ()) for s, o in relations),
+        )
+        captions.append(Caption(draw(st.none() | ANY_TEXT), text, graph))
+    total = sum(counts)
+    arrays = {
+        "token_ids": np.array(draw(st.lists(st.integers(0, 30521), min_size=total, max_size=total))),
+        "segment_ids": np.zeros(total),
+        "token_offsets": np.cumsum([0, *counts]),
+        "node_kind": np.array(kinds),
+        "node_caption": np.array(owners),
+        "node_args": np.array(arguments).reshape(-1, 2),
+        "node_tokens": np.array([t for node in tokens for t in node]),
+        "node_token_offsets": np.cumsum([0, *map(len, tokens)]),
+    }
+    masks = Masks(**{name: arrays[name].astype(dtype) for name, dtype in MASK_DTYPES.items()})
+    n, d, k = draw(st.integers(1, 4)), draw(feature_size), draw(st.integers(0, 3))
+    values = np.random.default_rng(draw(st.integers(0, 2**32)))
+    regions = Regions(
+        np.tile(np.array([0, 0, 5, 5], np.float32), (n, 1)) + values.random((n, 1), np.float32),
+        values.standard_normal((n, d)).astype(np.float16),
+        values.integers(0, 1600, (n, k)).astype(np.int16) if k else None,
+        (values.random((n, k)) / 4).astype(np.float16) if k else None,
+    )
+    return Sample(draw(ANY_TEXT.filter(bool)), 10, 8, tuple(captions), regions, masks)

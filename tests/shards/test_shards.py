@@ -2,12 +2,16 @@ import hashlib
 import io
 import json
 import tarfile
+import tempfile
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import webdataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from shards import inspect
@@ -15,8 +19,18 @@ from shards.errors import InputError
 from shards.reader import ShardSet
 from shards.schema import MASK_DTYPES, Totals, key_of
 from shards.verify import verify
-from shards.writer import ShardWriter
-from tests.shards.samples import IDS, SAMPLES, TEXT, VOCABULARY, contents, make_sample, write_shards
+from shards.writer import ShardWriter, tar_header
+from tests.shards.samples import (
+    FEATURES,
+    IDS,
+    SAMPLES,
+    TEXT,
+    VOCABULARY,
+    any_samples,
+    contents,
+    make_sample,
+    write_shards,
+)
 
 
 @pytest.fixture
@@ -45,6 +59,56 @@ def test_samples_are_read_as_they_were_written(folder):
         for name in MASK_DTYPES:
             masks = shards.masks(shard, row)
             np.testing.assert_array_equal(getattr(masks, name), getattr(sample.masks, name), strict=True)
+
+
+@settings(max_examples=25)
+@given(st.lists(st.lists(any_samples(st.just(FEATURES)), max_size=3), max_size=3))
+def test_any_list_of_samples_is_read_as_it_was_written(shards):
+    samples = list({sample.image_id: sample for shard in shards for sample in shard}.values())
+    first = {sample.image_id for sample in samples[: len(samples) // 2]}
+    parts = [[s for s in samples if s.image_id in first], [s for s in samples if s.image_id not in first]]
+    with tempfile.TemporaryDirectory() as folder:
+        found = ShardSet(write_shards(Path(folder), parts))
+        assert len(found) == len(samples)
+        for place, sample in zip(found, parts[0] + parts[1], strict=True):
+            assert found.record(*place) == (sample.image_id, sample.width, sample.height, sample.captions)
+            assert_same(found.regions(*place), sample.regions)
+            for name in MASK_DTYPES:
+                read, written = getattr(found.masks(*place), name), getattr(sample.masks, name)
+                np.testing.assert_array_equal(read, written, strict=True)
+            assert found.is_as_written(*place)
+            assert found.find(sample.image_id) == place
+
+
+def test_the_tar_headers_are_those_of_tarfile():
+    for name in ("a.json", "x" * 100, "x" * 101, "x" * 300):
+        for size in (0, 1, 147_584, 8**11 - 1, 8**11):
+            entry = tarfile.TarInfo(name)
+            entry.size = size
+            assert tar_header(name, size) == entry.tobuf(tarfile.GNU_FORMAT)
+
+
+def test_the_masks_are_a_zip_file_without_faults(folder):
+    shards = ShardSet(folder)
+    for place in shards:
+        with zipfile.ZipFile(io.BytesIO(shards.member(*place, "masks.npz"))) as archive:
+            assert archive.testzip() is None
+            assert archive.namelist() == [f"{name}.npy" for name in MASK_DTYPES]
+
+
+def test_arrays_are_views_of_the_file(folder):
+    shards = ShardSet(folder)
+    mapped = np.frombuffer(shards.map(0), np.uint8)
+    regions, masks = shards.regions(0, 1), shards.masks(0, 1)
+    for array in (
+        regions.boxes,
+        regions.features,
+        regions.class_ids,
+        regions.class_probs,
+        *map(masks.__getattribute__, MASK_DTYPES),
+    ):
+        assert np.shares_memory(array, mapped)
+        assert not array.flags.writeable
 
 
 def test_the_index_counts_boxes_and_pieces(folder):

@@ -1,20 +1,22 @@
-"""Reads captions from the formats in which they are published.
+"""Captions as the parser takes them, from any of `pipeline.caption_formats.FORMATS`.
 
-A reader yields a `CaptionRow` or a `Reject` for every row of its source: what goes in is accounted for.
+Every row of a source becomes a `CaptionRow` or a `Reject`: what goes in is accounted for.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from pipeline.executor import Reject
+from pipeline.caption_formats import FORMATS, BadRow, Columns, RawRow
+from pipeline.files import AnyPath
+from pipeline.parts import Reject
 from shards.errors import InputError
 
 MAX_WORDS = 512
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")
+"""Bytes that were no UTF-8, as Python's ``surrogateescape`` keeps them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +28,28 @@ class CaptionRow:
     image_id: str
     caption_id: str | None
     caption: str
+    segments: tuple[int, ...] = ()
+    """Where in the caption its second and further segments begin."""
 
 
 Rows = Iterator[CaptionRow | Reject]
 
 
-def read(path: Path, format: str) -> Rows:
+def read(path: AnyPath, format: str, columns: Columns | None = None) -> Rows:
     """The rows of a captions file in one of `FORMATS`.
 
     Raises:
         InputError: the file as a whole is not of this format.
     """
-    return FORMATS[format](path)
+    source = str(path)
+    for row in FORMATS[format](path, columns or {}):
+        if isinstance(row, BadRow):
+            yield Reject(source, row.position, row.reason)
+        else:
+            yield _check(source, row)
 
 
-def recognise(path: Path) -> tuple[str, str]:
+def recognise(path: AnyPath, columns: Columns | None = None) -> tuple[str, str]:
     """(format, why) of a captions file.
 
     Raises:
@@ -49,106 +58,77 @@ def recognise(path: Path) -> tuple[str, str]:
     try:
         with path.open("rb") as stream:
             line = stream.readline(1 << 16)
-            start = (line + stream.read(4096)).lstrip()
+            start = (line + stream.read(1 << 16)).lstrip()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     if not start:
         raise InputError(f"{path}: is empty")
+    caption = (columns or {}).get("caption", "caption")
+    if start.startswith(b"PAR1"):
+        return "parquet", "it begins as Parquet does"
+    if start[257:262] == b"ustar":
+        return "webdataset", "a tar"
     if start.startswith(b"{"):
-        if b'"caption"' in line and line.rstrip().endswith(b"}") and b'"annotations"' not in line:
-            return "jsonl", "each line is a JSON object with a caption"
+        one_line = line.rstrip().endswith(b"}")
+        if one_line and b'"answer_choices"' in line and b'"question"' in line:
+            return "vcr", "each line is a JSON object with a question and choices"
+        if one_line and f'"{caption}"'.encode() in line and b'"annotations"' not in line and b'"images"' not in line:
+            return "jsonl", f"each line is a JSON object with {caption!r}"
+        if b'"sentences"' in start or b'"sentids"' in start:
+            return "karpathy", "one JSON object whose images have sentences"
         return "coco", "one JSON object"
-    columns = line.rstrip(b"\r\n").split(b"\t")
-    if len(columns) == 2 and b"://" in columns[1]:
+    text = line.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n").decode("utf-8", "replace")
+    fields = text.split("\t")
+    if caption in fields:
+        return "tsv", f"tab-separated columns under a header with {caption!r}"
+    if caption in [field.strip('"') for field in text.split(",")]:
+        return "csv", f"comma-separated columns under a header with {caption!r}"
+    if len(fields) == 2 and "://" in fields[1]:
         return "conceptual-captions", "two columns, the second a URL"
     raise InputError(f"{path}: format not recognised; name it with --format ({', '.join(FORMATS)})")
 
 
-def _make_row(path: Path, position: str, image_id: Any, caption_id: Any, caption: Any) -> CaptionRow | Reject:
-    """Checks a row. Ids are strings taken as they are; numbers become their decimal text."""
+def _check(source: str, row: RawRow) -> CaptionRow | Reject:
+    """Ids are strings taken as they are; numbers become their decimal text."""
+    reason = _fault(row)
+    if reason is not None:
+        return Reject(source, row.position, reason)
+    caption = row.caption.strip()
+    shift = len(row.caption) - len(row.caption.lstrip())
+    caption_id = None if row.caption_id is None else str(row.caption_id)
+    segments = tuple(start - shift for start in row.segments)
+    return CaptionRow(source, row.position, str(row.image_id), caption_id, caption, segments)
 
-    def reject(reason: str) -> Reject:
-        return Reject(str(path), position, reason)
 
-    for name, value in (("image_id", image_id), ("caption_id", caption_id)):
+def _fault(row: RawRow) -> str | None:
+    for name, value in (("image_id", row.image_id), ("caption_id", row.caption_id)):
         if value is None and name == "caption_id":
             continue
         if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-            return reject(f"no {name}")
-    if not isinstance(caption, str):
-        return reject("no caption")
-    caption = caption.strip()
-    if not caption:
-        return reject("empty caption")
-    if len(caption.split()) > MAX_WORDS:
-        return reject(f"caption of more than {MAX_WORDS} words")
+            return f"no {name}"
+    if not isinstance(row.caption, str):
+        return "no caption"
+    if not row.caption.strip():
+        return "empty caption"
+    if len(row.caption.split()) > MAX_WORDS:
+        return f"caption of more than {MAX_WORDS} words"
+    text = f"{row.image_id}{row.caption_id}{row.caption}"
     try:
-        f"{image_id}{caption_id}{caption}".encode()
+        text.encode()
     except UnicodeEncodeError:
-        return reject("not valid Unicode (a lone surrogate)")
-    return CaptionRow(str(path), position, str(image_id), None if caption_id is None else str(caption_id), caption)
+        return "invalid UTF-8" if _NOT_UTF8.search(text) else "not valid Unicode (a lone surrogate)"
+    return None
 
 
-def read_coco(path: Path) -> Rows:
-    """COCO captions JSON: ``annotations`` of {image_id, id, caption}."""
-    try:
-        document = json.loads(path.read_bytes())
-        annotations = document["annotations"]
-        rows = list(enumerate(annotations))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON: {error}") from error
-    except (KeyError, TypeError):
-        raise InputError(f"{path}: has no list `annotations`, so it is no COCO captions file") from None
-    for number, annotation in rows:
-        position = f"annotations[{number}]"
-        if not isinstance(annotation, dict):
-            yield Reject(str(path), position, "not a JSON object")
-            continue
-        yield _make_row(path, position, annotation.get("image_id"), annotation.get("id"), annotation.get("caption"))
+def parse_columns(text: str) -> Mapping[str, str]:
+    """``image_id=url,caption=text`` as a mapping.
 
-
-def read_conceptual_captions(path: Path) -> Rows:
-    """Conceptual Captions TSV: caption TAB image URL, no header. The URL is the image id."""
-    for position, line in _lines(path):
-        if isinstance(line, Reject):
-            yield line
-            continue
-        columns = line.split("\t")
-        if len(columns) != 2:
-            yield Reject(str(path), position, f"{len(columns)} columns, expected caption and URL")
-            continue
-        yield _make_row(path, position, columns[1].strip(), None, columns[0])
-
-
-def read_jsonl(path: Path) -> Rows:
-    """JSON lines: {"image_id": ..., "caption_id": ..., "caption": ...}; caption_id may be missing."""
-    for position, line in _lines(path):
-        if isinstance(line, Reject):
-            yield line
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            yield Reject(str(path), position, f"not JSON ({type(error).__name__})")
-            continue
-        if not isinstance(row, dict):
-            yield Reject(str(path), position, "not a JSON object")
-            continue
-        yield _make_row(path, position, row.get("image_id"), row.get("caption_id"), row.get("caption"))
-
-
-def _lines(path: Path) -> Iterator[tuple[str, str | Reject]]:
-    with path.open("rb") as stream:
-        for number, raw in enumerate(stream, 1):
-            position = f"line {number}"
-            try:
-                yield position, raw.rstrip(b"\r\n").decode()
-            except UnicodeDecodeError:
-                yield position, Reject(str(path), position, "invalid UTF-8")
-
-
-FORMATS: dict[str, Callable[[Path], Rows]] = {
-    "coco": read_coco,
-    "conceptual-captions": read_conceptual_captions,
-    "jsonl": read_jsonl,
-}
+    Raises:
+        ValueError: it is not of that form.
+    """
+    pairs = [part.partition("=") for part in text.split(",") if part]
+    columns = {name.strip(): value.strip() for name, _, value in pairs}
+    unknown = [name for name in columns if name not in ("image_id", "caption_id", "caption")]
+    if unknown or not all(columns.values()):
+        raise ValueError("expected NAME=COLUMN with the names image_id, caption_id and caption, separated by commas")
+    return columns

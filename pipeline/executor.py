@@ -1,86 +1,28 @@
-"""Runs a stage: partition by partition, over worker processes, so that a killed run loses nothing but unfinished parts.
+"""Runs a stage: partition by partition, so that a killed run loses nothing but unfinished parts.
 
-A part appears whole or not at all. Its files are written under temporary names, flushed and renamed; then its
-``part-00012.stats.json`` appears, which marks it as complete. A rerun skips complete parts; a rerun that would mix
-two settings in one folder is refused.
+A part appears whole or not at all; its ``part-00012.stats.json`` appears last and marks it as complete. A rerun skips
+complete parts; a rerun that would mix two settings in one folder is refused.
 """
 
 from __future__ import annotations
 
-import gc
 import json
-import multiprocessing
-import os
 import platform
-import shutil
-import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 from rich.table import Table
 
+from pipeline.engines import Engine, Work
+from pipeline.files import AnyPath, check_free_space, location, remove_leftovers, remove_tree, write_atomic
+from pipeline.parts import read_marker
 from shards.console import console, progress
 from shards.errors import InputError
-
-PARTS_IN_FLIGHT = 3
-"""Partitions handed out per worker ahead of time: enough to keep it busy, few enough to keep memory flat."""
-TEMPORARY = ".tmp"
-
-
-@dataclass(frozen=True, slots=True)
-class Reject:
-    """A row that a stage could not use."""
-
-    source: str
-    position: str
-    """Where in the source: ``line 12``, ``annotations[3]``, ``byte 4711``"""
-    reason: str
-
-
-class Part:
-    """What a stage writes of one partition: files, rejects and statistics."""
-
-    def __init__(self, out: Path, number: int) -> None:
-        self.number = number
-        self.name = f"part-{number:05d}"
-        self.statistics: Counter[str] = Counter()
-        self.rejects: list[Reject] = []
-        self._out = out
-        self._files: list[str] = []
-
-    @contextmanager
-    def open(self, file: str) -> Iterator[BinaryIO]:
-        """A new file of this part, ``file`` relative to the output folder. It appears when the part is complete."""
-        path = self._out / (file + TEMPORARY)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as stream:
-            yield stream
-            _flush(stream)
-        self._files.append(file)
-
-    def complete(self) -> None:
-        """Puts all files in place, the marker last."""
-        if self.rejects:
-            with self.open(f"rejects/{self.name}.jsonl") as stream:
-                for reject in self.rejects:
-                    row = {"source": reject.source, "position": reject.position, "reason": reject.reason}
-                    stream.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
-        for file in self._files:
-            (self._out / (file + TEMPORARY)).replace(self._out / file)
-        record = {
-            "files": {file: (self._out / file).stat().st_size for file in self._files},
-            "statistics": dict(sorted(self.statistics.items())),
-            "rejects": dict(sorted(Counter(reject.reason for reject in self.rejects).items())),
-        }
-        write_atomic(marker_of(self._out, self.number), json.dumps(record, indent=1).encode() + b"\n")
 
 
 class Stage(Protocol):
@@ -103,7 +45,7 @@ class Stage(Protocol):
         """The number of partitions, if it is known beforehand."""
         ...
 
-    def worker(self) -> Callable[[Any, Part], None]:
+    def worker(self) -> Work:
         """Built once in each worker: the function from a partition to its part."""
         ...
 
@@ -111,7 +53,7 @@ class Stage(Protocol):
         """About how much will be written."""
         ...
 
-    def finish(self, out: Path, parts: int) -> None:
+    def finish(self, out: AnyPath, parts: int) -> None:
         """Merges what the parts left, once all are complete."""
         ...
 
@@ -132,167 +74,71 @@ class Report:
 # ------------------------------------------------------------------------------------------------------- running it
 
 
-def run_stage(stage: Stage, out: Path, *, workers: int, max_rejects: float, overwrite: bool) -> Report:
+def run_stage(stage: Stage, out: AnyPath, engine: Engine, *, max_rejects: float, overwrite: bool) -> Report:
     """Runs all partitions that are not complete yet, then `Stage.finish`, and writes ``report.json``.
 
     Raises:
-        InputError: the folder belongs to another stage or other options, there is too little disk space, a worker
-            died, or more than ``max_rejects`` (a share) of the rows were rejected.
+        InputError: the folder belongs to another stage or other options or cannot be written, there is too little
+            disk space, a worker died, or more than ``max_rejects`` (a share) of the rows were rejected.
     """
     started = time.monotonic()
-    _claim(stage, out, overwrite)
-    _check_disk(stage, out)
+    try:
+        _claim(stage, out, overwrite)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written: {error}") from error
+    check_free_space(out, stage.estimated_bytes(), stage.name)
     done = skipped = 0
-    with progress(stage.name, stage.total()) as advance:
+    with progress(stage.name, stage.total(), "parts") as advance:
 
         def pending() -> Iterator[tuple[int, Any]]:
             nonlocal done, skipped
             for number, partition in enumerate(stage.partitions()):
                 done += 1
-                if _is_complete(out, number):
+                record = read_marker(out, number)
+                if record is None:
+                    yield number, partition
+                else:
                     skipped += 1
                     advance(1)
-                else:
-                    yield number, partition
 
-        _run_parts(stage, out, pending(), workers, advance)
-    stage.finish(out, done)
-    merged = merge_reports(out, done)
-    report = Report(merged.statistics, merged.rejects, done, skipped, time.monotonic() - started)
-    _write_report(stage, out, report, workers)
+        for _, statistics in engine.run(stage, out, pending()):
+            advance(1, statistics["rows"])
+    try:
+        stage.finish(out, done)
+        merged = merge_reports(out, done)
+        report = Report(merged.statistics, merged.rejects, done, skipped, time.monotonic() - started)
+        _write_report(stage, out, report, engine)
+    except OSError as error:
+        raise InputError(
+            f"{out}: all parts are complete, but the rest could not be written: {error}. Put it right and run the "
+            "same command again"
+        ) from error
     _check_rejects(out, report, max_rejects)
     return report
 
 
-def _run_parts(
-    stage: Stage, out: Path, parts: Iterator[tuple[int, Any]], workers: int, advance: Callable[[int], None]
-) -> None:
-    if workers == 1:
-        process = None
-        for number, partition in parts:
-            process = process or _build(stage)
-            _run_part(process, out, number, partition)
-            advance(1)
-        return
-    # One thread of linear algebra in each: more would stand in each other's way.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    # Spawned, not forked: a fork would copy the threads' locks of Arrow and torch in whatever state they are.
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(stage, out)
-    )
-    running: set[Future[None]] = set()
-    try:
-        for number, partition in parts:
-            running.add(pool.submit(_run_part_in_worker, number, partition))
-            if len(running) >= workers * PARTS_IN_FLIGHT:
-                running = _collect(running, advance)
-        while running:
-            running = _collect(running, advance)
-    except BrokenProcessPool as error:
-        raise InputError(
-            f"{stage.name}: a worker process died (killed, or out of memory). Finished parts are kept: run the same "
-            "command again, with fewer --workers if memory was short"
-        ) from error
-    finally:
-        for process_ in list((pool._processes or {}).values()) if running else []:
-            process_.terminate()
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _build(stage: Stage) -> Callable[[Any, Part], None]:
-    process = stage.worker()
-    gc.freeze()  # models and modules stay: the collector need not go through them again and again
-    return process
-
-
-def _collect(running: set[Future[None]], advance: Callable[[int], None]) -> set[Future[None]]:
-    finished, rest = wait(running, return_when=FIRST_COMPLETED)
-    for future in finished:
-        future.result()
-        advance(1)
-    return rest
-
-
-def _run_part(process: Callable[[Any, Part], None], out: Path, number: int, partition: Any) -> None:
-    part = Part(out, number)
-    process(partition, part)
-    part.complete()
-
-
-_worker: tuple[Callable[[Any, Part], None], Path] | None = None
-
-
-def _start_worker(stage: Stage, out: Path) -> None:
-    global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends the workers.
-    _worker = _build(stage), out
-
-
-def _run_part_in_worker(number: int, partition: Any) -> None:
-    assert _worker is not None
-    _run_part(_worker[0], _worker[1], number, partition)
-
-
-# ----------------------------------------------------------------------------------------------- files and markers
-
-
-def marker_of(out: Path, number: int) -> Path:
-    """The file that says that part ``number`` is complete."""
-    return out / f"part-{number:05d}.stats.json"
-
-
-def _is_complete(out: Path, number: int) -> bool:
-    try:
-        files = json.loads(marker_of(out, number).read_bytes())["files"]
-        return all((out / file).stat().st_size == size for file, size in files.items())
-    except (OSError, ValueError, KeyError):
-        return False
-
-
-def merge_reports(out: Path, parts: int) -> Report:
+def merge_reports(out: AnyPath, parts: int) -> Report:
     """The statistics and rejects of the first ``parts`` parts, added up."""
     report = Report()
     for number in range(parts):
-        record = json.loads(marker_of(out, number).read_bytes())
+        record = read_marker(out, number)
+        if record is None:
+            raise InputError(f"{out}: part {number} vanished while the stage ran; run the same command again")
         report.statistics.update(record["statistics"])
         report.rejects.update(record["rejects"])
     return report
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Writes a file so that it is there whole or not at all, also after a power cut."""
-    temporary = path.with_name(path.name + TEMPORARY)
-    with temporary.open("wb") as stream:
-        stream.write(data)
-        _flush(stream)
-    temporary.replace(path)
-
-
-def _flush(stream: BinaryIO) -> None:
-    stream.flush()
-    os.fsync(stream.fileno())
-
-
 # --------------------------------------------------------------------------------------------- before and after it
 
 
-def file_fingerprint(path: Path) -> dict[str, Any]:
-    """Names an input file by path, size and modification time."""
-    try:
-        stat = path.stat()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    return {"path": str(path.resolve()), "bytes": stat.st_size, "modified_ns": stat.st_mtime_ns}
-
-
-def _claim(stage: Stage, out: Path, overwrite: bool) -> None:
+def _claim(stage: Stage, out: AnyPath, overwrite: bool) -> None:
     """Makes the output folder this stage's own, or refuses."""
     wanted = {"stage": stage.name, **stage.fingerprint()}
     path = out / "stage.json"
-    if out.exists() and not out.is_dir():
+    if out.is_file():
         raise InputError(f"{out} is a file; --out names a folder")
-    inputs = [Path(source).resolve() for source in _paths(wanted)]
-    if any(source.is_relative_to(out.resolve()) for source in inputs):
+    if any(_is_inside(location(source), out) for source in _paths(wanted)):
         raise InputError(f"{out} holds an input of this run; name another --out folder")
     # A run that failed before its first part, on bad input for example, left nothing to protect.
     if path.exists() and any(out.glob("part-*.stats.json")):
@@ -307,11 +153,22 @@ def _claim(stage: Stage, out: Path, overwrite: bool) -> None:
                 "Name another --out folder, or add --overwrite to replace it"
             )
         if overwrite:
-            shutil.rmtree(out)
-    elif not path.exists() and out.exists() and any(child.name != path.name + TEMPORARY for child in out.iterdir()):
+            remove_tree(out)
+    elif not path.exists() and _holds_anything(out):
         raise InputError(f"{out} is not empty and was not written by this command; name another --out folder")
-    out.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(out)
     write_atomic(path, json.dumps(wanted, indent=1, ensure_ascii=False).encode() + b"\n")
+
+
+def _holds_anything(out: AnyPath) -> bool:
+    """Apart from what a run left that was killed while it claimed the folder."""
+    return out.exists() and any(not child.name.startswith(".stage.json.") for child in out.iterdir())
+
+
+def _is_inside(path: AnyPath, folder: AnyPath) -> bool:
+    if isinstance(path, Path) and isinstance(folder, Path):
+        return path.resolve().is_relative_to(folder.resolve())
+    return f"{path}/".startswith(f"{folder}/")
 
 
 def _paths(fingerprint: Any) -> Iterator[str]:
@@ -331,15 +188,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _check_disk(stage: Stage, out: Path) -> None:
-    needed, free = stage.estimated_bytes(), shutil.disk_usage(out).free
-    if needed > free:
-        raise InputError(
-            f"{stage.name} will write about {needed / 1e9:,.1f} GB, but {out} has {free / 1e9:,.1f} GB free"
-        )
-
-
-def _write_report(stage: Stage, out: Path, report: Report, workers: int) -> None:
+def _write_report(stage: Stage, out: AnyPath, report: Report, engine: Engine) -> None:
     rows = report.statistics["rows"]
     packages = ("ernie-vil-pytorch", "pyarrow", "numpy", "spacy", "tokenizers")
     record = {
@@ -350,13 +199,14 @@ def _write_report(stage: Stage, out: Path, report: Report, workers: int) -> None
         "rejects": dict(sorted(report.rejects.items())),
         "seconds": round(report.seconds, 3),
         "rows_per_second": round(rows / report.seconds, 1) if report.seconds else None,
-        "workers": workers,
+        "engine": engine.kind,
+        "workers": engine.workers,
         "versions": {"python": platform.python_version(), **{package: version(package) for package in packages}},
     }
     write_atomic(out / "report.json", json.dumps(record, indent=1, ensure_ascii=False).encode() + b"\n")
 
 
-def _check_rejects(out: Path, report: Report, max_rejects: float) -> None:
+def _check_rejects(out: AnyPath, report: Report, max_rejects: float) -> None:
     rejected, rows = report.rejects.total(), report.statistics["rows"]
     if rows and rejected > max_rejects * rows:
         reasons = ", ".join(f"{reason} ({count:,})" for reason, count in report.rejects.most_common(5))
@@ -366,7 +216,7 @@ def _check_rejects(out: Path, report: Report, max_rejects: float) -> None:
         )
 
 
-def print_report(title: str, out: Path, report: Report) -> None:
+def print_report(title: str, out: AnyPath, report: Report) -> None:
     """The closing summary of a stage."""
     table = Table(title=title, title_justify="left", show_header=False)
     for name, count in sorted(report.statistics.items(), key=lambda item: (item[0] != "rows", item[0])):

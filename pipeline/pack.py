@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.ipc
-import pyarrow.parquet as pq
 import typer
+from rich.table import Table
+from tokenizers import Tokenizer
 
 from parsers.graph import SceneGraph
-from pipeline.executor import Part, Reject, file_fingerprint, print_report, run_stage, write_atomic
-from pipeline.tables import (
-    GRAPHS_VERSION,
-    REGIONS_VERSION,
-    RegionsInfo,
-    RegionsRow,
-    parts_of,
-    read_metadata,
-)
+from pipeline.engines import Engine
+from pipeline.executor import merge_reports, print_report, run_stage
+from pipeline.files import AnyPath, fingerprint, is_local, location, parquet_file, read_lines, write_atomic
+from pipeline.join import Accounts, Fate, Join, Text, join, read_id_lists, read_id_map
+from pipeline.options import EngineKind, MaxRejects, Overwrite, RayAddress, Workers
+from pipeline.parts import Part, Reject
+from pipeline.tables import GRAPHS_VERSION, RegionsInfo, RegionsRow, parts_of, read_metadata, read_rows
 from pipeline.word_pieces import load_tokenizer, make_masks
 from shards import index
 from shards.console import console, run
@@ -48,48 +49,57 @@ from shards.schema import (
 from shards.writer import ShardWriter
 
 TRAIN, VAL = "train", "val"
-TEXT = "captions.arrow"
+ACCOUNTS = "accounts.json"
+SPLITS = {Fate.PACKED: TRAIN, Fate.HELD_OUT: VAL}
+KINDS = {TRAIN: "packed", VAL: "held out"}
+"""What the accounts call the images of a split."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A partition: a run of rows of one part of the regions, and each row's captions."""
+    """A partition: a run of rows of one part of the regions, with their captions, so that a worker needs no more."""
 
-    regions: Path
+    regions: AnyPath
     start: int
     end: int
-    captions: Array
-    """int64 [end - start, 2]: rows of the sorted captions table; an empty range where the image has none"""
-    held_out: Array
-    """bool [end - start]"""
+    image_ids: list[str]
+    fates: Array
+    """uint8 [end - start], of `pipeline.join.Fate`"""
+    caption_counts: Array
+    """int64 [end - start]"""
+    captions: pa.Table
+    """Of the graphs' schema, row by row."""
 
 
 @dataclass(frozen=True)
 class PackStage:
     """Joins captions and regions by image id and writes them as shards.
 
-    Regions are streamed once. The text is sorted by image id into a memory-mapped table, where a worker finds the
-    captions of an image. Each partition becomes one shard of ``train`` and, with ``holdout``, one of ``val``.
+    Regions are streamed once. Each partition becomes one shard of ``train`` and, with ``holdout``, one of ``val``.
     """
 
-    graphs: tuple[Path, ...]
-    regions: tuple[Path, ...]
+    graphs: tuple[AnyPath, ...]
+    regions: tuple[AnyPath, ...]
     tokenizer: Path
-    out: Path
+    out: AnyPath
     holdout: float
     shard_size: int
     class_top_k: int | None
+    exclude_ids: tuple[AnyPath, ...] = ()
+    id_map: AnyPath | None = None
     name: str = "pack"
 
     def fingerprint(self) -> dict[str, Any]:
         """See `pipeline.executor.Stage`."""
         return {
-            "graphs": [file_fingerprint(part) for folder in self.graphs for part in parts_of(folder)],
-            "regions": [file_fingerprint(part) for folder in self.regions for part in parts_of(folder)],
+            "graphs": [fingerprint(part) for folder in self.graphs for part in parts_of(folder)],
+            "regions": [fingerprint(part) for folder in self.regions for part in parts_of(folder)],
             "tokenizer": hashlib.sha256(self.tokenizer.read_bytes()).hexdigest(),
             "holdout": self.holdout,
             "shard_size": self.shard_size,
             "class_top_k": self.class_top_k,
+            "exclude_ids": hashlib.sha256("\n".join(self.excluded.to_pylist()).encode()).hexdigest(),
+            "id_map": None if self.id_map is None else fingerprint(self.id_map),
             "schema_version": SCHEMA_VERSION,
         }
 
@@ -102,7 +112,11 @@ class PackStage:
         folders = (*self.graphs, *self.regions)
         return sum(part.stat().st_size for folder in folders for part in parts_of(folder))
 
-    # ------------------------------------------------------------------------------------------------ the two sides
+    @cached_property
+    def excluded(self) -> pa.Array:
+        """The image ids that must not be packed, sorted."""
+        lists = read_id_lists(self.exclude_ids).values()
+        return pa.array(sorted(frozenset().union(*lists)), pa.large_string())
 
     @cached_property
     def info(self) -> RegionsInfo:
@@ -131,129 +145,120 @@ class PackStage:
             raise InputError(f"the graphs to pack come from different parsers: {parsers or 'none'}")
         return next(iter(found))
 
-    def write_text(self) -> Array:
-        """Writes all captions, sorted by image id, as ``captions.arrow``; returns their image ids.
-
-        Raises:
-            InputError: two folders hold captions of the same image.
-        """
-        tables = []
-        for number, folder in enumerate(self.graphs):
-            table = pa.concat_tables(pq.read_table(part) for part in parts_of(folder))
-            source = pa.array(np.full(len(table), number, np.int32))
-            tables.append(table.replace_schema_metadata(None).append_column("folder", source))
-        table = pa.concat_tables(tables).combine_chunks()
-        table = table.sort_by([("image_id", "ascending"), ("folder", "ascending"), ("caption_id", "ascending")])
-        ids: Array = table["image_id"].to_numpy()
-        folders: Array = table["folder"].to_numpy()
-        clash = np.flatnonzero((ids[1:] == ids[:-1]) & (folders[1:] != folders[:-1]))
-        if len(clash):
-            a, b = (self.graphs[folders[clash[0] + i]] for i in (0, 1))
-            raise InputError(f"image {ids[clash[0]]!r} has captions in {a} and in {b}; give one of them")
-        path = self.out / TEXT
-        with path.open("wb") as stream, pa.ipc.new_file(stream, table.schema) as writer:
-            writer.write_table(table, max_chunksize=1 << 16)
-        return ids
-
-    def region_ids(self) -> list[tuple[Path, Array]]:
-        """The image ids of every part of the regions.
-
-        Raises:
-            InputError: two folders hold the same image.
-        """
-        seen: dict[str, Path] = {}
-        parts = []
-        for folder in self.regions:
-            for part in parts_of(folder):
-                read_metadata(part, "regions_version", REGIONS_VERSION)
-                ids = pq.read_table(part, columns=["image_id"])["image_id"].to_numpy()
-                for image_id in ids:
-                    if image_id in seen:
-                        raise InputError(
-                            f"image {image_id!r} has regions in {seen[image_id]} and in {part}; an image may have "
-                            "regions once"
-                        )
-                    seen[image_id] = part
-                parts.append((part, ids))
-        return parts
-
     # ------------------------------------------------------------------------------------------------------- planning
 
     def partitions(self) -> Iterator[Rows]:
         """Runs of regions that hold ``shard_size`` images with captions."""
-        text_ids = self.write_text()
-        parts = self.region_ids()
-        self._write_unmatched(text_ids, np.concatenate([ids for _, ids in parts]))
-        for path, ids in parts:
-            captions = np.stack([np.searchsorted(text_ids, ids, side) for side in ("left", "right")], axis=1)
-            matched = captions[:, 1] > captions[:, 0]
-            held_out = np.array([is_held_out(image_id, self.holdout) for image_id in ids], bool)
-            counts = np.cumsum(matched)
-            ends = [*np.searchsorted(counts, np.arange(self.shard_size, matched.sum(), self.shard_size)) + 1, len(ids)]
-            start = 0
-            for end in ends:
-                yield Rows(path, start, end, captions[start:end], held_out[start:end])
-                start = end
+        with contextlib.ExitStack() as stack:
+            # Beside the output if that is on a disk: it is as large as the graphs.
+            scratch = stack.enter_context(tempfile.TemporaryDirectory()) if not is_local(self.out) else str(self.out)
+            path = Path(scratch) / "captions.arrow"
+            stack.callback(path.unlink, missing_ok=True)
+            text = Text(self.graphs, path)
+            plan = self._join(text)
+            for part in plan.parts:
+                packed = part.fates <= Fate.HELD_OUT
+                counts = np.cumsum(packed)
+                cuts = np.searchsorted(counts, np.arange(self.shard_size, packed.sum(), self.shard_size)) + 1
+                for start, end in pairwise([0, *cuts.tolist(), len(packed)]):
+                    images = np.where(packed, part.images, -1)[start:end]
+                    yield Rows(
+                        part.path,
+                        start,
+                        end,
+                        list(part.image_ids[start:end]),
+                        part.fates[start:end],
+                        np.where(images >= 0, text.counts[images], 0),
+                        text.take(images[images >= 0]),
+                    )
 
-    def _write_unmatched(self, text_ids: Array, region_ids: Array) -> None:
+    def _join(self, text: Text) -> Join:
+        id_map = {} if self.id_map is None else read_id_map(self.id_map)
+        plan = join(text, self.regions, self.excluded, id_map, lambda image_id: is_held_out(image_id, self.holdout))
         for name, ids in (
-            ("images-without-regions", np.setdiff1d(text_ids, region_ids)),
-            ("images-without-captions", np.setdiff1d(region_ids, text_ids)),
+            ("images-without-regions", plan.without_regions),
+            ("images-without-captions", plan.without_captions),
         ):
             write_atomic(self.out / f"{name}.txt", "".join(f"{image_id}\n" for image_id in ids).encode())
+        planned = {"images": vars(plan.images), "captions": vars(plan.captions)}
+        write_atomic(self.out / ACCOUNTS, json.dumps(planned, indent=1).encode() + b"\n")
+        return plan
 
     # -------------------------------------------------------------------------------------------------------- packing
 
     def worker(self) -> Callable[[Rows, Part], None]:
-        """Opens tokenizer and text; see `pipeline.executor.Stage`."""
+        """Opens the tokenizer; see `pipeline.executor.Stage`."""
         tokenizer = load_tokenizer(self.tokenizer)
         feature_size = self.info.feature_size
 
         def pack(rows: Rows, part: Part) -> None:
-            with pa.memory_map(str(self.out / TEXT)) as source:
-                text = pa.ipc.open_file(source).read_all()
-            samples: dict[str, list[Sample]] = {TRAIN: [], VAL: []}
-            for number, row in enumerate(_read_rows(rows, feature_size)):
-                part.statistics["rows"] += 1
-                first, last = rows.captions[number]
-                if first == last:
-                    part.statistics["images without captions"] += 1
-                    continue
-                captions = tuple(_to_caption(c) for c in text.slice(first, last - first).to_pylist())
-                masks = make_masks(captions, tokenizer)
-                regions = _keep_top(row.regions, self.class_top_k)
-                sample = Sample(row.image_id, row.width, row.height, captions, regions, masks)
-                samples[VAL if rows.held_out[number] else TRAIN].append(sample)
-            for split, packed in samples.items():
-                if packed:
-                    _write_shard(part, split, packed)
+            with contextlib.ExitStack() as stack:
+                shards: dict[str, ShardWriter] = {}
+                first = 0
+                for number, row in enumerate(_read_rows(rows, feature_size)):
+                    part.statistics["rows"] += 1
+                    fate, image_id = Fate(rows.fates[number]), rows.image_ids[number]
+                    table = rows.captions.slice(first, int(rows.caption_counts[number]))
+                    first += len(table)
+                    if fate == Fate.REPEATED:
+                        part.rejects.append(Reject(str(rows.regions), image_id, "the image has regions already"))
+                    if fate not in SPLITS:
+                        continue
+                    split = SPLITS[fate]
+                    try:
+                        sample = self._sample(image_id, row, table, tokenizer)
+                        if split not in shards:
+                            shards[split] = stack.enter_context(_shard(part, split))
+                        shards[split].write(sample)
+                        kind = KINDS[split]
+                    except ValueError as error:
+                        part.rejects.append(Reject(str(rows.regions), image_id, str(error)))
+                        kind = "rejected"
+                    part.statistics[f"images {kind}"] += 1
+                    part.statistics[f"captions {kind}"] += len(table)
 
         return pack
 
+    def _sample(self, image_id: str, row: RegionsRow | ValueError, table: pa.Table, tokenizer: Tokenizer) -> Sample:
+        if isinstance(row, ValueError):
+            raise row
+        row.regions.check(row.width, row.height)
+        records = table.to_pylist()
+        captions = tuple(Caption(r["caption_id"], r["caption"], SceneGraph.from_dict(r["caption"], r)) for r in records)
+        masks = make_masks(captions, tokenizer, [r["segments"] or () for r in records])
+        regions = _keep_top(row.regions, self.class_top_k)
+        return Sample(image_id, row.width, row.height, captions, regions, masks)
+
     # -------------------------------------------------------------------------------------------------------- merging
 
-    def finish(self, out: Path, parts: int) -> None:
+    def finish(self, out: AnyPath, parts: int) -> None:
         """Merges the parts' indices and writes each split's vocabulary, index and, last, manifest."""
         for split in (TRAIN, VAL):
-            shards = []
-            for number in range(parts):
-                path = out / _index_part(f"part-{number:05d}", split)
-                if path.is_file():
-                    shards.append(json.loads(path.read_bytes()))
-            if shards:
-                self._write_split(out / split, shards)
-        (out / TEXT).unlink(missing_ok=True)
+            numbers = [number for number in range(parts) if (out / _index_part(number, split)).is_file()]
+            if numbers:
+                self._write_split(out, split, numbers)
+        self._close_accounts(out, parts)
         if not any((out / split / MANIFEST).is_file() for split in (TRAIN, VAL)):
             raise InputError(
                 "no image has both captions and regions: nothing to pack. Compare the image ids in "
                 f"{out / 'images-without-regions.txt'} and {out / 'images-without-captions.txt'}"
             )
 
-    def _write_split(self, folder: Path, shards: list[dict[str, Any]]) -> None:
+    def _write_split(self, out: AnyPath, split: str, parts: list[int]) -> None:
+        folder, infos, totals = out / split, [], Totals()
+
+        def rows() -> Iterator[list[dict[str, Any]]]:
+            nonlocal totals
+            for number in parts:
+                shard = json.loads((out / _index_part(number, split)).read_bytes())
+                infos.append(ShardInfo(**shard["info"]))
+                totals += Totals(**shard["totals"])
+                yield shard["rows"]
+
         vocabulary = self.tokenizer.read_bytes()
         write_atomic(folder / VOCABULARY, vocabulary)
         sink = pa.BufferOutputStream()
-        index.write(sink, [shard["rows"] for shard in shards])
+        index.write(sink, rows())
         data = sink.getvalue().to_pybytes()
         write_atomic(folder / INDEX, data)
         classes = self.info.classes
@@ -264,11 +269,28 @@ class PackStage:
             parser=self.parser,
             feature_size=self.info.feature_size,
             classes=_classes_of_shards(classes, self.class_top_k),
-            totals=sum((Totals(**shard["totals"]) for shard in shards), Totals()),
+            totals=totals,
             index_sha256=hashlib.sha256(data).hexdigest(),
-            shards=[ShardInfo(**shard["info"]) for shard in shards],
+            shards=infos,
         )
         write_atomic(folder / MANIFEST, manifest.to_bytes())
+
+    def _close_accounts(self, out: AnyPath, parts: int) -> None:
+        """Adds what the workers counted, and checks that nothing was lost."""
+        found = merge_reports(out, parts).statistics
+        accounts = read_accounts(out)
+        for what, account in accounts.items():
+            kinds = {**account.kinds, **{kind: found[f"{what} {kind}"] for kind in (*KINDS.values(), "rejected")}}
+            if sum(kinds.values()) != account.total:
+                raise InputError(f"{out}: of {account.total:,} {what}, {kinds} are accounted for; please report this")
+            accounts[what] = Accounts(account.total, kinds)
+        record = {what: vars(account) for what, account in accounts.items()}
+        write_atomic(out / ACCOUNTS, json.dumps(record, indent=1).encode() + b"\n")
+
+
+def read_accounts(out: AnyPath) -> dict[str, Accounts]:
+    """What became of the images and captions of a pack."""
+    return {what: Accounts(**record) for what, record in json.loads((out / ACCOUNTS).read_bytes()).items()}
 
 
 def is_held_out(image_id: str, share: float) -> bool:
@@ -277,41 +299,31 @@ def is_held_out(image_id: str, share: float) -> bool:
     return int.from_bytes(digest, "big") < share * 2**64
 
 
-def _index_part(part: str, split: str) -> str:
-    return f"parts/{part}.{split}.json"
+def _index_part(part: int, split: str) -> str:
+    return f"parts/part-{part:05d}.{split}.json"
 
 
-def _write_shard(part: Part, split: str, samples: list[Sample]) -> None:
+@contextlib.contextmanager
+def _shard(part: Part, split: str) -> Iterator[ShardWriter]:
+    """A shard of a part, and beside it the rows of its index."""
     file = f"shard-{part.number:05d}.tar"
     with part.open(f"{split}/{file}") as stream, ShardWriter(stream, file) as writer:
-        for sample in samples:
-            try:
-                writer.write(sample)
-            except ValueError as error:
-                part.rejects.append(Reject("regions", sample.image_id, str(error)))
-    with part.open(_index_part(part.name, split)) as stream:
+        yield writer
+    with part.open(_index_part(part.number, split)) as stream:
         record = {"info": writer.info.model_dump(), "totals": writer.totals.model_dump(), "rows": writer.rows}
         stream.write(json.dumps(record, separators=(",", ":")).encode())
-    part.statistics[f"{split} images"] += writer.totals.samples
-    part.statistics[f"{split} captions"] += writer.totals.captions
 
 
-def _read_rows(rows: Rows, feature_size: int) -> Iterator[RegionsRow]:
+def _read_rows(rows: Rows, feature_size: int) -> Iterator[RegionsRow | ValueError]:
     """The rows ``start:end`` of a part; only the row groups that hold them are read."""
-    file = pq.ParquetFile(rows.regions)
+    file = parquet_file(rows.regions)
     first = 0
     for group in range(file.num_row_groups):
         last = first + file.metadata.row_group(group).num_rows
         if first < rows.end and last > rows.start:
-            table = file.read_row_group(group)
             low, high = max(rows.start, first) - first, min(rows.end, last) - first
-            for row in table.slice(low, high - low).to_pylist():
-                yield RegionsRow.from_dict(row, feature_size)
+            yield from read_rows(file.read_row_group(group).slice(low, high - low), feature_size)
         first = last
-
-
-def _to_caption(row: dict[str, Any]) -> Caption:
-    return Caption(row["caption_id"], row["caption"], SceneGraph.from_dict(row["caption"], row))
 
 
 def _keep_top(regions: Regions, k: int | None) -> Regions:
@@ -334,33 +346,74 @@ app = typer.Typer(add_completion=False)
     "--tokenizer vocab.txt --out data/shards --holdout 0.05"
 )
 def main(
-    graphs: Annotated[list[Path], typer.Option(help="Folder of pipeline.parse; may be repeated.")],
-    regions: Annotated[list[Path], typer.Option(help="Folder of pipeline.regions; may be repeated.")],
+    graphs: Annotated[list[str], typer.Option(help="Folder of pipeline.parse; may be repeated.")],
+    regions: Annotated[list[str], typer.Option(help="Folder of pipeline.regions; may be repeated.")],
     tokenizer: Annotated[Path, typer.Option(help="vocab.txt: one word piece a line.")],
-    out: Annotated[Path, typer.Option(help="Folder for the shards.")],
+    out: Annotated[str, typer.Option(help="Folder for the shards.")],
     holdout: Annotated[float, typer.Option(min=0, max=0.99, help="Share of images held out in val/.")] = 0.0,
+    exclude_ids: Annotated[
+        list[str], typer.Option(help="File of image ids, one a line, that must not be packed; may be repeated.")
+    ] = [],  # noqa: B006
+    id_map: Annotated[
+        str | None, typer.Option(help="Parquet with the columns from, to: ids of the regions to those of the captions.")
+    ] = None,
     shard_size: Annotated[int, typer.Option(min=1, help="Images in a shard.")] = 1_000,
     class_top_k: Annotated[
         int | None, typer.Option(min=1, help="Keep the k most likely classes of a region; default all.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = os.cpu_count() or 1,
-    max_rejects: Annotated[float, typer.Option(min=0, max=1, help="Share of rejected rows that is too much.")] = 0.01,
-    overwrite: Annotated[bool, typer.Option(help="Replace the output of a run with other settings.")] = False,
+    engine: EngineKind = "local",
+    ray_address: RayAddress = None,
+    workers: Workers = os.cpu_count() or 1,
+    max_rejects: MaxRejects = 0.01,
+    overwrite: Overwrite = False,
 ) -> None:
     """Join scene graphs and regions into WebDataset shards."""
     read_vocabulary(tokenizer)
-    stage = PackStage(tuple(graphs), tuple(regions), tokenizer, out, holdout, shard_size, class_top_k)
-    report = run_stage(stage, out, workers=workers, max_rejects=max_rejects, overwrite=overwrite)
-    print_report("Shards", out, report)
+    folder = location(out)
+    lists = tuple(location(path) for path in exclude_ids)
+    stage = PackStage(
+        tuple(location(path) for path in graphs),
+        tuple(location(path) for path in regions),
+        tokenizer,
+        folder,
+        holdout,
+        shard_size,
+        class_top_k,
+        lists,
+        None if id_map is None else location(id_map),
+    )
+    report = run_stage(
+        stage, folder, Engine(engine, workers, ray_address), max_rejects=max_rejects, overwrite=overwrite
+    )
+    print_report("Shards", folder, report)
+    _print_accounts(folder)
+    _print_overlaps(lists)
+
+
+def _print_accounts(out: AnyPath) -> None:
+    accounts = read_accounts(out)
+    table = Table(title="What became of the input", title_justify="left")
+    for column in ("", *accounts):
+        table.add_column(column, justify="left" if not column else "right")
+    for kind in (*KINDS.values(), "excluded", "no regions", "no captions", "rejected"):
+        table.add_row(kind, *(f"{account.kinds.get(kind, 0):,}" for account in accounts.values()))
+    table.add_row("in all", *(f"{account.total:,}" for account in accounts.values()), style="bold")
+    console.print(table)
     for name, meaning in (
         ("images-without-regions", "images have captions but no regions"),
         ("images-without-captions", "images have regions but no captions"),
     ):
-        path = out / f"{name}.txt"
-        ids = path.read_text(encoding="utf-8").split("\n")[:-1]
+        ids = read_lines(out / f"{name}.txt")
         if ids:
             some = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
-            console.print(f"{len(ids):,} {meaning}: {some} (all in {path})")
+            console.print(f"{len(ids):,} {meaning}: {some} (all in {out / name}.txt)")
+
+
+def _print_overlaps(lists: tuple[AnyPath, ...]) -> None:
+    ids = read_id_lists(lists)
+    for a, b in combinations(ids, 2):
+        if both := len(ids[a] & ids[b]):
+            console.print(f"{both:,} ids are in {a} and in {b}")
 
 
 if __name__ == "__main__":

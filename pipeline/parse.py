@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import pyarrow as pa
@@ -14,42 +13,51 @@ import typer
 
 import parsers
 from pipeline import captions
+from pipeline.caption_formats import FORMATS
 from pipeline.captions import CaptionRow
-from pipeline.executor import Part, Reject, file_fingerprint, print_report, run_stage
+from pipeline.engines import Engine
+from pipeline.executor import print_report, run_stage
+from pipeline.files import AnyPath, expand, fingerprint, location
+from pipeline.options import EngineKind, MaxRejects, Overwrite, RayAddress, Workers
+from pipeline.parts import Part, Reject
 from pipeline.tables import GRAPHS, GRAPHS_VERSION, write_table
 from shards.console import console, run
 from shards.errors import InputError
 
+GIVEN = pa.schema([GRAPHS.field(name) for name in ("image_id", "caption_id", "caption", "segments")])
+"""The columns of the graphs that come from the sources."""
+
 
 @dataclass(frozen=True)
 class Captions:
-    """A partition: rows of the sources, in order, good and bad."""
+    """A partition: rows of the sources, good and bad, each in order."""
 
-    rows: list[CaptionRow] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.rows) + len(self.rejects)
+    rows: pa.Table
+    """of `GIVEN`"""
+    rejects: list[Reject]
 
 
 @dataclass(frozen=True)
 class ParseStage:
     """Parses each caption once; an image's exact repetition of a caption is rejected."""
 
-    sources: tuple[tuple[Path, str], ...]
+    sources: tuple[tuple[AnyPath, str], ...]
     """(file, format)"""
     parser: str
     parser_version: str
     partition_size: int
     options: tuple[tuple[str, str], ...] = ()
     """of the parser"""
+    columns: tuple[tuple[str, str], ...] = ()
+    """what tables call ``image_id``, ``caption_id`` and ``caption``"""
     name: str = "parse"
 
     def fingerprint(self) -> dict[str, Any]:
         """See `pipeline.executor.Stage`."""
         return {
-            "inputs": [{**file_fingerprint(path), "format": format} for path, format in self.sources],
+            "inputs": [{**fingerprint(path), "format": format} for path, format in self.sources],
             "parser": {"name": self.parser, "version": self.parser_version, **dict(self.options)},
+            "columns": dict(self.columns),
             "partition_size": self.partition_size,
             "graphs_version": GRAPHS_VERSION,
         }
@@ -65,21 +73,22 @@ class ParseStage:
     def partitions(self) -> Iterator[Captions]:
         """Runs of ``partition_size`` rows over all sources."""
         seen: set[bytes] = set()
-        partition = Captions()
+        rows: list[CaptionRow] = []
+        rejects: list[Reject] = []
         for path, format in self.sources:
-            for row in captions.read(path, format):
+            for row in captions.read(path, format, dict(self.columns)):
                 if isinstance(row, Reject):
-                    partition.rejects.append(row)
+                    rejects.append(row)
                 elif (digest := _digest(row)) in seen:
-                    partition.rejects.append(Reject(row.source, row.position, "duplicate caption of the image"))
+                    rejects.append(Reject(row.source, row.position, "duplicate caption of the image"))
                 else:
                     seen.add(digest)
-                    partition.rows.append(row)
-                if len(partition) == self.partition_size:
-                    yield partition
-                    partition = Captions()
-        if len(partition):
-            yield partition
+                    rows.append(row)
+                if len(rows) + len(rejects) == self.partition_size:
+                    yield Captions(_to_table(rows), rejects)
+                    rows, rejects = [], []
+        if rows or rejects:
+            yield Captions(_to_table(rows), rejects)
 
     def worker(self) -> Callable[[Captions, Part], None]:
         """Builds the parser; see `pipeline.executor.Stage`."""
@@ -87,31 +96,34 @@ class ParseStage:
         metadata = {"graphs_version": GRAPHS_VERSION, "parser": parser.name, "parser_version": parser.version}
 
         def parse(partition: Captions, part: Part) -> None:
-            texts = dict.fromkeys(row.caption for row in partition.rows)
-            parsed = dict(zip(texts, parser.parse(list(texts)), strict=True))
-            graphs = [parsed[row.caption] for row in partition.rows]
-            columns: dict[str, list[Any]] = {
-                "image_id": [row.image_id for row in partition.rows],
-                "caption_id": [row.caption_id for row in partition.rows],
-                "caption": [row.caption for row in partition.rows],
-                "objects": [],
-                "attributes": [],
-                "relations": [],
-            }
-            for graph in graphs:
-                for kind, nodes in graph.to_dict().items():
-                    columns[kind].append(nodes)
-                    part.statistics[kind] += len(nodes)
+            texts = partition.rows["caption"].to_pylist()
+            distinct = list(dict.fromkeys(texts))
+            graphs = dict(zip(distinct, (graph.to_dict() for graph in parser.parse(distinct)), strict=True))
+            table = partition.rows
+            for kind in ("objects", "attributes", "relations"):
+                nodes = [graphs[text][kind] for text in texts]
+                table = table.append_column(GRAPHS.field(kind), pa.array(nodes, GRAPHS.field(kind).type))
+                part.statistics[kind] += sum(map(len, nodes))
             with part.open(f"{part.name}.parquet") as stream:
-                write_table(stream, "graphs", pa.table(columns, GRAPHS), metadata)
+                write_table(stream, "graphs", table, metadata)
             part.rejects.extend(partition.rejects)
-            part.statistics["rows"] += len(partition)
-            part.statistics["captions"] += len(graphs)
+            part.statistics["rows"] += len(texts) + len(partition.rejects)
+            part.statistics["captions"] += len(texts)
 
         return parse
 
-    def finish(self, out: Path, parts: int) -> None:
+    def finish(self, out: AnyPath, parts: int) -> None:
         """Nothing to merge."""
+
+
+def _to_table(rows: list[CaptionRow]) -> pa.Table:
+    columns = {
+        "image_id": [row.image_id for row in rows],
+        "caption_id": [row.caption_id for row in rows],
+        "caption": [row.caption for row in rows],
+        "segments": [row.segments or None for row in rows],
+    }
+    return pa.table(columns, GIVEN)
 
 
 def _digest(row: CaptionRow) -> bytes:
@@ -123,24 +135,34 @@ app = typer.Typer(add_completion=False)
 
 @app.command(epilog="Example: python -m pipeline.parse captions_val2017.json --out data/graphs --workers 8")
 def main(
-    sources: Annotated[list[Path], typer.Argument(metavar="CAPTIONS...", help="Caption files.")],
-    out: Annotated[Path, typer.Option(help="Folder for the graphs.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="CAPTIONS...", help="Caption files, here or elsewhere; or patterns."),
+    ],
+    out: Annotated[str, typer.Option(help="Folder for the graphs.")],
     parser: Annotated[str, typer.Option(help="Which parser reads the captions; see docs/parsers.md.")] = "neural",
     spacy_model: Annotated[
         str | None, typer.Option(help="An installed English spaCy model, for the parsers that read its trees.")
     ] = None,
-    format: Annotated[str, typer.Option(help=f"auto, {', '.join(captions.FORMATS)}")] = "auto",
-    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = os.cpu_count() or 1,
+    format: Annotated[str, typer.Option(help=f"auto, {', '.join(FORMATS)}")] = "auto",
+    columns: Annotated[str, typer.Option(help="Columns of a table, as image_id=url,caption=text.")] = "",
+    engine: EngineKind = "local",
+    ray_address: RayAddress = None,
+    workers: Workers = os.cpu_count() or 1,
     partition_size: Annotated[int, typer.Option(min=1, help="Captions in a part.")] = 10_000,
-    max_rejects: Annotated[float, typer.Option(min=0, max=1, help="Share of rejected rows that is too much.")] = 0.01,
-    overwrite: Annotated[bool, typer.Option(help="Replace the output of a run with other settings.")] = False,
+    max_rejects: MaxRejects = 0.01,
+    overwrite: Overwrite = False,
 ) -> None:
     """Parse captions into scene graphs (Parquet)."""
-    if format != "auto" and format not in captions.FORMATS:
-        raise typer.BadParameter(f"{format!r} is none of auto, {', '.join(captions.FORMATS)}", param_hint="--format")
+    if format != "auto" and format not in FORMATS:
+        raise typer.BadParameter(f"{format!r} is none of auto, {', '.join(FORMATS)}", param_hint="--format")
+    try:
+        names = captions.parse_columns(columns)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--columns") from error
     recognised = []
-    for path in sources:
-        found, why = (format, "as given") if format != "auto" else captions.recognise(path)
+    for path in expand(sources):
+        found, why = (format, "as given") if format != "auto" else captions.recognise(path, names)
         console.print(f"{path}: {found} ({why})")
         recognised.append((path, found))
     options = {} if spacy_model is None else {"spacy_model": spacy_model}
@@ -150,9 +172,12 @@ def main(
         raise InputError(f"the parser {parser!r} takes no --spacy-model") from error
     except (ValueError, OSError, ImportError) as error:
         raise InputError(str(error)) from error
-    stage = ParseStage(tuple(recognised), parser, version, partition_size, tuple(options.items()))
-    report = run_stage(stage, out, workers=workers, max_rejects=max_rejects, overwrite=overwrite)
-    print_report("Scene graphs", out, report)
+    stage = ParseStage(tuple(recognised), parser, version, partition_size, tuple(options.items()), tuple(names.items()))
+    folder = location(out)
+    report = run_stage(
+        stage, folder, Engine(engine, workers, ray_address), max_rejects=max_rejects, overwrite=overwrite
+    )
+    print_report("Scene graphs", folder, report)
 
 
 if __name__ == "__main__":

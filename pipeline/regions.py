@@ -5,24 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
-import pyarrow as pa
 import typer
 
-from pipeline.executor import Part, Reject, file_fingerprint, print_report, run_stage
+from pipeline.engines import Engine
+from pipeline.executor import print_report, run_stage
+from pipeline.files import AnyPath, expand, fingerprint, location, read_lines
+from pipeline.options import EngineKind, MaxRejects, Overwrite, RayAddress, Workers
+from pipeline.parts import Part, Reject
 from pipeline.region_formats import FORMATS, recognise
-from pipeline.tables import REGIONS, RegionsInfo, write_table
+from pipeline.tables import RegionsInfo, RegionsRow, regions_table, write_table
 from shards.console import console, run
-from shards.errors import InputError
 
 
 @dataclass(frozen=True)
 class RegionsStage:
     """Checks and converts the regions of every image."""
 
-    files: tuple[Path, ...]
+    files: tuple[AnyPath, ...]
     format: str
     info: RegionsInfo
     partition_size: int
@@ -31,7 +32,7 @@ class RegionsStage:
     def fingerprint(self) -> dict[str, Any]:
         """See `pipeline.executor.Stage`."""
         return {
-            "inputs": [file_fingerprint(path) for path in self.files],
+            "inputs": [fingerprint(path) for path in self.files],
             "format": self.format,
             "info": self.info.to_metadata(),
             "partition_size": self.partition_size,
@@ -54,7 +55,7 @@ class RegionsStage:
         return self._convert
 
     def _convert(self, partition: Any, part: Part) -> None:
-        rows = []
+        rows: list[RegionsRow] = []
         for row in FORMATS[self.format].read(partition, self.info):
             part.statistics["rows"] += 1
             if isinstance(row, Reject):
@@ -62,11 +63,11 @@ class RegionsStage:
                 continue
             part.statistics["images"] += 1
             part.statistics["boxes"] += len(row.regions.boxes)
-            rows.append(row.to_dict())
+            rows.append(row)
         with part.open(f"{part.name}.parquet") as stream:
-            write_table(stream, "regions", pa.Table.from_pylist(rows, REGIONS), self.info.to_metadata())
+            write_table(stream, "regions", regions_table(rows), self.info.to_metadata())
 
-    def finish(self, out: Path, parts: int) -> None:
+    def finish(self, out: AnyPath, parts: int) -> None:
         """Nothing to merge."""
 
 
@@ -75,37 +76,36 @@ app = typer.Typer(add_completion=False)
 
 @app.command(epilog="Example: python -m pipeline.regions features/ --out data/regions")
 def main(
-    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="Feature files or folders of them.")],
-    out: Annotated[Path, typer.Option(help="Folder for the regions; one for each run.")],
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCE...", help="Feature files or folders, here or elsewhere; or patterns.")
+    ],
+    out: Annotated[str, typer.Option(help="Folder for the regions; one for each run.")],
     format: Annotated[str, typer.Option(help=f"auto, {', '.join(FORMATS)}")] = "auto",
     class_names: Annotated[
-        Path | None, typer.Option(help="Names of the detector's classes, one a line, without the background.")
+        str | None, typer.Option(help="Names of the detector's classes, one a line, without the background.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = os.cpu_count() or 1,
+    engine: EngineKind = "local",
+    ray_address: RayAddress = None,
+    workers: Workers = os.cpu_count() or 1,
     partition_size: Annotated[int, typer.Option(min=1, help="About how many images in a part.")] = 1_000,
-    max_rejects: Annotated[float, typer.Option(min=0, max=1, help="Share of rejected rows that is too much.")] = 0.01,
-    overwrite: Annotated[bool, typer.Option(help="Replace the output of a run with other settings.")] = False,
+    max_rejects: MaxRejects = 0.01,
+    overwrite: Overwrite = False,
 ) -> None:
     """Convert detector region features into one table (Parquet)."""
     if format != "auto" and format not in FORMATS:
         raise typer.BadParameter(f"{format!r} is none of auto, {', '.join(FORMATS)}", param_hint="--format")
-    found, why = recognise(sources)
-    if format != "auto":
-        found, why = format, "as given"
-    console.print(f"{sources[0]}: {found} ({why})")
-    names = None if class_names is None else _read_names(class_names)
+    paths = expand(sources)
+    found, why = recognise(paths) if format == "auto" else (format, "as given")
+    console.print(f"{paths[0]}: {found} ({why})")
+    names = None if class_names is None else read_lines(location(class_names))
     reader = FORMATS[found]
-    info = reader.inspect(sources, names)
-    stage = RegionsStage(tuple(reader.files(sources)), found, info, partition_size)
-    report = run_stage(stage, out, workers=workers, max_rejects=max_rejects, overwrite=overwrite)
-    print_report(f"Regions of {info.feature_size} features, classes: {info.classes.kind}", out, report)
-
-
-def _read_names(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
+    info = reader.inspect(paths, names)
+    stage = RegionsStage(tuple(reader.files(paths)), found, info, partition_size)
+    folder = location(out)
+    report = run_stage(
+        stage, folder, Engine(engine, workers, ray_address), max_rejects=max_rejects, overwrite=overwrite
+    )
+    print_report(f"Regions of {info.feature_size} features, classes: {info.classes.kind}", folder, report)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.files import AnyPath, parquet_file
 from shards.errors import InputError
 from shards.schema import Array, Classes, Regions
 
@@ -26,6 +27,7 @@ GRAPHS = pa.schema(
         pa.field("image_id", pa.string(), nullable=False),
         pa.field("caption_id", pa.string()),
         pa.field("caption", pa.string(), nullable=False),
+        pa.field("segments", pa.list_(pa.int32())),
         pa.field("objects", pa.list_(pa.struct(_node)), nullable=False),
         pa.field("attributes", pa.list_(pa.struct([pa.field("object", pa.int32()), *_node])), nullable=False),
         pa.field(
@@ -77,7 +79,7 @@ class RegionsInfo:
         }
 
     @classmethod
-    def from_file(cls, path: Path) -> RegionsInfo:
+    def from_file(cls, path: AnyPath) -> RegionsInfo:
         """Reads it from a part of a regions folder."""
         metadata = read_metadata(path, "regions_version", REGIONS_VERSION)
         names = json.loads(metadata["attribute_names"])
@@ -101,49 +103,81 @@ class RegionsRow:
     attribute_probs: Array | None = None
     """float16 [n, k]"""
 
-    def to_dict(self) -> dict[str, Any]:
-        """As a row of `REGIONS`."""
-        regions = self.regions
-        return {
-            "image_id": self.image_id,
-            "width": self.width,
-            "height": self.height,
-            "boxes": regions.boxes.tolist(),
-            "features": np.ascontiguousarray(regions.features, "<f2").tobytes(),
-            "class_ids": None if regions.class_ids is None else regions.class_ids.tolist(),
-            "class_probs": None if regions.class_probs is None else list(regions.class_probs),
-            "attribute_ids": None if self.attribute_ids is None else self.attribute_ids.tolist(),
-            "attribute_probs": None if self.attribute_probs is None else list(self.attribute_probs),
-        }
 
-    @classmethod
-    def from_dict(cls, row: dict[str, Any], feature_size: int) -> RegionsRow:
-        """The inverse of `to_dict`.
+def regions_table(rows: Sequence[RegionsRow]) -> pa.Table:
+    """Rows as a table of `REGIONS`."""
+    regions = [row.regions for row in rows]
+    boxes = np.concatenate([np.zeros((0, 4), np.float32), *(r.boxes for r in regions)])
+    columns = {
+        "image_id": pa.array([row.image_id for row in rows], pa.string()),
+        "width": pa.array([row.width for row in rows], pa.int32()),
+        "height": pa.array([row.height for row in rows], pa.int32()),
+        "boxes": pa.ListArray.from_arrays(
+            _offsets(len(r.boxes) for r in regions), pa.FixedSizeListArray.from_arrays(pa.array(boxes.reshape(-1)), 4)
+        ),
+        "features": pa.array([np.ascontiguousarray(r.features, "<f2").tobytes() for r in regions], pa.binary()),
+        "class_ids": _to_lists([r.class_ids for r in regions], pa.int16()),
+        "class_probs": _to_lists([r.class_probs for r in regions], pa.float16()),
+        "attribute_ids": _to_lists([row.attribute_ids for row in rows], pa.int16()),
+        "attribute_probs": _to_lists([row.attribute_probs for row in rows], pa.float16()),
+    }
+    return pa.table(columns, REGIONS)
 
-        Raises:
-            ValueError: the features do not fit the boxes.
-        """
-        n = len(row["boxes"])
-        features = np.frombuffer(row["features"], "<f2")
-        if features.size != n * feature_size:
-            raise ValueError(f"{features.size} feature values for {n} boxes of {feature_size}")
 
-        def matrix(name: str, dtype: type) -> Array | None:
-            return None if row[name] is None else np.array(row[name], dtype).reshape(n, -1)
+def _offsets(lengths: Iterable[int]) -> pa.Array:
+    return pa.array(np.cumsum([0, *lengths]).astype(np.int32))
 
-        return cls(
-            row["image_id"],
-            row["width"],
-            row["height"],
-            Regions(
-                np.array(row["boxes"], np.float32).reshape(n, 4),
-                features.reshape(n, feature_size),
-                matrix("class_ids", np.int16),
-                matrix("class_probs", np.float16),
-            ),
-            matrix("attribute_ids", np.int16),
-            matrix("attribute_probs", np.float16),
-        )
+
+def _to_lists(matrices: Sequence[Array | None], kind: pa.DataType) -> pa.Array:
+    """list<list<kind>>, null where there is no matrix."""
+    present = [matrix for matrix in matrices if matrix is not None]
+    values = np.concatenate([matrix.reshape(-1) for matrix in present]) if present else np.zeros(0)
+    inner = pa.ListArray.from_arrays(
+        _offsets(matrix.shape[1] for matrix in present for _ in range(len(matrix))),
+        pa.array(values.astype(kind.to_pandas_dtype())),
+    )
+    missing = pa.array([matrix is None for matrix in matrices], pa.bool_())
+    return pa.ListArray.from_arrays(_offsets(0 if m is None else len(m) for m in matrices), inner, mask=missing)
+
+
+def read_rows(table: pa.Table, feature_size: int) -> Iterator[RegionsRow | ValueError]:
+    """The rows of a table of `REGIONS`, their arrays views of it; an error where features and boxes do not fit."""
+    columns = {name: table[name].combine_chunks() for name in REGIONS.names}
+    boxes = columns["boxes"]
+    corners = boxes.values.flatten().to_numpy().reshape(-1, 4)
+    starts = boxes.offsets.to_numpy()
+    matrices = [_Matrices(columns[name]) for name in REGIONS.names[5:]]
+    sizes = zip(*(columns[name].to_pylist() for name in ("image_id", "width", "height")), strict=True)
+    for i, (image_id, width, height) in enumerate(sizes):
+        features = np.frombuffer(columns["features"][i].as_buffer(), "<f2")
+        n = int(starts[i + 1] - starts[i])
+        try:
+            if features.size != n * feature_size:
+                raise ValueError(f"{features.size} feature values for {n} boxes of {feature_size}")
+            ids, probabilities, attributes, attribute_probabilities = (matrix[i] for matrix in matrices)
+        except ValueError as error:
+            yield error
+            continue
+        regions = Regions(corners[starts[i] : starts[i + 1]], features.reshape(n, feature_size), ids, probabilities)
+        yield RegionsRow(image_id, width, height, regions, attributes, attribute_probabilities)
+
+
+class _Matrices:
+    """The matrices of a list<list<number>> column, as views of it."""
+
+    def __init__(self, column: pa.ListArray) -> None:
+        self._values, self._inner = column.values.values.to_numpy(), column.values.offsets.to_numpy()
+        self._outer, self._present = column.offsets.to_numpy(), column.is_valid().to_numpy(zero_copy_only=False)
+
+    def __getitem__(self, i: int) -> Array | None:
+        if not self._present[i]:
+            return None
+        ends = self._inner[self._outer[i] : self._outer[i + 1] + 1]
+        widths = np.diff(ends)
+        if len(widths) and (widths != widths[0]).any():
+            raise ValueError("the rows of a matrix differ in length")
+        matrix: Array = self._values[ends[0] : ends[-1]].reshape(len(widths), widths[0] if len(widths) else 0)
+        return matrix
 
 
 def write_table(stream: BinaryIO, kind: str, table: pa.Table, metadata: dict[str, str]) -> None:
@@ -157,14 +191,14 @@ def write_table(stream: BinaryIO, kind: str, table: pa.Table, metadata: dict[str
     )
 
 
-def read_metadata(path: Path, key: str, version: str) -> dict[str, str]:
+def read_metadata(path: AnyPath, key: str, version: str) -> dict[str, str]:
     """The metadata of a Parquet file that one of our stages wrote.
 
     Raises:
         InputError: it is no such file, or of another version.
     """
     try:
-        raw = pq.read_schema(path).metadata or {}
+        raw = parquet_file(path).schema_arrow.metadata or {}
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{path}: cannot be read as Parquet: {error}") from error
     metadata = {name.decode(): value.decode() for name, value in raw.items() if not name.startswith(b"ARROW:")}
@@ -173,7 +207,7 @@ def read_metadata(path: Path, key: str, version: str) -> dict[str, str]:
     return metadata
 
 
-def parts_of(folder: Path) -> list[Path]:
+def parts_of(folder: AnyPath) -> list[AnyPath]:
     """The parts of a finished stage, in order.
 
     Raises:
@@ -183,7 +217,7 @@ def parts_of(folder: Path) -> list[Path]:
         raise InputError(
             f"{folder}: has no report.json, which a stage writes last; run the command that writes it (again)"
         )
-    parts = sorted(folder.glob("part-*.parquet"))
+    parts: list[AnyPath] = sorted(folder.glob("part-*.parquet"), key=str)
     if not parts:
         raise InputError(f"{folder}: holds no part-*.parquet; its stage had nothing to write")
     return parts

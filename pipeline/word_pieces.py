@@ -31,18 +31,26 @@ def load_tokenizer(vocabulary: Path) -> Tokenizer:
     return tokenizer
 
 
-def make_masks(captions: Sequence[Caption], tokenizer: Tokenizer) -> Masks:
+def make_masks(
+    captions: Sequence[Caption], tokenizer: Tokenizer, segments: Sequence[Sequence[int]] | None = None
+) -> Masks:
     """The word pieces of an image's captions and which of them each node covers.
 
     A piece belongs to a node if it shares a character with one of the node's spans.
+
+    Args:
+        segments: for each caption the characters where its second and further segments begin.
     """
     encodings = tokenizer.encode_batch([caption.text for caption in captions], add_special_tokens=False)
     kinds: list[int] = []
     owners: list[int] = []
     arguments: list[tuple[int, int]] = []
     tokens: list[np.ndarray] = []
+    segment_ids: list[np.ndarray] = []
     for number, (caption, encoding) in enumerate(zip(captions, encodings, strict=True)):
         pieces = np.array(encoding.offsets, np.int64).reshape(-1, 2)
+        starts = segments[number] if segments is not None else ()
+        segment_ids.append(np.searchsorted(np.array(starts, np.int64), pieces[:, 0], "right"))
         graph, first = caption.graph, len(kinds)
         for item in graph.objects:
             kinds.append(OBJECT)
@@ -60,7 +68,7 @@ def make_masks(captions: Sequence[Caption], tokenizer: Tokenizer) -> Masks:
     token_ids = np.concatenate([np.array(encoding.ids, np.int32) for encoding in encodings])
     arrays = {
         "token_ids": token_ids,
-        "segment_ids": np.zeros(len(token_ids)),
+        "segment_ids": np.concatenate(segment_ids),
         "token_offsets": np.cumsum([0, *(len(encoding.ids) for encoding in encodings)]),
         "node_kind": np.array(kinds),
         "node_caption": np.array(owners),

@@ -90,7 +90,7 @@ class Trainer:
             accumulation=recipe.accumulation,
             workers=recipe.workers,
         )
-        with progress("pretrain", recipe.steps - self.step) as advance:
+        with progress("pretrain", recipe.steps - self.step, "steps") as advance:
             for micro_batches in batches:
                 rate = recipe.optimizer.learning_rate_at(self.step, recipe.steps)
                 scores, tokens = self.train_step(micro_batches, rate)

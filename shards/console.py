@@ -5,15 +5,15 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from shards.errors import InputError
 
@@ -43,32 +43,39 @@ def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
     sys.exit(143)
 
 
+class Advance(Protocol):
+    """Says that ``done`` more units are done, and how many ``rows`` they held, where that is of interest."""
+
+    def __call__(self, done: int, rows: int = 0) -> None:
+        """Adds to what was done before."""
+        ...
+
+
 @contextmanager
-def progress(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Shows progress; yields a function that takes the number of units just done.
+def progress(description: str, total: int | None, unit: str) -> Iterator[Advance]:
+    """Shows progress; yields a function that takes what was just done.
 
     A bar on a terminal, a plain line every ten seconds elsewhere.
     """
-    if console.is_terminal:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=console) as bar:
-            task = bar.add_task(description, total=total)
-            yield lambda done: bar.advance(task, done)
-        return
+    count = seen = 0
+    started = last = time.monotonic()
 
-    count, last = 0, time.monotonic()
+    def so_far() -> str:
+        text = f"{description}: {count:,}" + (f" of {total:,}" if total is not None else "") + f" {unit}"
+        seconds = time.monotonic() - started
+        return text + (f", {seen:,} rows, {seen / seconds:,.0f}/s" if seen and seconds else "")
 
-    def advance(done: int) -> None:
-        nonlocal count, last
-        count += done
-        if time.monotonic() - last >= PLAIN_PROGRESS_SECONDS:
-            last = time.monotonic()
-            console.print(f"{description}: {count:,}" + (f" of {total:,}" if total is not None else ""))
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) if console.is_terminal else nullcontext() as bar:
+        task = None if bar is None else bar.add_task(so_far(), total=total)
 
-    yield advance
+        def advance(done: int, rows: int = 0) -> None:
+            nonlocal count, seen, last
+            count, seen = count + done, seen + rows
+            if bar is not None and task is not None:
+                bar.update(task, advance=done, description=so_far())
+            elif time.monotonic() - last >= PLAIN_PROGRESS_SECONDS:
+                last = time.monotonic()
+                console.print(so_far())
+
+        yield advance

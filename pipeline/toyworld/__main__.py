@@ -39,7 +39,7 @@ def main(
         raise typer.BadParameter(f"--out {out} is not empty; choose another folder or add --overwrite")
     world = World(images, seed, captions, feature_size, (min_things, max_things))
     try:
-        with progress("Making pictures", images) as advance:
+        with progress("Making pictures", images, "images") as advance:
             totals = write_world(world, out, workers=workers, progress=advance)
     except FileExistsError as error:
         raise typer.BadParameter(f"--out {error}") from error

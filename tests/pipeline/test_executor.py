@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.executor import Part, Reject, marker_of, run_stage
+from pipeline.engines import Engine
+from pipeline.executor import run_stage
+from pipeline.parts import Part, Reject, marker_of
 from shards.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -69,8 +71,8 @@ class ToyStage:
         (out / "all.txt").write_bytes(text)
 
 
-def start(stage, out, **options):
-    return run_stage(stage, out, **{"workers": 1, "max_rejects": 0.01, "overwrite": False, **options})
+def start(stage, out, workers=1, kind="local", **options):
+    return run_stage(stage, out, Engine(kind, workers), **{"max_rejects": 0.01, "overwrite": False, **options})
 
 
 def contents(out):
@@ -189,7 +191,7 @@ def test_an_empty_folder_is_taken_and_a_file_is_refused(tmp_path):
 
 
 def test_a_run_killed_while_it_claimed_the_folder_can_be_rerun(tmp_path):
-    (tmp_path / "stage.json.tmp").write_text("{")
+    (tmp_path / ".stage.json.x.tmp").write_text("{")
     start(ToyStage(), tmp_path)
 
 

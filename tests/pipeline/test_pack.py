@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
+from pipeline.engines import Engine
 from pipeline.executor import run_stage
-from pipeline.pack import PackStage, is_held_out
-from pipeline.tables import GRAPHS, REGIONS, RegionsInfo, RegionsRow, write_table
+from pipeline.join import Accounts
+from pipeline.pack import PackStage, is_held_out, read_accounts
+from pipeline.tables import GRAPHS, RegionsInfo, RegionsRow, regions_table, write_table
 from pipeline.word_pieces import load_tokenizer, make_masks
 from shards.errors import InputError
 from shards.reader import ShardSet
@@ -54,8 +56,7 @@ def write_regions(folder, *parts, info=INFO):
     folder.mkdir()
     for number, rows in enumerate(parts):
         with (folder / f"part-{number:05d}.parquet").open("wb") as stream:
-            table = pa.Table.from_pylist([row.to_dict() for row in rows], REGIONS)
-            write_table(stream, "regions", table, info.to_metadata())
+            write_table(stream, "regions", regions_table(rows), info.to_metadata())
     (folder / "report.json").write_text("{}")
     return folder
 
@@ -87,12 +88,12 @@ def make_caption(number=0, text=TEXT):
     return Caption(str(number), text, graph if text == TEXT else SceneGraph(text))
 
 
-def pack(tmp_path, graphs, regions, *, out="out", workers=1, **options):
+def pack(tmp_path, graphs, regions, *, out="out", workers=1, max_rejects=0.0, **options):
     graphs, regions = (x if isinstance(x, list) else [x] for x in (graphs, regions))
     vocabulary = tmp_path / "vocab.txt"
     settings = {"holdout": 0.0, "shard_size": 1000, "class_top_k": None, **options}
     stage = PackStage(tuple(graphs), tuple(regions), vocabulary, tmp_path / out, **settings)
-    report = run_stage(stage, tmp_path / out, workers=workers, max_rejects=0, overwrite=False)
+    report = run_stage(stage, tmp_path / out, Engine(workers=workers), max_rejects=max_rejects, overwrite=False)
     return tmp_path / out, report
 
 
@@ -254,7 +255,11 @@ def test_images_of_one_side_only_are_listed(tmp_path, vocabulary):
     assert (out / "images-without-regions.txt").read_text().splitlines() == ids[:2]
     assert (out / "images-without-captions.txt").read_text().splitlines() == ids[4:]
     assert set(read(out / "train")) == set(ids[2:4])
-    assert report.statistics["images without captions"] == 2
+    accounts = read_accounts(out)
+    nothing = {"excluded": 0, "held out": 0, "rejected": 0}
+    assert accounts["images"] == Accounts(6, {"no regions": 2, "no captions": 2, "packed": 2, **nothing})
+    assert accounts["captions"] == Accounts(4, {"no regions": 2, "packed": 2, **nothing})
+    assert report.statistics["images packed"] == 2
 
 
 def test_nothing_in_common_is_an_error(tmp_path, vocabulary):
@@ -277,7 +282,7 @@ def test_regions_of_an_image_in_two_folders_are_refused_with_both_names(tmp_path
     ids, texts = images(4)
     a = write_regions(tmp_path / "regions-a", [make_row(i, 1) for i in ids[:3]])
     b = write_regions(tmp_path / "regions-b", [make_row(i, 1) for i in ids[2:]])
-    with pytest.raises(InputError, match=r"2\.jpg' has regions in .*regions-a.* and in .*regions-b"):
+    with pytest.raises(InputError, match=r"2\.jpg' has regions in .*regions-a and in .*regions-b"):
         pack(tmp_path, write_graphs(tmp_path / "graphs", texts), [a, b])
 
 

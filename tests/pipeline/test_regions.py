@@ -9,10 +9,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.executor import Reject, run_stage
-from pipeline.region_formats import FORMATS, TSV_COLUMNS, recognise
+from pipeline.engines import Engine
+from pipeline.executor import run_stage
+from pipeline.files import expand
+from pipeline.parts import Reject
+from pipeline.region_formats import FORMATS, recognise
+from pipeline.region_formats.tsv import LXMERT
 from pipeline.regions import RegionsStage
-from pipeline.tables import RegionsInfo, RegionsRow, parts_of
+from pipeline.tables import RegionsInfo, parts_of, read_rows
 from shards.errors import InputError
 from shards.schema import Classes
 
@@ -59,7 +63,7 @@ def tsv_fields(image):
 
 def tsv_line(image, **changes):
     fields = tsv_fields(image) | changes
-    return "\t".join(fields[name] for name in TSV_COLUMNS) + "\n"
+    return "\t".join(fields[name] for name in LXMERT) + "\n"
 
 
 def npz_arrays(image):
@@ -158,12 +162,12 @@ def test_the_stage_writes_what_the_format_reads(tmp_path, format):
     reader = FORMATS[format]
     info, rows = read_all(format, source)
     stage = RegionsStage(tuple(reader.files([source])), format, info, 4)
-    report = run_stage(stage, tmp_path / "out", workers=1, max_rejects=0, overwrite=False)
+    report = run_stage(stage, tmp_path / "out", Engine(), max_rejects=0, overwrite=False)
     assert report.statistics == {"rows": 11, "images": 11, "boxes": sum(len(image["boxes"]) for image in IMAGES)}
     stored = []
     for part in parts_of(tmp_path / "out"):
         assert RegionsInfo.from_file(part) == info
-        stored += [RegionsRow.from_dict(row, D) for row in pq.read_table(part).to_pylist()]
+        stored += list(read_rows(pq.read_table(part), D))
     for found, row, image in zip(stored, rows, IMAGES, strict=True):
         assert_row(found, image)
         for name in ("class_ids", "class_probs"):
@@ -178,7 +182,7 @@ def test_rejects_of_the_stage_name_the_line(tmp_path):
     lines = [*map(tsv_line, IMAGES[:3]), "not a line\n", tsv_line(IMAGES[4])]
     path.write_text("".join(lines))
     info, _ = read_all("butd-tsv", path)
-    run_stage(RegionsStage((path,), "butd-tsv", info, 99), tmp_path / "out", workers=1, max_rejects=1, overwrite=False)
+    run_stage(RegionsStage((path,), "butd-tsv", info, 99), tmp_path / "out", Engine(), max_rejects=1, overwrite=False)
     (line,) = (tmp_path / "out" / "rejects" / "part-00000.jsonl").read_text().splitlines()
     assert json.loads(line) == {
         "source": str(path),
@@ -287,7 +291,7 @@ def test_unsound_images_are_rejected_by_both_formats(tmp_path, image, reason):
         ({"boxes": tsv_fields(GOOD)["boxes"][:-1]}, "boxes is not valid base64"),
         ({"boxes": base64.b64encode(b"12345").decode()}, "boxes is not a whole number of float32"),
         ({"num_boxes": "3"}, "wrong size"),
-        ({"num_boxes": "-4"}, "wrong size"),
+        ({"num_boxes": "-4"}, "num_boxes is negative"),
         ({"num_boxes": "four"}, "not a whole number"),
         ({"img_w": "1e2"}, "not a whole number"),
         ({"img_h": ""}, "not a whole number"),
@@ -390,13 +394,13 @@ def test_a_damaged_compressed_npz_is_rejected(tmp_path):
 
 def test_sources_of_no_known_format_are_refused(tmp_path):
     with pytest.raises(InputError, match="no such file"):
-        recognise([tmp_path / "missing"])
+        expand([tmp_path / "missing"])
     (tmp_path / "a.tsv").write_text("a\tb\n")
     for source in (tmp_path, tmp_path / "a.tsv"):
-        with pytest.raises(InputError, match=r"--format \(butd-tsv, vilbert-npz\)"):
+        with pytest.raises(InputError, match=r"--format \(butd-tsv, ernie-vil-tsv, vilbert-npz, "):
             recognise([source])
-    with pytest.raises(InputError, match="no line with the 10 columns"):
+    with pytest.raises(InputError, match="no line with the tab-separated columns img_id"):
         FORMATS["butd-tsv"].inspect([tmp_path / "a.tsv"], None)
     (tmp_path / "a.npz").write_text("text")
-    with pytest.raises(InputError, match=r"no \.npz file with the arrays"):
+    with pytest.raises(InputError, match=r"no \.npz or \.npy file with the arrays"):
         FORMATS["vilbert-npz"].inspect([tmp_path], None)

@@ -1,0 +1,223 @@
+"""Where the parts of a stage are made: in processes of this machine, or as tasks of a Ray cluster.
+
+An engine takes numbered partitions and hands back the statistics of each part as it is completed, in any order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import multiprocessing
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from pipeline.files import AnyPath
+from pipeline.parts import Part
+from shards.errors import InputError
+
+PARTS_IN_FLIGHT = 3
+"""Partitions handed out per worker ahead of time: enough to keep it busy, few enough to keep memory flat."""
+RETRIES = 3
+"""How often Ray makes a part again whose worker was lost."""
+
+Work = Callable[[Any, Part], None]
+"""From a partition to its part."""
+
+
+class Workshop(Protocol):
+    """The half of a stage that the workers see."""
+
+    @property
+    def name(self) -> str:
+        """What the stage is called in messages."""
+        ...
+
+    def worker(self) -> Work:
+        """Built once in each worker."""
+        ...
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Which engine runs a stage, and how large it is."""
+
+    kind: Literal["local", "ray"] = "local"
+    workers: int = 1
+    """Processes; with Ray, tasks at a time."""
+    ray_address: str | None = None
+    """Of a running cluster; a new Ray on this machine if None."""
+
+    def run(
+        self, stage: Workshop, out: AnyPath, partitions: Iterable[tuple[int, Any]]
+    ) -> Iterator[tuple[int, Counter[str]]]:
+        """Makes the parts; yields (number, statistics) of each as it is completed.
+
+        Raises:
+            InputError: a worker died, or Ray cannot be had.
+        """
+        if self.kind == "ray":
+            return _run_on_ray(stage, out, partitions, self.workers, self.ray_address)
+        if self.workers == 1:
+            return _run_here(stage, out, partitions)
+        return _run_in_processes(stage, out, partitions, self.workers)
+
+
+def _make_part(work: Work, out: AnyPath, number: int, partition: Any) -> Counter[str]:
+    part = Part(out, number)
+    try:
+        work(partition, part)
+        part.complete()
+    except OSError as error:
+        part.discard()
+        raise InputError(
+            f"{out}: {part.name} could not be made: {error}. Finished parts are kept: put it right and run the same "
+            "command again"
+        ) from error
+    except BaseException:
+        part.discard()
+        raise
+    return part.statistics
+
+
+def _build(stage: Workshop) -> Work:
+    work = stage.worker()
+    gc.freeze()  # models and modules stay: the collector need not go through them again and again
+    return work
+
+
+# ---------------------------------------------------------------------------------------------------- on this machine
+
+
+def _run_here(
+    stage: Workshop, out: AnyPath, partitions: Iterable[tuple[int, Any]]
+) -> Iterator[tuple[int, Counter[str]]]:
+    work = None
+    for number, partition in partitions:
+        work = work or _build(stage)
+        yield number, _make_part(work, out, number, partition)
+
+
+def _run_in_processes(
+    stage: Workshop, out: AnyPath, partitions: Iterable[tuple[int, Any]], workers: int
+) -> Iterator[tuple[int, Counter[str]]]:
+    # One thread of linear algebra in each: more would stand in each other's way.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # Spawned, not forked: a fork would copy the threads' locks of Arrow and torch in whatever state they are.
+    pool = ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(stage, out)
+    )
+    running: dict[Future[Counter[str]], int] = {}
+
+    def collect() -> Iterator[tuple[int, Counter[str]]]:
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            yield running.pop(future), future.result()
+
+    try:
+        for number, partition in partitions:
+            running[pool.submit(_make_part_in_worker, number, partition)] = number
+            if len(running) >= workers * PARTS_IN_FLIGHT:
+                yield from collect()
+        while running:
+            yield from collect()
+    except BrokenProcessPool as error:
+        raise InputError(
+            f"{stage.name}: a worker process died (killed, or out of memory). Finished parts are kept: run the same "
+            "command again, with fewer --workers if memory was short"
+        ) from error
+    finally:
+        for process in list((pool._processes or {}).values()) if running else []:
+            process.terminate()
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+_worker: tuple[Work, AnyPath] | None = None
+
+
+def _start_worker(stage: Workshop, out: AnyPath) -> None:
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends the workers.
+    _worker = _build(stage), out
+
+
+def _make_part_in_worker(number: int, partition: Any) -> Counter[str]:
+    assert _worker is not None
+    return _make_part(*_worker, number, partition)
+
+
+# ------------------------------------------------------------------------------------------------------------- on Ray
+
+
+def _run_on_ray(
+    stage: Workshop, out: AnyPath, partitions: Iterable[tuple[int, Any]], workers: int, address: str | None
+) -> Iterator[tuple[int, Counter[str]]]:
+    """Each part is a task of one core. Ray makes it again elsewhere if its worker or node is lost.
+
+    A part that two tasks happen to make is the same part: it is published whole, and its bytes do not depend on where
+    it was made.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise InputError("--engine ray needs Ray: pip install 'ernie-vil-pytorch[ray]'") from None
+    with contextlib.ExitStack() as stack:
+        if not ray.is_initialized():
+            environment = {"env_vars": {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}}
+            try:
+                ray.init(
+                    address,
+                    num_cpus=None if address else workers,
+                    runtime_env=environment,
+                    log_to_driver=False,
+                    include_dashboard=False,
+                )
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                raise InputError(f"no Ray cluster at {address!r}: {error}") from error
+            stack.callback(ray.shutdown)
+        task = ray.remote(num_cpus=1, max_retries=RETRIES)(_make_part_as_task)
+        shared = ray.put((stage, out))
+        running: dict[Any, int] = {}
+        # A task that is not collected would go on writing after Ctrl-C or an error.
+        stack.callback(lambda: [ray.cancel(reference, force=True) for reference in running])
+
+        def collect() -> Iterator[tuple[int, Counter[str]]]:
+            done, _ = ray.wait(list(running))
+            for reference in done:
+                try:
+                    statistics = ray.get(reference)
+                except ray.exceptions.RayTaskError as error:
+                    raise error.cause from None
+                except ray.exceptions.RayError as error:
+                    raise InputError(
+                        f"{stage.name}: Ray lost part {running[reference]} {RETRIES + 1} times ({error}). Finished "
+                        "parts are kept: run the same command again"
+                    ) from error
+                yield running.pop(reference), statistics
+
+        for number, partition in partitions:
+            running[task.remote([shared], number, partition)] = number
+            if len(running) >= workers * PARTS_IN_FLIGHT:
+                yield from collect()
+        while running:
+            yield from collect()
+
+
+_workshops: dict[Any, tuple[Work, AnyPath]] = {}
+
+
+def _make_part_as_task(shared: list[Any], number: int, partition: Any) -> Counter[str]:
+    """``shared`` holds a reference to (stage, out), so that a process fetches and builds them once."""
+    import ray
+
+    (reference,) = shared
+    if reference not in _workshops:
+        stage, out = ray.get(reference)
+        _workshops.clear()
+        _workshops[reference] = _build(stage), out
+    return _make_part(*_workshops[reference], number, partition)

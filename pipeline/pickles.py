@@ -1,0 +1,132 @@
+"""Reads pickles of plain values without running what they ask for.
+
+A pickle is a program: unpickling one from a stranger runs the stranger's code. Here the few constructors that pickled
+dicts, strings, numbers and NumPy arrays need are replaced by our own, and every other name is refused.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import numpy as np
+
+from shards.schema import Array
+
+_NUMBERS = "biuf"
+
+
+def load(data: bytes) -> Any:
+    """A number, string, bytes or array, or a list or dict of them, from a pickle.
+
+    Raises:
+        ValueError: it holds anything else, or is damaged.
+    """
+    try:
+        # The Python implementation: the C one reserves memory for whatever number a damaged pickle names.
+        value = _Unpickler(io.BytesIO(data), encoding="latin1").load()
+        if isinstance(value, dict):
+            return {_plain(key): _plain(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [_plain(item) for item in value]
+        if isinstance(value, _Array) and value.objects is not None:  # np.save of a dict: an array of one object
+            (found,) = value.objects
+            return {_plain(key): _plain(item) for key, item in found.items()}
+        return _plain(value)
+    except Exception as error:
+        raise ValueError(f"not a pickle of plain values ({error or type(error).__name__})") from None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, _Array) and value.array is not None:
+        return value.array
+    if value is None or isinstance(value, str | bytes | int | float):
+        return value
+    raise ValueError(f"it holds a {type(value).__name__}")
+
+
+class _Unpickler(pickle._Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        known = _KNOWN.get((module.replace("numpy._core", "numpy.core"), name))
+        if known is None:
+            raise ValueError(f"it asks for {module}.{name}")
+        return known
+
+    def persistent_load(self, _: Any) -> NoReturn:
+        raise ValueError("it refers to something outside")
+
+
+class _Constructor:
+    """What a pickle may call; nothing about it can be changed from there."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)
+
+    def __setstate__(self, state: Any) -> NoReturn:
+        raise ValueError("it changes a constructor")
+
+
+class _Dtype:
+    __slots__ = ("dtype",)
+
+    def __init__(self, name: str, *_: Any) -> None:
+        self.dtype = np.dtype(name) if name != "O8" else np.dtype(object)
+        if self.dtype.kind not in _NUMBERS + "O":
+            raise ValueError(f"an array of {name}")
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        if state[1] in ("<", ">"):
+            self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array:
+    __slots__ = ("array", "objects")
+
+    def __init__(self) -> None:
+        self.array: Array | None = None
+        self.objects: list[Any] | None = None
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        shape, dtype, fortran, data = state[-4:]
+        if dtype.dtype.kind == "O":
+            if shape != () or not isinstance(data, list):
+                raise ValueError("an array of objects")
+            self.objects = data
+        else:
+            raw = data.encode("latin1") if isinstance(data, str) else data
+            self.array = np.frombuffer(raw, dtype.dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _frombuffer(data: bytes | bytearray, dtype: _Dtype, shape: tuple[int, ...], order: str) -> _Array:
+    array = _Array()
+    array.__setstate__((shape, dtype, order == "F", bytes(data)))
+    return array
+
+
+def _scalar(dtype: _Dtype, data: bytes) -> Any:
+    if dtype.dtype.kind not in _NUMBERS:
+        raise ValueError("a scalar that is no number")
+    return np.frombuffer(data, dtype.dtype)[0].item()
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    if encoding not in ("latin1", "latin-1"):
+        raise ValueError(f"bytes written as {encoding}")
+    return text.encode("latin1")
+
+
+_KNOWN: dict[tuple[str, str], Any] = {
+    ("numpy.core.multiarray", "_reconstruct"): _Constructor(lambda *_: _Array()),
+    ("numpy.core.multiarray", "scalar"): _Constructor(_scalar),
+    ("numpy.core.numeric", "_frombuffer"): _Constructor(_frombuffer),
+    ("numpy", "ndarray"): _Constructor(lambda *_: _Array()),
+    ("numpy", "dtype"): _Constructor(_Dtype),
+    ("_codecs", "encode"): _Constructor(_encode),
+}

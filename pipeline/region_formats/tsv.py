@@ -1,0 +1,214 @@
+"""Region features in tab-separated lines without a header, their arrays as base64 of little-endian numbers."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.files import AnyPath
+from pipeline.parts import Reject
+from pipeline.region_formats.rows import NO_CLASSES, Rows, make_row, to_half, to_ids, whole_number
+from pipeline.tables import RegionsInfo, RegionsRow
+from shards.errors import InputError
+from shards.schema import Array, Classes, Regions
+
+LXMERT = (
+    *("img_id", "img_h", "img_w", "objects_id", "objects_conf", "attrs_id", "attrs_conf"),
+    *("num_boxes", "boxes", "features"),
+)
+ORIGINAL = ("img_id", "img_w", "img_h", "num_boxes", "boxes", "features")
+"""The columns of bottom-up-attention itself, which are also those of ERNIE-ViL's Flickr30k image files."""
+VQA = ("question_id", "question", "labels", "scores", "img_w", "img_h", "num_boxes", "boxes", "features")
+REFERENCE = ("expression", "img_w", "img_h", "num_boxes", "num_gold", "boxes", "features", "box", "label")
+"""ERNIE-ViL's VQA and RefCOCO+ files; both have nine columns."""
+COLUMNS = (len(LXMERT), len(ORIGINAL), len(VQA))
+
+_DTYPES = {"objects_id": np.dtype("<i8"), "attrs_id": np.dtype("<i8")}
+_FLOAT = np.dtype("<f4")
+
+Fields = dict[str, str]
+
+
+@dataclass(frozen=True)
+class ByteRange:
+    """The lines of a file that begin in ``start:end``."""
+
+    path: AnyPath
+    start: int
+    end: int
+
+
+class _Lines:
+    """Lines of a file, cut into ranges of bytes, so that nothing is read twice."""
+
+    def files(self, sources: Sequence[AnyPath]) -> list[AnyPath]:
+        """The sources are the files.
+
+        Raises:
+            InputError: a file is compressed, so that it cannot be read from the middle.
+        """
+        for path in sources:
+            if path.suffix == ".gz":
+                raise InputError(f"{path}: is compressed; unpack it first (gunzip --keep)")
+        return list(sources)
+
+    def partitions(self, files: Sequence[AnyPath], size: int) -> Iterator[ByteRange]:
+        """About ``size`` times the length of the first line."""
+        for path in files:
+            with path.open("rb") as stream:
+                step = max(1, len(stream.readline())) * size
+            total = path.stat().st_size
+            for start in range(0, total, step):
+                yield ByteRange(path, start, min(start + step, total))
+
+    def read(self, partition: ByteRange, info: RegionsInfo) -> Rows:
+        """See `RegionFormat`."""
+        with partition.path.open("rb") as stream:
+            stream.seek(max(partition.start - 1, 0))
+            if partition.start:
+                stream.readline()  # the line that begins before the range belongs to the range before
+            while (position := stream.tell()) < partition.end:
+                line = stream.readline()
+                try:
+                    yield self.row(line, info, f"{partition.path.name}@{position}")
+                except ValueError as error:
+                    yield Reject(str(partition.path), f"byte {position}", str(error))
+
+    def row(self, line: bytes, info: RegionsInfo, place: str) -> RegionsRow:
+        """The regions of a line, which begins at FILE@BYTE.
+
+        Raises:
+            ValueError: with the reason why they cannot be had.
+        """
+        raise NotImplementedError
+
+
+class BottomUpTsv(_Lines):
+    """Bottom-up-attention features, in their original six columns or in LXMERT's ten.
+
+    The ten hold the most likely class and attribute of each box with their confidence, the six no classes; neither
+    has a distribution.
+    """
+
+    def inspect(self, sources: Sequence[AnyPath], class_names: list[str] | None) -> RegionsInfo:
+        """See `RegionFormat`."""
+        fields, size = _first_good(sources, (LXMERT, ORIGINAL))
+        if "objects_id" not in fields:
+            return RegionsInfo(size, NO_CLASSES, None)
+        count = None if class_names is None else len(class_names)
+        return RegionsInfo(size, Classes(kind="argmax", count=count, background=None, names=class_names), None)
+
+    def row(self, line: bytes, info: RegionsInfo, _: str) -> RegionsRow:
+        """See `_Lines.row`."""
+        fields = _split(line, LXMERT if info.classes.kind == "argmax" else ORIGINAL)
+        if info.classes.kind == "none":
+            return _plain_row(fields["img_id"], fields, info)
+        n, width, height = (whole_number(fields[name], name) for name in ("num_boxes", "img_w", "img_h"))
+        boxes, features = _boxes_and_features(fields, n, info.feature_size)
+        classes, confidence, attributes, attribute_confidence = (_decode(fields, name, n) for name in LXMERT[3:7])
+        if not fields["img_id"]:
+            raise ValueError("no image id")
+        ids = to_ids(classes.reshape(n, 1), info.classes.count)
+        regions = Regions(boxes, to_half(features), ids, confidence.astype(np.float16).reshape(n, 1))
+        regions.check(width, height)
+        if not ((attribute_confidence >= 0) & (attribute_confidence <= 1.001)).all():
+            raise ValueError("attribute probabilities are negative, not finite or more than 1")
+        return RegionsRow(
+            fields["img_id"],
+            width,
+            height,
+            regions,
+            to_ids(attributes.reshape(n, 1), None),
+            attribute_confidence.astype(np.float16).reshape(n, 1),
+        )
+
+
+class ErnieVilTsv(_Lines):
+    """The files that the released ERNIE-ViL fine-tunes on: Flickr30k's images, VQA, RefCOCO+. No classes.
+
+    An image is known by its id in Flickr30k's files and by the question's in VQA's. RefCOCO+'s have no id at all: an
+    expression's regions are known by FILE@BYTE, where its line begins. There the gold boxes follow the detector's.
+    """
+
+    def inspect(self, sources: Sequence[AnyPath], _: list[str] | None) -> RegionsInfo:
+        """See `RegionFormat`."""
+        size = _first_good(sources, (ORIGINAL, VQA, REFERENCE))[1]
+        return RegionsInfo(size, NO_CLASSES, None)
+
+    def row(self, line: bytes, info: RegionsInfo, place: str) -> RegionsRow:
+        """See `_Lines.row`."""
+        columns = line.count(b"\t") + 1
+        if columns == len(ORIGINAL):
+            fields = _split(line, ORIGINAL)
+            return _plain_row(fields["img_id"], fields, info)
+        if _is_reference(line):
+            fields = _split(line, REFERENCE)
+            gold = whole_number(fields["num_gold"], "num_gold")
+            return _plain_row(place, fields, info, gold)
+        fields = _split(line, VQA)
+        return _plain_row(fields["question_id"], fields, info)
+
+
+def _is_reference(line: bytes) -> bool:
+    """RefCOCO+ has numbers in its second to fifth column, VQA a question in the second."""
+    return all(field.isdigit() for field in line.split(b"\t", 5)[1:5])
+
+
+def _plain_row(image_id: str, fields: Fields, info: RegionsInfo, gold: int = 0) -> RegionsRow:
+    n, width, height = (whole_number(fields[name], name) for name in ("num_boxes", "img_w", "img_h"))
+    boxes, features = _boxes_and_features(fields, n + gold, info.feature_size)
+    return make_row(image_id, width, height, boxes, features, None, info)
+
+
+def _first_good(sources: Sequence[AnyPath], layouts: Sequence[tuple[str, ...]]) -> tuple[Fields, int]:
+    """The first line that fits one of the layouts, and its feature size."""
+    for path in sources:
+        with path.open("rb") as stream:
+            for line in stream:
+                for layout in layouts:
+                    try:
+                        fields = _split(line, layout)
+                        n = whole_number(fields["num_boxes"], "") + whole_number(fields.get("num_gold", 0), "")
+                        size = len(_decode(fields, "features")) // max(n, 1)
+                    except ValueError:
+                        continue
+                    if size:
+                        return fields, size
+    expected = "; or ".join(", ".join(layout) for layout in layouts)
+    raise InputError(f"{sources[0]}: no line with the tab-separated columns {expected}")
+
+
+def _split(line: bytes, columns: tuple[str, ...]) -> Fields:
+    try:
+        values = line.rstrip(b"\r\n").decode().split("\t")
+    except UnicodeDecodeError:
+        raise ValueError("invalid UTF-8") from None
+    if len(values) != len(columns):
+        raise ValueError(f"wrong number of columns: {len(values)}, expected {len(columns)}")
+    return dict(zip(columns, values, strict=True))
+
+
+def _boxes_and_features(fields: Fields, n: int, size: int) -> tuple[Array, Array]:
+    if n < 0:
+        raise ValueError("num_boxes is negative")
+    return _decode(fields, "boxes", 4 * n).reshape(n, 4), _decode(fields, "features", size * n).reshape(n, size)
+
+
+def _decode(fields: Fields, name: str, count: int | None = None) -> Array:
+    """The ``count`` numbers of a field."""
+    try:
+        data = base64.b64decode(fields[name], validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError(f"{name} is not valid base64") from None
+    dtype: np.dtype[Any] = _DTYPES.get(name, _FLOAT)
+    if len(data) % dtype.itemsize:
+        raise ValueError(f"{name} is not a whole number of {dtype.name} values")
+    values = np.frombuffer(data, dtype)
+    if count is not None and len(values) != count:
+        raise ValueError(f"{name} has the wrong size: {len(values)} values, expected {count}")
+    return values

@@ -52,6 +52,7 @@ CAPTIONS ?= $(wildcard ../shared/data/captions/captions_val2017.json ../shared/d
 bench: setup
 	test -n "$(CAPTIONS)" || $(BIN)/python -m pipeline.toyworld --images 2000 --out data/bench/toyworld --overwrite
 	$(BIN)/python -m benchmarks.parse $(or $(CAPTIONS),data/bench/toyworld/captions.json)
+	$(BIN)/python -m benchmarks.shards
 
 clean:
 	rm -rf .venv build dist *.egg-info

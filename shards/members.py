@@ -103,8 +103,8 @@ def _read_npy_header(header: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int
     np.lib.format.read_magic(stream)
     try:
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-    except (TokenError, SyntaxError, TypeError) as error:  # what its parser of Python literals lets through
-        raise ValueError(f"not the header of a .npy array: {error}") from error
+    except (ValueError, TokenError, SyntaxError, TypeError) as error:  # its parser of Python literals lets them through
+        raise ValueError("not the header of a .npy array") from error
     if fortran or dtype.hasobject:
         raise ValueError("a .npy array in Fortran order or of objects")
     if min(shape, default=0) < 0:

@@ -186,11 +186,12 @@ def draw_graph(graph: SceneGraph) -> str:
         nodes.append(_node("object", item.lemma, centres[number], middle))
         for above, lemma in enumerate(attributes[number], 1):
             nodes.append(_node("attribute", lemma, centres[number], middle - above * _LINE))
-    labels = [abs(centres[r.subject] + centres[r.object]) / 2 + _width(r.lemma) / 2 for r in graph.relations]
-    width = max([right - _GAP, *labels]) + 2
-    height = middle + _LINE * (1.0 if not levels else max(levels) + 2)
+    labels = [((centres[r.subject] + centres[r.object]) / 2, _width(r.lemma) / 2) for r in graph.relations]
+    left = min([0, *(x - half - 2 for x, half in labels)])
+    width = max([right - _GAP, *(x + half for x, half in labels)]) + 2 - left
+    height = middle + _LINE * (max(levels) + 2 if levels else 1)
     return (
-        f'<svg width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}" role="img">'
+        f'<svg width="{width:.0f}" height="{height:.0f}" viewBox="{left:.0f} 0 {width:.0f} {height:.0f}" role="img">'
         f"{''.join(arcs)}{''.join(nodes)}</svg>"
     )
 

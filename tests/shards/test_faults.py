@@ -1,5 +1,6 @@
 """The rows of the fault table in docs/shards.md, one by one."""
 
+import hashlib
 import io
 import json
 import tarfile
@@ -7,6 +8,7 @@ import warnings
 from dataclasses import replace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import webdataset
 from typer.testing import CliRunner
@@ -172,6 +174,18 @@ def test_a_new_index_is_written_into_the_manifest(folder):
     output, error = verified(folder, "--repair-index")
     assert error is None, output
     assert len(ShardSet(folder)) == len(SAMPLES)
+
+
+def test_an_index_of_an_older_release_is_brought_up_to_date(folder):
+    sound = contents(folder)
+    pq.write_table(pq.read_table(folder / "index.parquet").drop_columns("crc32"), folder / "index.parquet")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["index_sha256"] = hashlib.sha256((folder / "index.parquet").read_bytes()).hexdigest()
+    (folder / "manifest.json").write_bytes(json.dumps(manifest).encode())
+    with pytest.raises(InputError, match=r"unexpected columns.*--repair-index"):
+        ShardSet(folder)
+    assert verified(folder, "--repair-index")[1] is None
+    assert contents(folder) == sound
 
 
 def test_the_manifest_of_another_set_is_refused(folder, tmp_path):

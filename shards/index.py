@@ -40,10 +40,10 @@ def make_row(
     height: int,
     num_boxes: int,
     token_offsets: Array,
-    stored: bytes | memoryview,
+    crc32: int,
     extents: Mapping[str, tuple[int, int]],
 ) -> dict[str, Any]:
-    """A row of the index without its shard; ``stored`` is the sample in its tar, ``extents`` offset and size by member.
+    """A row of the index without its shard; ``extents`` are offset and size by member.
 
     Readers find where a sample starts as the end of the one before it, so rows are in the order of the tar.
     """
@@ -53,7 +53,7 @@ def make_row(
         "height": height,
         "num_boxes": num_boxes,
         "tokens": (token_offsets[1:] - token_offsets[:-1]).tolist(),
-        "crc32": zlib.crc32(stored),
+        "crc32": crc32,
     }
     for member, (offset, size) in extents.items():
         row[f"{member}_offset"], row[f"{member}_size"] = offset, size
@@ -108,7 +108,7 @@ def rows_of_tar(data: memoryview, stream: BinaryIO) -> list[dict[str, Any]]:
                     height=height,
                     num_boxes=len(decode_npy(boxes)),
                     token_offsets=decode_masks(masks).token_offsets,
-                    stored=data[start:end],
+                    crc32=zlib.crc32(data[start:end]),
                     extents=extents,
                 )
             )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import struct
 import tarfile
+import zlib
+from itertools import groupby
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
@@ -39,7 +41,7 @@ class ShardWriter:
     ) -> None:
         if kind is None:
             end = self._size + 2 * tarfile.BLOCKSIZE
-            self._append(bytes(-end % tarfile.RECORDSIZE + 2 * tarfile.BLOCKSIZE))
+            self._append([bytes(-end % tarfile.RECORDSIZE + 2 * tarfile.BLOCKSIZE)])
 
     def write(self, sample: Sample) -> None:
         """Adds a sample.
@@ -59,14 +61,13 @@ class ShardWriter:
         extents: dict[str, tuple[int, int]] = {}
         position = self._size
         for extension, chunks in encode_sample(sample):
-            size = sum(len(chunk) if isinstance(chunk, bytes) else chunk.nbytes for chunk in chunks)
+            size = sum(map(len, chunks))
             header = tar_header(f"{key}.{extension}", size)
             padding = bytes(-size % tarfile.BLOCKSIZE)
             blocks += (header, *chunks, padding)
             extents[extension] = position + len(header), size
             position += len(header) + size + len(padding)
-        stored = b"".join(blocks)  # arrays are buffers, too
-        self._append(stored)
+        crc32 = self._append(blocks)
         self.rows.append(
             make_row(
                 key,
@@ -74,16 +75,22 @@ class ShardWriter:
                 height=sample.height,
                 num_boxes=len(sample.regions.boxes),
                 token_offsets=sample.masks.token_offsets,
-                stored=stored,
+                crc32=crc32,
                 extents=extents,
             )
         )
         self._nodes += np.bincount(sample.masks.node_kind, minlength=len(KINDS))
 
-    def _append(self, data: bytes) -> None:
-        self._stream.write(data)
-        self._digest.update(data)
-        self._size += len(data)
+    def _append(self, blocks: Chunks) -> int:
+        """Writes bytes and returns their crc32. Small pieces are joined, large ones are not copied."""
+        crc32 = 0
+        for large, pieces in groupby(blocks, lambda block: len(block) > _LARGE):
+            for data in pieces if large else (b"".join(pieces),):
+                self._stream.write(data)
+                self._digest.update(data)
+                self._size += len(data)
+                crc32 = zlib.crc32(data, crc32)
+        return crc32
 
     @property
     def totals(self) -> Totals:
@@ -104,6 +111,8 @@ class ShardWriter:
         """Name, size and checksum of the tar, once it is closed."""
         return ShardInfo(file=self._file, samples=len(self.rows), bytes=self._size, sha256=self._digest.hexdigest())
 
+
+_LARGE = 1 << 14
 
 # name; mode, user, group; size; time; checksum; type (a plain file), linked name, magic and version, owners, padding
 _HEADER = struct.Struct("100s24s12s12s8s356s")

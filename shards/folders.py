@@ -113,6 +113,8 @@ class RemoteFolder:
             return self.cache.open(sha256, size, self.path(name), lambda: self._fetch(name))
         except InputError:
             raise
+        except FileNotFoundError as error:
+            raise ShardError(f"{self.path(name)} is missing; the manifest lists it") from error
         except Exception as error:
             raise ShardError(f"{self.path(name)} cannot be copied to {self.cache.folder}: {error}") from error
 

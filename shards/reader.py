@@ -242,6 +242,11 @@ class ShardSet:
         """The keys of all samples, in stored order."""
         return self._index.read(columns=["key"])["key"]
 
+    def key_batches(self) -> Iterator[pa.Array]:
+        """The same, a million at a time."""
+        for batch in self._index.iter_batches(batch_size=1 << 20, columns=["key"]):
+            yield batch["key"]
+
     def find(self, key: str) -> tuple[int, int]:
         """(shard, row) of the sample with this key or image id.
 

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from shards import edit
-from shards.edit import Removal, without, write_set
 from shards.errors import InputError, ShardError
+from shards.new_set import write_set
 from shards.reader import ShardSet
+from shards.removal import Removal, without
 from shards.schema import MASK_DTYPES, key_of
 from shards.verify import verify
 from tests.shards.samples import IDS, SAMPLES, VOCABULARY, contents, make_sample, write_shards
@@ -130,7 +131,10 @@ def test_the_masks_of_the_captions_that_stay_are_as_they_were(seed, gone):
             assert arguments.tolist() == sample.masks.node_args[b].tolist()
 
 
-@pytest.mark.parametrize("line", ["", "{", "[]", '{"image_id": "1"}', '{"image_id": 1, "caption_id": "2"}'])
+@pytest.mark.parametrize(
+    "line",
+    ["", "{", "[]", '{"image_id": "1"}', '{"image_id": "", "caption_id": "2"}', '{"image_id": 1, "caption_id": "2"}'],
+)
 def test_a_line_that_names_no_caption_is_refused_with_its_number(folder, tmp_path, line):
     (tmp_path / "gone.jsonl").write_text('{"image_id": "1", "caption_id": "2"}\n' + line + "\n")
     with pytest.raises(InputError, match=r"gone\.jsonl, line 2"):
@@ -217,8 +221,9 @@ def test_too_small_a_disk_is_refused_with_the_bytes(folder, tmp_path, monkeypatc
 KILLED_AT = """
 import os, sys
 from pathlib import Path
-from shards.edit import Removal, write_set
+from shards.new_set import write_set
 from shards.reader import ShardSet
+from shards.removal import Removal
 from shards.schema import key_of
 
 folder, out, image_id, calls = sys.argv[1:]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -16,11 +15,11 @@ from shards.errors import InputError
 from shards.reader import VOCABULARY
 
 
-def export(model: nn.Module, config: ModelConfig, vocabulary: Path, folder: Path) -> None:
+def export(model: nn.Module, config: ModelConfig, vocabulary: bytes, folder: Path) -> None:
     """Writes a model; the weights appear whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     config.save(folder / CONFIG)
-    shutil.copyfile(vocabulary, folder / VOCABULARY)
+    (folder / VOCABULARY).write_bytes(vocabulary)
     weights = {name: tensor.detach().float().cpu().contiguous() for name, tensor in model.state_dict().items()}
     temporary = folder / (WEIGHTS + ".tmp")
     save_file(weights, temporary, metadata={"format": "pt"})

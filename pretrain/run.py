@@ -24,10 +24,10 @@ app = typer.Typer(add_completion=False)
 )
 def main(
     config: Annotated[Path, typer.Option(help="Recipe (YAML).")],
-    shards: Annotated[Path, typer.Option(help="Folder of shards to train on.")],
+    shards: Annotated[str, typer.Option(help="Shards to train on: a folder, or a URL such as s3://bucket/train.")],
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     held_out: Annotated[
-        Path | None, typer.Option(help="Folder of shards to evaluate on; default: val beside --shards, if it exists.")
+        str | None, typer.Option(help="Shards to evaluate on; default: val beside the folder --shards, if it exists.")
     ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; may be repeated.")
@@ -41,9 +41,10 @@ def main(
     """Pretrain ERNIE-ViL on shards."""
     recipe = Recipe.load(config, set_ or [])
     training = ShardSet(shards)
-    if held_out is None and (shards.resolve().parent / "val" / MANIFEST).is_file():
-        held_out = shards.resolve().parent / "val"
-    evaluation = None if held_out is None or held_out.resolve() == shards.resolve() else ShardSet(held_out)
+    beside = Path(shards).resolve().parent / "val"
+    if held_out is None and (beside / MANIFEST).is_file():
+        held_out = str(beside)
+    evaluation = None if held_out is None or Path(held_out).resolve() == Path(shards).resolve() else ShardSet(held_out)
     if evaluation is not None and evaluation.manifest.tokenizer != training.manifest.tokenizer:
         raise InputError(f"{shards} and {held_out} were packed with different vocabularies")
 

@@ -29,7 +29,7 @@ from pretrain.order import BatchPlan
 from pretrain.recipe import Recipe
 from shards.console import console, progress
 from shards.errors import InputError
-from shards.reader import VOCABULARY, ShardSet
+from shards.reader import ShardSet
 
 LATEST = "latest"
 
@@ -115,7 +115,7 @@ class Trainer:
         log.write_results(self.step, results)
         log.close()
         if self.rank == 0:
-            export(self.engine.module, self.config, self.shards.folder / VOCABULARY, self.out / "model")
+            export(self.engine.module, self.config, self.shards.vocabulary_bytes, self.out / "model")
             if results:
                 console.print(results_table(results))
             console.print(f"model: {self.out / 'model'}")

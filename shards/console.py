@@ -23,6 +23,11 @@ _errors = Console(stderr=True, highlight=False, soft_wrap=True)
 PLAIN_PROGRESS_SECONDS = 10.0
 
 
+def say(text: str) -> None:
+    """Prints a line as it is: not wrapped, brackets and all."""
+    console.print(text, soft_wrap=True, markup=False)
+
+
 def run(app: typer.Typer) -> NoReturn:
     """Runs a command: exit code 0 when all is well, 1 on bad input, 2 on wrong usage, 130/143 when interrupted."""
     signal.signal(signal.SIGTERM, _terminate)

@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-import mmap
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shards import index
-from shards.errors import InputError
-from shards.schema import (
-    MEMBERS,
-    Array,
-    Caption,
-    Manifest,
-    Masks,
-    Regions,
-    decode_masks,
-    decode_npy,
-    decode_record,
-    key_of,
-)
+from shards.cache import Cache
+from shards.errors import InputError, ShardError
+from shards.folders import Folder, LocalFolder, map_file, open_folder
+from shards.members import ARRAY_DTYPES, decode_masks, decode_npy, decode_record
+from shards.schema import MEMBERS, Array, Caption, Manifest, Masks, Regions, Sample, key_of
 
 MANIFEST, INDEX, VOCABULARY = "manifest.json", "index.parquet", "vocab.txt"
 
-_CACHED_SHARDS = 64
+_KEPT_SHARDS = 64
+"""Shards whose index and map are kept open, the last used ones."""
+_NUMBER = {member: number for number, member in enumerate(MEMBERS)}
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,44 +43,70 @@ class ShardIndex:
     """int32: word pieces of every caption of the shard"""
     caption_offsets: Array
     """int32 [samples + 1]: sample i has the captions ``caption_offsets[i]:caption_offsets[i + 1]``"""
+    crc32: Array
+    """uint32 [samples]: checksum of the tar's bytes from the sample's first header to its last padding"""
     extents: Array
     """int64 [samples, members, 2]: offset and size of each of `shards.schema.MEMBERS`, -1 where missing"""
 
 
 class ShardSet:
-    """A folder of shards that `pipeline.pack` wrote.
+    """A set of shards that `pipeline.pack` or `shards.edit` wrote: a folder, or a URL that fsspec knows.
 
     Opening it compares index and tars with the manifest, so that a stale index or a cut tar (which a tar reader takes
-    for a complete one) is refused before anything is read.
+    for a complete one) is refused before anything is read. Shards behind a URL are copied into ``cache`` when they are
+    first read; without one, `shards.cache.Cache.from_environment` says where.
 
     Raises:
-        InputError: the folder is no finished set of shards, or a file differs from what the manifest says.
+        InputError: this is no finished set of shards, or a file differs from what the manifest says.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.manifest = Manifest.load(folder)
-        self._check_files()
-        self.shard = lru_cache(_CACHED_SHARDS)(self._read_shard_index)
-        self._map = lru_cache(_CACHED_SHARDS)(self._map_shard)
+    def __init__(self, location: Path | str, cache: Cache | None = None) -> None:
+        self._open(location, cache)
+        for problem in self.tar_problems():
+            raise InputError(problem)
 
-    def _check_files(self) -> None:
-        path = self.folder / INDEX
-        if not path.is_file():
-            raise InputError(f"{path} is missing; pack the shards again")
-        if hashlib.sha256(path.read_bytes()).hexdigest() != self.manifest.index_sha256:
-            raise InputError(f"{path} is not the index that the manifest describes; pack the shards again")
-        self._index = pq.ParquetFile(path)
-        rows = [self._index.metadata.row_group(i).num_rows for i in range(self._index.num_row_groups)]
+    @classmethod
+    def damaged(cls, location: Path | str, cache: Cache | None = None) -> ShardSet:
+        """The same, though tars may be missing or cut: for tools that say what is wrong with them."""
+        shards = cls.__new__(cls)
+        shards._open(location, cache)
+        return shards
+
+    def _open(self, location: Path | str, cache: Cache | None) -> None:
+        self.location = str(location)
+        self.cache = cache
+        self.folder = open_folder(location, cache)
+        self.files = self.folder.sizes()
+        self.manifest = load_manifest(self.folder, self.files)
+        self._index = self._open_index()
+        self.shard = lru_cache(_KEPT_SHARDS)(self._read_shard_index)
+        self.map = lru_cache(_KEPT_SHARDS)(self._map_shard)
+
+    def _open_index(self) -> pq.ParquetFile:
+        path, sha256 = self.folder.path(INDEX), self.manifest.index_sha256
+        if INDEX not in self.files:
+            raise InputError(f"{path} is missing; {_repair(self.location)}")
+        # Mapped, not opened: forked processes would share a file's position.
+        data = memoryview(map_file(self.folder.open(INDEX, sha256, self.files[INDEX]))) if self.files[INDEX] else b""
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise InputError(f"{path} is not the index that the manifest describes; {_repair(self.location)}")
+        table = pq.ParquetFile(pa.BufferReader(pa.py_buffer(data)))
+        if table.schema_arrow.names != index.SCHEMA.names:
+            raise InputError(f"{path}: unexpected columns {table.schema_arrow.names}; {_repair(self.location)}")
+        rows = [table.metadata.row_group(i).num_rows for i in range(table.num_row_groups)]
         if rows != [shard.samples for shard in self.manifest.shards]:
-            raise InputError(f"{path}: the samples of its shards differ from the manifest's; pack the shards again")
+            raise InputError(f"{path}: the samples of its shards differ from the manifest's; {_repair(self.location)}")
+        return table
+
+    def tar_problems(self) -> Iterator[str]:
+        """The tars that are missing or have another size than the manifest says."""
         for shard in self.manifest.shards:
-            tar = self.folder / shard.file
-            if not tar.is_file():
-                raise InputError(f"{tar} is missing; the manifest lists it")
-            if tar.stat().st_size != shard.bytes:
-                raise InputError(
-                    f"{tar} has {tar.stat().st_size:,} bytes, the manifest says {shard.bytes:,}: "
+            tar, size = self.folder.path(shard.file), self.files.get(shard.file)
+            if size is None:
+                yield f"{tar} is missing; the manifest lists it"
+            elif size != shard.bytes:
+                yield (
+                    f"{tar} has {size:,} bytes, the manifest says {shard.bytes:,}: "
                     "it was cut or changed; copy it again or pack the shards again"
                 )
 
@@ -92,12 +116,21 @@ class ShardSet:
     @property
     def vocabulary(self) -> list[str]:
         """The word pieces; the position is the id."""
-        return read_vocabulary(self.folder / VOCABULARY)
+        path = self.folder.path(VOCABULARY)
+        return parse_vocabulary(self.vocabulary_bytes, path)
+
+    @property
+    def vocabulary_bytes(self) -> bytes:
+        """The content of ``vocab.txt``."""
+        try:
+            return self.folder.read(VOCABULARY)
+        except FileNotFoundError as error:
+            raise InputError(f"{self.folder.path(VOCABULARY)} is missing; copy the vocabulary there") from error
+
+    # ------------------------------------------------------------------------------------------------------ one shard
 
     def _read_shard_index(self, shard: int) -> ShardIndex:
         table = self._index.read_row_group(shard)
-        if table.schema.names != index.SCHEMA.names:
-            raise InputError(f"{self.folder / INDEX}: unexpected columns {table.schema.names}")
         tokens = table["tokens"].combine_chunks()
         extents = np.stack(
             [
@@ -112,44 +145,107 @@ class ShardSet:
             num_boxes=table["num_boxes"].to_numpy(),
             tokens=tokens.values.to_numpy(),
             caption_offsets=tokens.offsets.to_numpy(),
+            crc32=table["crc32"].to_numpy(),
             extents=extents,
         )
 
+    def index_table(self, shard: int, columns: list[str] | None = None) -> pa.Table:
+        """The rows of the index that belong to a shard, as `shards.index.SCHEMA` has them."""
+        return self._index.read_row_group(shard, columns)
+
     def _map_shard(self, shard: int) -> memoryview:
-        with (self.folder / self.manifest.shards[shard].file).open("rb") as stream:
-            return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+        info = self.manifest.shards[shard]
+        return memoryview(map_file(self.folder.open(info.file, info.sha256, info.bytes)))
 
-    def _member(self, shard: int, row: int, member: str) -> memoryview | None:
-        offset, size = self.shard(shard).extents[row, MEMBERS.index(member)]
-        return None if offset < 0 else self._map(shard)[offset : offset + size]
+    # ----------------------------------------------------------------------------------------------------- one sample
 
-    def _required(self, shard: int, row: int, member: str) -> memoryview:
-        data = self._member(shard, row, member)
+    def member(self, shard: int, row: int, member: str) -> memoryview | None:
+        """The bytes of one of `shards.schema.MEMBERS`; None where the sample lacks it."""
+        offset, size = self.shard(shard).extents[row, _NUMBER[member]].tolist()
+        return None if offset < 0 else self.map(shard)[offset : offset + size]
+
+    def stored(self, shard: int, row: int) -> memoryview:
+        """All bytes of a sample in its tar: headers, members and padding."""
+        extents = self.shard(shard).extents
+        start = _end(extents[row - 1]) if row else 0
+        return self.map(shard)[start : _end(extents[row])]
+
+    def _decode(self, shard: int, row: int, member: str, decode: Callable[[memoryview], T]) -> T:
+        data = self.member(shard, row, member)
         if data is None:
-            raise InputError(f"{self.where(shard, row)} has no member {member}")
-        return data
+            raise ShardError(f"{self.where(shard, row)} has no member {member}")
+        try:
+            return decode(data)
+        except ValueError as error:
+            raise ShardError(f"{self.where(shard, row)}, member {member}: {error}") from error
 
     def where(self, shard: int, row: int) -> str:
         """Names a sample for people: file and key."""
-        return f"{self.folder / self.manifest.shards[shard].file}, sample {self.shard(shard).keys[row]}"
+        return f"{self.folder.path(self.manifest.shards[shard].file)}, sample {self.shard(shard).keys[row]}"
 
     def regions(self, shard: int, row: int) -> Regions:
-        """The regions of a sample; the arrays are read-only views of the file."""
-        ids, probabilities = (self._member(shard, row, f"class_{what}.npy") for what in ("ids", "probs"))
-        return Regions(
-            boxes=decode_npy(self._required(shard, row, "boxes.npy")),
-            features=decode_npy(self._required(shard, row, "features.npy")),
-            class_ids=None if ids is None else decode_npy(ids),
-            class_probs=None if probabilities is None else decode_npy(probabilities),
-        )
+        """The regions of a sample; the arrays are read-only views of the file.
+
+        Raises:
+            ShardError: the bytes are no arrays of the types and shapes that index and manifest promise.
+        """
+        n = int(self.shard(shard).num_boxes[row])
+        boxes = self._array(shard, row, "boxes.npy", (n, 4))
+        features = self._array(shard, row, "features.npy", (n, self.manifest.feature_size))
+        if self.shard(shard).extents[row, _NUMBER["class_ids.npy"], 0] < 0:
+            return Regions(boxes, features, None, None)
+        ids = self._array(shard, row, "class_ids.npy", (n, None))
+        return Regions(boxes, features, ids, self._array(shard, row, "class_probs.npy", (n, ids.shape[1])))
+
+    def _array(self, shard: int, row: int, member: str, shape: tuple[int, int | None]) -> Array:
+        array = self._decode(shard, row, member, decode_npy)
+        rows, columns = shape
+        if array.dtype != ARRAY_DTYPES[member] or array.ndim != 2 or array.shape != (rows, columns or array.shape[1]):
+            raise ShardError(
+                f"{self.where(shard, row)}, member {member}: {array.dtype} {list(array.shape)}, "
+                f"expected {ARRAY_DTYPES[member]} [{rows}, {columns or 'k'}]"
+            )
+        return array
 
     def masks(self, shard: int, row: int) -> Masks:
-        """The word pieces of a sample and what may be masked; the arrays are read-only views of the file."""
-        return decode_masks(self._required(shard, row, "masks.npz"))
+        """The word pieces of a sample and what may be masked; the arrays are read-only views of the file.
+
+        Raises:
+            ShardError: the bytes are no such arrays, or are those of another number of captions than the index says.
+        """
+        masks = self._decode(shard, row, "masks.npz", decode_masks)
+        offsets = self.shard(shard).caption_offsets
+        if len(masks.token_offsets) - 1 != offsets[row + 1] - offsets[row]:
+            raise ShardError(f"{self.where(shard, row)}: masks.npz has another number of captions than the index")
+        return masks
 
     def record(self, shard: int, row: int) -> tuple[str, int, int, tuple[Caption, ...]]:
-        """(image_id, width, height, captions) of a sample."""
-        return decode_record(self._required(shard, row, "json"))
+        """(image_id, width, height, captions) of a sample.
+
+        Raises:
+            ShardError: the bytes are no such record.
+        """
+        return self._decode(shard, row, "json", decode_record)
+
+    def sample(self, shard: int, row: int) -> Sample:
+        """All of a sample. Raises ShardError if a part of it is damaged."""
+        return Sample(*self.record(shard, row), self.regions(shard, row), self.masks(shard, row))
+
+    def is_as_written(self, shard: int, row: int) -> bool:
+        """Whether the checksum of all bytes of a sample is the one that the index has."""
+        return zlib.crc32(self.stored(shard, row)) == int(self.shard(shard).crc32[row])
+
+    # ---------------------------------------------------------------------------------------------------- all samples
+
+    @property
+    def keys(self) -> pa.ChunkedArray:
+        """The keys of all samples, in stored order."""
+        return self._index.read(columns=["key"])["key"]
+
+    def key_batches(self) -> Iterator[pa.Array]:
+        """The same, a million at a time."""
+        for batch in self._index.iter_batches(batch_size=1 << 20, columns=["key"]):
+            yield batch["key"]
 
     def find(self, key: str) -> tuple[int, int]:
         """(shard, row) of the sample with this key or image id.
@@ -158,17 +254,62 @@ class ShardSet:
             InputError: there is none.
         """
         for shard in range(len(self.manifest.shards)):
-            keys = self.shard(shard).keys
+            keys = self.index_table(shard, ["key"])["key"]
             for wanted in (key, key_of(key)):
-                if wanted in keys:
-                    return shard, keys.index(wanted)
-        raise InputError(f"{self.folder}: no sample {key!r}; `python -m shards.inspect head {self.folder}` lists some")
+                row = keys.index(wanted).as_py()
+                if row >= 0:
+                    return shard, row
+        raise InputError(
+            f"{self.location}: no sample {key!r}; `python -m shards.inspect head {self.location}` lists some"
+        )
+
+    def places(self, positions: Array) -> Array:
+        """int64 [n, 2]: shard and row of the samples at these positions in stored order."""
+        starts = np.cumsum([0, *(shard.samples for shard in self.manifest.shards)])
+        numbers = np.searchsorted(starts, positions, side="right") - 1
+        return np.stack([numbers, positions - starts[numbers]], axis=1)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """(shard, row) of every sample, in stored order."""
         for shard, info in enumerate(self.manifest.shards):
             for row in range(info.samples):
                 yield shard, row
+
+
+def _end(extents: Array) -> int:
+    """Where a sample ends: its last member's end, padded to a block of the tar."""
+    return -(-int(extents.sum(axis=1).max()) // 512) * 512
+
+
+def _repair(location: str) -> str:
+    return f"`python -m shards.inspect verify {location} --repair-index` makes it anew, or pack the shards again"
+
+
+def load_manifest(folder: Folder, files: dict[str, int]) -> Manifest:
+    """Reads ``manifest.json``; ``files`` is what the folder holds.
+
+    Raises:
+        InputError: it is missing, not readable as a manifest, or of another schema version.
+    """
+    path = folder.path(MANIFEST)
+    if MANIFEST in files:
+        try:
+            return Manifest.from_bytes(folder.read(MANIFEST), path)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error}") from error
+    where = path.removesuffix(f"/{MANIFEST}")
+    if isinstance(folder, LocalFolder):
+        if not folder.folder.is_dir():
+            raise InputError(f"{where}: there is no such folder")
+        splits = sorted(child.parent.name for child in folder.folder.glob(f"*/{MANIFEST}"))
+        if splits:
+            raise InputError(
+                f"{where}: holds the shard sets {', '.join(splits)}; name one of them, e.g. {folder.folder / splits[0]}"
+            )
+    raise InputError(
+        f"{where}: has no manifest.json, which is written last: either this is no folder of shards, or the command "
+        "that writes them did not finish (run it again)"
+    )
 
 
 def read_vocabulary(path: Path) -> list[str]:
@@ -178,9 +319,17 @@ def read_vocabulary(path: Path) -> list[str]:
         InputError: it cannot be read or lacks a special token.
     """
     try:
+        return parse_vocabulary(path.read_bytes(), str(path))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read as a vocabulary: {error}") from error
+
+
+def parse_vocabulary(data: bytes, path: str) -> list[str]:
+    """The same from the content of the file; ``path`` is what messages call it."""
+    try:
         # Not splitlines(): U+2028 and its like are no line ends here.
-        pieces = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+        pieces = data.decode().replace("\r\n", "\n").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
         raise InputError(f"{path}: cannot be read as a vocabulary: {error}") from error
     missing = [token for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if token not in pieces]
     if missing:

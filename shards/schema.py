@@ -6,14 +6,8 @@ A shard is a plain WebDataset tar. One sample per image, so features are stored 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import struct
-import zipfile
 from dataclasses import dataclass, fields
-from functools import lru_cache
-from pathlib import Path
-from tokenize import TokenError
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, unquote
 
@@ -103,15 +97,16 @@ class Masks:
             return
         if self.node_kind.max() > RELATION or self.node_caption.min() < 0 or self.node_caption.max() >= captions:
             raise ValueError("masks.npz: a node has an unknown kind or caption")
-        if (np.diff(self.node_caption) < 0).any():
+        if _falls(self.node_caption):
             raise ValueError("masks.npz: node_caption is not ascending")
-        arguments = np.where(self.node_args < 0, np.arange(nodes)[:, None], self.node_args)
-        expected = np.array([0, 1, 2])[self.node_kind]
-        if ((self.node_args >= 0).sum(1) != expected).any() or arguments.max() >= nodes:
+        given = self.node_args >= 0
+        arguments = np.where(given, self.node_args, np.arange(nodes)[:, None])
+        if (given.sum(1) != self.node_kind).any() or arguments.max() >= nodes:  # kind 0, 1, 2: as many arguments
             raise ValueError("masks.npz: node_args do not fit node_kind")
         if (self.node_caption[arguments] != self.node_caption[:, None]).any():
             raise ValueError("masks.npz: a node refers to a node of another caption")
-        lengths = np.diff(self.token_offsets)[np.repeat(self.node_caption, np.diff(self.node_token_offsets))]
+        per_node = self.node_token_offsets[1:] - self.node_token_offsets[:-1]
+        lengths = (self.token_offsets[1:] - self.token_offsets[:-1])[self.node_caption.repeat(per_node)]
         if (self.node_tokens < 0).any() or (self.node_tokens >= lengths).any():
             raise ValueError("masks.npz: node_tokens leave their caption")
 
@@ -129,8 +124,12 @@ MASK_DTYPES: dict[str, np.dtype[Any]] = {
 assert tuple(MASK_DTYPES) == tuple(field.name for field in fields(Masks))
 
 
+def _falls(array: Array) -> bool:
+    return bool((array[1:] < array[:-1]).any())
+
+
 def _check_offsets(name: str, offsets: Array, end: int) -> None:
-    if len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != end or (np.diff(offsets) < 0).any():
+    if len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != end or _falls(offsets):
         raise ValueError(f"masks.npz: {name} does not run from 0 to {end}")
 
 
@@ -162,11 +161,11 @@ class Regions:
             raise ValueError(f"boxes {self.boxes.shape} and features {self.features.shape} do not fit each other")
         if not np.isfinite(self.boxes).all():
             raise ValueError("NaN or infinity in the boxes")
-        if not np.isfinite(self.features).all():
+        if not _is_finite(self.features):
             raise ValueError("NaN or infinity in the features (as float16)")
         if (self.boxes[:, 2:] <= self.boxes[:, :2]).any():
             raise ValueError("an empty box")
-        if (self.boxes < -1).any() or (self.boxes > np.array([width, height] * 2) + 1).any():
+        if self.boxes.min() < -1 or self.boxes[:, 2].max() > width + 1 or self.boxes[:, 3].max() > height + 1:
             raise ValueError(f"a box outside the {width} x {height} image")
         if self.class_ids is None or self.class_probs is None:
             if self.class_ids is not self.class_probs:
@@ -176,11 +175,19 @@ class Regions:
             raise ValueError(
                 f"class ids {self.class_ids.shape} and probabilities {self.class_probs.shape} do not fit {n} boxes"
             )
-        sums = self.class_probs.astype(np.float32).sum(1)
-        if not np.isfinite(sums).all() or (self.class_probs < 0).any() or (sums > 1.001).any():
+        probabilities = self.class_probs.astype(np.float32)  # float16 is slow to compute with
+        if (probabilities < 0).any() or not (probabilities.sum(1) <= 1.001).all():
             raise ValueError("class probabilities are negative, not finite or sum to more than 1.001")
         if (self.class_ids < 0).any():
             raise ValueError("a negative class id")
+
+
+def _is_finite(array: Array) -> bool:
+    if array.dtype != np.float16:
+        return bool(np.isfinite(array).all())
+    # As integers, NaN and infinity are the largest of their sign. `numpy.isfinite` of float16 is 15 times slower.
+    largest = array.view(np.int16).max(initial=0), array.view(np.uint16).max(initial=0)
+    return bool(largest[0] < 0x7C00 and largest[1] < 0xFC00)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,119 +223,6 @@ def image_id_of(key: str) -> str:
     if not key or key_of(image_id) != key:
         raise ValueError(f"{key!r} is not the key of a sample")
     return image_id
-
-
-# ---------------------------------------------------------------------------------------------- members <-> bytes
-
-
-def encode_sample(sample: Sample) -> list[tuple[str, bytes]]:
-    """The members of a sample as (extension, bytes), in stored order. Equal samples give equal bytes."""
-    record = {
-        "image_id": sample.image_id,
-        "width": sample.width,
-        "height": sample.height,
-        "captions": [{"caption_id": c.caption_id, "text": c.text, "graph": c.graph.to_dict()} for c in sample.captions],
-    }
-    regions = sample.regions
-    members = [
-        ("json", json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()),
-        ("boxes.npy", _encode_npy(regions.boxes, np.float32)),
-        ("features.npy", _encode_npy(regions.features, np.float16)),
-    ]
-    if regions.class_ids is not None and regions.class_probs is not None:
-        members.append(("class_ids.npy", _encode_npy(regions.class_ids, np.int16)))
-        members.append(("class_probs.npy", _encode_npy(regions.class_probs, np.float16)))
-    members.append(("masks.npz", _encode_npz(sample.masks)))
-    return members
-
-
-def decode_record(data: bytes | memoryview) -> tuple[str, int, int, tuple[Caption, ...]]:
-    """``KEY.json`` as (image_id, width, height, captions).
-
-    Raises:
-        ValueError: the bytes are no such record.
-    """
-    try:
-        record = json.loads(bytes(data))
-        captions = tuple(
-            Caption(c["caption_id"], c["text"], SceneGraph.from_dict(c["text"], c["graph"])) for c in record["captions"]
-        )
-        return record["image_id"], record["width"], record["height"], captions
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"not the JSON record of a sample: {error!r}") from error
-
-
-def _encode_npy(array: Array, dtype: npt.DTypeLike) -> bytes:
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, np.ascontiguousarray(array, dtype), version=(1, 0), allow_pickle=False)
-    return buffer.getvalue()
-
-
-def decode_npy(data: memoryview) -> Array:
-    """A read-only view of the array in ``.npy`` bytes: nothing is copied.
-
-    Raises:
-        ValueError: the bytes are no version 1.0 ``.npy`` file of plain numbers, or have another length than it says.
-    """
-    if len(data) < 10 or bytes(data[:8]) != b"\x93NUMPY\x01\x00":
-        raise ValueError("not a .npy array of format 1.0")
-    start = 10 + struct.unpack_from("<H", data, 8)[0]
-    shape, dtype = _npy_header(bytes(data[:start]))
-    count = int(np.prod(shape, dtype=np.int64))
-    if len(data) != start + count * dtype.itemsize:
-        raise ValueError(f"a .npy array of shape {shape} and type {dtype} in {len(data)} bytes")
-    return np.frombuffer(data, dtype, count, start).reshape(shape)
-
-
-@lru_cache(maxsize=4096)
-def _npy_header(header: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    stream = io.BytesIO(header)
-    np.lib.format.read_magic(stream)
-    try:
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-    except (TokenError, SyntaxError, TypeError) as error:  # what its parser of Python literals lets through
-        raise ValueError(f"not the header of a .npy array: {error}") from error
-    if fortran or dtype.hasobject:
-        raise ValueError("a .npy array in Fortran order or of objects")
-    return shape, dtype
-
-
-def _encode_npz(masks: Masks) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, dtype in MASK_DTYPES.items():
-            # A ZipInfo made from a name alone has a fixed date, so equal masks give equal bytes.
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), _encode_npy(getattr(masks, name), dtype))
-    return buffer.getvalue()
-
-
-_ZIP_LOCAL_HEADER = struct.Struct("<4sHHHHHLLLHH")
-
-
-def decode_masks(data: memoryview) -> Masks:
-    """The arrays of ``masks.npz`` as read-only views.
-
-    The members are stored uncompressed, so they are found by walking the local headers of the zip file; `numpy.load`
-    reads the same file several times slower.
-
-    Raises:
-        ValueError: the bytes are no such file.
-    """
-    arrays: dict[str, Array] = {}
-    position = 0
-    while bytes(data[position : position + 4]) == b"PK\x03\x04" and len(data) >= position + _ZIP_LOCAL_HEADER.size:
-        header = _ZIP_LOCAL_HEADER.unpack_from(data, position)
-        flags, method, size, name_length, extra_length = header[2], header[3], header[8], header[9], header[10]
-        if flags & 0x8 or method != zipfile.ZIP_STORED:
-            raise ValueError("masks.npz is compressed or streamed; members must be stored")
-        start = position + _ZIP_LOCAL_HEADER.size
-        name = bytes(data[start : start + name_length]).decode()
-        start += name_length + extra_length
-        position = start + size
-        arrays[name.removesuffix(".npy")] = decode_npy(data[start:position])
-    if arrays.keys() != MASK_DTYPES.keys():
-        raise ValueError(f"masks.npz holds {sorted(arrays)}, expected {sorted(MASK_DTYPES)}")
-    return Masks(**arrays)
 
 
 # ---------------------------------------------------------------------------------------------------------- manifest
@@ -375,8 +269,25 @@ class Totals(_Record):
     attributes: int = 0
     relations: int = 0
 
+    @classmethod
+    def of(cls, sample: Sample) -> Totals:
+        """The counts of one sample."""
+        kinds = np.bincount(sample.masks.node_kind, minlength=len(KINDS)).tolist()
+        return cls(
+            samples=1,
+            captions=len(sample.captions),
+            boxes=len(sample.regions.boxes),
+            tokens=len(sample.masks.token_ids),
+            objects=kinds[OBJECT],
+            attributes=kinds[ATTRIBUTE],
+            relations=kinds[RELATION],
+        )
+
     def __add__(self, other: Totals) -> Totals:
         return Totals(**{name: value + getattr(other, name) for name, value in self})
+
+    def __sub__(self, other: Totals) -> Totals:
+        return Totals(**{name: value - getattr(other, name) for name, value in self})
 
 
 class ShardInfo(_Record):
@@ -401,6 +312,11 @@ class Manifest(_Record):
     shards: list[ShardInfo]
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """What holds for every sample, whichever shards there are: two sets that agree in it can be one."""
+        return self.model_dump(exclude={"totals", "index_sha256", "shards"})
+
+    @property
     def checksum(self) -> str:
         """sha256 over the whole manifest: names the data, and with it the order of every epoch."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
@@ -410,18 +326,15 @@ class Manifest(_Record):
         return (self.model_dump_json(indent=1) + "\n").encode()
 
     @classmethod
-    def load(cls, folder: Path) -> Manifest:
-        """Reads ``folder/manifest.json``.
+    def from_bytes(cls, data: bytes, path: str) -> Manifest:
+        """The inverse of `to_bytes`; ``path`` is what messages call the file.
 
         Raises:
-            InputError: it is missing, not readable as a manifest, or of another schema version.
+            InputError: it is no manifest, or of another schema version.
         """
-        path = folder / "manifest.json"
         try:
-            raw = json.loads(path.read_bytes())
-        except FileNotFoundError:
-            raise InputError(_no_manifest(folder)) from None
-        except (ValueError, OSError) as error:
+            raw = json.loads(data)
+        except ValueError as error:
             raise InputError(f"{path}: cannot be read as JSON: {error}") from error
         version = raw.get("schema_version") if isinstance(raw, dict) else None
         if version != SCHEMA_VERSION:
@@ -434,15 +347,3 @@ class Manifest(_Record):
         except ValidationError as error:
             problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
             raise InputError(f"{path}: {problems}") from error
-
-
-def _no_manifest(folder: Path) -> str:
-    if not folder.is_dir():
-        return f"{folder}: there is no such folder"
-    splits = sorted(child.parent.name for child in folder.glob("*/manifest.json"))
-    if splits:
-        return f"{folder}: holds the shard sets {', '.join(splits)}; name one of them, e.g. {folder / splits[0]}"
-    return (
-        f"{folder}: has no manifest.json, which is written last: either this is no folder of shards, or "
-        "`pipeline.pack` did not finish (run the same command again, it continues)"
-    )

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import multiprocessing
+import signal
 import tarfile
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 
-from shards.errors import InputError
-from shards.reader import VOCABULARY, ShardSet
-from shards.schema import MEMBERS, ShardInfo, Totals, image_id_of
-
-_BLOCK = 1 << 20
+from parsers.graph import SceneGraph
+from shards import index
+from shards.cache import Cache
+from shards.errors import InputError, ShardError
+from shards.files import write_atomic
+from shards.folders import LocalFolder, map_file
+from shards.reader import INDEX, MANIFEST, VOCABULARY, ShardSet, load_manifest
+from shards.schema import MEMBERS, Array, Sample, Totals, image_id_of
 
 
 @dataclass(frozen=True)
@@ -25,77 +33,231 @@ class Problem:
     what: str
 
 
-def verify(shards: ShardSet) -> Iterator[tuple[ShardInfo, list[Problem]]]:
-    """Checks shard after shard; yields each with its problems and goes on after a bad one."""
-    pieces = len(shards.vocabulary)
-    for number, info in enumerate(shards.manifest.shards):
-        problems = list(_verify_tar(shards.folder / info.file, shards, number))
-        problems += _verify_samples(shards, number, pieces)
-        yield info, problems
+@dataclass(frozen=True)
+class Findings:
+    """What was found in one shard."""
+
+    problems: list[Problem]
+    totals: Totals
+    """of its sound samples"""
+
+
+def verify(shards: ShardSet, *, workers: int = 1) -> Iterator[tuple[str, list[Problem]]]:
+    """Checks shard after shard, then the set as a whole; yields what was checked with its problems, and goes on.
+
+    Open the set with `ShardSet.damaged` to hear of missing and cut tars here.
+    """
+    totals, whole = Totals(), True
+    for info, findings in zip(shards.manifest.shards, _each_shard(shards, workers), strict=True):
+        totals += findings.totals
+        whole = whole and not findings.problems
+        yield info.file, findings.problems
+    problems = [*verify_vocabulary(shards), *_verify_set(shards)]
+    if whole and totals != shards.manifest.totals:
+        problems.append(Problem(shards.folder.path(MANIFEST), "its totals are not those of the samples"))
+    yield shards.location, problems
+
+
+def _each_shard(shards: ShardSet, workers: int) -> Iterator[Findings]:
+    numbers = range(len(shards.manifest.shards))
+    if workers == 1:
+        pieces = _vocabulary_size(shards)
+        for number in numbers:
+            yield verify_shard(shards, number, pieces)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    opened = (shards.location, shards.cache)
+    with ProcessPoolExecutor(workers, spawn, initializer=_start_worker, initargs=opened) as pool:
+        yield from pool.map(_verify_in_worker, numbers)
+
+
+_worker: tuple[ShardSet, int] | None = None
+
+
+def _start_worker(location: str, cache: Cache | None) -> None:
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends the workers.
+    shards = ShardSet.damaged(location, cache)
+    _worker = shards, _vocabulary_size(shards)
+
+
+def _verify_in_worker(number: int) -> Findings:
+    assert _worker is not None
+    return verify_shard(_worker[0], number, _worker[1])
+
+
+def _vocabulary_size(shards: ShardSet) -> int:
+    try:
+        return len(shards.vocabulary)
+    except InputError:  # a problem of the set, see _verify_set
+        return shards.manifest.tokenizer.size
+
+
+# ------------------------------------------------------------------------------------------------------------ the set
 
 
 def verify_vocabulary(shards: ShardSet) -> list[Problem]:
     """Checks that the vocabulary is the one the captions were cut with."""
-    path = shards.folder / VOCABULARY
-    if not path.is_file():
-        return [Problem(str(path), "is missing")]
-    if hashlib.sha256(path.read_bytes()).hexdigest() == shards.manifest.tokenizer.sha256:
-        return []
-    return [Problem(str(path), "is not the vocabulary that the manifest names")]
+    path = shards.folder.path(VOCABULARY)
+    try:
+        if hashlib.sha256(shards.vocabulary_bytes).hexdigest() == shards.manifest.tokenizer.sha256:
+            return []
+    except InputError:
+        return [Problem(path, "is missing; the manifest names its checksum")]
+    return [Problem(path, "is not the vocabulary that the manifest names")]
 
 
-def _verify_tar(path: Path, shards: ShardSet, number: int) -> Iterator[Problem]:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-    if digest.hexdigest() != shards.manifest.shards[number].sha256:
-        yield Problem(str(path), "its sha256 differs from the manifest's: the file was changed or damaged")
-    index = shards.shard(number)
+def _verify_set(shards: ShardSet) -> Iterator[Problem]:
+    for key in index.repeated(shards.keys):
+        yield Problem(shards.folder.path(INDEX), f"sample {key} is there twice")
+    listed = {shard.file for shard in shards.manifest.shards}
+    for file in sorted(shards.files):
+        if file.endswith(".tar") and file not in listed:
+            yield Problem(shards.folder.path(file), "belongs to another set: the manifest does not list it")
+
+
+# ---------------------------------------------------------------------------------------------------------- one shard
+
+
+def verify_shard(shards: ShardSet, number: int, pieces: int) -> Findings:
+    """Checks a tar and its samples; of several bad samples the first is named. ``pieces`` is the vocabulary's size."""
+    info = shards.manifest.shards[number]
+    path = shards.folder.path(info.file)
+    try:
+        data = shards.map(number)
+    except FileNotFoundError:
+        return Findings([Problem(path, "is missing; the manifest lists it")], Totals())
+    except (ValueError, InputError) as error:  # an empty file, or what a remote one turned out to be
+        return Findings([Problem(path, str(error))], Totals())
+    problems = list(_verify_tar(shards, number, data))
+    totals, bad = Totals(), []
+    for row in range(len(shards.shard(number).keys)):
+        what = []
+        if not shards.is_as_written(number, row):
+            what.append("its checksum differs from the index's")
+        try:
+            sample = shards.sample(number, row)
+            _verify_sample(shards, number, row, sample, pieces)
+            totals += Totals.of(sample)
+        except ShardError as error:
+            what.append(str(error).removeprefix(shards.where(number, row)).lstrip(":, "))
+        except ValueError as error:
+            what.append(str(error))
+        if what:
+            bad.append(Problem(shards.where(number, row), ": ".join(what)))
+    problems += bad[:1]
+    if len(bad) > 1:
+        problems.append(Problem(path, f"{len(bad) - 1:,} more of its {info.samples:,} samples are damaged"))
+    return Findings(problems, totals)
+
+
+def _verify_tar(shards: ShardSet, number: int, data: memoryview) -> Iterator[Problem]:
+    info = shards.manifest.shards[number]
+    path = shards.folder.path(info.file)
+    if len(data) != info.bytes:
+        yield Problem(path, f"has {len(data):,} bytes, the manifest says {info.bytes:,}: it was cut or changed")
+    elif hashlib.sha256(data).hexdigest() != info.sha256:
+        yield Problem(path, "its sha256 differs from the manifest's: the file was changed or damaged")
+    rows = shards.shard(number)
     expected = [
         (f"{key}.{member}", *extent)
-        for key, extents in zip(index.keys, index.extents.tolist(), strict=True)
+        for key, extents in zip(rows.keys, rows.extents.tolist(), strict=True)
         for member, extent in zip(MEMBERS, extents, strict=True)
         if extent[0] >= 0
     ]
     try:
-        with tarfile.open(path) as tar:
+        with tarfile.open(fileobj=_as_file(data)) as tar:
             found = [(entry.name, entry.offset_data, entry.size) for entry in tar]
-    except tarfile.TarError as error:
-        yield Problem(str(path), f"cannot be read as a tar: {error}")
+    except (tarfile.TarError, ValueError) as error:  # ValueError: a map has nothing behind its end
+        yield Problem(path, f"cannot be read as a tar: {error}")
         return
     if found != expected:
         first = next((e for e, f in zip(expected, found, strict=False) if e != f), None)
         what = f"first at {first[0]}" if first else f"{len(found):,} members, {len(expected):,} in the index"
-        yield Problem(str(path), f"its members differ from the index: {what}")
+        yield Problem(path, f"its members differ from the index: {what}")
 
 
-def _verify_samples(shards: ShardSet, number: int, pieces: int) -> Iterator[Problem]:
-    index = shards.shard(number)
-    totals = Totals()
-    for row, key in enumerate(index.keys):
+def _as_file(data: memoryview) -> BinaryIO:
+    """A mapped file as something that `tarfile` reads."""
+    stream = cast(BinaryIO, data.obj)
+    stream.seek(0)
+    return stream
+
+
+def _verify_sample(shards: ShardSet, number: int, row: int, sample: Sample, pieces: int) -> None:
+    """Raises ValueError where a sample does not fit itself, the index, the manifest or the vocabulary."""
+    rows, manifest = shards.shard(number), shards.manifest
+    sample.regions.check(sample.width, sample.height)
+    sample.masks.check()
+    if image_id_of(rows.keys[row]) != sample.image_id:
+        raise ValueError(f"its record is that of image {sample.image_id!r}")
+    if [sample.width, sample.height] != rows.sizes[row].tolist():
+        raise ValueError("the size of the image differs from the index")
+    tokens = np.diff(sample.masks.token_offsets).tolist()
+    first, last = rows.caption_offsets[row : row + 2].tolist()
+    if len(sample.captions) != len(tokens) or tokens != rows.tokens[first:last].tolist():
+        raise ValueError("captions, word pieces and index differ")
+    ids = sample.masks.token_ids
+    if len(ids) and not 0 <= ids.min() <= ids.max() < pieces:
+        raise ValueError("a word piece outside the vocabulary")
+    classes = sample.regions.class_ids
+    if classes is not None and manifest.classes.count is not None and classes.max(initial=0) >= manifest.classes.count:
+        raise ValueError("a class id outside the classes of the manifest")
+    graphs = [caption.graph for caption in sample.captions]
+    for name, expected in zip(("node_kind", "node_caption", "node_args"), _nodes(graphs), strict=True):
+        if not np.array_equal(getattr(sample.masks, name), expected):
+            raise ValueError(f"the nodes of the graphs differ from those in masks.npz ({name})")
+
+
+def _nodes(graphs: list[SceneGraph]) -> tuple[Array, Array, Array]:
+    """``node_kind``, ``node_caption`` and ``node_args`` as they follow from the graphs of a sample."""
+    kinds: list[int] = []
+    owners: list[int] = []
+    arguments: list[tuple[int, int]] = []
+    for number, graph in enumerate(graphs):
+        first = len(kinds)
+        kinds += [0] * len(graph.objects) + [1] * len(graph.attributes) + [2] * len(graph.relations)
+        owners += [number] * (len(kinds) - first)
+        arguments += [(-1, -1)] * len(graph.objects)
+        arguments += [(first + attribute.object, -1) for attribute in graph.attributes]
+        arguments += [(first + relation.subject, first + relation.object) for relation in graph.relations]
+    return np.array(kinds), np.array(owners), np.array(arguments).reshape(-1, 2)
+
+
+# ------------------------------------------------------------------------------------------------------------- repair
+
+
+def repair_index(folder: Path) -> bool:
+    """Makes ``index.parquet`` anew from the tars; returns whether it differs from the one that was there.
+
+    It is only done from tars whose every byte is as the manifest says. The index comes out as it was; where another
+    version of Arrow writes other bytes, the manifest gets the new checksum.
+
+    Raises:
+        InputError: the manifest or a tar is missing or damaged.
+    """
+    local = LocalFolder(folder)
+    manifest = load_manifest(local, local.sizes())
+    tables = []
+    for shard in manifest.shards:
+        path = folder / shard.file
         try:
-            image_id, width, height, captions = shards.record(number, row)
-            regions, masks = shards.regions(number, row), shards.masks(number, row)
-            regions.check(width, height)
-            masks.check()
-            if image_id_of(key) != image_id:
-                raise ValueError(f"its record is that of image {image_id!r}")
-            tokens = np.diff(masks.token_offsets)
-            stored = index.tokens[index.caption_offsets[row] : index.caption_offsets[row + 1]]
-            if len(captions) != len(tokens) or tokens.tolist() != stored.tolist():
-                raise ValueError("captions, word pieces and index differ")
-            if len(masks.token_ids) and not 0 <= masks.token_ids.min() <= masks.token_ids.max() < pieces:
-                raise ValueError("a word piece outside the vocabulary")
-            if len(regions.boxes) != index.num_boxes[row] or regions.features.shape[1] != shards.manifest.feature_size:
-                raise ValueError("regions differ from index or manifest in number or size")
-            graphs = [caption.graph for caption in captions]
-            kinds = np.bincount(masks.node_kind, minlength=3).tolist()
-            if kinds != [sum(len(getattr(g, k)) for g in graphs) for k in ("objects", "attributes", "relations")]:
-                raise ValueError("the nodes of the graphs differ from those in masks.npz")
-        except (ValueError, InputError) as error:
-            yield Problem(shards.where(number, row), str(error))
-            continue
-        totals += Totals(samples=1, captions=len(captions))
-    if totals.samples == len(index.keys) != shards.manifest.shards[number].samples:
-        yield Problem(shards.manifest.shards[number].file, "holds another number of samples than the manifest says")
+            mapped = map_file(path.open("rb"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: cannot be read, so the index cannot be made from it: {error}") from error
+        if hashlib.sha256(mapped).hexdigest() != shard.sha256:
+            raise InputError(f"{path} is not as the manifest says; the index is only made from sound tars")
+        try:
+            tables.append(index.rows_of_tar(memoryview(mapped), cast(BinaryIO, mapped)))
+        except (ValueError, tarfile.TarError) as error:
+            raise InputError(f"{path}: {error}") from error
+    sink = io.BytesIO()
+    index.write(sink, tables)
+    before = (folder / INDEX).read_bytes() if (folder / INDEX).is_file() else None
+    if sink.getvalue() == before and manifest.index_sha256 == hashlib.sha256(before).hexdigest():
+        return False
+    write_atomic(folder / INDEX, sink.getvalue())
+    sha256 = hashlib.sha256(sink.getvalue()).hexdigest()
+    if sha256 != manifest.index_sha256:
+        write_atomic(folder / MANIFEST, manifest.model_copy(update={"index_sha256": sha256}).to_bytes())
+    return True

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import io
+import struct
 import tarfile
+import zlib
+from itertools import groupby
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 import numpy as np
 
-from shards.schema import ATTRIBUTE, OBJECT, RELATION, Sample, ShardInfo, Totals, encode_sample, key_of
+from shards.index import make_row
+from shards.members import Chunks, encode_sample
+from shards.schema import KINDS, Sample, ShardInfo, Totals, key_of
 
 
 class ShardWriter:
@@ -22,11 +26,12 @@ class ShardWriter:
 
     def __init__(self, stream: BinaryIO, file: str) -> None:
         self.rows: list[dict[str, Any]] = []
-        self.totals = Totals()
         self._file = file
-        self._hashing = _HashingStream(stream)
-        self._tar = tarfile.open(fileobj=self._hashing, mode="w|", format=tarfile.GNU_FORMAT)  # noqa: SIM115
+        self._stream = stream
+        self._digest = hashlib.sha256()
+        self._size = 0
         self._keys: set[str] = set()
+        self._nodes = np.zeros(len(KINDS), np.int64)
 
     def __enter__(self) -> Self:
         return self
@@ -35,71 +40,95 @@ class ShardWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self._tar.close()
+            end = self._size + 2 * tarfile.BLOCKSIZE
+            self._append([bytes(-end % tarfile.RECORDSIZE + 2 * tarfile.BLOCKSIZE)])
 
     def write(self, sample: Sample) -> None:
         """Adds a sample.
 
         Raises:
-            ValueError: its image id is already in this shard, or its regions or masks are not valid.
+            ValueError: its image id is empty or already in this shard, or its regions or masks are not valid.
         """
+        if not sample.image_id:
+            raise ValueError("an empty image id")
         key = key_of(sample.image_id)
         if key in self._keys:
             raise ValueError(f"image {sample.image_id!r} is in the shard already")
         sample.regions.check(sample.width, sample.height)
         sample.masks.check()
         self._keys.add(key)
-        masks = sample.masks
-        row: dict[str, Any] = {
-            "key": key,
-            "width": sample.width,
-            "height": sample.height,
-            "num_boxes": len(sample.regions.boxes),
-            "tokens": np.diff(masks.token_offsets).tolist(),
-        }
-        for extension, data in encode_sample(sample):
-            entry = tarfile.TarInfo(f"{key}.{extension}")
-            entry.size = len(data)
-            self._tar.addfile(entry, io.BytesIO(data))
-            padded = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-            row[f"{extension}_offset"] = self._tar.offset - padded
-            row[f"{extension}_size"] = len(data)
-        self.rows.append(row)
-        kinds = np.bincount(masks.node_kind, minlength=3)
-        self.totals += Totals(
-            samples=1,
-            captions=len(sample.captions),
-            boxes=len(sample.regions.boxes),
-            tokens=len(masks.token_ids),
-            objects=int(kinds[OBJECT]),
-            attributes=int(kinds[ATTRIBUTE]),
-            relations=int(kinds[RELATION]),
+        blocks: Chunks = []
+        extents: dict[str, tuple[int, int]] = {}
+        position = self._size
+        for extension, chunks in encode_sample(sample):
+            size = sum(map(len, chunks))
+            header = tar_header(f"{key}.{extension}", size)
+            padding = bytes(-size % tarfile.BLOCKSIZE)
+            blocks += (header, *chunks, padding)
+            extents[extension] = position + len(header), size
+            position += len(header) + size + len(padding)
+        crc32 = self._append(blocks)
+        self.rows.append(
+            make_row(
+                key,
+                width=sample.width,
+                height=sample.height,
+                num_boxes=len(sample.regions.boxes),
+                token_offsets=sample.masks.token_offsets,
+                crc32=crc32,
+                extents=extents,
+            )
+        )
+        self._nodes += np.bincount(sample.masks.node_kind, minlength=len(KINDS))
+
+    def _append(self, blocks: Chunks) -> int:
+        """Writes bytes and returns their crc32. Small pieces are joined, large ones are not copied."""
+        crc32 = 0
+        for large, pieces in groupby(blocks, lambda block: len(block) > _LARGE):
+            for data in pieces if large else (b"".join(pieces),):
+                self._stream.write(data)
+                self._digest.update(data)
+                self._size += len(data)
+                crc32 = zlib.crc32(data, crc32)
+        return crc32
+
+    @property
+    def totals(self) -> Totals:
+        """What was written so far."""
+        objects, attributes, relations = self._nodes.tolist()
+        return Totals(
+            samples=len(self.rows),
+            captions=sum(len(row["tokens"]) for row in self.rows),
+            boxes=sum(row["num_boxes"] for row in self.rows),
+            tokens=sum(sum(row["tokens"]) for row in self.rows),
+            objects=objects,
+            attributes=attributes,
+            relations=relations,
         )
 
     @property
     def info(self) -> ShardInfo:
         """Name, size and checksum of the tar, once it is closed."""
-        return ShardInfo(
-            file=self._file,
-            samples=len(self.rows),
-            bytes=self._hashing.size,
-            sha256=self._hashing.digest.hexdigest(),
-        )
+        return ShardInfo(file=self._file, samples=len(self.rows), bytes=self._size, sha256=self._digest.hexdigest())
 
 
-class _HashingStream(io.RawIOBase):
-    """Passes bytes on and takes their checksum on the way."""
+_LARGE = 1 << 14
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self.digest = hashlib.sha256()
-        self.size = 0
-        self._stream = stream
+# name; mode, user, group; size; time; checksum; type (a plain file), linked name, magic and version, owners, padding
+_HEADER = struct.Struct("100s24s12s12s8s356s")
+_OWNER, _TIME = b"0000644\0" + 2 * b"0000000\0", b"00000000000\0"
+_TYPE = b"0" + bytes(100) + b"ustar  \0"
+_CHECKSUM = sum(_OWNER + _TIME + b" " * 8 + _TYPE)
+"""of the fields that are always the same; the checksum itself counts as blanks"""
 
-    def writable(self) -> bool:
-        return True
 
-    def write(self, data: Any) -> int:
-        self.digest.update(data)
-        self.size += len(data)
-        self._stream.write(data)
-        return len(data)
+def tar_header(name: str, size: int) -> bytes:
+    """The blocks that stand before a file in a tar, byte for byte those of `tarfile` in GNU format."""
+    encoded = name.encode()
+    if len(encoded) > tarfile.LENGTH_NAME or size >= 8**11:
+        entry = tarfile.TarInfo(name)
+        entry.size = size
+        return entry.tobuf(tarfile.GNU_FORMAT)
+    length = b"%011o\0" % size
+    checksum = b"%06o\0 " % (_CHECKSUM + sum(encoded) + sum(length))
+    return _HEADER.pack(encoded, _OWNER, length, _TIME, checksum, _TYPE)

@@ -2,115 +2,40 @@ import hashlib
 import io
 import json
 import tarfile
+import tempfile
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import webdataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
-from shards import index, inspect
+from shards import inspect
 from shards.errors import InputError
 from shards.reader import ShardSet
-from shards.schema import (
-    MASK_DTYPES,
-    Caption,
-    Classes,
-    Manifest,
-    Masks,
-    ParserInfo,
-    Regions,
-    Sample,
-    TokenizerInfo,
-    Totals,
-    key_of,
+from shards.schema import MASK_DTYPES, Totals, key_of
+from shards.verify import verify
+from shards.writer import ShardWriter, tar_header
+from tests.shards.samples import (
+    FEATURES,
+    IDS,
+    SAMPLES,
+    TEXT,
+    VOCABULARY,
+    any_samples,
+    contents,
+    make_sample,
+    write_shards,
 )
-from shards.verify import verify, verify_vocabulary
-from shards.writer import ShardWriter
-
-VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "hat", "on", "man"]
-TEXT = "a red hat on a man"
-IDS = [
-    "285",
-    "a.b",
-    "a.c",
-    "http://x.org/é/1.jpg?s=1&t=2",
-    "🚒/🚒.png",
-    "long-" + "x" * 300 + ".jpg",
-    "COCO_val2014_000000000285",
-]
-FEATURES, CLASSES = 6, 3
-
-
-def make_sample(image_id, seed, with_classes=True):
-    values = np.random.default_rng(seed)
-    n, captions = 1 + seed % 4, 1 + seed % 3
-    graph = SceneGraph(
-        TEXT,
-        (Object("hat", Span(6, 9)), Object("man", Span(15, 18))),
-        (Attribute(0, "red", Span(2, 5)),),
-        (Relation(0, 1, "on", (Span(10, 12),)),),
-    )
-    low = values.uniform(0, 40, (n, 2))
-    regions = Regions(
-        np.concatenate([low, low + values.uniform(1, 40, (n, 2))], axis=1).astype(np.float32),
-        values.standard_normal((n, FEATURES)).astype(np.float16),
-        values.integers(0, 10, (n, CLASSES)).astype(np.int16) if with_classes else None,
-        (values.random((n, CLASSES)) / CLASSES).astype(np.float16) if with_classes else None,
-    )
-    arrays = {
-        "token_ids": [5, 6, 7, 8, 5, 9] * captions,
-        "segment_ids": [0] * 6 * captions,
-        "token_offsets": [6 * c for c in range(captions + 1)],
-        "node_kind": [0, 0, 1, 2] * captions,
-        "node_caption": [c for c in range(captions) for _ in range(4)],
-        "node_args": [pair for c in range(captions) for pair in ((-1, -1), (-1, -1), (4 * c, -1), (4 * c, 4 * c + 1))],
-        "node_tokens": [2, 5, 1, 3] * captions,
-        "node_token_offsets": range(4 * captions + 1),
-    }
-    masks = Masks(**{name: np.array(arrays[name], dtype) for name, dtype in MASK_DTYPES.items()})
-    captions = tuple(Caption(f"{seed}-{c}" if c else None, TEXT, graph) for c in range(captions))
-    return Sample(image_id, 90, 85, captions, regions, masks)
-
-
-SAMPLES = [make_sample(image_id, seed) for seed, image_id in enumerate(IDS)]
-
-
-def write_shards(folder, shards):
-    folder.mkdir(exist_ok=True)
-    vocabulary = "".join(f"{piece}\n" for piece in VOCABULARY).encode()
-    (folder / "vocab.txt").write_bytes(vocabulary)
-    writers = []
-    for number, samples in enumerate(shards):
-        file = f"shard-{number:05d}.tar"
-        with (folder / file).open("wb") as stream, ShardWriter(stream, file) as writer:
-            for sample in samples:
-                writer.write(sample)
-        writers.append(writer)
-    with (folder / "index.parquet").open("wb") as stream:
-        index.write(stream, [writer.rows for writer in writers])
-    manifest = Manifest(
-        tokenizer=TokenizerInfo(sha256=hashlib.sha256(vocabulary).hexdigest(), size=len(VOCABULARY)),
-        parser=ParserInfo(name="test", version="1"),
-        feature_size=FEATURES,
-        classes=Classes(kind="top-k", count=10, background=None, names=[f"class {i}" for i in range(10)]),
-        totals=sum((writer.totals for writer in writers), Totals()),
-        index_sha256=hashlib.sha256((folder / "index.parquet").read_bytes()).hexdigest(),
-        shards=[writer.info for writer in writers],
-    )
-    (folder / "manifest.json").write_bytes(manifest.to_bytes())
-    return folder
 
 
 @pytest.fixture
 def folder(tmp_path):
     return write_shards(tmp_path / "shards", [SAMPLES[:4], SAMPLES[4:]])
-
-
-def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 # ---------------------------------------------------------------------------------------------------- write and read
@@ -134,6 +59,56 @@ def test_samples_are_read_as_they_were_written(folder):
         for name in MASK_DTYPES:
             masks = shards.masks(shard, row)
             np.testing.assert_array_equal(getattr(masks, name), getattr(sample.masks, name), strict=True)
+
+
+@settings(max_examples=25)
+@given(st.lists(st.lists(any_samples(st.just(FEATURES)), max_size=3), max_size=3))
+def test_any_list_of_samples_is_read_as_it_was_written(shards):
+    samples = list({sample.image_id: sample for shard in shards for sample in shard}.values())
+    first = {sample.image_id for sample in samples[: len(samples) // 2]}
+    parts = [[s for s in samples if s.image_id in first], [s for s in samples if s.image_id not in first]]
+    with tempfile.TemporaryDirectory() as folder:
+        found = ShardSet(write_shards(Path(folder), parts))
+        assert len(found) == len(samples)
+        for place, sample in zip(found, parts[0] + parts[1], strict=True):
+            assert found.record(*place) == (sample.image_id, sample.width, sample.height, sample.captions)
+            assert_same(found.regions(*place), sample.regions)
+            for name in MASK_DTYPES:
+                read, written = getattr(found.masks(*place), name), getattr(sample.masks, name)
+                np.testing.assert_array_equal(read, written, strict=True)
+            assert found.is_as_written(*place)
+            assert found.find(sample.image_id) == place
+
+
+def test_the_tar_headers_are_those_of_tarfile():
+    for name in ("a.json", "x" * 100, "x" * 101, "x" * 300):
+        for size in (0, 1, 147_584, 8**11 - 1, 8**11):
+            entry = tarfile.TarInfo(name)
+            entry.size = size
+            assert tar_header(name, size) == entry.tobuf(tarfile.GNU_FORMAT)
+
+
+def test_the_masks_are_a_zip_file_without_faults(folder):
+    shards = ShardSet(folder)
+    for place in shards:
+        with zipfile.ZipFile(io.BytesIO(shards.member(*place, "masks.npz"))) as archive:
+            assert archive.testzip() is None
+            assert archive.namelist() == [f"{name}.npy" for name in MASK_DTYPES]
+
+
+def test_arrays_are_views_of_the_file(folder):
+    shards = ShardSet(folder)
+    mapped = np.frombuffer(shards.map(0), np.uint8)
+    regions, masks = shards.regions(0, 1), shards.masks(0, 1)
+    for array in (
+        regions.boxes,
+        regions.features,
+        regions.class_ids,
+        regions.class_probs,
+        *map(masks.__getattribute__, MASK_DTYPES),
+    ):
+        assert np.shares_memory(array, mapped)
+        assert not array.flags.writeable
 
 
 def test_the_index_counts_boxes_and_pieces(folder):
@@ -284,8 +259,7 @@ def test_no_folder_is_refused():
 
 
 def problems_of(folder):
-    shards = ShardSet(folder)
-    return [problem for _, problems in verify(shards) for problem in problems] + verify_vocabulary(shards)
+    return [problem for _, problems in verify(ShardSet(folder)) for problem in problems]
 
 
 def flip(path, position):
@@ -328,7 +302,9 @@ def test_a_manifest_of_the_wrong_tar_is_found(folder, tmp_path):
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["shards"][0]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    assert [problem.what for problem in problems_of(folder)] == ["its record is that of image 'a.x'"]
+    assert [problem.what for problem in problems_of(folder)] == [
+        "its checksum differs from the index's: its record is that of image 'a.x'"
+    ]
 
 
 def test_another_vocabulary_is_found(folder):

@@ -1,0 +1,326 @@
+"""Reading and writing shards, beside webdataset, ViLBERT's LMDB and ``cp``: ``python -m benchmarks.shards``.
+
+Generated images of 36 regions with 2,048 features, their 20 most likely classes and five captions. One process and one
+thread each. Every array that is read, on either side, is copied into a torch tensor and summed. The contestants take
+turns, round after round, and each ratio is the median over the rounds, so that a busy machine is busy for both. Seconds
+are those of the CPU; where two workers write, those of the wall clock.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import multiprocessing
+import pickle
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import lmdb
+import numpy as np
+import torch
+import typer
+import webdataset
+from rich.table import Table
+
+from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
+from shards import index
+from shards.console import console, run
+from shards.files import flush
+from shards.reader import INDEX, MANIFEST, VOCABULARY, ShardSet
+from shards.schema import (
+    MASK_DTYPES,
+    Array,
+    Caption,
+    Classes,
+    Manifest,
+    Masks,
+    ParserInfo,
+    Regions,
+    Sample,
+    TokenizerInfo,
+    Totals,
+)
+from shards.writer import ShardWriter
+
+BOXES, FEATURES, TOP_CLASSES, CAPTIONS = 36, 2048, 20, 5
+SHARD = 500
+TEXT = "a red hat on a man standing near the fire hydrant"
+GRAPH = SceneGraph(
+    TEXT,
+    (Object("hat", Span(6, 9)), Object("man", Span(15, 18)), Object("fire hydrant", Span(37, 49))),
+    (Attribute(0, "red", Span(2, 5)),),
+    (Relation(0, 1, "on", (Span(10, 12),)), Relation(1, 2, "stand near", (Span(19, 32),))),
+)
+PIECES = 11
+app = typer.Typer(add_completion=False)
+
+
+def make_sample(number: int) -> Sample:
+    """An image with five captions of eleven word pieces and six nodes each."""
+    random = np.random.default_rng(number)
+    corner = random.uniform(0, 300, (BOXES, 2))
+    kinds = [0, 0, 0, 1, 2, 2]
+    arguments = np.array([(-1, -1)] * 3 + [(0, -1), (0, 1), (1, 2)])
+    ends = np.array([1, 2, 4, 5, 6, 8])
+    first = len(kinds) * np.arange(CAPTIONS)[:, None, None]
+    arrays = {
+        "token_ids": random.integers(5, 30_000, PIECES * CAPTIONS),
+        "segment_ids": np.zeros(PIECES * CAPTIONS),
+        "token_offsets": PIECES * np.arange(CAPTIONS + 1),
+        "node_kind": np.tile(kinds, CAPTIONS),
+        "node_caption": np.repeat(np.arange(CAPTIONS), len(kinds)),
+        "node_args": np.where(arguments < 0, -1, arguments + first).reshape(-1, 2),
+        "node_tokens": np.tile([2, 5, 8, 9, 1, 3, 6, 7], CAPTIONS),
+        "node_token_offsets": np.append(0, (ends + 8 * np.arange(CAPTIONS)[:, None]).ravel()),
+    }
+    regions = Regions(
+        np.concatenate([corner, corner + random.uniform(1, 100, (BOXES, 2))], axis=1).astype(np.float32),
+        random.standard_normal((BOXES, FEATURES), np.float32).astype(np.float16),
+        random.integers(0, 1600, (BOXES, TOP_CLASSES)).astype(np.int16),
+        (random.random((BOXES, TOP_CLASSES)) / TOP_CLASSES).astype(np.float16),
+    )
+    masks = Masks(**{name: np.asarray(arrays[name], dtype) for name, dtype in MASK_DTYPES.items()})
+    captions = tuple(Caption(f"{number}-{caption}", TEXT, GRAPH) for caption in range(CAPTIONS))
+    return Sample(f"COCO_train2014_{number:012}", 640, 480, captions, regions, masks)
+
+
+# ------------------------------------------------------------------------------------------------------------- writing
+
+
+def write_ours(samples: list[Sample], path: Path) -> ShardWriter:
+    """A shard as `pipeline.pack` writes it."""
+    with path.open("wb") as stream, ShardWriter(stream, path.name) as writer:
+        for sample in samples:
+            writer.write(sample)
+    return writer
+
+
+def write_webdataset(samples: list[Sample], path: Path, *, compress: bool) -> None:
+    """The same samples by webdataset. Its own ``npz`` compresses; unless that is wanted NumPy makes those bytes."""
+    with webdataset.TarWriter(str(path), mtime=0, user="", group="") as writer:
+        for sample in samples:
+            regions = sample.regions
+            masks = {field.name: getattr(sample.masks, field.name) for field in fields(sample.masks)}
+            stream = io.BytesIO()
+            if not compress:
+                np.savez(stream, **masks)
+            writer.write(
+                {
+                    "__key__": sample.image_id,
+                    "json": _record(sample),
+                    "boxes.npy": regions.boxes,
+                    "features.npy": regions.features,
+                    "class_ids.npy": regions.class_ids,
+                    "class_probs.npy": regions.class_probs,
+                    "masks.npz": masks if compress else stream.getvalue(),
+                }
+            )
+
+
+def _record(sample: Sample) -> dict[str, Any]:
+    captions = [{"caption_id": c.caption_id, "text": c.text, "graph": c.graph.to_dict()} for c in sample.captions]
+    return {"image_id": sample.image_id, "width": sample.width, "height": sample.height, "captions": captions}
+
+
+def write_lmdb(samples: list[Sample], path: Path) -> None:
+    """ViLBERT's layout: one pickled dict of base64 float32 an image, and the list of keys."""
+    with lmdb.open(str(path), map_size=1 << 34) as environment, environment.begin(write=True) as transaction:
+        for sample in samples:
+            regions = sample.regions
+            assert regions.class_probs is not None
+            item = {
+                "image_id": sample.image_id.encode(),
+                "image_w": b"640",
+                "image_h": b"480",
+                "num_boxes": str(BOXES).encode(),
+                "boxes": base64.b64encode(regions.boxes.astype(np.float32).tobytes()),
+                "features": base64.b64encode(regions.features.astype(np.float32).tobytes()),
+                "cls_prob": base64.b64encode(regions.class_probs.astype(np.float32).tobytes()),
+            }
+            transaction.put(sample.image_id.encode(), pickle.dumps(item))
+        transaction.put(b"keys", pickle.dumps([sample.image_id.encode() for sample in samples]))
+
+
+def copy(source: Path, target: Path) -> None:
+    """``cp`` of the same bytes, flushed to the disk as a shard is."""
+    with source.open("rb") as read, target.open("wb") as write:
+        while block := read.read(1 << 20):
+            write.write(block)
+    flush(target)
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+def consume(arrays: Iterator[Array]) -> float:
+    """Copies each array into a tensor and adds up its numbers."""
+    return sum(float(torch.from_numpy(np.array(array)).sum(dtype=torch.float32)) for array in arrays)
+
+
+def read_ours(shards: ShardSet, order: list[tuple[int, int]], *, everything: bool = True) -> float:
+    """Regions, and where ``everything`` is wanted also masks and the record with its graphs."""
+    total = 0.0
+    for shard, row in order:
+        regions = shards.regions(shard, row)
+        parts: list[Any] = [regions.boxes, regions.features, regions.class_probs]
+        if everything:
+            masks = shards.masks(shard, row)
+            parts += [regions.class_ids, *(getattr(masks, field.name) for field in fields(masks))]
+            total += len(shards.record(shard, row)[3])
+        total += consume(iter(parts))
+    return total
+
+
+def read_webdataset(tars: list[str], shuffle: int) -> float:
+    """All that webdataset decodes of a sample; with a shuffle buffer where one is given."""
+    total = 0.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data = webdataset.WebDataset(tars, shardshuffle=len(tars) if shuffle else False)
+        if shuffle:
+            data = data.shuffle(shuffle)
+        for sample in data.decode():
+            arrays = [sample[f"{name}.npy"] for name in ("boxes", "features", "class_ids", "class_probs")]
+            total += consume(iter([*arrays, *sample["masks.npz"].values()])) + len(sample["json"]["captions"])
+    return total
+
+
+def read_lmdb(path: Path, shuffle: bool) -> float:
+    """As ViLBERT's reader does, image by image."""
+    total = 0.0
+    with lmdb.open(str(path), readonly=True, lock=False, readahead=False) as environment:
+        with environment.begin(buffers=True) as transaction:
+            keys = pickle.loads(transaction.get(b"keys") or b"")
+        for number in np.random.default_rng(0).permutation(len(keys)) if shuffle else range(len(keys)):
+            with environment.begin() as transaction:
+                item = pickle.loads(transaction.get(keys[number]) or b"")
+            n = int(item["num_boxes"])
+            names = ("boxes", "features", "cls_prob")
+            arrays = (np.frombuffer(base64.b64decode(item[name]), np.float32).reshape(n, -1) for name in names)
+            total += consume(arrays)
+    return total
+
+
+# ------------------------------------------------------------------------------------------------------------- the race
+
+
+def race(
+    rounds: int,
+    ours: Callable[[], object],
+    peer: Callable[[], object],
+    clock: Callable[[], float] = time.process_time,
+) -> tuple[float, float, float]:
+    """Median seconds of both, and the median of the peer's over ours. CPU time, unless another clock is given."""
+    times = []
+    for number in range(rounds + 1):
+        pair = []
+        for contestant in (ours, peer):
+            started = clock()
+            contestant()
+            pair.append(clock() - started)
+        if number:  # the first round warms the caches
+            times.append(pair)
+    mine, theirs = zip(*times, strict=True)
+    return statistics.median(mine), statistics.median(theirs), statistics.median(b / a for a, b in times)
+
+
+def _write_in_worker(first: int, last: int, path: Path) -> None:
+    write_ours(_made[first:last], path)
+    flush(path)
+
+
+_made: list[Sample] = []
+
+
+@app.command(epilog="Example: python -m benchmarks.shards --images 3000 --rounds 5")
+def main(
+    images: Annotated[int, typer.Option(min=SHARD, help="How many images.")] = 1500,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each pair runs.")] = 3,
+    folder: Annotated[Path | None, typer.Option(help="Where to write; default: the temporary folder.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File for the figures (JSON).")] = None,
+) -> None:
+    """Time reading and writing."""
+    torch.set_num_threads(1)
+    _made.extend(make_sample(number) for number in range(images))
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        figures = list(_compare(Path(temporary), rounds))
+    table = Table("", "ours s", "peer s", "ratio")
+    for name, ours, peer, ratio in figures:
+        table.add_row(name, f"{ours:.2f}", f"{peer:.2f}", f"{ratio:.2f}")
+    console.print(table)
+    if out is not None:
+        out.write_text(
+            json.dumps({name: {"ours": a, "peer": b, "ratio": r} for name, a, b, r in figures}, indent=1) + "\n"
+        )
+
+
+def _compare(folder: Path, rounds: int) -> Iterator[tuple[str, float, float, float]]:
+    ours, theirs, copied = (folder / name for name in ("ours", "webdataset", "copied"))
+    for path in (ours, theirs, copied):
+        path.mkdir()
+    cuts = [(first, first + SHARD, f"shard-{first:05d}.tar") for first in range(0, len(_made), SHARD)]
+
+    def write_all() -> list[ShardWriter]:
+        return [write_ours(_made[first:last], ours / name) for first, last, name in cuts]
+
+    def write_peer(*, compress: bool) -> None:
+        for first, last, name in cuts:
+            write_webdataset(_made[first:last], theirs / name, compress=compress)
+
+    def copy_all() -> None:
+        for *_, name in cuts:
+            copy(ours / name, copied / name)
+
+    for name, compress in (("webdataset.TarWriter", True), ("the same with numpy.savez", False)):
+        yield f"write, {name}", *race(rounds, write_all, partial(write_peer, compress=compress))
+    jobs = [(first, last, ours / name) for first, last, name in cuts]
+    with multiprocessing.get_context("fork").Pool(2) as pool:  # the samples are there already
+        write_in_two = partial(pool.starmap, _write_in_worker, jobs, 1)
+        yield "write with 2 workers and fsync, cp", *race(rounds, write_in_two, copy_all, time.perf_counter)
+    _describe(ours, write_all())
+    write_lmdb(_made, folder / "lmdb")
+
+    shards = ShardSet(ours)
+    in_order = list(shards)
+    shuffled = [in_order[i] for i in np.random.default_rng(0).permutation(len(in_order))]
+    tars = [str(ours / name) for *_, name in cuts]
+    for name, order, buffer in (("in order", in_order, 0), ("shuffled", shuffled, 1000)):
+        contestants = partial(read_ours, shards, order), partial(read_webdataset, tars, buffer)
+        yield f"read {name}, webdataset", *race(rounds, *contestants)
+    for name, order in (("in order", in_order), ("shuffled", shuffled)):
+        regions = partial(read_ours, shards, order, everything=False)
+        yield (
+            f"read regions {name}, LMDB",
+            *race(rounds, regions, partial(read_lmdb, folder / "lmdb", order is shuffled)),
+        )
+
+
+def _describe(folder: Path, writers: list[ShardWriter]) -> None:
+    """Index and manifest of the shards that were written."""
+    vocabulary = b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n"
+    (folder / VOCABULARY).write_bytes(vocabulary)
+    with (folder / INDEX).open("wb") as stream:
+        index.write(stream, [writer.rows for writer in writers])
+    manifest = Manifest(
+        tokenizer=TokenizerInfo(sha256=hashlib.sha256(vocabulary).hexdigest(), size=5),
+        parser=ParserInfo(name="benchmark", version="1"),
+        feature_size=FEATURES,
+        classes=Classes(kind="top-k", count=1600, background=None, names=None),
+        totals=sum((writer.totals for writer in writers), Totals()),
+        index_sha256=hashlib.sha256((folder / INDEX).read_bytes()).hexdigest(),
+        shards=[writer.info for writer in writers],
+    )
+    (folder / MANIFEST).write_bytes(manifest.to_bytes())
+
+
+if __name__ == "__main__":
+    run(app)

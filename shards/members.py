@@ -1,0 +1,178 @@
+"""The members of a sample as bytes: JSON, ``.npy`` arrays and ``masks.npz``.
+
+NumPy, zipfile and webdataset read them. They are written and read here by hand, because what those libraries do for
+each array costs several times the array itself; arrays are read as views, nothing is copied.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import zlib
+from functools import lru_cache
+from tokenize import TokenError
+from typing import Any
+
+import numpy as np
+
+from parsers.graph import SceneGraph
+from shards.schema import MASK_DTYPES, Array, Caption, Masks, Sample
+
+ARRAY_DTYPES: dict[str, np.dtype[Any]] = {
+    "boxes.npy": np.dtype("<f4"),
+    "features.npy": np.dtype("<f2"),
+    "class_ids.npy": np.dtype("<i2"),
+    "class_probs.npy": np.dtype("<f2"),
+}
+_RECORD = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
+
+
+Chunks = list[bytes | memoryview]
+"""Bytes in pieces: the data of an array is a view of it, so that features need not be copied to be written."""
+
+
+def encode_sample(sample: Sample) -> list[tuple[str, Chunks]]:
+    """The members of a sample as (extension, bytes), in stored order. Equal samples give equal bytes."""
+    record = {
+        "image_id": sample.image_id,
+        "width": sample.width,
+        "height": sample.height,
+        "captions": [{"caption_id": c.caption_id, "text": c.text, "graph": c.graph.to_dict()} for c in sample.captions],
+    }
+    regions = sample.regions
+    members: list[tuple[str, Chunks]] = [("json", [_RECORD.encode(record).encode()])]
+    for member, dtype in ARRAY_DTYPES.items():
+        array: Array | None = getattr(regions, member.removesuffix(".npy"))
+        if array is not None:
+            members.append((member, _npy(array, dtype)))
+    members.append(("masks.npz", _encode_masks(sample.masks)))
+    return members
+
+
+def decode_record(data: bytes | memoryview) -> tuple[str, int, int, tuple[Caption, ...]]:
+    """``KEY.json`` as (image_id, width, height, captions).
+
+    Raises:
+        ValueError: the bytes are no such record.
+    """
+    try:
+        record = json.loads(bytes(data))
+        captions = tuple(
+            Caption(c["caption_id"], c["text"], SceneGraph.from_dict(c["text"], c["graph"])) for c in record["captions"]
+        )
+        return record["image_id"], record["width"], record["height"], captions
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not the JSON record of a sample: {error!r}") from error
+
+
+# ------------------------------------------------------------------------------------------------------------- .npy
+
+
+def _npy(array: Array, dtype: np.dtype[Any]) -> Chunks:
+    """Header and data of a ``.npy`` file of format 1.0."""
+    data = np.ascontiguousarray(array, dtype).reshape(-1).view(np.uint8).data
+    return [_npy_header(dtype.str, array.shape), data]
+
+
+@lru_cache(maxsize=4096)
+def _npy_header(dtype: str, shape: tuple[int, ...]) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": dtype, "fortran_order": False, "shape": shape})
+    return stream.getvalue()
+
+
+def decode_npy(data: memoryview) -> Array:
+    """A read-only view of the array in ``.npy`` bytes: nothing is copied.
+
+    Raises:
+        ValueError: the bytes are no version 1.0 ``.npy`` file of plain numbers, or have another length than it says.
+    """
+    if len(data) < 10 or bytes(data[:8]) != b"\x93NUMPY\x01\x00":
+        raise ValueError("not a .npy array of format 1.0")
+    start = 10 + data[8] + 256 * data[9]
+    shape, dtype, size = _read_npy_header(bytes(data[:start]))
+    if len(data) != start + size:
+        raise ValueError(f"a .npy array of shape {shape} and type {dtype} in {len(data)} bytes")
+    return np.ndarray(shape, dtype, data, start)
+
+
+@lru_cache(maxsize=4096)
+def _read_npy_header(header: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """Shape, type and bytes of the array that follows."""
+    stream = io.BytesIO(header)
+    np.lib.format.read_magic(stream)
+    try:
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    except (ValueError, TokenError, SyntaxError, TypeError) as error:  # its parser of Python literals lets them through
+        raise ValueError("not the header of a .npy array") from error
+    if fortran or dtype.hasobject:
+        raise ValueError("a .npy array in Fortran order or of objects")
+    if min(shape, default=0) < 0:
+        raise ValueError(f"a .npy array of shape {shape}")
+    size = dtype.itemsize
+    for length in shape:  # Python's integers: a damaged shape must not wrap around to the right size
+        size *= length
+    return shape, dtype, size
+
+
+# -------------------------------------------------------------------------------------------------------- masks.npz
+
+# A zip file as PKWARE's APPNOTE.TXT describes it: for each member a header and its data, then a directory of all.
+_LOCAL = struct.Struct("<4s5H3L2H")
+_CENTRAL = struct.Struct("<4s6H3L5H2L")
+_END = struct.Struct("<4s4H2LH")
+_VERSION, _UNIX, _NEW_YEAR_1980 = 20, 3 << 8, 0x21
+_OWNER_MAY_READ_AND_WRITE = 0o600 << 16
+_MASK_FILES = {name: f"{name}.npy".encode() for name in MASK_DTYPES}
+
+
+def _encode_masks(masks: Masks) -> Chunks:
+    """An uncompressed ``.npz``. Its dates are fixed, so that equal masks give equal bytes."""
+    members: Chunks = []
+    directory: list[bytes] = []
+    position = 0
+    for name, dtype in MASK_DTYPES.items():
+        file = _MASK_FILES[name]
+        npy = b"".join(_npy(getattr(masks, name), dtype))
+        crc, size = zlib.crc32(npy), len(npy)
+        about = (0, 0, 0, _NEW_YEAR_1980, crc, size, size, len(file), 0)
+        members += (_LOCAL.pack(b"PK\x03\x04", _VERSION, *about), file, npy)
+        directory += (
+            _CENTRAL.pack(
+                b"PK\x01\x02", _UNIX | _VERSION, _VERSION, *about, 0, 0, 0, _OWNER_MAY_READ_AND_WRITE, position
+            ),
+            file,
+        )
+        position += _LOCAL.size + len(file) + size
+    length = sum(map(len, directory))
+    end = _END.pack(b"PK\x05\x06", 0, 0, len(MASK_DTYPES), len(MASK_DTYPES), length, position, 0)
+    return [*members, *directory, end]
+
+
+def decode_masks(data: memoryview) -> Masks:
+    """The arrays of ``masks.npz`` as read-only views, found by walking the headers of the stored members.
+
+    Raises:
+        ValueError: the bytes are no such file, or an array has another type than `shards.schema.MASK_DTYPES` says.
+    """
+    arrays = []
+    position = 0
+    for name, dtype in MASK_DTYPES.items():
+        start = position + _LOCAL.size
+        if len(data) < start:
+            raise ValueError(f"masks.npz ends before {name}")
+        magic, _, flags, method, _, _, _, stored, size, name_length, extra = _LOCAL.unpack_from(data, position)
+        if magic != b"PK\x03\x04" or data[start : start + name_length] != _MASK_FILES[name]:
+            raise ValueError(f"masks.npz: {name} is not where it belongs; a shard's masks are in a fixed order")
+        if flags or method or stored != size:
+            raise ValueError("masks.npz is compressed or streamed; members must be stored")
+        start += name_length + extra
+        position = start + size
+        array = decode_npy(data[start:position])
+        if array.dtype != dtype:
+            raise ValueError(f"masks.npz: {name} is {array.dtype}, expected {dtype}")
+        arrays.append(array)
+    if bytes(data[position : position + 4]) != b"PK\x01\x02":
+        raise ValueError("masks.npz holds more than masks, or has no directory")
+    return Masks(*arrays)

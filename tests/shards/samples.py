@@ -1,0 +1,153 @@
+"""Samples and sets of shards to test with."""
+
+import hashlib
+
+import numpy as np
+from hypothesis import strategies as st
+
+from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
+from shards import index
+from shards.schema import (
+    MASK_DTYPES,
+    Caption,
+    Classes,
+    Manifest,
+    Masks,
+    ParserInfo,
+    Regions,
+    Sample,
+    TokenizerInfo,
+    Totals,
+)
+from shards.writer import ShardWriter
+
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "hat", "on", "man"]
+TEXT = "a red hat on a man"
+IDS = [
+    "285",
+    "a.b",
+    "a.c",
+    "http://x.org/é/1.jpg?s=1&t=2",
+    "🚒/🚒.png",
+    "long-" + "x" * 300 + ".jpg",
+    "COCO_val2014_000000000285",
+]
+FEATURES, CLASSES = 6, 3
+
+
+def make_sample(image_id, seed, with_classes=True):
+    values = np.random.default_rng(seed)
+    n, captions = 1 + seed % 4, 1 + seed % 3
+    graph = SceneGraph(
+        TEXT,
+        (Object("hat", Span(6, 9)), Object("man", Span(15, 18))),
+        (Attribute(0, "red", Span(2, 5)),),
+        (Relation(0, 1, "on", (Span(10, 12),)),),
+    )
+    low = values.uniform(0, 40, (n, 2))
+    regions = Regions(
+        np.concatenate([low, low + values.uniform(1, 40, (n, 2))], axis=1).astype(np.float32),
+        values.standard_normal((n, FEATURES)).astype(np.float16),
+        values.integers(0, 10, (n, CLASSES)).astype(np.int16) if with_classes else None,
+        (values.random((n, CLASSES)) / CLASSES).astype(np.float16) if with_classes else None,
+    )
+    arrays = {
+        "token_ids": [5, 6, 7, 8, 5, 9] * captions,
+        "segment_ids": [0] * 6 * captions,
+        "token_offsets": [6 * c for c in range(captions + 1)],
+        "node_kind": [0, 0, 1, 2] * captions,
+        "node_caption": [c for c in range(captions) for _ in range(4)],
+        "node_args": [pair for c in range(captions) for pair in ((-1, -1), (-1, -1), (4 * c, -1), (4 * c, 4 * c + 1))],
+        "node_tokens": [2, 5, 1, 3] * captions,
+        "node_token_offsets": range(4 * captions + 1),
+    }
+    masks = Masks(**{name: np.array(arrays[name], dtype) for name, dtype in MASK_DTYPES.items()})
+    captions = tuple(Caption(f"{seed}-{c}" if c else None, TEXT, graph) for c in range(captions))
+    return Sample(image_id, 90, 85, captions, regions, masks)
+
+
+SAMPLES = [make_sample(image_id, seed) for seed, image_id in enumerate(IDS)]
+
+
+def write_shards(folder, shards):
+    folder.mkdir(exist_ok=True)
+    vocabulary = "".join(f"{piece}\n" for piece in VOCABULARY).encode()
+    (folder / "vocab.txt").write_bytes(vocabulary)
+    writers = []
+    for number, samples in enumerate(shards):
+        file = f"shard-{number:05d}.tar"
+        with (folder / file).open("wb") as stream, ShardWriter(stream, file) as writer:
+            for sample in samples:
+                writer.write(sample)
+        writers.append(writer)
+    with (folder / "index.parquet").open("wb") as stream:
+        index.write(stream, [writer.rows for writer in writers])
+    manifest = Manifest(
+        tokenizer=TokenizerInfo(sha256=hashlib.sha256(vocabulary).hexdigest(), size=len(VOCABULARY)),
+        parser=ParserInfo(name="test", version="1"),
+        feature_size=FEATURES,
+        classes=Classes(kind="top-k", count=10, background=None, names=[f"class {i}" for i in range(10)]),
+        totals=sum((writer.totals for writer in writers), Totals()),
+        index_sha256=hashlib.sha256((folder / "index.parquet").read_bytes()).hexdigest(),
+        shards=[writer.info for writer in writers],
+    )
+    (folder / "manifest.json").write_bytes(manifest.to_bytes())
+    return folder
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@st.composite
+def any_samples(draw, feature_size=st.integers(1, 5)):
+    """Any sample that can be written: 1 to 3 captions of any text, with or without nodes and classes."""
+    captions, counts = [], []
+    kinds, owners, arguments, tokens = [], [], [], []
+    for number in range(draw(st.integers(1, 3))):
+        text = draw(ANY_TEXT.filter(bool))
+        pieces = draw(st.integers(0, 6))
+        first = len(kinds)
+        span = Span(0, len(text))
+        objects = draw(st.integers(0, 3))
+        attributes = draw(st.lists(st.integers(0, objects - 1), max_size=2)) if objects else []
+        pair = st.permutations(range(objects)).map(lambda order: tuple(order[:2]))
+        relations = draw(st.lists(pair, max_size=2)) if objects > 1 else []
+        kinds += [0] * objects + [1] * len(attributes) + [2] * len(relations)
+        arguments += [(-1, -1)] * objects
+        arguments += [(first + a, -1) for a in attributes] + [(first + s, first + o) for s, o in relations]
+        owners += [number] * (len(kinds) - first)
+        covered = st.sets(st.integers(0, pieces - 1)).map(sorted) if pieces else st.just([])
+        tokens += draw(st.lists(covered, min_size=len(kinds) - first, max_size=len(kinds) - first))
+        counts.append(pieces)
+        graph = SceneGraph(
+            text,
+            tuple(Object("thing", span) for _ in range(objects)),
+            tuple(Attribute(a, "red", span) for a in attributes),
+            tuple(Relation(s, o, "have", ()) for s, o in relations),
+        )
+        captions.append(Caption(draw(st.none() | ANY_TEXT), text, graph))
+    total = sum(counts)
+    arrays = {
+        "token_ids": np.array(draw(st.lists(st.integers(0, 30521), min_size=total, max_size=total))),
+        "segment_ids": np.zeros(total),
+        "token_offsets": np.cumsum([0, *counts]),
+        "node_kind": np.array(kinds),
+        "node_caption": np.array(owners),
+        "node_args": np.array(arguments).reshape(-1, 2),
+        "node_tokens": np.array([t for node in tokens for t in node]),
+        "node_token_offsets": np.cumsum([0, *map(len, tokens)]),
+    }
+    masks = Masks(**{name: arrays[name].astype(dtype) for name, dtype in MASK_DTYPES.items()})
+    n, d, k = draw(st.integers(1, 4)), draw(feature_size), draw(st.integers(0, 3))
+    values = np.random.default_rng(draw(st.integers(0, 2**32)))
+    regions = Regions(
+        np.tile(np.array([0, 0, 5, 5], np.float32), (n, 1)) + values.random((n, 1), np.float32),
+        values.standard_normal((n, d)).astype(np.float16),
+        values.integers(0, 1600, (n, k)).astype(np.int16) if k else None,
+        (values.random((n, k)) / 4).astype(np.float16) if k else None,
+    )
+    return Sample(draw(ANY_TEXT.filter(bool)), 10, 8, tuple(captions), regions, masks)

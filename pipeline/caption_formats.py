@@ -17,8 +17,9 @@ from typing import Any
 import ijson
 import pyarrow as pa
 
-from pipeline.files import AnyPath, parquet_file
+from pipeline.files import parquet_file
 from shards.errors import InputError
+from shards.files import AnyPath
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pipeline.caption_formats import FORMATS, BadRow, Columns, RawRow
-from pipeline.files import AnyPath
 from pipeline.parts import Reject
 from shards.errors import InputError
+from shards.files import AnyPath
 
 MAX_WORDS = 512
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")

@@ -20,9 +20,9 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from pipeline.files import AnyPath
 from pipeline.parts import Part
 from shards.errors import InputError
+from shards.files import AnyPath
 
 PARTS_IN_FLIGHT = 3
 """Partitions handed out per worker ahead of time: enough to keep it busy, few enough to keep memory flat."""

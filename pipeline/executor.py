@@ -19,10 +19,11 @@ from typing import Any, Protocol
 from rich.table import Table
 
 from pipeline.engines import Engine, Work
-from pipeline.files import AnyPath, check_free_space, location, remove_leftovers, remove_tree, write_atomic
+from pipeline.files import check_free_space, location, remove_leftovers, remove_tree
 from pipeline.parts import read_marker
 from shards.console import console, progress
 from shards.errors import InputError
+from shards.files import AnyPath, write_atomic
 
 
 class Stage(Protocol):

@@ -1,27 +1,19 @@
-"""Files here or elsewhere: a path is anything that fsspec reaches (``data/x``, ``s3://…``, ``gs://…``, ``hf://…``).
-
-A file is published whole or not at all: on a disk by a rename after it was flushed, on an object store by one
-completed upload of what was first written to a local temporary file.
-"""
+"""Inputs and outputs of the stages: anything that fsspec reaches (``data/x``, ``s3://…``, ``gs://…``, ``hf://…``)."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow.parquet as pq
 from upath import UPath
 
 from shards.errors import InputError
+from shards.files import TEMPORARY, AnyPath, check_free_disk
 
-AnyPath = Path | UPath
-TEMPORARY = ".tmp"
 _GLOB = frozenset("*?[")
-os.umask(_UMASK := os.umask(0))  # it can only be read by setting it
 
 
 def location(text: str | Path) -> UPath:
@@ -93,59 +85,6 @@ def parquet_file(path: AnyPath) -> pq.ParquetFile:
     return pq.ParquetFile(path.path, filesystem=path.fs)
 
 
-class NewFile:
-    """A file that is written aside and then published.
-
-    ``stream`` takes the bytes; `publish` makes them appear as ``path``; `discard` forgets them.
-    """
-
-    def __init__(self, path: AnyPath) -> None:
-        self.path = path
-        self.size = 0
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # A name of its own: a worker that was given up for lost may still be writing the same file.
-        handle, aside = (
-            tempfile.mkstemp(TEMPORARY, f".{path.name}.", path.parent)
-            if isinstance(path, Path)
-            else tempfile.mkstemp(TEMPORARY)
-        )
-        self._aside = Path(aside)
-        self.stream: BinaryIO = os.fdopen(handle, "wb")
-        os.fchmod(handle, 0o666 & ~_UMASK)
-
-    def flush(self) -> None:
-        """Ends the writing: the bytes are safe on the disk."""
-        self.stream.flush()
-        os.fsync(self.stream.fileno())
-        self.size = self.stream.tell()
-        self.stream.close()
-
-    def publish(self) -> None:
-        """Makes the file appear."""
-        if isinstance(self.path, Path):
-            self._aside.replace(self.path)
-        else:
-            self.path.fs.put_file(str(self._aside), self.path.path)
-            self._aside.unlink()
-
-    def discard(self) -> None:
-        """Removes what was written."""
-        self.stream.close()
-        self._aside.unlink(missing_ok=True)
-
-
-def write_atomic(path: AnyPath, data: bytes) -> None:
-    """Writes a file so that it is there whole or not at all, also after a power cut."""
-    file = NewFile(path)
-    try:
-        file.stream.write(data)
-        file.flush()
-        file.publish()
-    except BaseException:
-        file.discard()
-        raise
-
-
 def remove_leftovers(folder: AnyPath) -> None:
     """Removes what killed runs were writing."""
     if isinstance(folder, Path):
@@ -167,11 +106,8 @@ def check_free_space(folder: AnyPath, needed: int, what: str) -> None:
     Raises:
         InputError: fewer than ``needed`` bytes are free.
     """
-    if not isinstance(folder, Path):
-        return
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise InputError(f"{what} will write about {needed / 1e9:,.1f} GB, but {folder} has {free / 1e9:,.1f} GB free")
+    if isinstance(folder, Path):
+        check_free_disk(folder, needed, what)
 
 
 def read_lines(path: AnyPath) -> list[str]:

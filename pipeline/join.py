@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.ipc
 
-from pipeline.files import AnyPath, parquet_file, read_lines
+from pipeline.files import parquet_file, read_lines
 from pipeline.tables import GRAPHS, REGIONS_VERSION, parts_of, read_metadata
 from shards.errors import InputError
+from shards.files import AnyPath
 from shards.schema import Array
 
 BATCH = 1 << 14

@@ -23,7 +23,7 @@ from tokenizers import Tokenizer
 from parsers.graph import SceneGraph
 from pipeline.engines import Engine
 from pipeline.executor import merge_reports, print_report, run_stage
-from pipeline.files import AnyPath, fingerprint, is_local, location, parquet_file, read_lines, write_atomic
+from pipeline.files import fingerprint, is_local, location, parquet_file, read_lines
 from pipeline.join import Accounts, Fate, Join, Text, join, read_id_lists, read_id_map
 from pipeline.options import EngineKind, MaxRejects, Overwrite, RayAddress, Workers
 from pipeline.parts import Part, Reject
@@ -32,6 +32,7 @@ from pipeline.word_pieces import load_tokenizer, make_masks
 from shards import index
 from shards.console import console, run
 from shards.errors import InputError
+from shards.files import AnyPath, write_atomic
 from shards.reader import INDEX, MANIFEST, VOCABULARY, read_vocabulary
 from shards.schema import (
     SCHEMA_VERSION,

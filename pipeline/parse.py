@@ -17,12 +17,13 @@ from pipeline.caption_formats import FORMATS
 from pipeline.captions import CaptionRow
 from pipeline.engines import Engine
 from pipeline.executor import print_report, run_stage
-from pipeline.files import AnyPath, expand, fingerprint, location
+from pipeline.files import expand, fingerprint, location
 from pipeline.options import EngineKind, MaxRejects, Overwrite, RayAddress, Workers
 from pipeline.parts import Part, Reject
 from pipeline.tables import GRAPHS, GRAPHS_VERSION, write_table
 from shards.console import console, run
 from shards.errors import InputError
+from shards.files import AnyPath
 
 GIVEN = pa.schema([GRAPHS.field(name) for name in ("image_id", "caption_id", "caption", "segments")])
 """The columns of the graphs that come from the sources."""

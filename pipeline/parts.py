@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from pipeline.files import AnyPath, NewFile, write_atomic
+from shards.files import AnyPath, NewFile, write_atomic
 
 
 @dataclass(frozen=True, slots=True)

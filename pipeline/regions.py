@@ -11,12 +11,13 @@ import typer
 
 from pipeline.engines import Engine
 from pipeline.executor import print_report, run_stage
-from pipeline.files import AnyPath, expand, fingerprint, location, read_lines
+from pipeline.files import expand, fingerprint, location, read_lines
 from pipeline.options import EngineKind, MaxRejects, Overwrite, RayAddress, Workers
 from pipeline.parts import Part, Reject
 from pipeline.region_formats import FORMATS, recognise
 from pipeline.tables import RegionsInfo, RegionsRow, regions_table, write_table
 from shards.console import console, run
+from shards.files import AnyPath
 
 
 @dataclass(frozen=True)

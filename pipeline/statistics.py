@@ -19,11 +19,12 @@ from matplotlib import pyplot as plt
 
 from pipeline.engines import Engine, Work
 from pipeline.executor import merge_reports, print_report, run_stage
-from pipeline.files import AnyPath, fingerprint, location, parquet_file, write_atomic
+from pipeline.files import fingerprint, location, parquet_file
 from pipeline.options import EngineKind, Overwrite, RayAddress, Workers
 from pipeline.parts import Part
 from pipeline.tables import GRAPHS_VERSION, parts_of, read_metadata, write_table
 from shards.console import console, run
+from shards.files import AnyPath, write_atomic
 
 mpl.use("Agg")
 KINDS = ("objects", "attributes", "relations")

@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.files import AnyPath, parquet_file
+from pipeline.files import parquet_file
 from shards.errors import InputError
+from shards.files import AnyPath
 from shards.schema import Array, Classes, Regions
 
 GRAPHS_VERSION = "1"

@@ -1,22 +1,77 @@
-"""Files that are there whole or not at all, and room for them."""
+"""Files that are there whole or not at all, and room for them.
+
+A file is published on a disk by a rename after it was flushed, on an object store by one completed upload of what was
+first written to a local temporary file.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
+from typing import BinaryIO
+
+from upath import UPath
 
 from shards.errors import InputError
 
+AnyPath = Path | UPath
 TEMPORARY = ".tmp"
+os.umask(_UMASK := os.umask(0))  # it can only be read by setting it
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+class NewFile:
+    """A file that is written aside and then published.
+
+    ``stream`` takes the bytes; `publish` makes them appear as ``path``; `discard` forgets them.
+    """
+
+    def __init__(self, path: AnyPath) -> None:
+        self.path = path
+        self.size = 0
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A name of its own: a worker that was given up for lost may still be writing the same file.
+        handle, aside = (
+            tempfile.mkstemp(TEMPORARY, f".{path.name}.", path.parent)
+            if isinstance(path, Path)
+            else tempfile.mkstemp(TEMPORARY)
+        )
+        self._aside = Path(aside)
+        self.stream: BinaryIO = os.fdopen(handle, "wb")
+        os.fchmod(handle, 0o666 & ~_UMASK)
+
+    def flush(self) -> None:
+        """Ends the writing: the bytes are safe on the disk."""
+        self.stream.flush()
+        os.fsync(self.stream.fileno())
+        self.size = self.stream.tell()
+        self.stream.close()
+
+    def publish(self) -> None:
+        """Makes the file appear."""
+        if isinstance(self.path, Path):
+            self._aside.replace(self.path)
+        else:
+            self.path.fs.put_file(str(self._aside), self.path.path)
+            self._aside.unlink()
+
+    def discard(self) -> None:
+        """Removes what was written."""
+        self.stream.close()
+        self._aside.unlink(missing_ok=True)
+
+
+def write_atomic(path: AnyPath, data: bytes) -> None:
     """Writes a file so that it is there whole or not at all, also after a power cut."""
-    temporary = path.with_name(path.name + TEMPORARY)
-    temporary.write_bytes(data)
-    flush(temporary)
-    temporary.replace(path)
+    file = NewFile(path)
+    try:
+        file.stream.write(data)
+        file.flush()
+        file.publish()
+    except BaseException:
+        file.discard()
+        raise
 
 
 def flush(path: Path) -> None:

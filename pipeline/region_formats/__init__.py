@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.files import AnyPath
 from pipeline.region_formats.parquet import RegionsParquet
 from pipeline.region_formats.rows import RegionFormat, Rows
 from pipeline.region_formats.tsv import COLUMNS, LXMERT, BottomUpTsv, ErnieVilTsv
 from pipeline.region_formats.vilbert import VilbertFiles, VilbertLmdb
 from shards.errors import InputError
+from shards.files import AnyPath
 
 __all__ = ["FORMATS", "RegionFormat", "Rows", "recognise"]
 

@@ -7,10 +7,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pipeline.files import AnyPath
 from pipeline.parts import Reject
 from pipeline.tables import RegionsInfo, RegionsRow
 from shards.errors import InputError
+from shards.files import AnyPath
 from shards.schema import Array, Classes, Regions
 
 Rows = Iterator[RegionsRow | Reject]

@@ -19,11 +19,11 @@ from numpy.lib import format as npy
 from numpy.lib.npyio import NpzFile
 
 from pipeline import pickles
-from pipeline.files import AnyPath
 from pipeline.parts import Reject
 from pipeline.region_formats.rows import Rows, distribution_info, make_row, whole_number
 from pipeline.tables import RegionsInfo, RegionsRow
 from shards.errors import InputError
+from shards.files import AnyPath
 from shards.schema import Array
 
 Record = Mapping[str, Any]

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test test-slow check bench clean
+.PHONY: setup demo test test-slow check bench bench-full clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -55,6 +55,10 @@ bench: setup
 # Freed memory stays with the process, for all contestants: else a sixth of a step on a CPU goes into page faults.
 	MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=-1 $(BIN)/python -m benchmarks.model
 	$(BIN)/python -m benchmarks.shards
+
+# What takes minutes and tens of gigabytes of disk.
+bench-full: bench
+	$(BIN)/python -m benchmarks.pack --images 25000 --images 50000
 
 clean:
 	rm -rf .venv build dist *.egg-info

@@ -7,11 +7,8 @@ Start-up (imports, loading a model) is measured with a single caption and left o
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +18,7 @@ import typer
 from rich.table import Table
 
 import parsers
+from benchmarks.processes import timed
 from pipeline import captions
 from pipeline.captions import CaptionRow
 from shards.console import console, run
@@ -106,7 +104,7 @@ def _peer(sample: Path) -> Timing:
         "    parser.parse(text)\n"
         "print(json.dumps([len(texts), time.perf_counter() - started]))\n"
     )
-    seconds, memory, output = _timed([sys.executable, "-c", program, str(sample)])
+    seconds, memory, output = timed([sys.executable, "-c", program, str(sample)])
     count, parsing = json.loads(output.splitlines()[-1])
     return Timing(PEER, count, seconds - parsing, parsing, memory)
 
@@ -116,31 +114,9 @@ def _stage(name: str, workers: int, single: Path, whole: Path, count: int, folde
     for source in (single, whole):
         out = folder / f"{name}-{workers}-{source.stem}"
         command = [sys.executable, "-m", "pipeline.parse", str(source), "--parser", name, "--out", str(out)]
-        results.append(_timed([*command, "--workers", str(workers), "--partition-size", "4000"]))
+        results.append(timed([*command, "--workers", str(workers), "--partition-size", "4000"]))
     (start_up, *_), (seconds, memory, _) = results
     return Timing(f"pipeline.parse --parser {name} --workers {workers}", count, start_up, seconds - start_up, memory)
-
-
-def _timed(command: Sequence[str]) -> tuple[float, int, str]:
-    """Wall seconds, peak memory of the largest process it started, and output of a command."""
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    watched = (
-        "import json, resource, subprocess, sys\n"
-        "done = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE, text=True, check=True)\n"
-        "print(done.stdout)\n"
-        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n"
-    )
-    started = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", watched, *command],
-        env=os.environ | threads,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    seconds = time.perf_counter() - started
-    output, _, peak = done.stdout.rstrip().rpartition("\n")
-    return seconds, int(peak) * 1024, output.rstrip()
 
 
 if __name__ == "__main__":

@@ -169,29 +169,25 @@ def _run_on_ray(
     except ImportError:
         raise InputError("--engine ray needs Ray: pip install 'ernie-vil-pytorch[ray]'") from None
     with contextlib.ExitStack() as stack:
-        if not ray.is_initialized():
-            # Processes of this machine find what this one finds; on a cluster the package is installed on every node.
-            paths = {} if address else {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-            environment = {"env_vars": {"OMP_NUM_THREADS": "1", **paths}}
-            if address:
-                _check_reachable(address)
-            try:
-                ray.init(
-                    address,
-                    num_cpus=None if address else workers,
-                    runtime_env=environment,
-                    log_to_driver=False,
-                    include_dashboard=False,
-                    logging_level=logging.ERROR,
-                )
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                raise InputError(f"no Ray cluster at {address!r}: {error}") from error
-            stack.callback(ray.shutdown)
+        # Processes of this machine find what this one finds; on a cluster the package is installed on every node.
+        paths = {} if address else {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        if address:
+            _check_reachable(address)
+        try:
+            ray.init(
+                address or "local",
+                num_cpus=None if address else workers,
+                runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", **paths}},
+                log_to_driver=False,
+                include_dashboard=False,
+                logging_level=logging.ERROR,
+            )
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise InputError(f"no Ray cluster at {address!r}: {error}") from error
+        stack.callback(ray.shutdown)  # which also ends the tasks that are not collected
         task = ray.remote(num_cpus=1, max_retries=RETRIES)(_make_part_as_task)
         shared = ray.put((stage, out))
         running: dict[Any, int] = {}
-        # A task that is not collected would go on writing after Ctrl-C or an error.
-        stack.callback(lambda: [ray.cancel(reference, force=True) for reference in running])
 
         def collect() -> Iterator[tuple[int, Counter[str]]]:
             done, _ = ray.wait(list(running))

@@ -205,7 +205,7 @@ def test_another_stages_folder_is_never_replaced(tmp_path):
 
 def test_too_little_disk_is_refused_before_anything_runs(tmp_path):
     log = tmp_path / "log"
-    with pytest.raises(InputError, match="needs .* bytes, but"):
+    with pytest.raises(InputError, match=r"needs .* bytes, but"):
         start(ToyStage(bytes=1 << 60, log=log), tmp_path / "out")
     assert not log.exists()
 

@@ -67,7 +67,7 @@ def test_a_place_that_cannot_be_reached_is_an_input_error(bucket, address):
 
 
 def test_free_space_is_a_matter_of_disks(tmp_path):
-    with pytest.raises(InputError, match="pack needs .* free; make room"):
+    with pytest.raises(InputError, match=r"pack needs .* free; make room"):
         check_free_space(tmp_path, 1 << 60, "pack")
     check_free_space(tmp_path, 1, "pack")
     check_free_space(UPath("memory://x"), 1 << 60, "pack")

@@ -15,6 +15,7 @@ from tokenize import TokenError
 from typing import Any
 
 import numpy as np
+import orjson
 
 from parsers.graph import SceneGraph
 from shards.schema import MASK_DTYPES, Array, Caption, Masks, Sample
@@ -25,15 +26,16 @@ ARRAY_DTYPES: dict[str, np.dtype[Any]] = {
     "class_ids.npy": np.dtype("<i2"),
     "class_probs.npy": np.dtype("<f2"),
 }
-_RECORD = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
-
-
 Chunks = list[bytes | memoryview]
 """Bytes in pieces: the data of an array is a view of it, so that features need not be copied to be written."""
 
 
 def encode_sample(sample: Sample) -> list[tuple[str, Chunks]]:
-    """The members of a sample as (extension, bytes), in stored order. Equal samples give equal bytes."""
+    """The members of a sample as (extension, bytes), in stored order. Equal samples give equal bytes.
+
+    Raises:
+        ValueError: a caption is not valid Unicode.
+    """
     record = {
         "image_id": sample.image_id,
         "width": sample.width,
@@ -41,7 +43,10 @@ def encode_sample(sample: Sample) -> list[tuple[str, Chunks]]:
         "captions": [{"caption_id": c.caption_id, "text": c.text, "graph": c.graph.to_dict()} for c in sample.captions],
     }
     regions = sample.regions
-    members: list[tuple[str, Chunks]] = [("json", [_RECORD.encode(record).encode()])]
+    try:
+        members: list[tuple[str, Chunks]] = [("json", [orjson.dumps(record)])]
+    except TypeError as error:  # a lone surrogate, for one
+        raise ValueError(f"its captions cannot be stored as JSON: {error}") from error
     for member, dtype in ARRAY_DTYPES.items():
         array: Array | None = getattr(regions, member.removesuffix(".npy"))
         if array is not None:

@@ -19,27 +19,42 @@ import numpy as np
 import torch
 import typer
 from rich.console import Console
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import parsers
 from parsers.evaluate import evaluate
 from parsers.gold import GoldCaption, read_gold
 from parsers.neural.alignment import Aligner, align_graph
-from parsers.neural.learning import FREQUENT, LEAST_WORD, Example, batches, collate, joined, loss, make_labels, usable
-from parsers.neural.network import Labels, Network, WordEncoder
-from parsers.neural.parser import NeuralParser, save
+from parsers.neural.augmentation import joined, spliced
+from parsers.neural.learning import (
+    FREQUENT,
+    LEAST_WORD,
+    Example,
+    batches,
+    graph_targets,
+    loss,
+    make_labels,
+    taught_targets,
+    teach,
+    usable,
+)
+from parsers.neural.network import Labels, Network, Scores, WordEncoder
+from parsers.neural.parser import NeuralParser, load, save
+from parsers.neural.pieces import PieceEncoder
 from parsers.neural.spelling import Speller
 from parsers.neural.words import split
 from parsers.scoring import Lemmatizer, installed_synonyms
 
 BATCH = 48
 RATE = 2e-3
+PRETRAINED_RATE = 2e-4
 WARM_UP = 300
 AVERAGED = 0.998
 CLIP = 5.0
 RULES_WEIGHT = 0.4
 """How much a graph by rules counts beside a gold one."""
-JOINED_SHARE = 0.3
+JOINED_SHARE = 0.2
 JOINTS = ("and", ".", ",", "while", "with", "as", ";")
 LONGEST = 40
 """Words of the longest caption that is learned from."""
@@ -59,6 +74,8 @@ def main(
     epochs: Annotated[int, typer.Option(min=1)] = 10,
     width: Annotated[int, typer.Option(min=8, help="Of the word vectors and of each LSTM direction.")] = 96,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    bert: Annotated[Path | None, typer.Option(help="Folder of a BERT to train instead: a teacher.")] = None,
+    teacher: Annotated[list[Path] | None, typer.Option(help="Folder of a trained network to learn from.")] = None,
 ) -> None:
     """Train the neural parser."""
     try:
@@ -67,6 +84,8 @@ def main(
     except (OSError, ValueError) as error:
         Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {error}")
         sys.exit(1)
+    torch.manual_seed(seed)
+    torch.set_num_threads(1)
     respell = _speller(gold)
     examples, ruled = _aligned(gold, respell), _read_by_rules(others, respell)
     labels = make_labels(examples, ruled)
@@ -75,7 +94,11 @@ def main(
         f"{len(labels.edits)} edits, {len(labels.relations)} whole relation labels",
         soft_wrap=True,
     )
-    report = _train(examples, ruled, labels, captions, out, width=width, epochs=epochs, seed=seed)
+    learned = [*examples, *ruled]
+    if teacher:
+        learned = _taught([*learned, *_spliced(examples)], [load(folder) for folder in teacher])
+    encoder = WordEncoder(labels.words, width=width) if bert is None else PieceEncoder.from_pretrained(bert)
+    report = _train(learned, examples, Network(encoder, labels), captions, out, epochs=epochs, seed=seed)
     (out / "scores.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
@@ -96,12 +119,30 @@ def _read_by_rules(lines: Sequence[str], respell: Speller) -> list[Example]:
     """Captions without gold graphs, as the rules read them."""
     captions = list(dict.fromkeys(filter(None, (" ".join(line.split()) for line in lines))))
     graphs = parsers.get("dependency").parse(captions) if captions else []
-    examples = [Example(words, align_graph(words, g)) for g in graphs for words in [respell(split(g.caption))]]
+    examples = [
+        Example(words, align_graph(words, g), RULES_WEIGHT) for g in graphs for words in [respell(split(g.caption))]
+    ]
     return [example for example in examples if 1 <= len(example.words) <= LONGEST]
 
 
-def _joined(examples: Sequence[Example], count: int, rng: np.random.Generator) -> list[Example]:
+def _spliced(examples: Sequence[Example]) -> list[Example]:
+    """As many captions again, each with a phrase of another."""
+    rng = np.random.default_rng(0)
+    others = rng.permutation(len(examples)).tolist()
+    found = [spliced(example, examples[i], rng) for example, i in zip(examples, others, strict=True)]
+    return [example for example in found if 1 <= len(example.words) <= LONGEST]
+
+
+def _taught(examples: Sequence[Example], teachers: Sequence[Network]) -> list[Example]:
+    started = time.monotonic()
+    taught = teach(examples, teachers)
+    console.print(f"the teachers read {len(examples):,} captions in {time.monotonic() - started:.0f} s")
+    return taught
+
+
+def _joined(examples: Sequence[Example], rng: np.random.Generator) -> list[Example]:
     """Longer captions, made of pairs."""
+    count = int(JOINED_SHARE * len(examples))
     pairs = rng.integers(len(examples), size=(count, 2)).tolist()
     joints = rng.integers(len(JOINTS), size=count).tolist()
     return [joined(examples[a], JOINTS[j], examples[b]) for (a, b), j in zip(pairs, joints, strict=True)]
@@ -111,31 +152,27 @@ def _joined(examples: Sequence[Example], count: int, rng: np.random.Generator) -
 
 
 def _train(
-    gold: list[Example], ruled: list[Example], labels: Labels, dev: Sequence[GoldCaption], out: Path, *,
-    width: int, epochs: int, seed: int,
+    learned: Sequence[Example], gold: Sequence[Example], network: Network, dev: Sequence[GoldCaption], out: Path, *,
+    epochs: int, seed: int,
 ) -> dict[str, object]:  # fmt: skip
-    torch.manual_seed(seed)
-    torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
     lemmatizer, synonyms = Lemmatizer(), installed_synonyms()
-    network = Network(WordEncoder(labels.words, width=width), labels)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(_rates(network), betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    rates = [group["lr"] for group in optimizer.param_groups]
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(AVERAGED))  # type: ignore[no-untyped-call]
-    weight = dict.fromkeys(map(id, ruled), RULES_WEIGHT)
     step = 0
     report: dict[str, object] = {}
     for epoch in range(epochs):
         started = time.monotonic()
         network.train()
-        pool = list(batches([*gold, *ruled, *_joined(gold, int(len(gold) * JOINED_SHARE), rng)], BATCH, rng))
+        pool = list(batches([*learned, *_joined(gold, rng)], BATCH, rng))
         losses = []
         for done, batch in enumerate(pool):
             left = 1 - (epoch + done / len(pool)) / epochs
-            for group in optimizer.param_groups:
-                group["lr"] = RATE * min((step + 1) / WARM_UP, left)
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * min((step + 1) / WARM_UP, left)
             scores = network(*network.inputs([example.words for example in batch]))
-            weights = torch.tensor([weight.get(id(example), 1.0) for example in batch])
-            value = loss(scores, collate(batch, labels), weights) / len(batch)
+            value = _loss(scores, batch, network.labels) / len(batch)
             optimizer.zero_grad()
             value.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP)
@@ -154,6 +191,28 @@ def _train(
             soft_wrap=True,
         )
     return report
+
+
+def _rates(network: Network) -> list[dict[str, object]]:
+    """The parameters with their learning rates: what is pretrained changes slowly."""
+    below: list[nn.Parameter] = []
+    above: list[nn.Parameter] = []
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            (below if name.startswith("encoder.") else above).append(parameter)
+    pretrained = isinstance(network.encoder, PieceEncoder)
+    return [{"params": below, "lr": PRETRAINED_RATE if pretrained else RATE}, {"params": above, "lr": RATE}]
+
+
+def _loss(scores: Scores, batch: Sequence[Example], labels: Labels) -> Tensor:
+    """The sum over captions of what the graphs and what the teachers demand."""
+    weights = torch.tensor([example.weight for example in batch])
+    value = loss(scores, graph_targets(batch, labels), weights)
+    taught = [i for i, example in enumerate(batch) if example.taught is not None]
+    if taught:
+        targets = taught_targets([example.taught for example in batch if example.taught is not None])
+        value = value + loss(Scores(*(tensor[taught] for tensor in scores)), targets, torch.ones(len(taught)))
+    return value
 
 
 if __name__ == "__main__":

@@ -62,11 +62,13 @@ class Recipe:
     encoder_rate: float
     joined: float
     """joined pairs for each gold caption"""
+    last: float = 0.0
+    """share of the rate that is left at the end; it falls evenly"""
 
 
 FROM_SCRATCH = Recipe(epochs=10, batch=48, rate=2e-3, encoder_rate=2e-3, joined=0.3)
-FROM_BERT = Recipe(epochs=4, batch=48, rate=2e-3, encoder_rate=2e-4, joined=0.2)
-FROM_TEACHERS = Recipe(epochs=8, batch=96, rate=3e-3, encoder_rate=3e-3, joined=0.2)
+FROM_BERT = Recipe(epochs=3, batch=48, rate=2e-3, encoder_rate=2e-4, joined=0.2, last=0.25)
+FROM_TEACHERS = Recipe(epochs=6, batch=96, rate=3e-3, encoder_rate=3e-3, joined=0.2)
 WARM_UP = 300
 AVERAGED = 0.998
 CLIP = 5.0
@@ -203,7 +205,7 @@ def _train(
         pool = list(batches([*learned, *_joined(gold, recipe.joined, rng)], recipe.batch, rng))
         losses = []
         for done, batch in enumerate(pool):
-            left = 1 - (epoch + done / len(pool)) / recipe.epochs
+            left = 1 - (1 - recipe.last) * (epoch + done / len(pool)) / recipe.epochs
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * min((step + 1) / WARM_UP, left)
             scores = network(*network.inputs([example.words for example in batch]))

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import numpy as np
 import torch
@@ -92,10 +92,10 @@ def main(
     dev: Annotated[Path, typer.Option(help="Gold graphs to score the parser on.")],
     out: Annotated[Path, typer.Option(help="Folder for the model.")],
     unlabelled: Annotated[Path | None, typer.Option(help="Captions without graphs to learn from, one a line.")] = None,
-    bert: Annotated[Path | None, typer.Option(help="Folder of a BERT: learn from teachers, too.")] = None,
-    teachers: Annotated[Path, typer.Option(help="Where teachers are kept; those there are used again.")] = Path(
-        "teachers"
-    ),
+    bert: Annotated[
+        Path | None, typer.Option(help="Folder of a BERT: learn from teachers, too.")
+    ] = None,
+    teachers: Annotated[Path, typer.Option(help="Where teachers are kept, and found again.")] = Path("teachers"),
     width: Annotated[int, typer.Option(min=8, help="Of the word vectors and of each LSTM direction.")] = 96,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
@@ -106,8 +106,7 @@ def main(
         others = [] if unlabelled is None else unlabelled.read_text(encoding="utf-8").splitlines()
         pretrained = None if bert is None else PieceEncoder.from_pretrained(bert)
     except (OSError, ValueError) as error:
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {error}")
-        sys.exit(1)
+        _fail(error)
     respell = _speller(gold)
     examples, ruled = _aligned(gold, respell), _read_by_rules(others, respell)
     labels = make_labels(examples, ruled)
@@ -135,9 +134,17 @@ def main(
         for name, (encoder, what, how) in courses.items():
             if not (teachers / name / REPORT).is_file():
                 train(encoder, what, how, 0, teachers / name)
-        learned = _taught([*learned, *_spliced(examples)], [load(teachers / name) for name in courses])
+        found = [load(teachers / name) for name in courses]
+        if any((t.labels.edits, t.labels.relations) != (labels.edits, labels.relations) for t in found):
+            _fail(f"{teachers}: teachers of other gold graphs; delete them, or name another folder with --teachers")
+        learned = _taught([*learned, *_spliced(examples)], found)
         recipe = FROM_TEACHERS
     train(small, learned, recipe, seed, out)
+
+
+def _fail(error: object) -> NoReturn:
+    Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {error}")
+    sys.exit(1)
 
 
 def _speller(gold: Sequence[GoldCaption]) -> Speller:

@@ -60,10 +60,15 @@ class PieceEncoder(nn.Module):
 
         Raises:
             OSError: a file is missing.
+            ValueError: the files are not a BERT's.
         """
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        encoder = cls(config, read_tokenizer(folder))
-        encoder.load_state_dict(_renamed(load_file(folder / WEIGHTS), config["num_hidden_layers"]))
+        tokenizer = read_tokenizer(folder)
+        try:
+            encoder = cls(config, tokenizer)
+            encoder.load_state_dict(_renamed(load_file(folder / WEIGHTS), config["num_hidden_layers"]))
+        except KeyError as error:
+            raise ValueError(f"{folder} holds no BERT: {error} is missing") from error
         return encoder
 
     def inputs(self, captions: Sequence[Words]) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,5 +1,7 @@
 """Teachers: a BERT under the network, captions made for it to read, and what is learned from what it says."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -56,6 +58,13 @@ def test_a_word_is_its_first_and_its_last_piece_in_bert(bert):
             torch.testing.assert_close(found[3], torch.cat([states[5], states[5]]), atol=1e-5, rtol=1e-5)
         else:
             torch.testing.assert_close(found[-1], torch.cat([states[6], states[7]]), atol=1e-5, rtol=1e-5)
+
+
+def test_files_that_are_not_berts_are_refused(bert, tmp_path):
+    shutil.copytree(bert, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "config.json").write_text('{"hidden_size": 8}')
+    with pytest.raises(ValueError, match="no BERT"):
+        PieceEncoder.from_pretrained(tmp_path)
 
 
 def test_a_tokenizer_that_is_not_berts_is_refused():

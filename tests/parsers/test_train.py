@@ -50,6 +50,11 @@ def test_teachers_are_trained_first_and_only_once(arguments, bert, tmp_path):
     assert made == {path: path.stat().st_mtime_ns for path in made}
     weights = [load_file(tmp_path / name / "model.safetensors") for name in ("model", "again")]
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+    other = tmp_path / "other.jsonl"
+    other.write_text((json.dumps({"caption": "six geese", "triples": [["goose", "is", "6"]]}) + "\n") * 4)
+    refused = CliRunner().invoke(app, [*arguments, "--data", str(other)])
+    assert refused.exit_code == 1
+    assert "teachers of other gold graphs" in refused.output
 
 
 def test_bad_input_is_named(tmp_path):

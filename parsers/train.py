@@ -92,9 +92,7 @@ def main(
     dev: Annotated[Path, typer.Option(help="Gold graphs to score the parser on.")],
     out: Annotated[Path, typer.Option(help="Folder for the model.")],
     unlabelled: Annotated[Path | None, typer.Option(help="Captions without graphs to learn from, one a line.")] = None,
-    bert: Annotated[
-        Path | None, typer.Option(help="Folder of a BERT: learn from teachers, too.")
-    ] = None,
+    bert: Annotated[Path | None, typer.Option(help="Folder of a BERT: learn from teachers, too.")] = None,
     teachers: Annotated[Path, typer.Option(help="Where teachers are kept, and found again.")] = Path("teachers"),
     width: Annotated[int, typer.Option(min=8, help="Of the word vectors and of each LSTM direction.")] = 96,
     seed: Annotated[int, typer.Option(min=0)] = 0,

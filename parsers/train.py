@@ -3,6 +3,10 @@
 The network learns gold graphs, and, of captions that have none, the graphs that the rules of `parsers.dependency` find:
 gold captions are short, and the rules read long ones better. Pairs of gold captions are joined into longer ones, so
 that far words are not tied together. Weights are averaged over the last steps.
+
+With ``--bert`` the network also learns what teachers say: a fine-tuned BERT and networks of its own kind, trained first
+(knowledge distillation, arXiv 1503.02531; of BERT into an LSTM, arXiv 1903.12136). They read the gold captions, those
+without graphs, and gold captions into which phrases of others were put.
 """
 
 from __future__ import annotations
@@ -11,62 +15,96 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import numpy as np
 import torch
 import typer
 from rich.console import Console
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import parsers
 from parsers.evaluate import evaluate
 from parsers.gold import GoldCaption, read_gold
 from parsers.neural.alignment import Aligner, align_graph
-from parsers.neural.learning import FREQUENT, LEAST_WORD, Example, batches, collate, joined, loss, make_labels, usable
-from parsers.neural.network import Labels, Network, WordEncoder
-from parsers.neural.parser import NeuralParser, save
+from parsers.neural.augmentation import joined, spliced
+from parsers.neural.learning import (
+    FREQUENT,
+    LEAST_WORD,
+    Example,
+    batches,
+    graph_targets,
+    loss,
+    make_labels,
+    taught_targets,
+    teach,
+    usable,
+)
+from parsers.neural.network import Encoder, Labels, Network, Scores, WordEncoder
+from parsers.neural.parser import NeuralParser, load, save
+from parsers.neural.pieces import PieceEncoder
 from parsers.neural.spelling import Speller
 from parsers.neural.words import split
 from parsers.scoring import Lemmatizer, installed_synonyms
 
-BATCH = 48
-RATE = 2e-3
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a network learns."""
+
+    epochs: int
+    batch: int
+    rate: float
+    encoder_rate: float
+    joined: float
+    """joined pairs for each gold caption"""
+    last: float = 0.0
+    """share of the rate that is left at the end; it falls evenly"""
+
+
+FROM_SCRATCH = Recipe(epochs=10, batch=48, rate=2e-3, encoder_rate=2e-3, joined=0.3)
+FROM_BERT = Recipe(epochs=3, batch=48, rate=2e-3, encoder_rate=2e-4, joined=0.2, last=0.25)
+FROM_TEACHERS = Recipe(epochs=6, batch=96, rate=3e-3, encoder_rate=3e-3, joined=0.2)
 WARM_UP = 300
 AVERAGED = 0.998
 CLIP = 5.0
 RULES_WEIGHT = 0.4
 """How much a graph by rules counts beside a gold one."""
-JOINED_SHARE = 0.3
 JOINTS = ("and", ".", ",", "while", "with", "as", ";")
 LONGEST = 40
 """Words of the longest caption that is learned from."""
+REPORT = "scores.json"
+"""Written last: a folder that holds it holds a trained network."""
 console = Console(highlight=False)
 app = typer.Typer(add_completion=False)
 
 
 @app.command(
     epilog="Example: python -m parsers.train --data factual/train_id.csv --dev factual/dev.csv "
-    "--unlabelled captions.txt --out parsers/neural/model"
+    "--unlabelled captions.txt --bert MiniLM-L6 --out parsers/neural/model"
 )
 def main(
     data: Annotated[Path, typer.Option(help="Gold graphs to learn (FACTUAL CSV, best the one with ids).")],
     dev: Annotated[Path, typer.Option(help="Gold graphs to score the parser on.")],
     out: Annotated[Path, typer.Option(help="Folder for the model.")],
-    unlabelled: Annotated[Path | None, typer.Option(help="Captions for the rules to read, one a line.")] = None,
-    epochs: Annotated[int, typer.Option(min=1)] = 10,
+    unlabelled: Annotated[Path | None, typer.Option(help="Captions without graphs to learn from, one a line.")] = None,
+    bert: Annotated[Path | None, typer.Option(help="Folder of a BERT: learn from teachers, too.")] = None,
+    teachers: Annotated[Path, typer.Option(help="Where teachers are kept, and found again.")] = Path("teachers"),
     width: Annotated[int, typer.Option(min=8, help="Of the word vectors and of each LSTM direction.")] = 96,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Train the neural parser."""
+    torch.set_num_threads(1)
     try:
-        gold, captions = read_gold(data), read_gold(dev)
+        gold, scored = read_gold(data), read_gold(dev)
         others = [] if unlabelled is None else unlabelled.read_text(encoding="utf-8").splitlines()
+        pretrained = None if bert is None else PieceEncoder.from_pretrained(bert)
     except (OSError, ValueError) as error:
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {error}")
-        sys.exit(1)
+        _fail(error)
     respell = _speller(gold)
     examples, ruled = _aligned(gold, respell), _read_by_rules(others, respell)
     labels = make_labels(examples, ruled)
@@ -75,8 +113,36 @@ def main(
         f"{len(labels.edits)} edits, {len(labels.relations)} whole relation labels",
         soft_wrap=True,
     )
-    report = _train(examples, ruled, labels, captions, out, width=width, epochs=epochs, seed=seed)
-    (out / "scores.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+    def small() -> Encoder:
+        return WordEncoder(labels.words, width=width)
+
+    def train(encoder: Callable[[], Encoder], learned: Sequence[Example], recipe: Recipe, seed: int, to: Path) -> None:
+        console.print(f"training {to} on {len(learned):,} captions", soft_wrap=True)
+        torch.manual_seed(seed)
+        _train(Network(encoder(), labels), learned, examples, scored, to, recipe, np.random.default_rng(seed))
+
+    learned, recipe = [*examples, *ruled], FROM_SCRATCH
+    if pretrained is not None:
+        courses: dict[str, tuple[Callable[[], Encoder], Sequence[Example], Recipe]] = {
+            "bert": (lambda: pretrained, examples, FROM_BERT),
+            "gold": (small, examples, FROM_SCRATCH),
+            "rules": (small, learned, FROM_SCRATCH),
+        }
+        for name, (encoder, what, how) in courses.items():
+            if not (teachers / name / REPORT).is_file():
+                train(encoder, what, how, 0, teachers / name)
+        found = [load(teachers / name) for name in courses]
+        if any((t.labels.edits, t.labels.relations) != (labels.edits, labels.relations) for t in found):
+            _fail(f"{teachers}: teachers of other gold graphs; delete them, or name another folder with --teachers")
+        learned = _taught([*learned, *_spliced(examples)], found)
+        recipe = FROM_TEACHERS
+    train(small, learned, recipe, seed, out)
+
+
+def _fail(error: object) -> NoReturn:
+    Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {error}")
+    sys.exit(1)
 
 
 def _speller(gold: Sequence[GoldCaption]) -> Speller:
@@ -96,12 +162,30 @@ def _read_by_rules(lines: Sequence[str], respell: Speller) -> list[Example]:
     """Captions without gold graphs, as the rules read them."""
     captions = list(dict.fromkeys(filter(None, (" ".join(line.split()) for line in lines))))
     graphs = parsers.get("dependency").parse(captions) if captions else []
-    examples = [Example(words, align_graph(words, g)) for g in graphs for words in [respell(split(g.caption))]]
+    examples = [
+        Example(words, align_graph(words, g), RULES_WEIGHT) for g in graphs for words in [respell(split(g.caption))]
+    ]
     return [example for example in examples if 1 <= len(example.words) <= LONGEST]
 
 
-def _joined(examples: Sequence[Example], count: int, rng: np.random.Generator) -> list[Example]:
+def _spliced(examples: Sequence[Example]) -> list[Example]:
+    """As many captions again, each with a phrase of another."""
+    rng = np.random.default_rng(0)
+    others = rng.permutation(len(examples)).tolist()
+    found = [spliced(example, examples[i], rng) for example, i in zip(examples, others, strict=True)]
+    return [example for example in found if 1 <= len(example.words) <= LONGEST]
+
+
+def _taught(examples: Sequence[Example], teachers: Sequence[Network]) -> list[Example]:
+    started = time.monotonic()
+    taught = teach(examples, teachers)
+    console.print(f"the teachers read {len(examples):,} captions in {time.monotonic() - started:.0f} s")
+    return taught
+
+
+def _joined(examples: Sequence[Example], share: float, rng: np.random.Generator) -> list[Example]:
     """Longer captions, made of pairs."""
+    count = int(share * len(examples))
     pairs = rng.integers(len(examples), size=(count, 2)).tolist()
     joints = rng.integers(len(JOINTS), size=count).tolist()
     return [joined(examples[a], JOINTS[j], examples[b]) for (a, b), j in zip(pairs, joints, strict=True)]
@@ -111,31 +195,26 @@ def _joined(examples: Sequence[Example], count: int, rng: np.random.Generator) -
 
 
 def _train(
-    gold: list[Example], ruled: list[Example], labels: Labels, dev: Sequence[GoldCaption], out: Path, *,
-    width: int, epochs: int, seed: int,
-) -> dict[str, object]:  # fmt: skip
-    torch.manual_seed(seed)
-    torch.set_num_threads(1)
-    rng = np.random.default_rng(seed)
+    network: Network, learned: Sequence[Example], gold: Sequence[Example], dev: Sequence[GoldCaption], out: Path,
+    recipe: Recipe, rng: np.random.Generator,
+) -> None:  # fmt: skip
     lemmatizer, synonyms = Lemmatizer(), installed_synonyms()
-    network = Network(WordEncoder(labels.words, width=width), labels)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(_rates(network, recipe), betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    rates = [group["lr"] for group in optimizer.param_groups]
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(AVERAGED))  # type: ignore[no-untyped-call]
-    weight = dict.fromkeys(map(id, ruled), RULES_WEIGHT)
     step = 0
     report: dict[str, object] = {}
-    for epoch in range(epochs):
+    for epoch in range(recipe.epochs):
         started = time.monotonic()
         network.train()
-        pool = list(batches([*gold, *ruled, *_joined(gold, int(len(gold) * JOINED_SHARE), rng)], BATCH, rng))
+        pool = list(batches([*learned, *_joined(gold, recipe.joined, rng)], recipe.batch, rng))
         losses = []
         for done, batch in enumerate(pool):
-            left = 1 - (epoch + done / len(pool)) / epochs
-            for group in optimizer.param_groups:
-                group["lr"] = RATE * min((step + 1) / WARM_UP, left)
+            left = 1 - (1 - recipe.last) * (epoch + done / len(pool)) / recipe.epochs
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * min((step + 1) / WARM_UP, left)
             scores = network(*network.inputs([example.words for example in batch]))
-            weights = torch.tensor([weight.get(id(example), 1.0) for example in batch])
-            value = loss(scores, collate(batch, labels), weights) / len(batch)
+            value = _loss(scores, batch, network.labels) / len(batch)
             optimizer.zero_grad()
             value.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP)
@@ -148,12 +227,33 @@ def _train(
         result = evaluate(NeuralParser(out).parse([caption.caption for caption in dev]), dev, lemmatizer, synonyms)
         report = {"epoch": epoch + 1, "loss": float(np.mean(losses)), **result.to_dict()}
         console.print(
-            f"epoch {epoch + 1} of {epochs}, {time.monotonic() - started:.0f} s, loss {np.mean(losses):.2f}, "
+            f"epoch {epoch + 1} of {recipe.epochs}, {time.monotonic() - started:.0f} s, loss {np.mean(losses):.2f}, "
             f"SPICE {result.spice:.2%}, Set Match {result.set_match:.2%}; "
             f"long: {result.long_spice:.2%}, {result.long_set_match:.2%}",
             soft_wrap=True,
         )
-    return report
+    (out / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def _rates(network: Network, recipe: Recipe) -> list[dict[str, object]]:
+    """The parameters with their learning rates."""
+    below: list[nn.Parameter] = []
+    above: list[nn.Parameter] = []
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            (below if name.startswith("encoder.") else above).append(parameter)
+    return [{"params": below, "lr": recipe.encoder_rate}, {"params": above, "lr": recipe.rate}]
+
+
+def _loss(scores: Scores, batch: Sequence[Example], labels: Labels) -> Tensor:
+    """The sum over captions of what the graphs and what the teachers demand."""
+    weights = torch.tensor([example.weight for example in batch])
+    value = loss(scores, graph_targets(batch, labels), weights)
+    taught = [i for i, example in enumerate(batch) if example.taught is not None]
+    if taught:
+        targets = taught_targets([example.taught for example in batch if example.taught is not None])
+        value = value + loss(Scores(*(tensor[taught] for tensor in scores)), targets, torch.ones(len(taught)))
+    return value
 
 
 if __name__ == "__main__":

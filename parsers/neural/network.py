@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -80,6 +80,21 @@ def triples(scores: Scores) -> Tensor:
     return scores.anchor_subject[:, :, :, None] + scores.anchor_object[:, :, None, :] + scores.subject_object[:, None]
 
 
+class Encoder(Protocol):
+    """What `Network` stands on: a module that gives each word a vector."""
+
+    config: dict[str, Any]
+    """what it is built from, as JSON values"""
+    size: int
+    """of the vectors"""
+
+    def inputs(self, captions: Sequence[Words]) -> tuple[Tensor, ...]:
+        """What a call takes, for captions of equal length."""
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """float32 [B, T, size]"""
+
+
 class WordEncoder(nn.Module):
     """Word vectors, from a table of known words and from parts of the spelling, under a bidirectional LSTM.
 
@@ -96,7 +111,7 @@ class WordEncoder(nn.Module):
         self._rows: dict[str, int] = {}
         self._table = np.zeros((1024, 1 + PARTS_PER_WORD), np.int64)
         self._forgotten = forgotten
-        self.width = width
+        self.config = {"width": width}
         self.size = 3 * width
         self.words = nn.Embedding(len(words), width, padding_idx=0)
         self.parts = nn.EmbeddingBag(BUCKETS, width, mode="sum", padding_idx=0)
@@ -149,7 +164,7 @@ class Network(nn.Module):
         dropout: of the arc vectors.
     """
 
-    def __init__(self, encoder: WordEncoder, labels: Labels, *, arc: int = 48, dropout: float = 0.33) -> None:
+    def __init__(self, encoder: Encoder, labels: Labels, *, arc: int = 48, dropout: float = 0.33) -> None:
         super().__init__()
         self.encoder, self.labels, self.arc = encoder, labels, arc
         size = encoder.size

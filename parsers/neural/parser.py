@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from parsers.graph import SceneGraph
 from parsers.neural.decode import Decoder
-from parsers.neural.network import Labels, Network, WordEncoder
+from parsers.neural.network import Encoder, Labels, Network, WordEncoder
+from parsers.neural.pieces import TOKENIZER, PieceEncoder, read_tokenizer
 from parsers.neural.spelling import Speller
 from parsers.neural.words import Words, split
 
@@ -24,9 +25,11 @@ MOST_CAPTIONS = 512
 
 
 def save(network: Network, folder: Path) -> None:
-    """Writes ``config.json`` and ``model.safetensors`` (float16) of a network over a `WordEncoder`."""
+    """Writes ``config.json`` and ``model.safetensors`` (float16), and ``tokenizer.json`` of a network over BERT."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = {"width": network.encoder.width, "arc": network.arc, **network.labels.to_dict()}
+    config = {"encoder": network.encoder.config, "arc": network.arc, **network.labels.to_dict()}
+    if isinstance(network.encoder, PieceEncoder):
+        network.encoder.tokenizer.save(str(folder / TOKENIZER))
     (folder / CONFIG).write_text(json.dumps(config, ensure_ascii=False) + "\n", encoding="utf-8")
     save_file({name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}, folder / WEIGHTS)
 
@@ -39,7 +42,12 @@ def load(folder: Path) -> Network:
     """
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     labels = Labels.from_dict(config)
-    network = Network(WordEncoder(labels.words, width=config["width"]), labels, arc=config["arc"])
+    encoder: Encoder
+    if (folder / TOKENIZER).is_file():
+        encoder = PieceEncoder(config["encoder"], read_tokenizer(folder))
+    else:
+        encoder = WordEncoder(labels.words, **config["encoder"])
+    network = Network(encoder, labels, arc=config["arc"])
     network.load_state_dict({name: tensor.float() for name, tensor in load_file(folder / WEIGHTS).items()})
     return network.eval()
 

@@ -12,7 +12,7 @@ from parsers.gold import read_gold, triples_of
 from parsers.neural import labels
 from parsers.neural.alignment import Aligner, Phrase
 from parsers.neural.decode import MAX_NODES, Decoder
-from parsers.neural.learning import Example, batches, collate, loss, make_labels, usable
+from parsers.neural.learning import Example, batches, graph_targets, loss, make_labels, usable
 from parsers.neural.network import Network, WordEncoder, parts
 from parsers.neural.parser import NeuralParser, save
 from parsers.neural.spelling import Speller
@@ -182,7 +182,7 @@ def learned(align, tmp_path_factory):
     for _ in range(40):
         for batch in batches(examples, 6, rng):
             scores = network(*network.inputs([example.words for example in batch]))
-            value = loss(scores, collate(batch, known), torch.ones(len(batch)))
+            value = loss(scores, graph_targets(batch, known), torch.ones(len(batch)))
             optimizer.zero_grad()
             value.backward()
             optimizer.step()

@@ -108,7 +108,7 @@ def test_scores_without_synonyms_on_the_dev_set(lemmatizer, parser, expected_spi
     assert 100 * sum(set_match(*pair) for pair in pairs) / len(pairs) == pytest.approx(expected_set_match, abs=0.1)
 
 
-@pytest.mark.parametrize(("parser", "least"), [("neural", 0.735), ("dependency", 0.72), ("sng", 0.6)])
+@pytest.mark.parametrize(("parser", "least"), [("neural", 0.76), ("dependency", 0.72), ("sng", 0.6)])
 def test_captions_in_the_wild_are_read_no_worse_than_before(lemmatizer, parser, least):
     gold = read_gold(Path(__file__).parent / "gold_captions.jsonl")
     assert len(gold) == 150

@@ -2,6 +2,9 @@
 
 import json
 
+import pytest
+import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from parsers.neural.parser import NeuralParser
@@ -16,13 +19,18 @@ CAPTIONS = [
 ]
 
 
-def test_a_model_is_trained_scored_and_loaded(tmp_path):
+@pytest.fixture
+def arguments(tmp_path):
     gold = tmp_path / "gold.jsonl"
     rows = [{"caption": caption, "triples": triples} for caption, triples in CAPTIONS for _ in range(12)]
     gold.write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "captions.txt").write_text("a dog sitting on a blue mat next to a cat\n\na man with a red hat\n")
-    arguments = ["--data", gold, "--dev", gold, "--unlabelled", tmp_path / "captions.txt", "--out", tmp_path / "model"]
-    result = CliRunner().invoke(app, [*map(str, arguments), "--epochs", "2", "--width", "16"])
+    paths = ["--data", gold, "--dev", gold, "--unlabelled", tmp_path / "captions.txt", "--out", tmp_path / "model"]
+    return [*map(str, paths), "--width", "16"]
+
+
+def test_a_model_is_trained_scored_and_loaded(arguments, tmp_path):
+    result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "48 of 60 gold captions could be aligned" in result.output
     assert json.loads((tmp_path / "model/scores.json").read_text())["captions"] == 60
@@ -31,7 +39,29 @@ def test_a_model_is_trained_scored_and_loaded(tmp_path):
     assert graph.caption == "two dogs on a red mat"
 
 
+def test_teachers_are_trained_first_and_only_once(arguments, bert, tmp_path):
+    arguments += ["--bert", str(bert), "--teachers", str(tmp_path / "teachers")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "teachers").rglob("*.safetensors")}
+    assert {path.parent.name for path in made} == {"bert", "gold", "rules"}
+    again = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "again")])
+    assert again.exit_code == 0, again.output
+    assert made == {path: path.stat().st_mtime_ns for path in made}
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("model", "again")]
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+    other = tmp_path / "other.jsonl"
+    other.write_text((json.dumps({"caption": "six geese", "triples": [["goose", "is", "6"]]}) + "\n") * 4)
+    refused = CliRunner().invoke(app, [*arguments, "--data", str(other)])
+    assert refused.exit_code == 1
+    assert "teachers of other gold graphs" in refused.output
+
+
 def test_bad_input_is_named(tmp_path):
     (tmp_path / "gold.csv").write_text("a,b\n")
     arguments = ["--data", str(tmp_path / "gold.csv"), "--dev", str(tmp_path / "gold.csv"), "--out", str(tmp_path)]
     assert CliRunner().invoke(app, arguments).exit_code == 1
+
+
+def test_a_folder_without_a_bert_is_named(arguments, tmp_path):
+    assert CliRunner().invoke(app, [*arguments, "--bert", str(tmp_path)]).exit_code == 1

@@ -1,0 +1,159 @@
+"""Teachers: a BERT under the network, captions made for it to read, and what is learned from what it says."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from tokenizers import Tokenizer, models
+from torch.nn import functional as F
+
+from parsers.neural.alignment import Aligner
+from parsers.neural.augmentation import joined, spliced
+from parsers.neural.learning import Example, graph_targets, make_labels, taught_targets, teach
+from parsers.neural.network import Network, Scores, WordEncoder
+from parsers.neural.parser import load, save
+from parsers.neural.pieces import PieceEncoder
+from parsers.neural.words import split
+from parsers.scoring import Lemmatizer
+
+
+def bert_states(weights, pieces):
+    """BERT by the book (arXiv 1810.04805), for one caption."""
+
+    def linear(states, name):
+        return F.linear(states, weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+    def norm(states, name):
+        return F.layer_norm(states, states.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"], 1e-12)
+
+    states = (
+        weights["embeddings.word_embeddings.weight"][pieces] + weights["embeddings.token_type_embeddings.weight"][0]
+    )
+    states = norm(states + weights["embeddings.position_embeddings.weight"][: len(pieces)], "embeddings.LayerNorm")
+    for i in range(2):
+        layer = f"encoder.layer.{i}"
+        parts = [linear(states, f"{layer}.attention.self.{part}") for part in ("query", "key", "value")]
+        query, key, value = (part.view(len(pieces), 2, -1).transpose(0, 1) for part in parts)
+        attended = (query @ key.mT / key.shape[-1] ** 0.5).softmax(-1) @ value
+        attended = linear(attended.transpose(0, 1).reshape(len(pieces), -1), f"{layer}.attention.output.dense")
+        states = norm(states + attended, f"{layer}.attention.output.LayerNorm")
+        inner = linear(F.gelu(linear(states, f"{layer}.intermediate.dense")), f"{layer}.output.dense")
+        states = norm(states + inner, f"{layer}.output.LayerNorm")
+    return states
+
+
+def test_a_word_is_its_first_and_its_last_piece_in_bert(bert):
+    weights = load_file(bert / "model.safetensors")
+    encoder = PieceEncoder.from_pretrained(bert).eval()
+    inputs = encoder.inputs([split("dogs on a red mat"), split("dog 🐶 on mats hats")])
+    assert inputs[0][0].tolist() == [2, 6, 8, 9, 4, 10, 12, 3, 0]
+    for row, length, found in zip(inputs[0], (8, 9), encoder(*inputs), strict=True):
+        states = bert_states(weights, row[:length])
+        if length == 8:
+            torch.testing.assert_close(found[0], torch.cat([states[1], states[2]]), atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(found[3], torch.cat([states[5], states[5]]), atol=1e-5, rtol=1e-5)
+        else:
+            torch.testing.assert_close(found[-1], torch.cat([states[6], states[7]]), atol=1e-5, rtol=1e-5)
+
+
+def test_files_that_are_not_berts_are_refused(bert, tmp_path):
+    shutil.copytree(bert, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "config.json").write_text('{"hidden_size": 8}')
+    with pytest.raises(ValueError, match="no BERT"):
+        PieceEncoder.from_pretrained(tmp_path)
+
+
+def test_a_tokenizer_that_is_not_berts_is_refused():
+    tokenizer = Tokenizer(models.WordPiece({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
+    with pytest.raises(ValueError, match=r"\[CLS\]"):
+        PieceEncoder({}, tokenizer)
+
+
+CAPTIONS = [
+    ("a man wearing a red hat", [("man", "wear", "hat"), ("hat", "is", "red")]),
+    ("two dogs on a big mat", [("dogs", "is", "2"), ("dogs", "on", "mat"), ("mat", "is", "big")]),
+    ("the leg of a man", [("man", "have", "leg")]),
+    ("red dog", [("dog", "is", "red")]),
+]
+
+
+@pytest.fixture(scope="module")
+def examples():
+    align = Aligner(Lemmatizer())
+    return [Example(words, align(words, triples)) for text, triples in CAPTIONS * 3 for words in [split(text)]]
+
+
+def test_a_network_over_bert_is_saved_and_loaded(bert, examples, tmp_path):
+    labels = make_labels(examples, [])
+    torch.manual_seed(0)
+    network = Network(PieceEncoder.from_pretrained(bert), labels).eval()
+    save(network, tmp_path)
+    again = load(tmp_path)
+    caption = [split("two dogs on a red mat")]
+    for ours, theirs in zip(network(*network.inputs(caption)), again(*again.inputs(caption)), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-2, rtol=2e-2)  # weights are kept in float16
+
+
+def test_what_a_sure_teacher_says_is_the_graph(examples):
+    labels = make_labels(examples, [])
+    for example in examples[:4]:
+        true = graph_targets([example], labels)
+        odds = [20 * (2 * tensor[0] - 1) for tensor in true]
+        cube = true.triples[0]
+        sure = Scores(
+            odds[0], odds[1], 20 * (2 * cube.amax(2) - 1), 20 * (2 * cube.amax(1) - 1), 20 * (2 * cube.amax(0) - 1),
+            odds[3], odds[5], odds[6],
+        )  # fmt: skip
+        said = taught_targets([sure])
+        for name in ("roles", "attributes", "triples", "anchors"):
+            torch.testing.assert_close(getattr(said, name), getattr(true, name), msg=name)
+        for name in ("relations", "edits"):
+            true_labels, said_labels = getattr(true, name), getattr(said, name)
+            torch.testing.assert_close(said_labels * true_labels, true_labels, msg=name)
+
+
+def test_teachers_are_averaged_and_every_caption_is_read(examples):
+    labels = make_labels(examples, [])
+    torch.manual_seed(0)
+    teachers = [Network(WordEncoder(labels.words, width=8), labels).eval() for _ in range(2)]
+    taught = teach(examples, teachers, size=2)
+    assert [example.words for example in taught] == [example.words for example in examples]
+    for example in taught:
+        both = [teacher(*teacher.inputs([example.words])).roles[0] for teacher in teachers]
+        torch.testing.assert_close(example.taught.roles.float(), (both[0] + both[1]) / 2, atol=1e-2, rtol=1e-2)
+        assert example.graph is not None
+
+
+@given(first=st.integers(0, 3), second=st.integers(0, 3), seed=st.integers(0, 99))
+def test_a_spliced_caption_is_made_of_both(examples, first, second, seed):
+    a, b = examples[first].words.forms, examples[second].words.forms
+    made = spliced(examples[first], examples[second], np.random.default_rng(seed))
+    forms = made.words.forms
+    start = next((i for i, (x, y) in enumerate(zip(a, forms, strict=False)) if x != y), min(len(a), len(forms)))
+    text = " ".join(forms)
+    pieces = [" ".join(b[k:m]) for k in range(len(b)) for m in range(k + 1, len(b) + 1)]
+    places = [(i, j) for i in range(start + 1) for j in range(i + 1, len(a) + 1)]
+    assert any(text == " ".join([*a[:i], piece, *a[j:]]) for piece in pieces for i, j in places)
+    assert made.graph is None
+    assert len(made.words.places) == len(forms)
+
+
+def test_what_follows_comes_along_at_the_end(examples):
+    made = {" ".join(spliced(examples[2], examples[1], np.random.default_rng(i)).words.forms) for i in range(50)}
+    assert made == {
+        "the two dogs of a man", "the big mat of a man", "the leg of a two dogs on a big mat", "the leg of a big mat",
+    }  # fmt: skip
+
+
+def test_joined_captions_keep_both_graphs(examples):
+    both = joined(examples[3], "and", examples[2])
+    forms = both.words.forms
+    assert " ".join(forms) == "red dog and the leg of a man"
+    assert {forms[phrase.last] for phrase, _ in both.graph.objects} == {"dog", "leg", "man"}
+    assert [(forms[r.subject], forms[r.anchor], forms[r.object]) for r in both.graph.relations] == [
+        ("man", "of", "leg")
+    ]

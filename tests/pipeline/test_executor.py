@@ -1,16 +1,11 @@
 import json
 import os
-import random
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from pipeline.engines import Engine
@@ -226,49 +221,3 @@ def test_rejects_are_listed_counted_and_too_many_of_them_fail_the_stage(tmp_path
     report = start(ToyStage(numbers), out, max_rejects=0.1)
     assert (report.skipped, report.rejects) == (7, {"negative": 2})
     assert json.loads((out / "report.json").read_text())["rejects"] == {"negative": 2}
-
-
-# -------------------------------------------------------------------------------------------------------------- kill
-
-
-def write_features(folder, images):
-    values = np.random.default_rng(0)
-    folder.mkdir()
-    for number in range(images):
-        n = 1 + number % 20
-        low = values.uniform(0, 50, (n, 2))
-        np.savez(
-            folder / f"{number:04d}.npz",
-            image_id=f"image-{number}",
-            image_width=100,
-            image_height=100,
-            num_boxes=n,
-            bbox=np.concatenate([low, low + 10], axis=1).astype(np.float32),
-            features=values.standard_normal((n, 16)).astype(np.float32),
-            cls_prob=values.dirichlet(np.ones(400), n).astype(np.float32),
-        )
-
-
-def test_a_killed_run_is_continued_to_the_same_bytes(tmp_path):
-    source, out = tmp_path / "source", tmp_path / "out"
-    write_features(source, 200)
-
-    def command(folder):
-        options = ["--out", str(folder), "--partition-size", "10", "--workers", "1"]
-        return [sys.executable, "-m", "pipeline.regions", str(source), *options]
-
-    delay = random.random() * 0.2
-    with subprocess.Popen(command(out), cwd=ROOT, stdout=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 60
-        while not marker_of(out, 0).exists() and time.monotonic() < deadline:
-            time.sleep(0.005)
-        time.sleep(delay)
-        process.kill()
-    done = [number for number in range(20) if marker_of(out, number).exists()]
-    assert done
-    if len(done) < 20:
-        assert not (out / "report.json").exists()
-    subprocess.run(command(out), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    subprocess.run(command(tmp_path / "whole"), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    assert contents(out) == contents(tmp_path / "whole"), f"killed {delay:.3f} s after the first part"
-    assert json.loads((out / "report.json").read_text())["parts_from_earlier_runs"] == len(done)

@@ -11,15 +11,18 @@ def bucket():
     server = pytest.importorskip("moto.server", reason="moto[server] is not installed").ThreadedMotoServer(
         "127.0.0.1", 0, verbose=False
     )
-    pytest.importorskip("s3fs", reason="s3fs is not installed")
+    s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed")
+    s3fs.S3FileSystem.clear_instance_cache()  # it keeps connections to the servers of other tests
     server.start()
     host, port = server.get_host_and_port()
     before = {name: os.environ.get(name) for name in (*ENVIRONMENT, "AWS_ENDPOINT_URL")}
     os.environ.update(ENVIRONMENT, AWS_ENDPOINT_URL=f"http://{host}:{port}")
     from pipeline.files import location
 
-    location("s3://bucket/x").fs.mkdir("bucket")
-    yield "s3://bucket"
+    name = f"bucket-{port}"  # servers of one process share their buckets
+    location(f"s3://{name}/x").fs.mkdir(name)
+    yield f"s3://{name}"
+    s3fs.S3FileSystem.clear_instance_cache()
     server.stop()
     for name, value in before.items():
         if value is None:

@@ -96,17 +96,31 @@ class Collator:
             )
             source = (number + 1) % len(pairs) if self._images == "other" else number
             image_shard, image_row = pairs.image[source].tolist()
-            images.append(self._image(image_shard, image_row, matched, random))
+            masked = matched and self._images == "own"
+            images.append(self._image(image_shard, image_row, random if masked else None))
         return self._pad(texts, images, pairs.matched)
 
-    def _image(self, shard: int, row: int, matched: bool, random: np.random.Generator) -> _Image:
+    def collate(self, texts: list[Text], images: Array) -> Batch:
+        """Pads texts that are masked already, before whole images.
+
+        Args:
+            texts: n of them.
+            images: int64 [n, 2], shard and row of the image of each.
+        """
+        whole = [self._image(shard, row, None) for shard, row in images.tolist()]
+        return self._pad(texts, whole, np.ones(len(texts), bool))
+
+    def _image(self, shard: int, row: int, random: np.random.Generator | None) -> _Image:
+        """Reads an image; masks it if there are random numbers for that."""
         d = self._shards.manifest.feature_size
         if self._images == "none":
             return _Image(np.zeros((1, d), np.float32), _WHOLE, np.zeros(0, np.int64), _NO_CLASSES, _NO_CLASSES)
         regions = self._shards.regions(shard, row)
         n = len(regions.boxes)
-        probability = self._masking.region if matched and self._images == "own" else 0.0
-        taken, hidden = mask_regions(n, probability=probability, random=random)
+        if random is None:
+            taken = hidden = np.zeros(n, bool)
+        else:
+            taken, hidden = mask_regions(n, probability=self._masking.region, random=random)
         if regions.class_ids is None or regions.class_probs is None:
             taken[:] = False
             ids = probabilities = _NO_CLASSES

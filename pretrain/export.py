@@ -26,6 +26,21 @@ def export(model: nn.Module, config: ModelConfig, vocabulary: bytes, folder: Pat
     temporary.replace(folder / WEIGHTS)
 
 
+def model_folder(path: Path) -> Path:
+    """The folder of the model that is meant by ``path``: itself, or that of the pretraining run there.
+
+    Raises:
+        InputError: it is neither.
+    """
+    for folder in (path, path / "model"):
+        if (folder / CONFIG).is_file():
+            return folder
+    raise InputError(
+        f"{path}: neither a model ({CONFIG}, {WEIGHTS}, {VOCABULARY}) nor a pretraining run that has come to its end "
+        "and written its model/; continue one with --resume"
+    )
+
+
 def load(folder: Path) -> ErnieViLForPreTraining:
     """Reads a model with its pretraining heads, in evaluation mode on the CPU.
 

@@ -65,14 +65,37 @@ def mask_text(
     random: np.random.Generator,
 ) -> Text:
     """Cuts a caption to ``max_text`` positions and masks it, unless it belongs to another image."""
-    start, end = masks.token_offsets[caption], masks.token_offsets[caption + 1]
-    pieces = masks.token_ids[start:end][: max_text - 2].astype(np.int64)
-    segments = masks.segment_ids[start:end][: max_text - 2].astype(np.int64)
+    pieces, segments = _cut(masks, caption, max_text)
     shown = pieces.copy()
     kinds = np.full(len(pieces), -1, np.int64)
     if matched:
         _mask_nodes(masks, caption, shown, kinds, settings.node, special, random)
         _mask_words(masks, caption, shown, kinds, settings.word, special, random)
+    return _text(pieces, segments, shown, kinds, special)
+
+
+def hide_node(masks: Masks, node: int, *, max_text: int, special: SpecialTokens) -> Text:
+    """Cuts the caption of a node to ``max_text`` positions and hides the node, which `maskable` must list, and no more.
+
+    All its pieces become [MASK], and all are targets.
+    """
+    pieces, segments = _cut(masks, int(masks.node_caption[node]), max_text)
+    shown = pieces.copy()
+    kinds = np.full(len(pieces), -1, np.int64)
+    own = masks.tokens(node)
+    shown[own] = special.mask
+    kinds[own] = masks.node_kind[node]
+    return _text(pieces, segments, shown, kinds, special)
+
+
+def _cut(masks: Masks, caption: int, max_text: int) -> tuple[Array, Array]:
+    """The pieces and segments of a caption that fit between [CLS] and [SEP]."""
+    start, end = masks.token_offsets[caption], masks.token_offsets[caption + 1]
+    kept = slice(start, min(end, start + max_text - 2))
+    return masks.token_ids[kept].astype(np.int64), masks.segment_ids[kept].astype(np.int64)
+
+
+def _text(pieces: Array, segments: Array, shown: Array, kinds: Array, special: SpecialTokens) -> Text:
     targets = np.flatnonzero(kinds >= 0)
     return Text(
         token_ids=np.concatenate([[special.cls], shown, [special.sep]]),
@@ -81,6 +104,29 @@ def mask_text(
         labels=pieces[targets],
         kinds=kinds[targets],
     )
+
+
+def maskable(masks: Masks, caption: int, length: int) -> list[int]:
+    """The nodes of a caption that may be hidden if its first ``length`` pieces are shown, ascending.
+
+    They have pieces, all of them shown; so are the pieces of the objects that must stay visible with them, and none of
+    these is their own.
+    """
+    nodes = masks.nodes(caption)
+    pieces = {node: masks.tokens(node).tolist() for node in nodes}
+    cut = {node for node in nodes if pieces[node] and pieces[node][-1] >= length}
+    return [
+        node
+        for node in nodes
+        if pieces[node]
+        and node not in cut
+        and all(other not in cut and set(pieces[node]).isdisjoint(pieces[other]) for other in _needed(masks, node))
+    ]
+
+
+def _needed(masks: Masks, node: int) -> list[int]:
+    """The objects that must stay visible when a node is hidden."""
+    return [int(argument) for argument in masks.node_args[node] if argument >= 0]
 
 
 def _mask_nodes(
@@ -94,22 +140,18 @@ def _mask_nodes(
 ) -> None:
     """Takes nodes and replaces their pieces in ``shown``, noting their kind in ``kinds``."""
     nodes = masks.nodes(caption)
-    pieces = {node: masks.tokens(node) for node in nodes}
-    cut = {node for node in nodes if len(pieces[node]) and pieces[node][-1] >= len(shown)}
     must_stay = np.zeros(len(shown), bool)
     draws = random.random((len(nodes), 2))
-    for node in sorted(nodes, key=lambda node: int(masks.node_kind[node])):
-        own = pieces[node]
-        needed = [int(argument) for argument in masks.node_args[node] if argument >= 0]
+    for node in sorted(maskable(masks, caption, len(shown)), key=lambda node: int(masks.node_kind[node])):
+        own = masks.tokens(node)
+        needed = [masks.tokens(argument) for argument in _needed(masks, node)]
         take, how = draws[node - nodes.start]
-        if take >= probability or len(own) == 0 or node in cut or any(argument in cut for argument in needed):
+        if take >= probability or must_stay[own].any() or (kinds[own] >= 0).any():
             continue
-        if must_stay[own].any() or (kinds[own] >= 0).any():
+        if any((kinds[pieces] >= 0).any() for pieces in needed):
             continue
-        if any((kinds[pieces[argument]] >= 0).any() or np.isin(pieces[argument], own).any() for argument in needed):
-            continue
-        for argument in needed:
-            must_stay[pieces[argument]] = True
+        for pieces in needed:
+            must_stay[pieces] = True
         kinds[own] = masks.node_kind[node]
         _replace(shown, own, how, special, random)
 

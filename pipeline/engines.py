@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -145,7 +146,16 @@ _worker: tuple[Work, AnyPath] | None = None
 def _start_worker(stage: Workshop, out: AnyPath) -> None:
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends the workers.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker = _build(stage), out
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed cannot end its workers: they would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _make_part_in_worker(number: int, partition: Any) -> Counter[str]:

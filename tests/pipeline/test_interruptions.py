@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -91,7 +92,9 @@ def test_killed_at_random_moments_a_stage_ends_in_the_same_bytes(stage, kills, w
         with subprocess.Popen(command(stage, world, out), cwd=ROOT, stdout=subprocess.DEVNULL) as process:
             # Most of the time goes into imports, in which nothing is to be broken.
             time.sleep(seconds * moments.uniform(0.3, 1))
+            workers = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
             process.kill()
+        assert not psutil.wait_procs(workers, timeout=30)[1], "workers outlive the stage"
         if kills > 2 and moments.random() < 0.3:
             shutil.rmtree(out, ignore_errors=True)  # else the first kills would leave little to be killed in
     done = run(command(stage, world, out))

@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from pretrain.recipe import Recipe
 from shards.reader import ShardSet
 from shards.schema import Array
 
@@ -61,6 +62,17 @@ class BatchPlan:
         self._layout = lru_cache(2)(self._find_layout)
         self._block = lru_cache(3)(self._shuffle_block)
         self._window = lru_cache(2)(self._make_window)
+
+    @classmethod
+    def of(cls, recipe: Recipe, shards: ShardSet) -> BatchPlan:
+        """The plan that a recipe trains by. Without images every caption is a matching one."""
+        return cls(
+            shards,
+            seed=recipe.seed,
+            batch_size=recipe.batch_size,
+            block_shards=recipe.block_shards,
+            mismatch=recipe.masking.mismatch if recipe.images == "own" else 0.0,
+        )
 
     @property
     def steps_per_epoch(self) -> int:

@@ -9,7 +9,9 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pretrain.config import ModelConfig
 from shards.errors import InputError
+from shards.reader import ShardSet
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -133,3 +135,17 @@ def _set(values: dict[str, Any], setting: str) -> None:
         if not isinstance(values, dict):
             raise InputError(f"--set {setting}: {name} is not a section")
     values[last] = yaml.safe_load(value)
+
+
+def model_config(recipe: Recipe, shards: ShardSet) -> ModelConfig:
+    """The recipe's model size with the vocabulary, features and classes of the shards."""
+    manifest = shards.manifest
+    update = {"vocab_size": manifest.tokenizer.size, "v_feature_size": manifest.feature_size}
+    if manifest.classes.count is not None:
+        update["class_size"] = manifest.classes.count
+    config = ModelConfig.load(recipe.model).model_copy(update=update)
+    if recipe.max_text > config.max_position_embeddings:
+        raise InputError(
+            f"max_text {recipe.max_text} is more than the {config.max_position_embeddings} positions of {recipe.model}"
+        )
+    return config

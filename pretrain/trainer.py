@@ -19,14 +19,13 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from pretrain.batches import Batch, Collator, load_steps
-from pretrain.config import ModelConfig
 from pretrain.evaluation import Result, evaluate
 from pretrain.export import export
 from pretrain.heads import ErnieViLForPreTraining
 from pretrain.init_text import TextInitialisation, init_text
 from pretrain.objectives import OBJECTIVES, Scores, count_targets, score
 from pretrain.order import BatchPlan
-from pretrain.recipe import Recipe
+from pretrain.recipe import Recipe, model_config
 from shards.console import console, progress
 from shards.errors import InputError
 from shards.reader import ShardSet
@@ -60,13 +59,7 @@ class Trainer:
             config=deepspeed_config(recipe, self.ranks),
         )
         self.device = torch.device(self.engine.device)
-        self.plan = BatchPlan(
-            shards,
-            seed=recipe.seed,
-            batch_size=recipe.batch_size,
-            block_shards=recipe.block_shards,
-            mismatch=recipe.masking.mismatch if recipe.images == "own" else 0.0,
-        )
+        self.plan = BatchPlan.of(recipe, shards)
         weights = torch.tensor([getattr(recipe.weights, name) for name in OBJECTIVES], dtype=torch.float64)
         if recipe.images == "none":
             weights[4:] = 0  # neither regions nor a match without images
@@ -215,20 +208,6 @@ class Trainer:
 
 
 # ----------------------------------------------------------------------------------------------------------- set-up
-
-
-def model_config(recipe: Recipe, shards: ShardSet) -> ModelConfig:
-    """The recipe's model size with the vocabulary, features and classes of the shards."""
-    manifest = shards.manifest
-    update = {"vocab_size": manifest.tokenizer.size, "v_feature_size": manifest.feature_size}
-    if manifest.classes.count is not None:
-        update["class_size"] = manifest.classes.count
-    config = ModelConfig.load(recipe.model).model_copy(update=update)
-    if recipe.max_text > config.max_position_embeddings:
-        raise InputError(
-            f"max_text {recipe.max_text} is more than the {config.max_position_embeddings} positions of {recipe.model}"
-        )
-    return config
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -1,0 +1,402 @@
+"""What a pretraining run will take, before it is started.
+
+``python -m pretrain.plan --config configs/pretrain/tiny.yaml --shards data/shards/train --ranks 8 --ranks 64``
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from rich.table import Table
+
+from pretrain.batches import padded_length
+from pretrain.config import ModelConfig
+from pretrain.heads import ErnieViLForPreTraining
+from pretrain.model.costs import costs
+from pretrain.order import BatchPlan, slice_of
+from pretrain.recipe import Images, Recipe, model_config
+from shards.console import console, progress, run, say
+from shards.errors import InputError
+from shards.reader import ShardSet
+from shards.schema import Array
+
+GB = 1e9
+ZERO_STAGES = range(4)
+DEVICE = "cuda"
+"""What sequences are padded for."""
+
+app = typer.Typer(add_completion=False)
+
+
+# -------------------------------------------------------------------------------------------------------------- length
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """How long a run is."""
+
+    steps: int
+    steps_per_epoch: int
+    samples: int
+    """pairs that are seen, each epoch's short last batch counted as it is"""
+    epochs: float
+    """samples seen over samples there are"""
+
+
+def run_length(steps: int, batch_size: int, samples: int) -> Length:
+    """The epochs of a number of steps over ``samples`` images."""
+    steps_per_epoch = -(-samples // batch_size)
+    epochs, rest = divmod(steps, steps_per_epoch)
+    seen = epochs * samples + rest * batch_size  # the short batch is an epoch's last, so it is not in the rest
+    return Length(steps, steps_per_epoch, seen, seen / samples)
+
+
+# ---------------------------------------------------------------------------------------------------------- simulation
+
+
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """The pairs of a global batch in their order; int64 arrays of equal length."""
+
+    text: Array
+    """text positions of each pair, [CLS] and [SEP] included"""
+    image: Array
+    """image rows of each pair, the global one included"""
+
+
+def positions(plan: BatchPlan, step: int, *, max_text: int, images: Images) -> Positions:
+    """The positions of a step's pairs, from the index alone: no tar is read."""
+    pairs = plan.batch(step)
+    image = np.ones(len(pairs), np.int64)
+    if images != "none":
+        for shard in np.unique(pairs.image[:, 0]).tolist():
+            of_shard = pairs.image[:, 0] == shard
+            image[of_shard] += plan.shards.shard(shard).num_boxes[pairs.image[of_shard, 1]]
+    return Positions(np.minimum(pairs.length + 2, max_text), image)
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """Global batches divided over ranks and micro-batches; int64 arrays [steps, ranks, accumulation]."""
+
+    samples: Array
+    text: Array
+    """text positions that are no padding"""
+    image: Array
+    """image rows that are no padding"""
+    text_length: Array
+    """positions that each text of the micro-batch is padded to"""
+    image_length: Array
+
+    @property
+    def tokens(self) -> Array:
+        """int64 [steps, ranks]: text positions and image rows that are no padding."""
+        found: Array = (self.text + self.image).sum(2)
+        return found
+
+    @property
+    def balance(self) -> float:
+        """Tokens of the fullest rank over the mean of all ranks, on average over the steps; 1 is even."""
+        return float((self.tokens.max(1) / self.tokens.mean(1)).mean())
+
+    @property
+    def text_padding(self) -> float:
+        """Share of text positions that are padding."""
+        return 1 - float(self.text.sum() / (self.samples * self.text_length).sum())
+
+    @property
+    def image_padding(self) -> float:
+        """Share of image rows that are padding."""
+        return 1 - float(self.image.sum() / (self.samples * self.image_length).sum())
+
+
+def divide(batches: Sequence[Positions], *, ranks: int, accumulation: int) -> Division:
+    """Divides global batches as the trainer does."""
+    shape = len(batches), ranks, accumulation
+    found = Division(*(np.zeros(shape, np.int64) for _ in range(5)))
+    for step, batch in enumerate(batches):
+        for rank in range(ranks):
+            own = slice_of(len(batch.text), rank, ranks)
+            for part in range(accumulation):
+                inside = slice_of(own.stop - own.start, part, accumulation)
+                where = slice(own.start + inside.start, own.start + inside.stop)
+                text, image = batch.text[where], batch.image[where]
+                at = step, rank, part
+                found.samples[at], found.text[at], found.image[at] = len(text), text.sum(), image.sum()
+                found.text_length[at] = padded_length(int(text.max(initial=1)), DEVICE)
+                found.image_length[at] = padded_length(int(image.max(initial=1)), DEVICE)
+    return found
+
+
+# --------------------------------------------------------------------------------------------------------------- costs
+
+
+@dataclass(frozen=True, slots=True)
+class PairCosts:
+    """FLOPs of the forward pass and bytes kept for the backward pass, for one pair of T text positions and R rows.
+
+    Both are polynomials in T and R: what is done for each position is linear, attention scores are quadratic.
+    """
+
+    flops: Array
+    """float64 [6]: coefficients of 1, T, R, T², R², TR"""
+    saved_bytes: Array
+
+    @classmethod
+    def of(cls, config: ModelConfig, dtype: torch.dtype) -> PairCosts:
+        """Takes the six coefficients from the costs of the encoder at six lengths."""
+        lengths = [(8, 8), (16, 8), (24, 8), (8, 16), (8, 24), (16, 16)]
+        found = [costs(config, batch=1, text=text, rows=rows, dtype=dtype) for text, rows in lengths]
+        measured = [[sum(c.flops for c in layers), sum(c.saved_bytes for c in layers)] for layers in found]
+        powers = _powers(*np.array(lengths, np.float64).T)
+        flops, saved_bytes = np.linalg.solve(powers, np.array(measured, np.float64)).T
+        return cls(flops, saved_bytes)
+
+    def flops_of(self, division: Division) -> Array:
+        """float64 [steps, ranks, accumulation]: FLOPs of the forward pass, padding included."""
+        found: Array = division.samples * (_powers(division.text_length, division.image_length) @ self.flops)
+        return found
+
+    def saved_bytes_of(self, division: Division) -> Array:
+        """float64 [steps, ranks, accumulation]: activations of each micro-batch, padding included."""
+        found: Array = division.samples * (_powers(division.text_length, division.image_length) @ self.saved_bytes)
+        return found
+
+
+def _powers(text: Array, image: Array) -> Array:
+    return np.stack([np.ones_like(text), text, image, text**2, image**2, text * image], axis=-1)
+
+
+def count_parameters(config: ModelConfig) -> int:
+    """Parameters of the encoder and the pretraining heads."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in ErnieViLForPreTraining(config).parameters())
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes of one rank at a ZeRO stage (arXiv 1910.02054, section 5)."""
+
+    stage: int
+    weights: int
+    gradients: int
+    optimizer: int
+    """AdamW's two moments in fp32, and the fp32 weights beside those of the model"""
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.gradients + self.optimizer + self.activations
+
+
+def memory(parameters: int, *, stage: int, ranks: int, dtype: torch.dtype, activations: int) -> Memory:
+    """Stage 1 divides the states of the optimiser among the ranks, 2 the gradients as well, 3 the weights too.
+
+    DeepSpeed keeps a second, fp32 copy of the weights under bf16, and in fp32 from stage 1 on.
+    """
+
+    def share(divided: bool) -> int:
+        return -(-parameters // ranks) if divided else parameters
+
+    copy = 4 if dtype != torch.float32 or stage >= 1 else 0
+    return Memory(
+        stage=stage,
+        weights=dtype.itemsize * share(stage >= 3),
+        gradients=dtype.itemsize * share(stage >= 2),
+        optimizer=(8 + copy) * share(stage >= 1),
+        activations=activations,
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------- time
+
+
+def throughput_of(folder: Path) -> float:
+    """Samples a second of a run: the median over the lines of its ``metrics.jsonl``.
+
+    Raises:
+        InputError: the file cannot be read or has no such line.
+    """
+    path = folder / "metrics.jsonl"
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        found = [float(line["samples_per_second"]) for line in lines if "samples_per_second" in line]
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path}: cannot be read as the metrics of a run: {error}") from error
+    if not found:
+        raise InputError(f"{path}: no line has samples_per_second; name a run that has logged a step")
+    return statistics.median(found)
+
+
+def hours_at_throughput(samples: int, *, throughput: float, measured_ranks: int, ranks: int) -> float:
+    """Hours at ``throughput`` samples a second of ``measured_ranks``; each rank goes on at the same speed."""
+    return samples / (throughput / measured_ranks * ranks) / 3600
+
+
+def hours_at_peak(division: Division, pair: PairCosts, *, steps: int, peak_tflops: float, share: float) -> float:
+    """Hours where each rank computes at a share of its peak and a step takes as long as its slowest rank.
+
+    The backward pass counts twice the forward pass.
+    """
+    slowest = pair.flops_of(division).sum(2).max(1).mean()
+    return float(3 * slowest * steps / (peak_tflops * 1e12 * share) / 3600)
+
+
+# ------------------------------------------------------------------------------------------------------------- command
+
+
+@app.command(
+    epilog="Example: python -m pretrain.plan --config configs/pretrain/tiny.yaml --shards data/shards/train "
+    "--ranks 8 --ranks 64 --peak-tflops 312 --share 0.3 --device-memory 40"
+)
+def main(
+    config: Annotated[Path, typer.Option(help="Recipe (YAML).")],
+    shards: Annotated[str, typer.Option(help="Shards to train on: a folder, or a URL such as s3://bucket/train.")],
+    ranks: Annotated[list[int] | None, typer.Option(min=1, help="Devices; may be repeated. Default: 8.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; may be repeated.")
+    ] = None,
+    batches: Annotated[int, typer.Option(min=1, help="Global batches to simulate, from the first one on.")] = 200,
+    throughput: Annotated[float | None, typer.Option(help="Measured samples per second.")] = None,
+    from_run: Annotated[Path | None, typer.Option(help="Folder of a run to take the throughput from.")] = None,
+    measured_ranks: Annotated[int, typer.Option(min=1, help="Devices the throughput was measured with.")] = 1,
+    peak_tflops: Annotated[float | None, typer.Option(help="Peak of a device, in TFLOP/s.")] = None,
+    share: Annotated[float | None, typer.Option(help="Share of the peak that is reached, from 0 to 1.")] = None,
+    device_memory: Annotated[float | None, typer.Option(help="Memory of a device in GB (1e9 bytes).")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all of it to this file as well.")] = None,
+) -> None:
+    """Print the epochs, balance, memory and hours of a run on any number of devices."""
+    if sum(given is not None for given in (throughput, from_run, peak_tflops)) > 1:
+        raise InputError("give one of --throughput, --from-run and --peak-tflops: they answer the same question")
+    if (peak_tflops is None) != (share is None):
+        raise InputError("--peak-tflops and --share belong together, e.g. --peak-tflops 312 --share 0.3")
+    for option, value in (("--throughput", throughput), ("--peak-tflops", peak_tflops), ("--share", share)):
+        if value is not None and not 0 < value < float("inf"):
+            raise InputError(f"{option} {value}: must be more than 0")
+    if share is not None and share > 1:
+        raise InputError(f"--share {share}: no more than 1, which is the peak itself")
+    recipe, data = Recipe.load(config, set_ or []), ShardSet(shards)
+    if len(data) == 0:
+        raise InputError(f"{shards}: has no samples")
+    size = model_config(recipe, data)
+    if from_run is not None:
+        throughput = throughput_of(from_run)
+
+    length = run_length(recipe.steps, recipe.batch_size, len(data))
+    dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
+    plan, simulated = BatchPlan.of(recipe, data), []
+    with progress("simulate", min(batches, recipe.steps), "batches") as advance:
+        for step in range(min(batches, recipe.steps)):
+            simulated.append(positions(plan, step, max_text=recipe.max_text, images=recipe.images))
+            advance(1)
+    parameters, pair = count_parameters(size), PairCosts.of(size, dtype)
+    report: dict[str, Any] = {
+        "length": asdict(length),
+        "parameters": parameters,
+        "batches": _batches_report(simulated, length),
+        "ranks": [],
+    }
+    for n in ranks or [8]:
+        division = divide(simulated, ranks=n, accumulation=recipe.accumulation)
+        activations = round(float(pair.saved_bytes_of(division).max()))
+        stages = [
+            memory(parameters, stage=stage, ranks=n, dtype=dtype, activations=activations) for stage in ZERO_STAGES
+        ]
+        hours = None
+        if throughput is not None:
+            hours = hours_at_throughput(length.samples, throughput=throughput, measured_ranks=measured_ranks, ranks=n)
+        elif peak_tflops is not None and share is not None:
+            hours = hours_at_peak(division, pair, steps=recipe.steps, peak_tflops=peak_tflops, share=share)
+        report["ranks"].append(
+            {
+                "ranks": n,
+                "samples": [int(division.samples.sum(2).min()), int(division.samples.sum(2).max())],
+                "tokens": [int(division.tokens.min()), int(division.tokens.max())],
+                "balance": division.balance,
+                "text_padding": division.text_padding,
+                "image_padding": division.image_padding,
+                "hours": hours,
+                "memory": [_memory_report(stage, device_memory) for stage in stages],
+            }
+        )
+    _print(report, recipe)
+    if json_file is not None:
+        try:
+            json_file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"--json {json_file}: cannot be written: {error.strerror}") from error
+
+
+def _batches_report(simulated: list[Positions], length: Length) -> dict[str, Any]:
+    text = np.concatenate([batch.text for batch in simulated])
+    image = np.concatenate([batch.image for batch in simulated])
+    return {
+        "simulated": len(simulated),
+        "text_positions": _spread(text),
+        "image_rows": _spread(image),
+        "run_tokens": round(float((text.mean() + image.mean()) * length.samples)),
+    }
+
+
+def _spread(values: Array) -> dict[str, float]:
+    return {"mean": float(values.mean()), "median": float(np.median(values)), "longest": int(values.max())}
+
+
+def _memory_report(found: Memory, device_memory: float | None) -> dict[str, Any]:
+    fits = None if device_memory is None else found.total <= device_memory * GB
+    return {**asdict(found), "total": found.total, "fits": fits}
+
+
+def _print(report: dict[str, Any], recipe: Recipe) -> None:
+    length, batches = report["length"], report["batches"]
+    say(f"{length['steps']:,} steps, {length['steps_per_epoch']:,} an epoch: {length['epochs']:.2f} epochs")
+    say(f"{length['samples']:,} samples, about {batches['run_tokens']:,} text positions and image rows")
+    for name, key in (("text positions", "text_positions"), ("image rows", "image_rows")):
+        spread = batches[key]
+        say(f"{name}: {spread['mean']:.1f} on average, median {spread['median']:.0f}, longest {spread['longest']}")
+    say(f"{report['parameters']:,} parameters, {recipe.precision}")
+
+    division = Table(
+        "ranks", "samples a rank", "tokens a rank", "max / mean", "text padding", "image padding", "hours",
+        title=f"The first {batches['simulated']:,} batches", title_justify="left",
+    )  # fmt: skip
+    stages = Table(
+        "ranks", "ZeRO", "weights", "gradients", "optimiser", "activations", "total", "fits",
+        title="GB of a rank", title_justify="left",
+    )  # fmt: skip
+    for table in (division, stages):
+        for column in table.columns:
+            column.justify = "right"
+    for found in report["ranks"]:
+        division.add_row(
+            f"{found['ranks']:,}",
+            *(
+                f"{low:,}" if low == high else f"{low:,} to {high:,}"
+                for low, high in (found["samples"], found["tokens"])
+            ),
+            f"{found['balance']:.3f}",
+            f"{found['text_padding']:.1%}",
+            f"{found['image_padding']:.1%}",
+            "–" if found["hours"] is None else f"{found['hours']:,.3f}",
+        )
+        for stage in found["memory"]:
+            columns = (stage[name] for name in ("weights", "gradients", "optimizer", "activations", "total"))
+            fits = {None: "–", True: "yes", False: "no"}[stage["fits"]]
+            stages.add_row(f"{found['ranks']:,}", str(stage["stage"]), *(f"{n / GB:.3f}" for n in columns), fits)
+        stages.add_section()
+    console.print(division)
+    console.print(stages)
+    say(f"The recipe asks for ZeRO {recipe.zero_stage}; the trainer has stages 0 to 2.")
+
+
+if __name__ == "__main__":
+    run(app)

@@ -1,0 +1,227 @@
+"""What a run will take: length, balance, memory, hours, and the command that prints them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pretrain.batches import Collator
+from pretrain.config import ModelConfig
+from pretrain.model.costs import costs
+from pretrain.order import BatchPlan, slice_of
+from pretrain.plan import (
+    Division,
+    PairCosts,
+    Positions,
+    count_parameters,
+    divide,
+    hours_at_peak,
+    hours_at_throughput,
+    memory,
+    positions,
+    run_length,
+    throughput_of,
+)
+from pretrain.recipe import Masking
+from shards.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+TOY = ROOT / "configs/model/toy.json"
+PAIRS = st.lists(st.tuples(st.integers(2, 64), st.integers(1, 101)), max_size=40)
+
+
+def batch_of(pairs):
+    return Positions(*np.array(pairs, np.int64).reshape(-1, 2).T)
+
+
+@pytest.mark.parametrize(
+    ("steps", "batch_size", "samples", "steps_per_epoch", "seen"),
+    [(1, 10, 10, 1, 10), (3, 10, 25, 3, 25), (2, 10, 25, 3, 20), (4, 10, 25, 3, 35), (5, 100, 7, 1, 35)],
+)
+def test_the_last_batch_of_an_epoch_may_be_short(steps, batch_size, samples, steps_per_epoch, seen):
+    length = run_length(steps, batch_size, samples)
+    assert (length.steps_per_epoch, length.samples, length.epochs) == (steps_per_epoch, seen, seen / samples)
+
+
+@settings(max_examples=25, deadline=None)
+@given(batch_size=st.integers(1, 50), steps=st.integers(1, 60))
+def test_the_samples_of_a_run_are_those_of_its_batches(shards, batch_size, steps):
+    plan = BatchPlan(shards, seed=3, batch_size=batch_size, block_shards=2, mismatch=0.5)
+    length = run_length(steps, batch_size, len(shards))
+    assert length.steps_per_epoch == plan.steps_per_epoch
+    assert length.samples == sum(len(plan.batch(step)) for step in range(steps))
+
+
+@settings(deadline=None)
+@given(batches=st.lists(PAIRS, min_size=1, max_size=4), ranks=st.integers(1, 12), accumulation=st.integers(1, 4))
+def test_the_ranks_together_have_the_global_batch(batches, ranks, accumulation):
+    batches = [batch_of(pairs) for pairs in batches]
+    division = divide(batches, ranks=ranks, accumulation=accumulation)
+    assert division.samples.sum((1, 2)).tolist() == [len(batch.text) for batch in batches]
+    assert division.text.sum((1, 2)).tolist() == [batch.text.sum() for batch in batches]
+    assert division.image.sum((1, 2)).tolist() == [batch.image.sum() for batch in batches]
+    assert (division.text <= division.samples * division.text_length).all()
+    assert (division.image <= division.samples * division.image_length).all()
+
+
+def test_balance_and_padding_of_two_ranks():
+    division = divide([batch_of([(8, 4), (4, 8), (16, 8), (10, 6)])], ranks=2, accumulation=1)
+    assert division.tokens.tolist() == [[24, 40]]
+    assert division.balance == 40 / 32
+    assert division.text_padding == pytest.approx(1 - 38 / (2 * 8 + 2 * 16))
+    assert division.image_padding == pytest.approx(1 - 26 / (4 * 8))
+
+
+@pytest.mark.parametrize(("images", "max_text"), [("own", 64), ("own", 10), ("none", 64)])
+def test_the_positions_are_those_of_the_trainers_batches(shards, images, max_text):
+    plan = BatchPlan(shards, seed=3, batch_size=9, block_shards=2, mismatch=0.5)
+    collator = Collator(
+        shards, seed=3, max_text=max_text, masking=Masking(), images=images, device_type="cuda"
+    )  # fmt: skip
+    for step in range(plan.steps_per_epoch):
+        division = divide([positions(plan, step, max_text=max_text, images=images)], ranks=2, accumulation=2)
+        pairs = plan.batch(step)
+        for rank in range(2):
+            own = pairs.take(slice_of(len(pairs), rank, 2))
+            for part in range(2):
+                batch = collator(own.take(slice_of(len(own), part, 2)))
+                at = 0, rank, part
+                assert division.samples[at] == len(batch.matched)
+                assert division.text[at] == batch.tokens()
+                rows = batch.locations[..., 4].count_nonzero() if batch.image_mask is None else batch.image_mask.sum()
+                assert division.image[at] == int(rows)
+                assert division.text_length[at] == batch.token_ids.shape[1]
+                assert division.image_length[at] == batch.features.shape[1]
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return ModelConfig.load(TOY)
+
+
+@pytest.fixture(scope="module")
+def pair(toy):
+    return PairCosts.of(toy, torch.float32)
+
+
+@pytest.mark.parametrize(("samples", "text", "rows"), [(1, 40, 8), (3, 64, 104)])
+def test_the_polynomial_gives_the_costs_of_any_length(toy, pair, samples, text, rows):
+    found = costs(toy, batch=samples, text=text, rows=rows)
+    one = np.ones((1, 1, 1), np.int64)
+    division = Division(one * samples, one, one, one * text, one * rows)
+    assert pair.flops_of(division).item() == pytest.approx(sum(cost.flops for cost in found), rel=1e-9)
+    assert pair.saved_bytes_of(division).item() == pytest.approx(sum(cost.saved_bytes for cost in found), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "stage", "weights", "gradients", "optimizer"),
+    [
+        (torch.bfloat16, 0, 2000, 2000, 12000),
+        (torch.bfloat16, 1, 2000, 2000, 3000),
+        (torch.bfloat16, 2, 2000, 500, 3000),
+        (torch.bfloat16, 3, 500, 500, 3000),
+        (torch.float32, 0, 4000, 4000, 8000),
+        (torch.float32, 1, 4000, 4000, 3000),
+        (torch.float32, 2, 4000, 1000, 3000),
+    ],
+)
+def test_the_memory_of_a_thousand_parameters_on_four_ranks(dtype, stage, weights, gradients, optimizer):
+    found = memory(1000, stage=stage, ranks=4, dtype=dtype, activations=70)
+    assert (found.weights, found.gradients, found.optimizer) == (weights, gradients, optimizer)
+    assert found.total == weights + gradients + optimizer + 70
+
+
+@given(
+    parameters=st.integers(100, 10**10),
+    ranks=st.integers(2, 4096),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+)
+def test_a_higher_stage_or_more_ranks_never_take_more(parameters, ranks, dtype):
+    def totals(n):
+        return [memory(parameters, stage=s, ranks=n, dtype=dtype, activations=5).total for s in range(4)]
+
+    assert totals(ranks) == sorted(totals(ranks), reverse=True)
+    assert all(more <= fewer for more, fewer in zip(totals(ranks + 1), totals(ranks), strict=True))
+
+
+def test_the_heads_are_counted(toy):
+    encoder = sum(cost.parameters for cost in costs(toy, batch=1, text=8, rows=8))
+    d, v = toy.hidden_size, toy.v_hidden_size
+    words = d * d + d + 2 * d + toy.vocab_size  # the output matrix is the word embedding
+    regions = v * v + v + 2 * v + v * toy.class_size + toy.class_size
+    assert count_parameters(toy) == encoder + words + regions + toy.co_hidden_size + 1
+
+
+def test_hours(pair):
+    assert hours_at_throughput(7200, throughput=2, measured_ranks=1, ranks=1) == 1
+    assert hours_at_throughput(7200, throughput=4, measured_ranks=2, ranks=8) == 0.125
+    division = divide([batch_of([(8, 8), (16, 8), (16, 8)])], ranks=2, accumulation=1)
+    slowest = pair.flops_of(division).max()  # of the rank with two pairs
+    assert hours_at_peak(division, pair, steps=3600, peak_tflops=2, share=0.5) == pytest.approx(3 * slowest / 1e12)
+
+
+def test_the_throughput_of_a_run_is_the_median(tmp_path):
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_text('{"samples_per_second": 1}\n{"held-out/loss/word": 2}\n' + '{"samples_per_second": 8}\n' * 2)
+    assert throughput_of(tmp_path) == 8
+    for text, message in (("{}\n", "no line has"), ("{\n", "cannot be read"), ("3\n", "cannot be read")):
+        metrics.write_text(text)
+        with pytest.raises(InputError, match=message):
+            throughput_of(tmp_path)
+    with pytest.raises(InputError, match="cannot be read"):
+        throughput_of(tmp_path / "missing")
+
+
+@pytest.fixture
+def command(tmp_path, shard_folder):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"model: {TOY}\nsteps: 20\nbatch_size: 10\nmax_text: 16\n")
+
+    def command(*options):
+        start = [sys.executable, "-m", "pretrain.plan", "--config", str(recipe), "--shards", str(shard_folder)]
+        return subprocess.run([*start, *options], cwd=ROOT, capture_output=True, text=True)
+
+    return command
+
+
+def test_the_command(command, tmp_path):
+    report = tmp_path / "plan.json"
+    done = command(
+        "--ranks", "2", "--ranks", "16", "--throughput", "5", "--device-memory", "0.01", "--batches", "3",
+        "--json", str(report),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "20 steps, 4 an epoch: 5.00 epochs" in done.stdout
+    found = json.loads(report.read_text())
+    assert found["length"]["samples"] == 185
+    assert found["batches"]["simulated"] == 3
+    two, sixteen = found["ranks"]
+    assert (two["ranks"], two["samples"], two["hours"]) == (2, [5, 5], 185 / 10 / 3600)
+    assert sixteen["samples"] == [0, 1]
+    for stage in two["memory"]:
+        parts = stage["weights"] + stage["gradients"] + stage["optimizer"] + stage["activations"]
+        assert stage["total"] == parts
+        assert stage["fits"] == (parts <= 1e7)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--throughput", "5", "--peak-tflops", "9", "--share", "0.3"), "give one of"),
+        (("--peak-tflops", "9"), "belong together"),
+        (("--throughput", "0"), "--throughput 0.0: must be more than 0"),
+        (("--peak-tflops", "9", "--share", "30"), "--share 30.0: no more than 1"),
+        (("--set", "max_text=9999"), "max_text 9999 is more than"),
+        (("--json", "/missing/plan.json", "--batches", "1"), "cannot be written"),
+    ],
+)
+def test_wrong_options_are_named(command, options, message):
+    done = command(*options)
+    assert done.returncode == 1
+    assert message in " ".join(done.stderr.split())

@@ -14,7 +14,7 @@ from finetune.import_checkpoint import app, export_released, import_released
 from finetune.paddle_files import read_variable, write_record
 from pretrain.config import ModelConfig
 from pretrain.model import ErnieViL
-from pretrain.released import released_shapes
+from pretrain.released import load_released, released_shapes
 from shards.errors import InputError
 
 PARITY = Path(__file__).resolve().parents[3] / "shared/parity"
@@ -173,3 +173,19 @@ def test_released_files_go_in_and_come_out_the_same(tmp_path, source, config):
     combined = (folder / "__all__").exists()
     export_released(tmp_path / "ours", tmp_path / "back", combined=combined)
     assert files(tmp_path / "back") == {n: c for n, c in files(folder).items() if n not in record["skipped"]}
+
+
+@needs_parity
+@pytest.mark.parametrize(
+    "source", ["forward_vqa/params_file_per_var", "forward_vqa/params_combined", "forward_vcr/params_file_per_var"]
+)
+def test_imported_parameters_are_those_of_the_forward_fixtures(tmp_path, source):
+    """So the parity of every layer with these parameters holds for an imported model too."""
+    config = ModelConfig.load(PARITY / "tiny_config.json")
+    import_released(PARITY / source, config, tmp_path / "ours", vocabulary=None, allow_missing=False)
+    imported = ErnieViL.from_pretrained(tmp_path / "ours")
+    expected = ErnieViL(imported.config)
+    with np.load((PARITY / source).parent / "params.npz") as params:
+        load_released(expected, params)
+    for name, tensor in expected.state_dict().items():
+        torch.testing.assert_close(imported.state_dict()[name], tensor, rtol=0, atol=0)

@@ -83,19 +83,18 @@ def read_karpathy(path: AnyPath, _: Columns) -> RawRows:
 
 def _items(path: AnyPath, key: str) -> Iterator[Any]:
     """The items of a list in a JSON object, one by one."""
-    found = False
+    there = False
     try:
         with path.open("rb") as stream:
-            for prefix, event, _value in ijson.parse(stream, use_float=True):
-                if prefix == key and event == "start_array":
-                    found = True
-                    break
-            if found:
+            for item in ijson.items(stream, f"{key}.item", use_float=True):
+                there = True
+                yield item
+            if not there:  # an empty list is one
                 stream.seek(0)
-                yield from ijson.items(stream, f"{key}.item", use_float=True)
+                there = any(prefix == key and event == "start_array" for prefix, event, _ in ijson.parse(stream))
     except (OSError, ijson.JSONError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as JSON: {' '.join(str(error).split())}") from error
-    if not found:
+    if not there:
         raise InputError(f"{path}: has no list `{key}`, so it is not of this format")
 
 

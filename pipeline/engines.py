@@ -39,11 +39,11 @@ class Workshop(Protocol):
 
     @property
     def name(self) -> str:
-        """What the stage is called in messages."""
+        """What the stage is called in messages and reports."""
         ...
 
     def worker(self) -> Work:
-        """Built once in each worker."""
+        """Built once in each worker: the function from a partition to its part."""
         ...
 
 
@@ -57,10 +57,8 @@ class Engine:
     ray_address: str | None = None
     """Of a running cluster; a new Ray on this machine if None."""
 
-    def run(
-        self, stage: Workshop, out: AnyPath, partitions: Iterable[tuple[int, Any]]
-    ) -> Iterator[tuple[int, Counter[str]]]:
-        """Makes the parts; yields (number, statistics) of each as it is completed.
+    def run(self, stage: Workshop, out: AnyPath, partitions: Iterable[tuple[int, Any]]) -> Iterator[Counter[str]]:
+        """Makes the parts; yields the statistics of each as it is completed.
 
         Raises:
             InputError: a worker died, or Ray cannot be had.
@@ -98,33 +96,32 @@ def _build(stage: Workshop) -> Work:
 # ---------------------------------------------------------------------------------------------------- on this machine
 
 
-def _run_here(
-    stage: Workshop, out: AnyPath, partitions: Iterable[tuple[int, Any]]
-) -> Iterator[tuple[int, Counter[str]]]:
+def _run_here(stage: Workshop, out: AnyPath, partitions: Iterable[tuple[int, Any]]) -> Iterator[Counter[str]]:
     work = None
     for number, partition in partitions:
         work = work or _build(stage)
-        yield number, _make_part(work, out, number, partition)
+        yield _make_part(work, out, number, partition)
 
 
 def _run_in_processes(
     stage: Workshop, out: AnyPath, partitions: Iterable[tuple[int, Any]], workers: int
-) -> Iterator[tuple[int, Counter[str]]]:
+) -> Iterator[Counter[str]]:
     # One thread of linear algebra in each: more would stand in each other's way.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # Spawned, not forked: a fork would copy the threads' locks of Arrow and torch in whatever state they are.
     pool = ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(stage, out)
     )
-    running: dict[Future[Counter[str]], int] = {}
+    running: set[Future[Counter[str]]] = set()
 
-    def collect() -> Iterator[tuple[int, Counter[str]]]:
+    def collect() -> Iterator[Counter[str]]:
         for future in wait(running, return_when=FIRST_COMPLETED).done:
-            yield running.pop(future), future.result()
+            running.remove(future)
+            yield future.result()
 
     try:
         for number, partition in partitions:
-            running[pool.submit(_make_part_in_worker, number, partition)] = number
+            running.add(pool.submit(_make_part_in_worker, number, partition))
             if len(running) >= workers * PARTS_IN_FLIGHT:
                 yield from collect()
         while running:
@@ -168,7 +165,7 @@ def _make_part_in_worker(number: int, partition: Any) -> Counter[str]:
 
 def _run_on_ray(
     stage: Workshop, out: AnyPath, partitions: Iterable[tuple[int, Any]], workers: int, address: str | None
-) -> Iterator[tuple[int, Counter[str]]]:
+) -> Iterator[Counter[str]]:
     """Each part is a task of one core. Ray makes it again elsewhere if its worker or node is lost.
 
     A part that two tasks happen to make is the same part: it is published whole, and its bytes do not depend on where
@@ -199,7 +196,7 @@ def _run_on_ray(
         shared = ray.put((stage, out))
         running: dict[Any, int] = {}
 
-        def collect() -> Iterator[tuple[int, Counter[str]]]:
+        def collect() -> Iterator[Counter[str]]:
             done, _ = ray.wait(list(running))
             for reference in done:
                 try:
@@ -211,7 +208,8 @@ def _run_on_ray(
                         f"{stage.name}: Ray lost part {running[reference]} {RETRIES + 1} times ({error}). Finished "
                         "parts are kept: run the same command again"
                     ) from error
-                yield running.pop(reference), statistics
+                del running[reference]
+                yield statistics
 
         for number, partition in partitions:
             running[task.remote([shared], number, partition)] = number

@@ -18,21 +18,16 @@ from typing import Any, Protocol
 
 from rich.table import Table
 
-from pipeline.engines import Engine, Work
-from pipeline.files import check_free_space, location, remove_leftovers, remove_tree
+from pipeline.engines import Engine, Workshop
+from pipeline.files import location, remove_leftovers, remove_tree
 from pipeline.parts import read_marker
 from shards.console import console, progress
 from shards.errors import InputError
-from shards.files import AnyPath, write_atomic
+from shards.files import AnyPath, check_free_disk, write_atomic
 
 
-class Stage(Protocol):
+class Stage(Workshop, Protocol):
     """What the executor needs to know of a stage. A stage is pickled to the workers, so it holds options only."""
-
-    @property
-    def name(self) -> str:
-        """What the stage is called in messages and reports."""
-        ...
 
     def fingerprint(self) -> dict[str, Any]:
         """Everything that decides the output: inputs, options, versions. JSON values."""
@@ -46,16 +41,12 @@ class Stage(Protocol):
         """The number of partitions, if it is known beforehand."""
         ...
 
-    def worker(self) -> Work:
-        """Built once in each worker: the function from a partition to its part."""
-        ...
-
     def estimated_bytes(self) -> int:
         """About how much will be written."""
         ...
 
-    def finish(self, out: AnyPath, parts: int) -> None:
-        """Merges what the parts left, once all are complete."""
+    def finish(self, out: AnyPath, parts: int, statistics: Counter[str]) -> None:
+        """Merges what the parts left, once all are complete; ``statistics`` are theirs, added up."""
         ...
 
 
@@ -87,7 +78,7 @@ def run_stage(stage: Stage, out: AnyPath, engine: Engine, *, max_rejects: float,
         _claim(stage, out, overwrite)
     except OSError as error:
         raise InputError(f"{out}: cannot be written: {error}") from error
-    check_free_space(out, stage.estimated_bytes(), stage.name)
+    check_free_disk(out, stage.estimated_bytes(), stage.name)
     done = skipped = 0
     with progress(stage.name, stage.total(), "parts") as advance:
 
@@ -102,12 +93,12 @@ def run_stage(stage: Stage, out: AnyPath, engine: Engine, *, max_rejects: float,
                     skipped += 1
                     advance(1)
 
-        for _, statistics in engine.run(stage, out, pending()):
+        for statistics in engine.run(stage, out, pending()):
             advance(1, statistics["rows"])
     try:
-        stage.finish(out, done)
+        merged = _merge_reports(out, done)
+        stage.finish(out, done, merged.statistics)
         remove_leftovers(out)  # of workers that outlived a killed run for a moment
-        merged = merge_reports(out, done)
         report = Report(merged.statistics, merged.rejects, done, skipped, time.monotonic() - started)
         _write_report(stage, out, report, engine)
     except OSError as error:
@@ -119,7 +110,7 @@ def run_stage(stage: Stage, out: AnyPath, engine: Engine, *, max_rejects: float,
     return report
 
 
-def merge_reports(out: AnyPath, parts: int) -> Report:
+def _merge_reports(out: AnyPath, parts: int) -> Report:
     """The statistics and rejects of the first ``parts`` parts, added up."""
     report = Report()
     for number in range(parts):

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from shards.errors import InputError
-from shards.files import TEMPORARY, AnyPath, check_free_disk
+from shards.files import TEMPORARY, AnyPath
 
 _GLOB = frozenset("*?[")
 
@@ -98,26 +98,3 @@ def remove_tree(folder: AnyPath) -> None:
         shutil.rmtree(folder)
     else:
         folder.fs.rm(folder.path, recursive=True)
-
-
-def check_free_space(folder: AnyPath, needed: int, what: str) -> None:
-    """Refuses long work that the disk cannot hold. Object stores have no bound.
-
-    Raises:
-        InputError: fewer than ``needed`` bytes are free.
-    """
-    if isinstance(folder, Path):
-        check_free_disk(folder, needed, what)
-
-
-def read_lines(path: AnyPath) -> list[str]:
-    """The lines of a small text file.
-
-    Raises:
-        InputError: it cannot be read as UTF-8 text.
-    """
-    try:
-        text = path.read_bytes().decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
-    return text.removesuffix("\n").split("\n") if text else []

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.ipc
 
-from pipeline.files import parquet_file, read_lines
+from pipeline.files import parquet_file
 from pipeline.tables import GRAPHS, REGIONS_VERSION, parts_of, read_metadata
 from shards.errors import InputError
-from shards.files import AnyPath
+from shards.files import AnyPath, read_lines
 from shards.schema import Array
 
 BATCH = 1 << 14
@@ -57,15 +57,13 @@ class Text:
                 counts.append(rows)
         self._starts = np.cumsum([0, *(len(column) for column in ids)])
         encoded = pa.chunked_array(ids, pa.large_string()).combine_chunks().dictionary_encode()
-        if isinstance(encoded, pa.ChunkedArray):
-            encoded = encoded.combine_chunks()
         self.image_ids: pa.LargeStringArray = encoded.dictionary
         """Each image with captions once."""
         images = encoded.indices.to_numpy()
         self._order = np.argsort(images, kind="stable").astype(np.int64)
         self._ends = np.cumsum(np.bincount(images, minlength=len(self.image_ids)))
         self._path = path
-        _refuse_shared(folders, np.repeat(np.arange(len(folders)), counts), images, self.image_ids)
+        _refuse_shared("captions", folders, np.repeat(np.arange(len(folders)), counts), images, self.image_ids)
 
     def __len__(self) -> int:
         return len(self._order)
@@ -103,14 +101,15 @@ def _with_all_columns(batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=GRAPHS)
 
 
-def _refuse_shared(folders: Sequence[AnyPath], owners: Array, images: Array, image_ids: pa.Array) -> None:
+def _refuse_shared(what: str, folders: Sequence[AnyPath], owners: Array, images: Array, image_ids: pa.Array) -> None:
+    """Raises InputError if rows of the same image, by its number in ``image_ids``, come from two folders."""
     first = np.full(len(image_ids), len(folders))
     np.minimum.at(first, images, owners)
     clash = np.flatnonzero(first[images] != owners)
     if len(clash):
         image = images[clash[0]]
         raise InputError(
-            f"image {image_ids[int(image)].as_py()!r} has captions in {folders[first[image]]} and in "
+            f"image {image_ids[int(image)].as_py()!r} has {what} in {folders[first[image]]} and in "
             f"{folders[owners[clash[0]]]}; give one of them"
         )
 
@@ -172,16 +171,10 @@ def join(
             columns.append(_region_ids(part, id_map))
             owners.append(np.full(len(columns[-1]), number))
     ids = pa.chunked_array(columns, pa.large_string()).combine_chunks()
-    codes = ids.dictionary_encode().indices.to_numpy()
-    owner = np.concatenate(owners)
+    encoded = ids.dictionary_encode()
+    codes = encoded.indices.to_numpy()
+    _refuse_shared("regions", folders, np.concatenate(owners), codes, encoded.dictionary)
     _, first = np.unique(codes, return_index=True)
-    clash = np.flatnonzero(owner != owner[first][codes])
-    if len(clash):
-        where = first[codes[clash[0]]]
-        raise InputError(
-            f"image {ids[int(where)].as_py()!r} has regions in {folders[owner[where]]} and in "
-            f"{folders[owner[clash[0]]]}; give one of them"
-        )
     images = pc.fill_null(pc.index_in(ids, value_set=text.image_ids), -1).to_numpy().astype(np.int64)
     is_excluded = pc.is_in(ids, value_set=excluded).to_numpy(zero_copy_only=False)
     fates = np.full(len(ids), Fate.REPEATED, np.uint8)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,8 +23,8 @@ from tokenizers import Tokenizer
 
 from parsers.graph import SceneGraph
 from pipeline.engines import Engine
-from pipeline.executor import merge_reports, print_report, run_stage
-from pipeline.files import fingerprint, is_local, location, parquet_file, read_lines
+from pipeline.executor import print_report, run_stage
+from pipeline.files import fingerprint, is_local, location, parquet_file
 from pipeline.join import Accounts, Fate, Join, Text, join, read_id_lists, read_id_map
 from pipeline.options import EngineKind, MaxRejects, Overwrite, RayAddress, Workers
 from pipeline.parts import Part, Reject
@@ -32,7 +33,7 @@ from pipeline.word_pieces import load_tokenizer, make_masks
 from shards import index
 from shards.console import console, run
 from shards.errors import InputError
-from shards.files import AnyPath, write_atomic
+from shards.files import AnyPath, read_lines, write_atomic
 from shards.reader import INDEX, MANIFEST, VOCABULARY, read_vocabulary
 from shards.schema import (
     SCHEMA_VERSION,
@@ -225,7 +226,7 @@ class PackStage:
     def _sample(self, image_id: str, row: RegionsRow | ValueError, table: pa.Table, tokenizer: Tokenizer) -> Sample:
         if isinstance(row, ValueError):
             raise row
-        row.regions.check(row.width, row.height)
+        row.regions.check(row.width, row.height)  # before a shard is opened: one without samples is no shard
         records = table.to_pylist()
         captions = tuple(Caption(r["caption_id"], r["caption"], SceneGraph.from_dict(r["caption"], r)) for r in records)
         masks = make_masks(captions, tokenizer, [r["segments"] or () for r in records])
@@ -234,13 +235,13 @@ class PackStage:
 
     # -------------------------------------------------------------------------------------------------------- merging
 
-    def finish(self, out: AnyPath, parts: int) -> None:
+    def finish(self, out: AnyPath, parts: int, statistics: Counter[str]) -> None:
         """Merges the parts' indices and writes each split's vocabulary, index and, last, manifest."""
         for split in (TRAIN, VAL):
             numbers = [number for number in range(parts) if (out / _index_part(number, split)).is_file()]
             if numbers:
                 self._write_split(out, split, numbers)
-        self._close_accounts(out, parts)
+        self._close_accounts(out, statistics)
         if not any((out / split / MANIFEST).is_file() for split in (TRAIN, VAL)):
             raise InputError(
                 "no image has both captions and regions: nothing to pack. Compare the image ids in "
@@ -278,9 +279,8 @@ class PackStage:
         )
         write_atomic(folder / MANIFEST, manifest.to_bytes())
 
-    def _close_accounts(self, out: AnyPath, parts: int) -> None:
+    def _close_accounts(self, out: AnyPath, found: Counter[str]) -> None:
         """Adds what the workers counted, and checks that nothing was lost."""
-        found = merge_reports(out, parts).statistics
         accounts = read_accounts(out)
         for what, account in accounts.items():
             kinds = {**account.kinds, **{kind: found[f"{what} {kind}"] for kind in (*KINDS.values(), "rejected")}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -113,7 +114,7 @@ class ParseStage:
 
         return parse
 
-    def finish(self, out: AnyPath, parts: int) -> None:
+    def finish(self, out: AnyPath, parts: int, statistics: Counter[str]) -> None:
         """Nothing to merge."""
 
 

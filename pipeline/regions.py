@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -11,13 +12,13 @@ import typer
 
 from pipeline.engines import Engine
 from pipeline.executor import print_report, run_stage
-from pipeline.files import expand, fingerprint, location, read_lines
+from pipeline.files import expand, fingerprint, location
 from pipeline.options import EngineKind, MaxRejects, Overwrite, RayAddress, Workers
 from pipeline.parts import Part, Reject
 from pipeline.region_formats import FORMATS, recognise
 from pipeline.tables import RegionsInfo, RegionsRow, regions_table, write_table
 from shards.console import console, run
-from shards.files import AnyPath
+from shards.files import AnyPath, read_lines
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class RegionsStage:
         with part.open(f"{part.name}.parquet") as stream:
             write_table(stream, "regions", regions_table(rows), self.info.to_metadata())
 
-    def finish(self, out: AnyPath, parts: int) -> None:
+    def finish(self, out: AnyPath, parts: int, statistics: Counter[str]) -> None:
         """Nothing to merge."""
 
 

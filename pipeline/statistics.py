@@ -18,7 +18,7 @@ import typer
 from matplotlib import pyplot as plt
 
 from pipeline.engines import Engine, Work
-from pipeline.executor import merge_reports, print_report, run_stage
+from pipeline.executor import print_report, run_stage
 from pipeline.files import fingerprint, location, parquet_file
 from pipeline.options import EngineKind, Overwrite, RayAddress, Workers
 from pipeline.parts import Part
@@ -85,14 +85,13 @@ class StatisticsStage:
         with part.open(f"{part.name}.parquet") as stream:
             write_table(stream, "graphs", _table(counts), {"statistics_version": "1"})
 
-    def finish(self, out: AnyPath, parts: int) -> None:
+    def finish(self, out: AnyPath, parts: int, statistics: Counter[str]) -> None:
         """Adds the counts up and draws them."""
         tables = [parquet_file(out / f"part-{number:05d}.parquet").read() for number in range(parts)]
         summed = pa.concat_tables(tables).group_by(["kind", "lemma"]).aggregate([("count", "sum")])
         counts = Counter({(row["kind"], row["lemma"]): row["count_sum"] for row in summed.to_pylist()})
         table = _table(counts)
         _publish(out / NODES, lambda stream: pq.write_table(table, stream, compression="zstd"))
-        statistics = merge_reports(out, parts).statistics
         _publish(out / "nodes.png", lambda stream: _draw(table, statistics, stream))
 
 

@@ -16,6 +16,7 @@ import typer
 from shards import index
 from shards.console import run, say
 from shards.errors import InputError
+from shards.files import read_lines
 from shards.new_set import check_alike, locate, write_set
 from shards.reader import ShardSet
 from shards.removal import Removal
@@ -97,21 +98,13 @@ def merge(
     say(f"{out}: {manifest.totals.samples:,} images in {len(manifest.shards):,} shards")
 
 
-def _read_lines(path: Path) -> list[str]:
-    try:
-        # Not splitlines(): an image id may hold U+2028 and its like.
-        return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as text: {error}") from error
-
-
 def _read_image_ids(path: Path) -> frozenset[str]:
-    return frozenset(key_of(line) for line in _read_lines(path) if line)
+    return frozenset(key_of(line) for line in read_lines(path) if line)
 
 
 def _read_captions(path: Path) -> dict[str, frozenset[str]]:
     found: dict[str, set[str]] = {}
-    for number, line in enumerate(_read_lines(path), 1):
+    for number, line in enumerate(read_lines(path) or [""], 1):
         try:
             row = json.loads(line)
             image_id, caption_id = row["image_id"], row["caption_id"]

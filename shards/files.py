@@ -83,12 +83,14 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def check_free_disk(folder: Path, needed: int, what: str) -> None:
-    """Refuses to start what would fill the disk. ``folder`` need not exist yet.
+def check_free_disk(folder: AnyPath, needed: int, what: str) -> None:
+    """Refuses to start what would fill the disk. ``folder`` need not exist yet. Object stores have no bound.
 
     Raises:
         InputError: the disk has less than ``needed`` bytes free.
     """
+    if not isinstance(folder, Path):
+        return
     existing = next(path for path in (folder, *folder.resolve().parents) if path.exists())
     free = shutil.disk_usage(existing).free
     if needed > free:
@@ -96,3 +98,16 @@ def check_free_disk(folder: Path, needed: int, what: str) -> None:
             f"{what} needs {needed:,} bytes, but the disk of {folder} has {free:,} free; "
             "make room or name a folder on another disk"
         )
+
+
+def read_lines(path: AnyPath) -> list[str]:
+    """The lines of a small text file. U+2028 and its like are no line ends: an image id may hold them.
+
+    Raises:
+        InputError: it cannot be read as UTF-8 text.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as text: {error}") from error
+    return text.removesuffix("\n").split("\n") if text else []

@@ -21,6 +21,7 @@ from finetune.heads import (
 from pretrain.config import ModelConfig
 from pretrain.model import ErnieViL
 from pretrain.released import load_released, released_name
+from tests.models import released_inputs
 
 POOLERS = {f"pooled_fc_{stream}.{kind}" for stream in ("text", "image") for kind in ("w_0", "b_0")}
 
@@ -65,20 +66,7 @@ class Released:
 
     def read_batch(self, file):
         """The encoder's inputs, and the arrays after them."""
-        values = list(self.arrays(file).values())
-        if self.task == "refcoco_plus":
-            del values[4]  # the number of image rows
-        token_ids, position_ids, segment_ids, text_mask, features, locations, image_mask, *labels = values
-        inputs = {
-            "token_ids": token_ids.squeeze(2),
-            "position_ids": position_ids.squeeze(2),
-            "segment_ids": segment_ids.squeeze(2),
-            "text_mask": text_mask.squeeze(2) > 0,
-            "features": features,
-            "locations": locations,
-            "image_mask": image_mask.squeeze(2) > 0,
-        }
-        return inputs, labels
+        return released_inputs(self.arrays(file).values(), self.task)
 
     def loss(self, file):
         inputs, labels = self.read_batch(file)

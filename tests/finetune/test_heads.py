@@ -20,16 +20,11 @@ from finetune.heads import (
     region_loss,
     retrieval_loss,
 )
-from pretrain.config import ModelConfig
 from pretrain.heads import MatchHead
 from pretrain.model import ErnieViLOutput
+from tests.models import SMALL
 
-CONFIG = ModelConfig(
-    vocab_size=11, max_position_embeddings=7, sent_type_vocab_size=2, hidden_size=8, num_attention_heads=2,
-    t_biattention_id=(1,), v_feature_size=6, v_hidden_size=4, v_num_attention_heads=1, v_intermediate_size=5,
-    v_biattention_id=(0,), co_hidden_size=60, co_num_attention_heads=3, class_size=3, hidden_dropout_prob=0.1,
-    attention_probs_dropout_prob=0.5, initializer_range=0.02,
-)  # fmt: skip
+CONFIG = SMALL.model_copy(update={"co_hidden_size": 60, "attention_probs_dropout_prob": 0.5})
 
 
 def encoded(samples=6, seed=0):

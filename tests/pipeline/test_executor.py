@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,7 +62,7 @@ class ToyStage:
     def estimated_bytes(self) -> int:
         return self.bytes
 
-    def finish(self, out: Path, parts: int) -> None:
+    def finish(self, out: Path, parts: int, statistics: Counter[str]) -> None:
         text = b"".join((out / f"part-{number:05d}.txt").read_bytes() for number in range(parts))
         (out / "all.txt").write_bytes(text)
 

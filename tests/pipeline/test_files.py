@@ -1,9 +1,9 @@
 import pytest
 from upath import UPath
 
-from pipeline.files import check_free_space, expand, fingerprint, location, read_lines
+from pipeline.files import expand, fingerprint, location
 from shards.errors import InputError
-from shards.files import NewFile, write_atomic
+from shards.files import NewFile, check_free_disk, read_lines, write_atomic
 
 
 @pytest.fixture(params=["disk", "s3", "memory"])
@@ -68,9 +68,9 @@ def test_a_place_that_cannot_be_reached_is_an_input_error(bucket, address):
 
 def test_free_space_is_a_matter_of_disks(tmp_path):
     with pytest.raises(InputError, match=r"pack needs .* free; make room"):
-        check_free_space(tmp_path, 1 << 60, "pack")
-    check_free_space(tmp_path, 1, "pack")
-    check_free_space(UPath("memory://x"), 1 << 60, "pack")
+        check_free_disk(tmp_path, 1 << 60, "pack")
+    check_free_disk(tmp_path, 1, "pack")
+    check_free_disk(UPath("memory://x"), 1 << 60, "pack")
 
 
 def test_lines_keep_their_numbers(tmp_path):

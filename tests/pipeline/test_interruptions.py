@@ -111,7 +111,7 @@ def test_a_full_disk_leaves_finished_parts_valid(world, undisturbed, tmp_path):
     try:
         # The estimate that is checked beforehand knows nothing of what others write meanwhile.
         script = "import sys; from pipeline import executor; from pipeline.regions import app; "
-        script += "from shards.console import run; executor.check_free_space = lambda *_: None; run(app)"
+        script += "from shards.console import run; executor.check_free_disk = lambda *_: None; run(app)"
         arguments = command("regions", world, out / "out", workers=1)
         done = run([sys.executable, "-c", script, *arguments[3:]])
         assert done.returncode == 1, done.stdout + done.stderr

@@ -7,16 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pretrain.config import ModelConfig
 from pretrain.model import ErnieViL
 from shards.errors import InputError
-
-CONFIG = ModelConfig(
-    vocab_size=11, max_position_embeddings=7, sent_type_vocab_size=2, hidden_size=8, num_attention_heads=2,
-    t_biattention_id=(1,), v_feature_size=6, v_hidden_size=4, v_num_attention_heads=1, v_intermediate_size=5,
-    v_biattention_id=(0,), co_hidden_size=6, co_num_attention_heads=3, class_size=3, hidden_dropout_prob=0.1,
-    attention_probs_dropout_prob=0.1, initializer_range=0.02,
-)  # fmt: skip
+from tests.models import SMALL as CONFIG
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from pretrain.heads import ErnieViLForPreTraining
 from pretrain.model import ErnieViL
 from pretrain.released import load_released, released_arrays, released_name
 from shards.errors import InputError
+from tests.models import released_inputs
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PARITY = REPOSITORY.parent / "shared" / "parity"
@@ -89,19 +90,8 @@ def parity_config():
 
 def parity_inputs(task):
     with np.load(PARITY / f"forward_{task}" / "inputs.npz") as arrays:
-        inputs = [torch.from_numpy(arrays[name]) for name in sorted(arrays)]
-    if task == "refcoco_plus":
-        del inputs[4]  # the number of image rows
-    token_ids, position_ids, segment_ids, text_mask, features, locations, image_mask = inputs[:7]
-    return {
-        "token_ids": token_ids.squeeze(2),
-        "position_ids": position_ids.squeeze(2),
-        "segment_ids": segment_ids.squeeze(2),
-        "text_mask": text_mask.squeeze(2) > 0,
-        "features": features,
-        "locations": locations,
-        "image_mask": image_mask.squeeze(2) > 0,
-    }
+        tensors = [torch.from_numpy(arrays[name]) for name in sorted(arrays)]
+    return released_inputs(tensors, task)[0]
 
 
 def record_outputs(model, recorded):

@@ -82,7 +82,7 @@ class Collator:
         for number in range(len(pairs)):
             shard, row, caption = pairs.text[number].tolist()
             matched = bool(pairs.matched[number])
-            random = generator(self._seed, pairs.epoch, shard + _MASKS, row, caption)
+            random = generator(self._seed, int(pairs.visit[number]), shard + _MASKS, row, caption)
             texts.append(
                 mask_text(
                     self._shards.masks(shard, row),

@@ -25,7 +25,7 @@ from pretrain.order import BatchPlan, slice_of
 from pretrain.recipe import Images, Recipe, model_config
 from shards.console import console, progress, run, say
 from shards.errors import InputError
-from shards.reader import ShardSet
+from shards.joined import open_sets
 from shards.schema import Array
 
 GB = 1e9
@@ -48,15 +48,13 @@ class Length:
     samples: int
     """pairs that are seen, each epoch's short last batch counted as it is"""
     epochs: float
-    """samples seen over samples there are"""
+    """samples seen over samples of an epoch"""
 
 
-def run_length(steps: int, batch_size: int, samples: int) -> Length:
-    """The epochs of a number of steps over ``samples`` images."""
-    steps_per_epoch = -(-samples // batch_size)
-    epochs, rest = divmod(steps, steps_per_epoch)
-    seen = epochs * samples + rest * batch_size  # the short batch is an epoch's last, so it is not in the rest
-    return Length(steps, steps_per_epoch, seen, seen / samples)
+def run_length(steps: int, plan: BatchPlan) -> Length:
+    """The epochs of a number of steps."""
+    seen = plan.pairs_before(steps)
+    return Length(steps, plan.steps_per_epoch, seen, seen / plan.pairs_per_epoch)
 
 
 # ---------------------------------------------------------------------------------------------------------- simulation
@@ -75,12 +73,7 @@ class Positions:
 def positions(plan: BatchPlan, step: int, *, max_text: int, images: Images) -> Positions:
     """The positions of a step's pairs, from the index alone: no tar is read."""
     pairs = plan.batch(step)
-    image = np.ones(len(pairs), np.int64)
-    if images != "none":
-        for shard in np.unique(pairs.image[:, 0]).tolist():
-            of_shard = pairs.image[:, 0] == shard
-            image[of_shard] += plan.shards.shard(shard).num_boxes[pairs.image[of_shard, 1]]
-    return Positions(np.minimum(pairs.length + 2, max_text), image)
+    return Positions(np.minimum(pairs.length + 2, max_text), 1 + pairs.num_boxes * (images != "none"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +253,10 @@ def hours_at_peak(division: Division, pair: PairCosts, *, steps: int, peak_tflop
 )
 def main(
     config: Annotated[Path, typer.Option(help="Recipe (YAML).")],
-    shards: Annotated[str, typer.Option(help="Shards to train on: a folder, or a URL such as s3://bucket/train.")],
+    shards: Annotated[
+        list[str],
+        typer.Option(help="Shards to train on: a folder, or a URL such as s3://bucket/train. Several: see `passes`."),
+    ],
     ranks: Annotated[list[int] | None, typer.Option(min=1, help="Devices; may be repeated. Default: 8.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; may be repeated.")
@@ -284,16 +280,16 @@ def main(
             raise InputError(f"{option} {value}: must be more than 0")
     if share is not None and share > 1:
         raise InputError(f"--share {share}: no more than 1, which is the peak itself")
-    recipe, data = Recipe.load(config, set_ or []), ShardSet(shards)
+    recipe, data = Recipe.load(config, set_ or []), open_sets(shards)
     if len(data) == 0:
-        raise InputError(f"{shards}: has no samples")
+        raise InputError(f"{data.location}: has no samples")
     size = model_config(recipe, data)
     if from_run is not None:
         throughput = throughput_of(from_run)
 
-    length = run_length(recipe.steps, recipe.batch_size, len(data))
     dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
     plan, simulated = BatchPlan.of(recipe, data), []
+    length = run_length(recipe.steps, plan)
     with progress("simulate", min(batches, recipe.steps), "batches") as advance:
         for step in range(min(batches, recipe.steps)):
             simulated.append(positions(plan, step, max_text=recipe.max_text, images=recipe.images))

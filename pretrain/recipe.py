@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pretrain.config import ModelConfig
 from shards.errors import InputError
@@ -16,6 +16,7 @@ from shards.reader import ShardSet
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0)]
+Passes = Annotated[float, Field(ge=0.01, le=100)]
 Images = Literal["own", "other", "none"]
 """Which image a caption is shown with: its own, that of another pair of the batch, or none (text only)."""
 
@@ -76,8 +77,14 @@ class Recipe(_Section):
     model: Path
     """model size: a JSON file; vocabulary, feature and class sizes follow the shards"""
     steps: Positive
-    batch_size: Positive
+    batch_size: Positive | None = None
     """pairs in a global batch, over all ranks and accumulation steps"""
+    tokens: Positive | None = None
+    """instead of ``batch_size``: text positions and image rows in a global batch that are no padding, on average over
+    the shards; batches of long pairs have fewer of them"""
+    passes: tuple[Passes, ...] = ()
+    """how often an epoch passes over each set of shards, in the order of ``--shards``; 0.5: half of the set in one
+    epoch, the other half in the next. Rounded to a fraction of at most 100ths. Empty: once over each"""
     seed: Annotated[int, Field(ge=0)] = 0
     max_text: Annotated[int, Field(ge=3)] = 64
     """word pieces of a caption with [CLS] and [SEP]; longer ones are cut"""
@@ -101,6 +108,12 @@ class Recipe(_Section):
     """batches of an evaluation, at most"""
     checkpoint_every: Positive = 1000
     keep_checkpoints: Positive = 2
+
+    @model_validator(mode="after")
+    def _has_one_size(self) -> Self:
+        if (self.batch_size is None) == (self.tokens is None):
+            raise ValueError("give one of batch_size (pairs) and tokens (text positions and image rows)")
+        return self
 
     @classmethod
     def load(cls, path: Path, settings: list[str]) -> Recipe:

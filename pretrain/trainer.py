@@ -42,6 +42,7 @@ class Trainer:
         self.recipe, self.shards, self.held_out, self.out = recipe, shards, held_out, out
         self.rank, self.ranks = dist.get_rank(), dist.get_world_size()
         self.config = model_config(recipe, shards)
+        self.plan = BatchPlan.of(recipe, shards)
         torch.manual_seed(recipe.seed)  # the same initial weights on every rank
         model = ErnieViLForPreTraining(self.config)
         if text_from is not None:
@@ -56,10 +57,9 @@ class Trainer:
                 betas=recipe.optimizer.betas,
                 fused=True,
             ),
-            config=deepspeed_config(recipe, self.ranks),
+            config=deepspeed_config(recipe, self.plan.batch_size, self.ranks),
         )
         self.device = torch.device(self.engine.device)
-        self.plan = BatchPlan.of(recipe, shards)
         weights = torch.tensor([getattr(recipe.weights, name) for name in OBJECTIVES], dtype=torch.float64)
         if recipe.images == "none":
             weights[4:] = 0  # neither regions nor a match without images
@@ -217,10 +217,10 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
 
 
-def deepspeed_config(recipe: Recipe, ranks: int) -> dict[str, Any]:
+def deepspeed_config(recipe: Recipe, batch_size: int, ranks: int) -> dict[str, Any]:
     """What DeepSpeed needs to know of the recipe."""
     return {
-        "train_micro_batch_size_per_gpu": math.ceil(recipe.batch_size / (ranks * recipe.accumulation)),
+        "train_micro_batch_size_per_gpu": math.ceil(batch_size / (ranks * recipe.accumulation)),
         "gradient_accumulation_steps": recipe.accumulation,
         "gradient_clipping": recipe.optimizer.clip,
         "bf16": {"enabled": recipe.precision == "bf16"},

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Container
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, unquote
 
@@ -308,7 +310,8 @@ class Manifest(_Record):
     feature_size: int
     classes: Classes
     totals: Totals
-    index_sha256: str
+    index_sha256: str | list[str]
+    """of ``index.parquet``; of each file, where the set has so many shards that `shards.index` makes several"""
     shards: list[ShardInfo]
 
     @property
@@ -316,7 +319,16 @@ class Manifest(_Record):
         """What holds for every sample, whichever shards there are: two sets that agree in it can be one."""
         return self.model_dump(exclude={"totals", "index_sha256", "shards"})
 
-    @property
+    def differences(self, other: Manifest, *, but: Container[str] = ()) -> list[str]:
+        """Which of the `settings` are others in another manifest, with both values."""
+        ours, theirs = self.settings, other.settings
+        return [
+            f"{name} {_short(ours[name])} and {_short(theirs[name])}"
+            for name in ours
+            if name not in but and ours[name] != theirs[name]
+        ]
+
+    @cached_property
     def checksum(self) -> str:
         """sha256 over the whole manifest: names the data, and with it the order of every epoch."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
@@ -347,3 +359,8 @@ class Manifest(_Record):
         except ValidationError as error:
             problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
             raise InputError(f"{path}: {problems}") from error
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 120 else text[:117] + "..."

@@ -289,9 +289,10 @@ def main(
 
     dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
     plan, simulated = BatchPlan.of(recipe, data), []
-    length = run_length(recipe.steps, plan)
-    with progress("simulate", min(batches, recipe.steps), "batches") as advance:
-        for step in range(min(batches, recipe.steps)):
+    steps = recipe.total_steps(plan.steps_per_epoch)
+    length = run_length(steps, plan)
+    with progress("simulate", min(batches, steps), "batches") as advance:
+        for step in range(min(batches, steps)):
             simulated.append(positions(plan, step, max_text=recipe.max_text, images=recipe.images))
             advance(1)
     parameters, pair = count_parameters(size), PairCosts.of(size, dtype)
@@ -311,7 +312,7 @@ def main(
         if throughput is not None:
             hours = hours_at_throughput(length.samples, throughput=throughput, measured_ranks=measured_ranks, ranks=n)
         elif peak_tflops is not None and share is not None:
-            hours = hours_at_peak(division, pair, steps=recipe.steps, peak_tflops=peak_tflops, share=share)
+            hours = hours_at_peak(division, pair, steps=steps, peak_tflops=peak_tflops, share=share)
         report["ranks"].append(
             {
                 "ranks": n,
@@ -391,7 +392,7 @@ def _print(report: dict[str, Any], recipe: Recipe) -> None:
         stages.add_section()
     console.print(division)
     console.print(stages)
-    say(f"The recipe asks for ZeRO {recipe.zero_stage}; the trainer has stages 0 to 2.")
+    say(f"The recipe asks for ZeRO {recipe.zero_stage}; the trainer has all of these.")
 
 
 if __name__ == "__main__":

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from pretrain.config import ModelConfig
+from pretrain.training.recipe import OptimizerSection, Positive, Probability, Section, TrainingRecipe
 from shards.errors import InputError
 from shards.reader import ShardSet
 
-Probability = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0)]
 Passes = Annotated[float, Field(ge=0.01, le=100)]
 Images = Literal["own", "other", "none"]
 """Which image a caption is shown with: its own, that of another pair of the batch, or none (text only)."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Masking(_Section):
+class Masking(Section):
     """What is hidden. The defaults are the paper's (section 3.3)."""
 
     node: Probability = 0.3
@@ -37,7 +31,7 @@ class Masking(_Section):
     """share of pairs whose caption comes from another image; nothing is masked in them"""
 
 
-class Weights(_Section):
+class Weights(Section):
     """The weight of each objective in the loss; 0 switches it off."""
 
     object: Weight = 1.0
@@ -48,17 +42,12 @@ class Weights(_Section):
     match: Weight = 1.0
 
 
-class Optimizer(_Section):
+class Optimizer(OptimizerSection):
     """AdamW and its learning rate over time."""
 
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
     schedule: Literal["linear", "noam", "constant"] = "linear"
     """after the warm-up: linear to 0 at the last step, or with the inverse square root of the step (Noam)"""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
     betas: tuple[float, float] = (0.9, 0.999)
-    clip: Annotated[float, Field(gt=0)] = 1.0
-    """largest global norm of the gradient"""
 
     def learning_rate_at(self, step: int, steps: int) -> float:
         """The learning rate of a step, counted from 0."""
@@ -71,12 +60,11 @@ class Optimizer(_Section):
         return self.learning_rate
 
 
-class Recipe(_Section):
-    """A pretraining run. Paths are relative to the recipe's own file."""
+class Recipe(TrainingRecipe):
+    """A pretraining run."""
 
     model: Path
     """model size: a JSON file; vocabulary, feature and class sizes follow the shards"""
-    steps: Positive
     batch_size: Positive | None = None
     """pairs in a global batch, over all ranks and accumulation steps"""
     tokens: Positive | None = None
@@ -85,7 +73,6 @@ class Recipe(_Section):
     passes: tuple[Passes, ...] = ()
     """how often an epoch passes over each set of shards, in the order of ``--shards``; 0.5: half of the set in one
     epoch, the other half in the next. Rounded to a fraction of at most 100ths. Empty: once over each"""
-    seed: Annotated[int, Field(ge=0)] = 0
     max_text: Annotated[int, Field(ge=3)] = 64
     """word pieces of a caption with [CLS] and [SEP]; longer ones are cut"""
     block_shards: Positive = 8
@@ -95,59 +82,14 @@ class Recipe(_Section):
     masking: Masking = Masking()
     weights: Weights = Weights()
     optimizer: Optimizer = Optimizer()
-    precision: Literal["fp32", "bf16"] = "fp32"
-    zero_stage: Annotated[int, Field(ge=0, le=2)] = 0
-    accumulation: Positive = 1
-    """micro-batches of a step"""
-    workers: Annotated[int, Field(ge=0)] = 1
-    """processes that read and mask, for each rank"""
-    log_every: Positive = 10
-    evaluate_every: Annotated[int, Field(ge=0)] = 0
-    """0: only at the end"""
     evaluate_steps: Positive = 50
     """batches of an evaluation, at most"""
-    checkpoint_every: Positive = 1000
-    keep_checkpoints: Positive = 2
 
     @model_validator(mode="after")
     def _has_one_size(self) -> Self:
         if (self.batch_size is None) == (self.tokens is None):
             raise ValueError("give one of batch_size (pairs) and tokens (text positions and image rows)")
         return self
-
-    @classmethod
-    def load(cls, path: Path, settings: list[str]) -> Recipe:
-        """Reads a recipe and changes it by ``key=value`` settings; nested keys are joined by dots.
-
-        Raises:
-            InputError: it cannot be read, or a key or value is wrong.
-        """
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InputError(f"{path}: cannot be read as a recipe: {error}") from error
-        if not isinstance(values, dict):
-            raise InputError(f"{path}: a recipe is a YAML mapping")
-        for setting in settings:
-            _set(values, setting)
-        try:
-            recipe = cls.model_validate(values)
-        except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise InputError(f"{path}: {problems}") from error
-        return recipe.model_copy(update={"model": (path.parent / recipe.model).resolve()})
-
-
-def _set(values: dict[str, Any], setting: str) -> None:
-    key, equals, value = setting.partition("=")
-    if not equals:
-        raise InputError(f"--set {setting}: expected key=value, e.g. optimizer.learning_rate=1e-4")
-    *path, last = key.split(".")
-    for name in path:
-        values = values.setdefault(name, {})
-        if not isinstance(values, dict):
-            raise InputError(f"--set {setting}: {name} is not a section")
-    values[last] = yaml.safe_load(value)
 
 
 def model_config(recipe: Recipe, shards: ShardSet) -> ModelConfig:

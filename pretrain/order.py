@@ -71,7 +71,7 @@ class BatchPlan:
             seed=recipe.seed,
             batch_size=recipe.batch_size,
             block_shards=recipe.block_shards,
-            mismatch=recipe.masking.mismatch if recipe.images == "own" else 0.0,
+            mismatch=recipe.active_masking.mismatch,
         )
 
     @property

@@ -9,15 +9,25 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pretrain.config import ModelConfig
+from pretrain.config import ModelConfig, RegionTarget
 from shards.errors import InputError
 from shards.reader import ShardSet
+from shards.schema import ClassKind
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0)]
 Images = Literal["own", "other", "none"]
 """Which image a caption is shown with: its own, that of another pair of the batch, or none (text only)."""
+
+
+REGION_TARGETS: dict[ClassKind, tuple[RegionTarget, ...]] = {
+    "distribution": ("distribution", "argmax", "features"),
+    "top-k": ("distribution", "argmax", "features"),
+    "argmax": ("argmax", "features"),
+    "none": ("features",),
+}
+"""What can be predicted where shards have this class information."""
 
 
 class _Section(BaseModel):
@@ -27,17 +37,28 @@ class _Section(BaseModel):
 class Masking(_Section):
     """What is hidden. The defaults are the paper's (section 3.3)."""
 
-    node: Probability = 0.3
-    """share of the objects, of the attributes and of the relations"""
+    object: Probability = 0.3
+    """share of the objects of a caption's scene graph"""
+    attribute: Probability = 0.3
+    relation: Probability = 0.3
     word: Probability = 0.15
-    """share of the word pieces that belong to no node"""
+    """share of the word pieces that belong to no node of a kind that is taken: of all pieces, as in BERT, if none is"""
     region: Probability = 0.15
     mismatch: Probability = 0.5
     """share of pairs whose caption comes from another image; nothing is masked in them"""
+    spans: Literal["nodes", "random"] = "nodes"
+    """`random` hides as many spans, as long as the nodes that would be, but on any words: a control for scene graphs"""
+    overlap: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """hide regions that overlap a hidden one by a higher intersection over union, too; ViLBERT has 0.4"""
+
+    @property
+    def nodes(self) -> tuple[float, float, float]:
+        """The shares of the kinds of nodes."""
+        return self.object, self.attribute, self.relation
 
 
 class Weights(_Section):
-    """The weight of each objective in the loss; 0 switches it off."""
+    """The weight of each objective in the loss. 0 switches it off: nothing is hidden for it, either."""
 
     object: Weight = 1.0
     attribute: Weight = 1.0
@@ -45,6 +66,7 @@ class Weights(_Section):
     word: Weight = 1.0
     region: Weight = 1.0
     match: Weight = 1.0
+    """0: every pair matches"""
 
 
 class Optimizer(_Section):
@@ -87,6 +109,8 @@ class Recipe(_Section):
     """`none` trains on the text alone"""
     masking: Masking = Masking()
     weights: Weights = Weights()
+    region_target: RegionTarget = "distribution"
+    """what is predicted of a masked region; the shards must have it"""
     optimizer: Optimizer = Optimizer()
     precision: Literal["fp32", "bf16"] = "fp32"
     zero_stage: Annotated[int, Field(ge=0, le=2)] = 0
@@ -101,6 +125,17 @@ class Recipe(_Section):
     """batches of an evaluation, at most"""
     checkpoint_every: Positive = 1000
     keep_checkpoints: Positive = 2
+
+    @property
+    def active_weights(self) -> Weights:
+        """The weights, without those of regions and matches where there are no images."""
+        return self.weights if self.images == "own" else self.weights.model_copy(update={"region": 0.0, "match": 0.0})
+
+    @property
+    def active_masking(self) -> Masking:
+        """What is hidden for the objectives that have a weight."""
+        off = [objective for objective, weight in self.active_weights if weight == 0]
+        return self.masking.model_copy(update={"mismatch" if name == "match" else name: 0.0 for name in off})
 
     @classmethod
     def load(cls, path: Path, settings: list[str]) -> Recipe:
@@ -137,10 +172,31 @@ def _set(values: dict[str, Any], setting: str) -> None:
     values[last] = yaml.safe_load(value)
 
 
+def check_region_target(recipe: Recipe, shards: ShardSet) -> None:
+    """Raises InputError if the shards lack what the recipe predicts of masked regions."""
+    kind = shards.manifest.classes.kind
+    possible = REGION_TARGETS[kind]
+    if recipe.active_masking.region > 0 and recipe.region_target not in possible:
+        raise InputError(
+            f"{shards.location}: region_target {recipe.region_target} cannot be had from class information of the kind "
+            f"{kind}; set region_target to {' or '.join(possible)}, or weights.region to 0"
+        )
+
+
 def model_config(recipe: Recipe, shards: ShardSet) -> ModelConfig:
-    """The recipe's model size with the vocabulary, features and classes of the shards."""
+    """The recipe's model size with the vocabulary, features and classes of the shards.
+
+    Raises:
+        InputError: the recipe does not fit the shards or its model size.
+    """
+    check_region_target(recipe, shards)
     manifest = shards.manifest
-    update = {"vocab_size": manifest.tokenizer.size, "v_feature_size": manifest.feature_size}
+    update: dict[str, Any] = {
+        "vocab_size": manifest.tokenizer.size,
+        "v_feature_size": manifest.feature_size,
+        "region_target": recipe.region_target,
+        "max_text": recipe.max_text,
+    }
     if manifest.classes.count is not None:
         update["class_size"] = manifest.classes.count
     config = ModelConfig.load(recipe.model).model_copy(update=update)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from pretrain.batches import Batch, Collator, load_steps
-from pretrain.evaluation import Result, evaluate
+from pretrain.evaluation import Result, evaluate, percent
 from pretrain.export import export
 from pretrain.heads import ErnieViLForPreTraining
 from pretrain.init_text import TextInitialisation, init_text
@@ -60,9 +60,7 @@ class Trainer:
         )
         self.device = torch.device(self.engine.device)
         self.plan = BatchPlan.of(recipe, shards)
-        weights = torch.tensor([getattr(recipe.weights, name) for name in OBJECTIVES], dtype=torch.float64)
-        if recipe.images == "none":
-            weights[4:] = 0  # neither regions nor a match without images
+        weights = torch.tensor([getattr(recipe.active_weights, name) for name in OBJECTIVES], dtype=torch.float64)
         self.weights = weights.to(self.device)
         self.step = 0
 
@@ -76,7 +74,8 @@ class Trainer:
             self.shards,
             seed=recipe.seed,
             max_text=recipe.max_text,
-            masking=recipe.masking,
+            masking=recipe.active_masking,
+            region_target=recipe.region_target,
             images=recipe.images,
             device_type=self.device.type,
         )
@@ -268,7 +267,7 @@ class _Log:
                 f"{what}/{name}": total / n
                 for what, totals in (("loss", loss), ("accuracy", correct))
                 for name, total, n in zip(OBJECTIVES, totals, count, strict=True)
-                if n
+                if n and not math.isnan(total)
             }
             values |= {
                 "samples_per_second": count[-1] / seconds,
@@ -306,13 +305,14 @@ class _Log:
 def results_table(results: dict[str, Result]) -> Table:
     """Held-out loss and accuracy beside those of guessing by frequency."""
     table = Table("objective", "loss", "guessing", "accuracy", "guessing", "targets", title="Held-out images")
+    table.caption = "guessing: by the frequencies of these very targets, so as well as can be without looking"
     for name, result in results.items():
         table.add_row(
             name,
             f"{result.loss:.3f}",
             f"{result.guess_loss:.3f}",
-            f"{result.accuracy:.1%}",
-            f"{result.guess_accuracy:.1%}",
+            percent(result.accuracy),
+            percent(result.guess_accuracy),
             f"{result.targets:,}",
         )
     return table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,11 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from pretrain.batches import Batch, Collator, Steps
-from pretrain.evaluation import evaluate
+from pretrain.evaluation import Result, evaluate, percent
 from pretrain.export import export
 from pretrain.heads import ErnieViLForPreTraining
 from pretrain.init_text import TextInitialisation, init_text
-from pretrain.objectives import OBJECTIVES, TEXT, count_targets, score
+from pretrain.objectives import OBJECTIVES, count_targets, score
 from pretrain.order import BatchPlan
 from pretrain.recipe import Recipe, model_config
 from pretrain.training.trainer import Trainer
@@ -36,15 +37,14 @@ class Pretraining:
         torch.manual_seed(recipe.seed)  # the same initial weights on every rank
         self.model = ErnieViLForPreTraining(self.config)
         self.model.ernie_vil.gradient_checkpointing = recipe.gradient_checkpointing
-        self.weights = [getattr(recipe.weights, name) for name in OBJECTIVES]
-        if recipe.images == "none":
-            self.weights[TEXT:] = [0.0] * len(OBJECTIVES[TEXT:])  # neither regions nor a match without images
+        self.weights = [getattr(recipe.active_weights, name) for name in OBJECTIVES]
         self._plan = BatchPlan.of(recipe, shards)
         self._collator = Collator(
             shards,
             seed=recipe.seed,
             max_text=recipe.max_text,
-            masking=recipe.masking,
+            masking=recipe.active_masking,
+            region_target=recipe.region_target,
             images=recipe.images,
             device_type=device_type,
         )
@@ -132,15 +132,18 @@ def pretrain(
 def results_table(metrics: Mapping[str, float]) -> Table:
     """Held-out loss and accuracy beside those of guessing by frequency."""
     table = Table("objective", "loss", "guessing", "accuracy", "guessing", "targets", title="Held-out images")
+    table.caption = "guessing: by the frequencies of these very targets, as well as can be without looking"
     for name in OBJECTIVES:
-        if f"held-out/loss/{name}" not in metrics:
+        of_name = {what: metrics.get(f"held-out/{what}/{name}") for what in (field.name for field in fields(Result))}
+        if of_name["targets"] is None:
             continue
-        loss, guess_loss, accuracy, guess_accuracy, targets = (
-            metrics[f"held-out/{what}/{name}"]
-            for what in ("loss", "guess_loss", "accuracy", "guess_accuracy", "targets")
-        )
         table.add_row(
-            name, f"{loss:.3f}", f"{guess_loss:.3f}", f"{accuracy:.1%}", f"{guess_accuracy:.1%}", f"{targets:,.0f}"
+            name,
+            f"{of_name['loss']:.3f}",
+            f"{of_name['guess_loss']:.3f}",
+            percent(of_name["accuracy"]),
+            percent(of_name["guess_accuracy"]),
+            f"{of_name['targets']:,.0f}",
         )
     return table
 

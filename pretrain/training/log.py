@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -53,7 +54,7 @@ class Log:
                 f"{what}/{name}": total / n
                 for what, totals in (("loss", loss), ("accuracy", correct))
                 for name, total, n in zip(self._objectives, totals, count, strict=True)
-                if n
+                if n and not math.isnan(total)
             }
             values |= {
                 "samples_per_second": self._samples / seconds,

@@ -49,7 +49,7 @@ def mask(masks, seed=0, matched=True, max_text=64, **shares):
 @settings(max_examples=300, deadline=None)
 @given(captions(), st.integers(0, 2**32), st.integers(3, 18), st.floats(0.2, 1))
 def test_the_rules_of_scene_graph_masking_hold(masks, seed, max_text, share):
-    text = mask(masks, seed, max_text=max_text, node=share, word=share)
+    text = mask(masks, seed, max_text=max_text, object=share, attribute=share, relation=share, word=share)
     pieces = masks.token_ids[: max_text - 2]
     assert len(text.token_ids) == len(pieces) + 2
     assert text.token_ids[0] == SPECIAL.cls
@@ -75,7 +75,7 @@ def test_the_rules_of_scene_graph_masking_hold(masks, seed, max_text, share):
 
 @given(captions(), st.integers(0, 99))
 def test_a_caption_of_another_image_is_not_masked(masks, seed):
-    text = mask(masks, seed, matched=False, node=1, word=1)
+    text = mask(masks, seed, matched=False, object=1, word=1)
     assert len(text.targets) == 0
     assert text.token_ids[1:-1].tolist() == masks.token_ids.tolist()
 
@@ -114,7 +114,7 @@ def test_the_shares_are_those_of_the_recipe():
 
 def test_the_shares_of_regions():
     random = np.random.default_rng(0)
-    taken, hidden = mask_regions(100_000, probability=0.15, random=random)
+    taken, hidden = mask_regions(np.zeros((100_000, 4)), settings=Masking(), random=random)
     assert abs(taken.mean() - 0.15) < 0.005
     assert abs(hidden.sum() / taken.sum() - 0.9) < 0.01
     assert not (hidden & ~taken).any()

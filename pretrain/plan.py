@@ -21,7 +21,7 @@ from pretrain.batches import padded_length
 from pretrain.config import ModelConfig
 from pretrain.heads import ErnieViLForPreTraining
 from pretrain.model.costs import costs
-from pretrain.order import BatchPlan, slice_of
+from pretrain.order import BatchPlan, micro_batches
 from pretrain.recipe import Images, Recipe, model_config
 from shards.console import console, progress, run, say
 from shards.errors import InputError
@@ -117,10 +117,8 @@ def divide(batches: Sequence[Positions], *, ranks: int, accumulation: int) -> Di
     found = Division(*(np.zeros(shape, np.int64) for _ in range(5)))
     for step, batch in enumerate(batches):
         for rank in range(ranks):
-            own = slice_of(len(batch.text), rank, ranks)
-            for part in range(accumulation):
-                inside = slice_of(own.stop - own.start, part, accumulation)
-                where = slice(own.start + inside.start, own.start + inside.stop)
+            parts = micro_batches(batch.text + batch.image, rank=rank, ranks=ranks, accumulation=accumulation)
+            for part, where in enumerate(parts):
                 text, image = batch.text[where], batch.image[where]
                 at = step, rank, part
                 found.samples[at], found.text[at], found.image[at] = len(text), text.sum(), image.sum()

@@ -108,7 +108,8 @@ def _table(random: np.random.Generator, samples: int) -> pa.Table:
 
 def _end(table: pa.Table) -> int:
     offset, size = (table[f"masks.npz_{what}"][-1].as_py() for what in ("offset", "size"))
-    return -(-(offset + size) // 512) * 512
+    end: int = -(-(offset + size) // 512) * 512
+    return end
 
 
 def plan_of(shards: ShardSet, *, equal_tokens: bool = False) -> BatchPlan:

@@ -341,8 +341,8 @@ def deal(tokens: Array) -> Array:
 def micro_batches(tokens: Array, *, rank: int, ranks: int, accumulation: int) -> list[Array]:
     """The positions in a global batch of the pairs of each micro-batch of a rank.
 
-    A rank's slice is sorted by length before it is divided: the ranks have equal work, and short pairs are not padded to
-    the length of long ones.
+    A rank's slice is sorted by length before it is divided: all ranks have equal work, yet no short pair is padded to
+    the length of a long one.
     """
     own = slice_of(len(tokens), rank, ranks)
     order = own.start + np.argsort(tokens[own], kind="stable")

@@ -337,6 +337,7 @@ def _batches_report(simulated: list[Positions], length: Length) -> dict[str, Any
         "simulated": len(simulated),
         "text_positions": _spread(text),
         "image_rows": _spread(image),
+        "tokens": _spread(np.array([batch.text.sum() + batch.image.sum() for batch in simulated])),
         "run_tokens": round(float((text.mean() + image.mean()) * length.samples)),
     }
 
@@ -354,9 +355,13 @@ def _print(report: dict[str, Any], recipe: Recipe) -> None:
     length, batches = report["length"], report["batches"]
     say(f"{length['steps']:,} steps, {length['steps_per_epoch']:,} an epoch: {length['epochs']:.2f} epochs")
     say(f"{length['samples']:,} samples, about {batches['run_tokens']:,} text positions and image rows")
-    for name, key in (("text positions", "text_positions"), ("image rows", "image_rows")):
+    for name, key in (
+        ("text positions", "text_positions"),
+        ("image rows", "image_rows"),
+        ("tokens of a batch", "tokens"),
+    ):
         spread = batches[key]
-        say(f"{name}: {spread['mean']:.1f} on average, median {spread['median']:.0f}, longest {spread['longest']}")
+        say(f"{name}: {spread['mean']:,.1f} on average, median {spread['median']:,.0f}, most {spread['longest']:,}")
     say(f"{report['parameters']:,} parameters, {recipe.precision}")
 
     division = Table(

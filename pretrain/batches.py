@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from pretrain.config import RegionTarget
 from pretrain.masking import SpecialTokens, Text, mask_regions, mask_text
-from pretrain.order import BatchPlan, Pairs, generator, slice_of
+from pretrain.order import BatchPlan, Pairs, generator, micro_batches
 from pretrain.recipe import Images, Masking
 from shards.reader import ShardSet
 from shards.schema import Array, Regions
@@ -238,6 +238,7 @@ class Steps(Dataset[Sequence[Batch]]):
 
     def __getitem__(self, step: int) -> list[Batch]:
         batch = self._plan.batch(step)
-        own = batch.take(slice_of(len(batch), self._rank, self._ranks))
-        parts = (slice_of(len(own), part, self._accumulation) for part in range(self._accumulation))
-        return [self._collator(own.take(part)) for part in parts]
+        parts = micro_batches(
+            self._plan.tokens(batch), rank=self._rank, ranks=self._ranks, accumulation=self._accumulation
+        )
+        return [self._collator(batch.take(part)) for part in parts]

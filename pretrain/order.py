@@ -307,12 +307,13 @@ def pairs_per_batch(recipe: Recipe, shards: ShardSet) -> int:
 def bucket(pairs: Pairs, batches: int) -> Array:
     """An order in which pairs of similar lengths follow each other.
 
-    Both streams are padded: pairs are sorted by the length of the text, cut into as many runs as each run will have
-    batches, and the runs sorted by the number of boxes.
+    Both streams are padded: pairs are sorted by the length of the text, cut into as many runs of whole batches as each
+    run has batches, and the runs sorted by the number of boxes.
     """
     order = np.argsort(pairs.length, kind="stable")
-    runs = np.array_split(order, max(1, round(math.sqrt(batches))))
-    return np.concatenate([run[np.argsort(pairs.num_boxes[run], kind="stable")] for run in runs])
+    runs = max(1, round(math.sqrt(batches)))
+    ends = np.arange(1, runs) * batches // runs * -(-len(pairs) // max(1, batches))
+    return np.concatenate([run[np.argsort(pairs.num_boxes[run], kind="stable")] for run in np.split(order, ends)])
 
 
 def cut_evenly(tokens: Array, batches: int) -> Array:
@@ -335,6 +336,17 @@ def deal(tokens: Array) -> Array:
     for _ in range(bits):
         reversed_bits = np.concatenate([2 * reversed_bits, 2 * reversed_bits + 1])
     return np.argsort(tokens, kind="stable")[reversed_bits[reversed_bits < len(tokens)]]
+
+
+def micro_batches(tokens: Array, *, rank: int, ranks: int, accumulation: int) -> list[Array]:
+    """The positions in a global batch of the pairs of each micro-batch of a rank.
+
+    A rank's slice is sorted by length before it is divided: all ranks have equal work, yet no short pair is padded to
+    the length of a long one.
+    """
+    own = slice_of(len(tokens), rank, ranks)
+    order = own.start + np.argsort(tokens[own], kind="stable")
+    return [order[slice_of(len(order), part, accumulation)] for part in range(accumulation)]
 
 
 def slice_of(n: int, rank: int, ranks: int) -> slice:

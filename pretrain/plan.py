@@ -21,7 +21,7 @@ from pretrain.batches import padded_length
 from pretrain.config import ModelConfig
 from pretrain.heads import ErnieViLForPreTraining
 from pretrain.model.costs import costs
-from pretrain.order import BatchPlan, slice_of
+from pretrain.order import BatchPlan, micro_batches
 from pretrain.recipe import Images, Recipe, model_config
 from shards.console import console, progress, run, say
 from shards.errors import InputError
@@ -117,10 +117,8 @@ def divide(batches: Sequence[Positions], *, ranks: int, accumulation: int) -> Di
     found = Division(*(np.zeros(shape, np.int64) for _ in range(5)))
     for step, batch in enumerate(batches):
         for rank in range(ranks):
-            own = slice_of(len(batch.text), rank, ranks)
-            for part in range(accumulation):
-                inside = slice_of(own.stop - own.start, part, accumulation)
-                where = slice(own.start + inside.start, own.start + inside.stop)
+            parts = micro_batches(batch.text + batch.image, rank=rank, ranks=ranks, accumulation=accumulation)
+            for part, where in enumerate(parts):
                 text, image = batch.text[where], batch.image[where]
                 at = step, rank, part
                 found.samples[at], found.text[at], found.image[at] = len(text), text.sum(), image.sum()
@@ -340,6 +338,7 @@ def _batches_report(simulated: list[Positions], length: Length) -> dict[str, Any
         "simulated": len(simulated),
         "text_positions": _spread(text),
         "image_rows": _spread(image),
+        "tokens": _spread(np.array([batch.text.sum() + batch.image.sum() for batch in simulated])),
         "run_tokens": round(float((text.mean() + image.mean()) * length.samples)),
     }
 
@@ -357,9 +356,13 @@ def _print(report: dict[str, Any], recipe: Recipe) -> None:
     length, batches = report["length"], report["batches"]
     say(f"{length['steps']:,} steps, {length['steps_per_epoch']:,} an epoch: {length['epochs']:.2f} epochs")
     say(f"{length['samples']:,} samples, about {batches['run_tokens']:,} text positions and image rows")
-    for name, key in (("text positions", "text_positions"), ("image rows", "image_rows")):
+    for name, key in (
+        ("text positions", "text_positions"),
+        ("image rows", "image_rows"),
+        ("tokens of a batch", "tokens"),
+    ):
         spread = batches[key]
-        say(f"{name}: {spread['mean']:.1f} on average, median {spread['median']:.0f}, longest {spread['longest']}")
+        say(f"{name}: {spread['mean']:,.1f} on average, median {spread['median']:,.0f}, most {spread['longest']:,}")
     say(f"{report['parameters']:,} parameters, {recipe.precision}")
 
     division = Table(

@@ -236,9 +236,13 @@ class Steps(Dataset[Sequence[Batch]]):
         self._plan, self._collator = plan, collator
         self._rank, self._ranks, self._accumulation = rank, ranks, accumulation
 
-    def __getitem__(self, step: int) -> list[Batch]:
+    def pairs(self, step: int) -> list[Pairs]:
+        """The pairs of each micro-batch."""
         batch = self._plan.batch(step)
         parts = micro_batches(
             self._plan.tokens(batch), rank=self._rank, ranks=self._ranks, accumulation=self._accumulation
         )
-        return [self._collator(batch.take(part)) for part in parts]
+        return [batch.take(part) for part in parts]
+
+    def __getitem__(self, step: int) -> list[Batch]:
+        return [self._collator(pairs) for pairs in self.pairs(step)]

@@ -12,7 +12,7 @@ from pretrain.batches import Collator, Steps
 from pretrain.order import BatchPlan, cut_evenly, deal, micro_batches, pairs_per_batch, slice_of
 from pretrain.plan import divide, positions
 from pretrain.recipe import Masking, Recipe
-from pretrain.training.loader import load_steps
+from pretrain.training.loader import StepLoader
 from shards.errors import InputError
 from shards.joined import JoinedSet
 from shards.reader import ShardSet
@@ -265,7 +265,7 @@ def test_global_batches_do_not_depend_on_ranks_and_accumulation(joined, ranks, a
         collator = Collator(joined, seed=3, max_text=16, masking=Masking(), images="own", device_type="cpu")
         per_rank = [
             list(
-                load_steps(
+                StepLoader(
                     Steps(plan, collator, rank=r, ranks=ranks, accumulation=accumulation), steps, workers=workers
                 )
             )

@@ -29,7 +29,7 @@ from pretrain.plan import (
     throughput_of,
 )
 from pretrain.recipe import Masking
-from pretrain.training.loader import load_steps
+from pretrain.training.loader import StepLoader
 from shards.errors import InputError
 from tests.pretrain.conftest import write_shards
 
@@ -89,7 +89,7 @@ def test_the_positions_are_those_of_the_trainers_batches(shards, images, max_tex
     )  # fmt: skip
     steps = range(plan.steps_per_epoch)
     loaded = [
-        load_steps(Steps(plan, collator, rank=rank, ranks=2, accumulation=2), steps, workers=0) for rank in range(2)
+        StepLoader(Steps(plan, collator, rank=rank, ranks=2, accumulation=2), steps, workers=0) for rank in range(2)
     ]
     for step in steps:
         division = divide([positions(plan, step, max_text=max_text, images=images)], ranks=2, accumulation=2)

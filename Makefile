@@ -1,9 +1,9 @@
-# `make demo` and `make test` each work as the only command in a fresh clone; the first one installs into .venv.
+# `make demo`, `make ablation` and `make test` each work as the only command in a fresh clone; the first installs into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test test-slow check bench bench-full clean
+.PHONY: setup world demo ablation test test-slow check bench bench-full clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -14,15 +14,18 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-# The whole chain on a generated world: captions, pictures and regions that nobody has to download.
+# A generated world as shards: captions, pictures and regions that nobody has to download.
 WORLD := data/demo
-demo: setup
+world: setup
 	$(BIN)/python -m pipeline.toyworld --images 6000 --captions 3 --min-things 2 --max-things 3 --out $(WORLD)/toyworld --overwrite
 	$(BIN)/python -m pipeline.parse $(WORLD)/toyworld/captions.json --out $(WORLD)/graphs --overwrite
 	$(BIN)/python -m pipeline.regions $(WORLD)/toyworld/regions --class-names $(WORLD)/toyworld/class_names.txt \
 		--out $(WORLD)/regions --overwrite
 	$(BIN)/python -m pipeline.pack --graphs $(WORLD)/graphs --regions $(WORLD)/regions \
 		--tokenizer $(WORLD)/toyworld/vocab.txt --holdout 0.1 --out $(WORLD)/shards --overwrite
+
+# The whole chain on that world.
+demo: world
 	$(BIN)/python -m shards.inspect summary $(WORLD)/shards/train
 	$(BIN)/python -m shards.inspect head $(WORLD)/shards/train -n 2
 	rm -rf runs/demo runs/demo-text && mkdir -p runs
@@ -34,6 +37,13 @@ demo: setup
 		--shards $(WORLD)/shards/train --out runs/demo && wait $$! || { cat runs/demo-text.log; exit 1; }
 	$(BIN)/python -m pretrain.report runs/demo --config configs/pretrain/demo.yaml --text-only runs/demo-text \
 		--held-out $(WORLD)/shards/val --images $(WORLD)/toyworld/images --out runs/demo/report
+
+# Scene-graph prediction against what it is compared with in docs/ablation.md, whose results it writes. Runs that were
+# finished before are not trained again.
+ABLATION := $(addprefix configs/pretrain/ablation/,words.yaml random-spans.yaml scene-graph.yaml)
+ablation: world
+	$(BIN)/python -m pretrain.ablation $(ABLATION) --shards $(WORLD)/shards/train --held-out $(WORLD)/shards/val \
+		--out runs/ablation --document docs/ablation.md
 
 test: setup
 	$(BIN)/python -m pytest -m "not slow"

@@ -175,7 +175,8 @@ def maskable(masks: Masks, caption: int, places: Array) -> list[int]:
     """
     nodes = masks.nodes(caption)
     pieces = {node: masks.tokens(node).tolist() for node in nodes}
-    cut = {node for node in nodes if (places[masks.tokens(node)] < 0).any()}
+    shown = (places >= 0).tolist()
+    cut = {node for node in nodes if not all(shown[piece] for piece in pieces[node])}
     return [
         node
         for node in nodes
@@ -226,8 +227,9 @@ def _shuffle_spans(masks: Masks, caption: int, places: Array, random: np.random.
     shown = np.flatnonzero(places >= 0)
     held = np.zeros(len(shown), bool)  # together with the piece before
     for node in masks.nodes(caption):
-        own = masks.tokens(node)
-        held |= np.isin(shown, own) & np.isin(shown - 1, own)
+        own = np.zeros(len(places) + 1, bool)  # the last is before the first
+        own[masks.tokens(node)] = True
+        held |= own[shown] & own[shown - 1]
     spans = np.split(shown, np.flatnonzero(~held)[1:])
     shuffled = places.copy()
     shuffled[np.concatenate([spans[number] for number in random.permutation(len(spans))])] = places[shown]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pretrain.batches import Batch, Collator, Steps
 from pretrain.evaluation import Result, evaluate, percent
-from pretrain.export import export
+from pretrain.export import export, start_from
 from pretrain.heads import ErnieViLForPreTraining
 from pretrain.init_text import TextInitialisation, init_text
 from pretrain.objectives import OBJECTIVES, count_targets, score
@@ -138,12 +138,27 @@ def pretrain(
     out: Path,
     *,
     resume: bool,
+    start: Path | None = None,
     text_from: str | None = None,
 ) -> None:
-    """Trains in an initialised process group and says what came out."""
+    """Trains in an initialised process group and says what came out.
+
+    Args:
+        recipe: how.
+        shards: what to train on.
+        held_out: what to evaluate on.
+        out: folder of the run.
+        resume: continue from the latest checkpoint there.
+        start: a model whose weights to start from (see `pretrain.export.start_from`).
+        text_from: a BERT or ERNIE 2.0 for the text stream to start from (see `pretrain.init_text`).
+    """
     world = World.current()
     workload = Pretraining(recipe, shards, held_out, world.device.type)
-    if text_from is not None and not resume:  # a checkpoint has its own weights
+    if start is not None and not resume:  # a checkpoint has its own weights
+        fresh = start_from(workload.model, shards.vocabulary, start)
+        if world.rank == 0:
+            console.print(f"weights from {start}; initialised at random: {', '.join(fresh) or 'none'}", soft_wrap=True)
+    if text_from is not None and not resume:
         taken = init_text(workload.model.ernie_vil, text_from)
         if world.rank == 0:
             console.print(text_table(taken, text_from))

@@ -301,7 +301,7 @@ def decode(data: bytes) -> Array:
     except Image.DecompressionBombError:
         raise ValueError(f"more than {MAX_PIXELS:,} pixels") from None
     except Exception as error:  # what decoders raise on hostile bytes has no common class
-        raise ValueError(f"damaged: {_one_line(error)}") from None
+        raise ValueError(f"damaged or cut off: {_one_line(error)}") from None
     if image.width * image.height > MAX_PIXELS:  # nothing is decoded yet
         raise ValueError(f"more than {MAX_PIXELS:,} pixels")
     if min(image.size) < MIN_SIDE:

@@ -214,6 +214,9 @@ def main(
     preset: Annotated[
         str | None, typer.Option(help="Settings of published features, where the detector has such.")
     ] = None,
+    vocabulary: Annotated[
+        str | None, typer.Option(help="Folder with the names of classes and attributes, where the detector takes one.")
+    ] = None,
     min_boxes: Annotated[
         int | None, typer.Option(min=0, max=MAX_REGIONS, help="Regions of a picture, at least.")
     ] = None,
@@ -256,6 +259,7 @@ def main(
     given = {
         "weights": weights,
         "preset": preset,
+        "vocabulary": vocabulary,
         "min_boxes": min_boxes,
         "max_boxes": max_boxes,
         "seed": seed,

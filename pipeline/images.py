@@ -29,7 +29,7 @@ from shards.errors import InputError
 from shards.files import AnyPath
 from shards.schema import Array
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 """Pillow's names of what is decoded. The others are rare, and one of them (EPS) is a program that would be run."""
 EXTENSIONS = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"}
 EXTENSIONS |= {".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jpx", ".avif"}
@@ -301,7 +301,7 @@ def decode(data: bytes) -> Array:
     except Image.DecompressionBombError:
         raise ValueError(f"more than {MAX_PIXELS:,} pixels") from None
     except Exception as error:  # what decoders raise on hostile bytes has no common class
-        raise ValueError(f"damaged: {_one_line(error)}") from None
+        raise ValueError(f"damaged or cut off: {_one_line(error)}") from None
     if image.width * image.height > MAX_PIXELS:  # nothing is decoded yet
         raise ValueError(f"more than {MAX_PIXELS:,} pixels")
     if min(image.size) < MIN_SIDE:

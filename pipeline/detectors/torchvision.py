@@ -50,8 +50,8 @@ class Weights:
         return digest.hexdigest()
 
 
-class TorchvisionDetector:
-    """A region is a box of the model's own regression, described by its box head.
+class RoiHeadDetector:
+    """A network of torchvision with an RoI head. A region is a box of its own regression, described by its box head.
 
     The best class of each proposal moves the proposal's box; of boxes of one class that overlap, the likeliest stays.
     The boxes that are kept are pooled again, so features and classes belong to the very box that is stored, and boxes
@@ -64,43 +64,38 @@ class TorchvisionDetector:
 
     def __init__(
         self,
-        model: str = "",
-        weights: str = "DEFAULT",
-        seed: int = 0,
-        device: str = "cpu",
-        precision: Literal["fp32", "bf16"] = "fp32",
-        min_boxes: int = 10,
-        max_boxes: int = 36,
+        network: FasterRCNN,
+        weights: Weights,
+        device: str,
+        precision: Literal["fp32", "bf16"],
+        min_boxes: int,
+        max_boxes: int,
     ) -> None:
-        """Builds the model.
+        """Loads the weights.
 
         Args:
-            model: one of `MODELS`.
-            weights: ``random``, a name of torchvision's (``COCO_V1``; it is downloaded), or a file: a state dict as
-                .pth or .safetensors. The metadata of a .safetensors may hold ``class_names``, the background first,
-                and ``settings``, the model's arguments, as JSON.
-            seed: of random weights.
+            network: any of torchvision's with ``roi_heads``.
+            weights: of that network.
             device: ``cpu`` or ``cuda``.
             precision: of the network. Boxes and probabilities are computed in float32.
             min_boxes: as many as there are of the likeliest regions, if fewer are likelier than `CONFIDENCE`.
             max_boxes: at most so many.
 
         Raises:
-            ValueError: there is no such model, or the weights do not fit it.
+            ValueError: the weights are of another network, or the numbers of boxes are none.
         """
-        if model not in MODELS:
-            raise ValueError(
-                f"no torchvision model {model!r} with an RoI head; there are torchvision:{{{', '.join(MODELS)}}}"
-            )
         if not min_boxes <= max_boxes <= MAX_REGIONS:
             raise ValueError(f"--min-boxes {min_boxes} and --max-boxes {max_boxes}: not ascending up to {MAX_REGIONS}")
-        found = _random(model, seed) if weights == "random" else _load(model, weights)
-        self._model = _build(model, found).to(device)
+        try:
+            network.load_state_dict(weights.state)
+        except RuntimeError as error:
+            raise ValueError(f"the weights are of another network: {' '.join(str(error).split())[:500]}") from error
+        self._network = network.eval().requires_grad_(False).to(device)
         self._device, self._precision = torch.device(device), precision
         self._min_boxes, self._max_boxes = min_boxes, max_boxes
-        self.class_names = found.class_names
-        self.feature_size: int = self._model.roi_heads.box_predictor.cls_score.in_features
-        self.version = f"1 {model} {found.checksum[:16]}"
+        self.class_names = weights.class_names
+        self.feature_size: int = network.roi_heads.box_predictor.cls_score.in_features
+        self.version = f"1 {weights.checksum[:16]}"
 
     @torch.inference_mode()
     def detect(self, images: Sequence[Array], boxes: Sequence[Array] | None = None) -> list[Detections]:
@@ -119,12 +114,12 @@ class TorchvisionDetector:
         height, width, _ = images[0].shape
         pixels = torch.from_numpy(np.stack(images)).to(self._device).permute(0, 3, 1, 2).float() / 255
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bf16"):
-            batch, _ = self._model.transform(list(pixels))
-            maps = self._model.backbone(batch.tensors)
+            batch, _ = self._network.transform(list(pixels))
+            maps = self._network.backbone(batch.tensors)
             resized = batch.image_sizes[0]
             scale = torch.tensor([resized[1] / width, resized[0] / height] * 2, device=self._device)
             if given is None:
-                proposals, _ = self._model.rpn(batch, maps)
+                proposals, _ = self._network.rpn(batch, maps)
                 kept = self._select(self._describe(maps, proposals, batch.image_sizes), proposals, resized)
             else:
                 kept = [boxes.to(self._device) * scale for boxes in given]
@@ -143,7 +138,7 @@ class TorchvisionDetector:
         self, maps: dict[str, Tensor], boxes: list[Tensor], sizes: list[tuple[int, int]]
     ) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Of each image: features [n, d], class distributions [n, classes], boxes for each class [n, classes, 4]."""
-        heads = self._model.roi_heads
+        heads = self._network.roi_heads
         features = heads.box_head(heads.box_roi_pool(maps, boxes, sizes)).float()
         logits, moves = heads.box_predictor(features)
         moved = heads.box_coder.decode(moves.float(), boxes).reshape(len(logits), len(self.class_names), 4)
@@ -167,26 +162,48 @@ class TorchvisionDetector:
         return kept
 
 
+class TorchvisionDetector(RoiHeadDetector):
+    """One of torchvision's models by name."""
+
+    def __init__(
+        self,
+        model: str = "",
+        weights: str = "DEFAULT",
+        seed: int = 0,
+        device: str = "cpu",
+        precision: Literal["fp32", "bf16"] = "fp32",
+        min_boxes: int = 10,
+        max_boxes: int = 36,
+    ) -> None:
+        """Builds the model. The other arguments are those of `RoiHeadDetector`.
+
+        Args:
+            model: one of `MODELS`.
+            weights: ``random``, a name of torchvision's (``COCO_V1``; it is downloaded), or a file: a state dict as
+                .pth or .safetensors. The metadata of a .safetensors may hold ``class_names``, the background first,
+                and ``settings``, the model's arguments, as JSON.
+            seed: of random weights.
+
+        Raises:
+            ValueError: there is no such model, or the weights do not fit it.
+        """
+        if model not in MODELS:
+            raise ValueError(f"no torchvision model {model!r} with an RoI head; there are {', '.join(MODELS)}")
+        found = _random(model, seed) if weights == "random" else _load(model, weights)
+        settings = {"weights": None, "weights_backbone": None, "num_classes": len(found.class_names)}
+        try:
+            network: FasterRCNN = get_model(model, **settings, **found.settings)
+        except TypeError as error:
+            raise ValueError(f"--weights {weights}: {model} does not take its settings: {error}") from error
+        if found.norm_eps is not None:
+            for layer in network.modules():
+                if isinstance(layer, nn.BatchNorm2d):
+                    layer.eps = found.norm_eps
+        super().__init__(network, found, device, precision, min_boxes, max_boxes)
+        self.version = f"{self.version} {model}"
+
+
 # ------------------------------------------------------------------------------------------------------------- weights
-
-
-def _build(model: str, weights: Weights) -> FasterRCNN:
-    """The model for inference.
-
-    Raises:
-        ValueError: the weights do not fit it.
-    """
-    settings = {"weights": None, "weights_backbone": None, "num_classes": len(weights.class_names)}
-    try:
-        network: FasterRCNN = get_model(model, **settings, **weights.settings)
-        network.load_state_dict(weights.state)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"the weights are not those of {model}: {' '.join(str(error).split())[:500]}") from error
-    if weights.norm_eps is not None:
-        for layer in network.modules():
-            if isinstance(layer, nn.BatchNorm2d):
-                layer.eps = weights.norm_eps
-    return network.eval().requires_grad_(False)
 
 
 def _random(model: str, seed: int) -> Weights:
@@ -217,7 +234,7 @@ def _load(model: str, weights: str) -> Weights:
             f"--weights {weights}: no such file, and {model} knows {', '.join(known.__members__) or 'none'}; or random"
         )
     if path.suffix == ".safetensors":
-        return _from_safetensors(path)
+        return read_safetensors(path)
     data = path.read_bytes()
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -237,7 +254,12 @@ def _published(entry: Any, model: str, state: dict[str, Tensor]) -> Weights:
     return Weights(state, (background.strip("_"), *names), {}, norm_eps=0.0 if zero else None)
 
 
-def _from_safetensors(path: Path) -> Weights:
+def read_safetensors(path: Path) -> Weights:
+    """Weights with ``class_names`` and ``settings`` in their metadata.
+
+    Raises:
+        ValueError: the file is no such thing.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

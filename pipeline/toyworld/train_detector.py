@@ -1,6 +1,6 @@
 """A detector for toy worlds: ``python -m pipeline.toyworld.train_detector --out data/detector.safetensors``.
 
-torchvision's smallest Faster R-CNN, trained from nothing on pictures drawn for it. As in bottom-up attention
+A small Faster R-CNN, trained from nothing on pictures that are drawn for it. As in bottom-up attention
 (arXiv:1707.07998, section 3.1) an extra head learns attributes from the box features and is then thrown away: what it
 leaves is that colour and material can be read off them.
 """
@@ -18,19 +18,15 @@ import torch
 import typer
 from safetensors.torch import save
 from torch import Tensor, nn
-from torchvision.models import get_model
-from torchvision.models.detection import FasterRCNN
 from torchvision.transforms.functional import pil_to_tensor
 
 from pipeline.toyworld.layout import sample_scene
+from pipeline.toyworld.network import CLASS_NAMES, FEATURES, build_network
 from pipeline.toyworld.render import render
-from pipeline.toyworld.scene import HEIGHT, SHAPES, VALUES, WIDTH, AttributeName, Scene
+from pipeline.toyworld.scene import VALUES, AttributeName, Scene
 from shards.console import progress, run, say
 from shards.files import write_atomic
 
-MODEL = "fasterrcnn_mobilenet_v3_large_320_fpn"
-SETTINGS = {"min_size": HEIGHT, "max_size": WIDTH}
-CLASS_NAMES = ("background", *SHAPES)
 LEARNING_RATE = 1e-3
 THINGS = (2, 6)
 TAUGHT: tuple[AttributeName, ...] = ("colour", "material", "size")
@@ -41,20 +37,10 @@ class Trainee(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        detector: FasterRCNN = get_model(
-            MODEL,
-            num_classes=len(CLASS_NAMES),
-            weights=None,
-            weights_backbone=None,
-            **SETTINGS,
-            rpn_post_nms_top_n_train=100,
-            rpn_pre_nms_top_n_train=400,
-            rpn_batch_size_per_image=128,
-            box_batch_size_per_image=32,
+        self.detector = build_network(
+            rpn_post_nms_top_n_train=100, rpn_batch_size_per_image=64, box_batch_size_per_image=32
         )
-        self.detector = detector
-        size = detector.roi_heads.box_predictor.cls_score.in_features
-        self.attributes = nn.ModuleList(nn.Linear(size, len(VALUES[name])) for name in TAUGHT)
+        self.attributes = nn.ModuleList(nn.Linear(FEATURES, len(VALUES[name])) for name in TAUGHT)
 
     def forward(self, pictures: Tensor, scenes: Sequence[Scene]) -> Tensor:
         """The sum of all losses; ``pictures``: float32 [n, 3, height, width], 0 to 1."""
@@ -114,7 +100,7 @@ def main(
                 print(step, recent, time.monotonic() - started, flush=True)
             advance(1)
     weights = {name: value.contiguous() for name, value in model.detector.state_dict().items()}
-    write_atomic(out, save(weights, {"class_names": json.dumps(CLASS_NAMES), "settings": json.dumps(SETTINGS)}))
+    write_atomic(out, save(weights, {"class_names": json.dumps(CLASS_NAMES)}))
     say(f"{out}: loss {recent:.3f} after {steps:,} steps of {batch_size}, {time.monotonic() - started:.0f} seconds")
 
 

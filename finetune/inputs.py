@@ -77,9 +77,9 @@ class Image:
 
     @classmethod
     def of(cls, row: RegionsRow) -> Image:
-        """The regions of an image after their mean."""
+        """The regions of an image after their mean; zeros where there are none."""
         features = row.regions.features.astype(np.float32)
-        whole = features.mean(0, keepdims=True)
+        whole = features.mean(0, keepdims=True) if len(features) else np.zeros((1, features.shape[1]), np.float32)
         return cls(np.concatenate([whole, features]), locations(row.regions.boxes, row.width, row.height))
 
 
@@ -98,7 +98,7 @@ class TextEncoder:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self.pad, self.cls, self.sep = (tokenizer.token_to_id(piece) for piece in ("[PAD]", "[CLS]", "[SEP]"))
+        self.pad, self.cls, self.sep = (int(tokenizer.token_to_id(piece)) for piece in ("[PAD]", "[CLS]", "[SEP]"))
 
     def pieces(self, text: str) -> list[int]:
         """The ids of a text's word pieces. Special tokens in it are not recognised."""

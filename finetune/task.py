@@ -80,12 +80,15 @@ class Task(ABC, Generic[S, E]):
     """A downstream task."""
 
     name: ClassVar[str]
-    metric: ClassVar[str]
-    """the score that is watched; the higher the better"""
     settings_type: ClassVar[type[Settings]]
 
     def __init__(self, settings: S) -> None:
         self.settings = settings
+
+    @property
+    @abstractmethod
+    def metric(self) -> str:
+        """The score by which the best model is chosen; the higher the better."""
 
     # -------------------------------------------------------------------------------------------------------- files
 
@@ -109,6 +112,10 @@ class Task(ABC, Generic[S, E]):
         """
         if regions is None:
             raise InputError(f"{data}: {split} has no region features of its own; give --regions")
+        return regions
+
+    def named(self, regions: Images) -> Images:
+        """Regions under the image ids of the examples, where folders of regions may have others."""
         return regions
 
     @abstractmethod

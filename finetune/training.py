@@ -21,6 +21,7 @@ from pretrain.config import ModelConfig
 from pretrain.export import model_folder
 from pretrain.model import CONFIG
 from pretrain.order import generator, slice_of
+from pretrain.training.recipe import Best
 from pretrain.training.trainer import Trainer
 from pretrain.training.workload import Scores
 from pretrain.training.world import World
@@ -144,6 +145,8 @@ def fine_tune(
     training = data.open(task, recipe.train, start, world.device.type)
     task = task.fitted(training.examples)
     dev = None if recipe.dev is None else data.open(task, [recipe.dev], start, world.device.type)
+    if dev is not None and recipe.best is None:
+        recipe = recipe.model_copy(update={"best": Best(metric=f"dev/{task.metric}", mode="max")})
     workload = FineTuning(task, recipe, start, training, dev)
     if world.rank == 0:
         head = "taken from there too" if workload.has_head else "random"

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from finetune.task import Task
+from finetune.tasks.refcoco_plus import RefcocoPlus
+from finetune.tasks.vcr import Vcr
 from finetune.tasks.vqa import Vqa
 
-_ALL: tuple[type[Task[Any, Any]], ...] = (Vqa,)
+_ALL: tuple[type[Task[Any, Any]], ...] = (Vqa, Vcr, RefcocoPlus)
 TASKS: Mapping[str, type[Task[Any, Any]]] = {task.name: task for task in _ALL}

@@ -23,10 +23,11 @@ from pipeline.options import EngineKind, MaxRejects, Overwrite, RayAddress
 from pipeline.parts import Part, Reject
 from pipeline.preview import draw_regions
 from pipeline.region_formats.rows import make_row, most_likely
-from pipeline.tables import RegionsInfo, RegionsRow, regions_table, write_table
+from pipeline.tables import regions_table, write_table
 from shards.console import run, say
 from shards.errors import InputError
 from shards.files import AnyPath
+from shards.regions import RegionsInfo, RegionsRow
 from shards.schema import MAX_REGIONS, Array, Classes, check_boxes, key_of
 
 DEFAULT = "vg-bottom-up"

@@ -11,11 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.caption_formats import read_items
-from pipeline.files import parquet_file
 from pipeline.images import list_folder
 from pipeline.region_formats.parquet import RegionsParquet
 from shards.errors import InputError
-from shards.files import AnyPath
+from shards.files import AnyPath, parquet_file
 from shards.schema import Array
 
 GivenBoxes = dict[str, Array]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.tables import RegionsInfo, RegionsRow
+from shards.regions import RegionsInfo, RegionsRow
 from shards.schema import Array
 
 COLOURS = ("#ffd43b", "#69db7c", "#4dabf7", "#ff8787", "#da77f2", "#ffa94d", "#38d9a9", "#f783ac")

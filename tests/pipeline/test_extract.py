@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 from benchmarks.processes import timed
 from pipeline import detectors
 from pipeline.extract import app
-from pipeline.tables import RegionsInfo, parts_of, read_rows
 from pipeline.toyworld.network import CLASS_NAMES, FEATURES, build_network
+from shards.regions import RegionsInfo, parts_of, read_rows
 
 ROOT = Path(__file__).parents[2]
 SIZES = [(80, 60), (60, 80), (96, 64), (80, 60), (64, 64), (80, 60), (96, 64), (50, 100), (80, 60)]

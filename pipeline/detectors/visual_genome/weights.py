@@ -16,9 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pipeline import pickles
 from pipeline.detectors.visual_genome.network import Network
 from pipeline.detectors.visual_genome.proposals import cell_anchors
+from shards import pickles
 from shards.errors import InputError
 
 HUB_ID = "unc-nlp/frcnn-vg-finetuned"
@@ -80,7 +80,7 @@ def _read(path: Path) -> Mapping[Any, Any]:
         raise InputError(f"{path}: cannot be read: {error}") from error
     except Exception as error:  # torch has many ways to refuse what is damaged or no state dict
         try:
-            found = pickles.load(path.read_bytes(), levels=2)
+            found = pickles.load(path.read_bytes())
         except ValueError as other:
             raise InputError(f"{path}: neither a state dict ({error}) nor a pickle of arrays ({other})") from error
     if isinstance(found, Mapping) and isinstance(found.get("model"), Mapping):

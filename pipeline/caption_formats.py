@@ -17,9 +17,8 @@ from typing import Any
 import ijson
 import pyarrow as pa
 
-from pipeline.files import parquet_file
 from shards.errors import InputError
-from shards.files import AnyPath
+from shards.files import AnyPath, parquet_file
 
 
 @dataclass(frozen=True, slots=True)

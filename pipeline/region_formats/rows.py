@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from pipeline.parts import Reject
-from pipeline.tables import RegionsInfo, RegionsRow
 from shards.errors import InputError
 from shards.files import AnyPath
+from shards.regions import RegionsInfo, RegionsRow
 from shards.schema import Array, Classes, Regions
 
 Rows = Iterator[RegionsRow | Reject]

@@ -12,9 +12,9 @@ import numpy as np
 
 from pipeline.parts import Reject
 from pipeline.region_formats.rows import NO_CLASSES, Rows, make_row, to_half, to_ids, whole_number
-from pipeline.tables import RegionsInfo, RegionsRow
 from shards.errors import InputError
 from shards.files import AnyPath
+from shards.regions import RegionsInfo, RegionsRow
 from shards.schema import Array, Classes, Regions
 
 LXMERT = (

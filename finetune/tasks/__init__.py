@@ -1,0 +1,10 @@
+"""The downstream tasks, one file each. To add one, write its file and name it here (docs/tasks.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from finetune.task import Task
+
+TASKS: Mapping[str, type[Task[Any, Any]]] = {task.name: task for task in ()}

@@ -2,7 +2,7 @@
 
 | file | layout |
 |---|---|
-| ``vqa/{train,val,test}_questions.json``, ``…_annotations.json`` | VQA 2.0, ten answers to a question |
+| ``vqa/v2_OpenEnded_mscoco_SPLIT_questions.json``, ``v2_mscoco_SPLIT_annotations.json`` | VQA 2.0, ten answers each |
 | ``vcr/{train,val,test}.jsonl``, ``vcr/metadata/ID.json`` | VCR; ``vcr/regions`` has features of the tagged boxes |
 | ``flickr30k/dataset_flickr30k.json`` | Karpathy's splits, the world's captions |
 | ``refcoco_plus/refs(unc).p``, ``instances.json`` | REFER, with testA and testB |
@@ -87,8 +87,11 @@ def _write_vqa(seed: int, scenes: Sequence[Scene], folder: Path) -> None:
             "data_type": "toyworld",
             "data_subtype": split,
         }
-        _write_json(folder / f"{split}_questions.json", {**shared, "task_type": "Open-Ended", "questions": questions})
-        _write_json(folder / f"{split}_annotations.json", {**shared, "annotations": annotations})
+        _write_json(
+            folder / f"v2_OpenEnded_mscoco_{split}_questions.json",
+            {**shared, "task_type": "Open-Ended", "questions": questions},
+        )
+        _write_json(folder / f"v2_mscoco_{split}_annotations.json", {**shared, "annotations": annotations})
 
 
 def _answered(question: Question, rng: np.random.Generator) -> dict[str, Any]:

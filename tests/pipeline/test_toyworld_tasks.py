@@ -62,7 +62,7 @@ def test_the_same_bytes_again_and_none_of_the_world_changed(folder, tmp_path):
 def test_a_picture_is_in_the_same_split_of_every_task(folder):
     found = defaultdict(set)
     for split in SPLITS:
-        for question in read(folder, f"vqa/{split}_questions.json")["questions"]:
+        for question in read(folder, f"vqa/v2_OpenEnded_mscoco_{split}_questions.json")["questions"]:
             found[question["image_id"]].add(split)
         for line in lines(folder, f"vcr/{split}.jsonl"):
             found[int(line["img_fn"])].add(split)
@@ -139,7 +139,8 @@ def holds(scene: Scene, tokens: list) -> bool:
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_vqa_has_the_official_layout_and_true_answers(folder, scenes, split):
-    questions, annotations = (read(folder, f"vqa/{split}_{part}.json") for part in ("questions", "annotations"))
+    questions = read(folder, f"vqa/v2_OpenEnded_mscoco_{split}_questions.json")
+    annotations = read(folder, f"vqa/v2_mscoco_{split}_annotations.json")
     assert questions.keys() == {"info", "license", "task_type", "data_type", "data_subtype", "questions"}
     assert annotations.keys() == {"info", "license", "data_type", "data_subtype", "annotations"}
     ids = [question["question_id"] for question in questions["questions"]]

@@ -60,12 +60,14 @@ class Image:
         return cls(np.concatenate([whole, features]), locations(row.regions.boxes, row.width, row.height))
 
 
+WHOLE = np.array([[0, 0, 1, 1, 1]], np.float32)
+
+
 def locations(boxes: Array, width: int, height: int) -> Array:
     """float32 [n + 1, 5] of n boxes xyxy in pixels, after the whole image."""
     corners = boxes / np.array([width, height, width, height], np.float32)
     area = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
-    whole = np.array([[0, 0, 1, 1, 1]], np.float32)
-    return np.concatenate([whole, np.concatenate([corners, area[:, None]], axis=1)])
+    return np.concatenate([WHOLE, np.concatenate([corners, area[:, None]], axis=1)])
 
 
 class TextEncoder:
@@ -100,6 +102,12 @@ class Sources:
     gold: Images | None = None
     """regions of ground-truth boxes, where a task has them"""
     device_type: str = "cpu"
+
+    def image(self, image_id: str) -> Image:
+        """An image as the model sees it; one without regions is blank."""
+        if image_id in self.images:
+            return Image.of(self.images[image_id])
+        return Image(np.zeros((1, self.images.feature_size), np.float32), WHOLE)
 
     def pad(self, texts: Sequence[Text], images: Sequence[Image]) -> Inputs:
         """A batch of the model's inputs of pairs: text i is shown with image i."""

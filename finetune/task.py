@@ -68,7 +68,7 @@ class Split(Generic[E]):
 
 
 class Task(ABC, Generic[S, E]):
-    """A downstream task. Methods that need no settings are class methods: an evaluator has only files."""
+    """A downstream task."""
 
     name: ClassVar[str]
     metric: ClassVar[str]
@@ -80,9 +80,8 @@ class Task(ABC, Generic[S, E]):
 
     # -------------------------------------------------------------------------------------------------------- files
 
-    @classmethod
     @abstractmethod
-    def read(cls, data: Path, split: str) -> Sequence[E]:
+    def read(self, data: Path, split: str) -> Sequence[E]:
         """The examples of a split, in the order of its file.
 
         Args:
@@ -93,8 +92,7 @@ class Task(ABC, Generic[S, E]):
             InputError: a file is missing or damaged, or the split unknown.
         """
 
-    @classmethod
-    def images(cls, data: Path, split: str, regions: Images | None) -> Images:
+    def images(self, data: Path, split: str, regions: Images | None) -> Images:
         """The regions of a split: those that were given, unless a released TSV brings its own.
 
         Raises:
@@ -104,23 +102,20 @@ class Task(ABC, Generic[S, E]):
             raise InputError(f"{data}: {split} has no region features of its own; give --regions")
         return regions
 
-    @classmethod
     @abstractmethod
-    def write(cls, predictions: Sequence[Prediction], path: Path) -> None:
+    def write(self, predictions: Sequence[Prediction], path: Path) -> None:
         """Writes the file that the benchmark's server takes."""
 
-    @classmethod
     @abstractmethod
-    def read_predictions(cls, path: Path) -> Sequence[Prediction]:
+    def read_predictions(self, path: Path) -> Sequence[Prediction]:
         """What `write` wrote, or anyone's file in the same format.
 
         Raises:
             InputError: it is no such file.
         """
 
-    @classmethod
     @abstractmethod
-    def evaluate(cls, predictions: Sequence[Prediction], examples: Sequence[E]) -> dict[str, float]:
+    def evaluate(self, predictions: Sequence[Prediction], examples: Sequence[E]) -> dict[str, float]:
         """The official scores by name, between 0 and 1; `metric` is one of them.
 
         Raises:

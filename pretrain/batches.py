@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from pretrain.masking import SpecialTokens, Text, mask_regions, mask_text
 from pretrain.order import BatchPlan, Pairs, generator, slice_of
@@ -43,6 +43,10 @@ class Batch:
         """The arguments of `pretrain.heads.ErnieViLForPreTraining.forward`."""
         names = ("token_ids", "position_ids", "segment_ids", "text_mask", "features", "locations", "image_mask")
         return {name: getattr(self, name) for name in (*names, "text_targets", "region_targets")}
+
+    def samples(self) -> int:
+        """How many pairs there are."""
+        return len(self.matched)
 
     def tokens(self) -> int:
         """Text positions that are no padding."""
@@ -202,10 +206,10 @@ def _stack(rows: list[Array], k: int, dtype: np.dtype[np.generic]) -> Array:
     return stacked
 
 
-class _Steps(Dataset[list[Batch]]):
+class Steps(Dataset[Sequence[Batch]]):
     """The micro-batches of one rank, step by step."""
 
-    def __init__(self, plan: BatchPlan, collator: Collator, rank: int, ranks: int, accumulation: int) -> None:
+    def __init__(self, plan: BatchPlan, collator: Collator, *, rank: int, ranks: int, accumulation: int) -> None:
         self._plan, self._collator = plan, collator
         self._rank, self._ranks, self._accumulation = rank, ranks, accumulation
 
@@ -214,17 +218,3 @@ class _Steps(Dataset[list[Batch]]):
         own = batch.take(slice_of(len(batch), self._rank, self._ranks))
         parts = (slice_of(len(own), part, self._accumulation) for part in range(self._accumulation))
         return [self._collator(own.take(part)) for part in parts]
-
-
-def load_steps(
-    plan: BatchPlan, collator: Collator, steps: range, *, rank: int, ranks: int, accumulation: int, workers: int
-) -> Iterator[list[Batch]]:
-    """The micro-batches of a rank for each step. Any step can be the first: the loader's state is the step."""
-    return iter(
-        DataLoader(
-            _Steps(plan, collator, rank, ranks, accumulation),
-            batch_size=None,
-            sampler=steps,
-            num_workers=workers,
-        )
-    )

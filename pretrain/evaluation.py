@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from pretrain.batches import Batch, Collator, load_steps
+from pretrain.batches import Batch, Collator, Steps
 from pretrain.heads import PretrainingOutput
 from pretrain.objectives import OBJECTIVES, TEXT, score
 from pretrain.order import BatchPlan
 from pretrain.recipe import Images, Recipe
+from pretrain.training.loader import load_steps
 from shards.reader import ShardSet
 
 Model = Callable[..., PretrainingOutput]
@@ -69,14 +70,12 @@ def evaluate(
         device_type=device.type,
     )
     steps = range(min(recipe.evaluate_steps, plan.steps_per_epoch))
-    loaded = load_steps(plan, collator, steps, rank=rank, ranks=ranks, accumulation=1, workers=0)
+    loaded = load_steps(Steps(plan, collator, rank=rank, ranks=ranks, accumulation=1), steps, workers=0)
     classes = shards.manifest.classes.count or 0
     totals = torch.zeros(3, len(OBJECTIVES), dtype=torch.float64, device=device)
     guesses = _Guesses(shards.manifest.tokenizer.size, classes, device)
     for (cpu_batch,) in loaded:
         batch = cpu_batch.to(device)
-        if len(batch.matched) == 0:
-            continue
         scores = score(model(**batch.inputs()), batch)
         totals += torch.stack([scores.loss, scores.correct, scores.count])
         guesses.add(batch)

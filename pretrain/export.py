@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor
 
 from pretrain.config import ModelConfig
 from pretrain.heads import ErnieViLForPreTraining
@@ -15,14 +16,13 @@ from shards.errors import InputError
 from shards.reader import VOCABULARY
 
 
-def export(model: nn.Module, config: ModelConfig, vocabulary: bytes, folder: Path) -> None:
-    """Writes a model; the weights appear whole or not at all."""
+def export(weights: Mapping[str, Tensor], config: ModelConfig, vocabulary: bytes, folder: Path) -> None:
+    """Writes a model from its float32 weights by name; they appear whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     config.save(folder / CONFIG)
     (folder / VOCABULARY).write_bytes(vocabulary)
-    weights = {name: tensor.detach().float().cpu().contiguous() for name, tensor in model.state_dict().items()}
     temporary = folder / (WEIGHTS + ".tmp")
-    save_file(weights, temporary, metadata={"format": "pt"})
+    save_file(dict(weights), temporary, metadata={"format": "pt"})
     temporary.replace(folder / WEIGHTS)
 
 

@@ -6,27 +6,17 @@ depend on how a batch is split over ranks and micro-batches.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from pretrain.batches import Batch
 from pretrain.heads import PretrainingOutput
+from pretrain.training.workload import Scores
 
 OBJECTIVES = ("object", "attribute", "relation", "word", "region", "match")
 """The first four are the kinds of text targets (see `pretrain.masking`)."""
 TEXT = 4
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Per objective, float64 [6]: summed loss, correct predictions and number of targets."""
-
-    loss: Tensor
-    correct: Tensor
-    count: Tensor
 
 
 def count_targets(batch: Batch) -> Tensor:

@@ -291,11 +291,13 @@ def main(
     if from_run is not None:
         throughput = throughput_of(from_run)
 
-    length = run_length(recipe.steps, recipe.batch_size, len(data))
+    plan = BatchPlan.of(recipe, data)
+    steps = recipe.total_steps(plan.steps_per_epoch)
+    length = run_length(steps, recipe.batch_size, len(data))
     dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
-    plan, simulated = BatchPlan.of(recipe, data), []
-    with progress("simulate", min(batches, recipe.steps), "batches") as advance:
-        for step in range(min(batches, recipe.steps)):
+    simulated = []
+    with progress("simulate", min(batches, steps), "batches") as advance:
+        for step in range(min(batches, steps)):
             simulated.append(positions(plan, step, max_text=recipe.max_text, images=recipe.images))
             advance(1)
     parameters, pair = count_parameters(size), PairCosts.of(size, dtype)
@@ -315,7 +317,7 @@ def main(
         if throughput is not None:
             hours = hours_at_throughput(length.samples, throughput=throughput, measured_ranks=measured_ranks, ranks=n)
         elif peak_tflops is not None and share is not None:
-            hours = hours_at_peak(division, pair, steps=recipe.steps, peak_tflops=peak_tflops, share=share)
+            hours = hours_at_peak(division, pair, steps=steps, peak_tflops=peak_tflops, share=share)
         report["ranks"].append(
             {
                 "ranks": n,
@@ -395,7 +397,7 @@ def _print(report: dict[str, Any], recipe: Recipe) -> None:
         stages.add_section()
     console.print(division)
     console.print(stages)
-    say(f"The recipe asks for ZeRO {recipe.zero_stage}; the trainer has stages 0 to 2.")
+    say(f"The recipe asks for ZeRO {recipe.zero_stage}; the trainer has all of these.")
 
 
 if __name__ == "__main__":

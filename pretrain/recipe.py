@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from pretrain.config import ModelConfig
+from pretrain.training.recipe import OptimizerSection, Positive, Probability, Section, TrainingRecipe
 from shards.errors import InputError
 from shards.reader import ShardSet
 
-Probability = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0)]
 Images = Literal["own", "other", "none"]
 """Which image a caption is shown with: its own, that of another pair of the batch, or none (text only)."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Masking(_Section):
+class Masking(Section):
     """What is hidden. The defaults are the paper's (section 3.3)."""
 
     node: Probability = 0.3
@@ -36,7 +30,7 @@ class Masking(_Section):
     """share of pairs whose caption comes from another image; nothing is masked in them"""
 
 
-class Weights(_Section):
+class Weights(Section):
     """The weight of each objective in the loss; 0 switches it off."""
 
     object: Weight = 1.0
@@ -47,17 +41,12 @@ class Weights(_Section):
     match: Weight = 1.0
 
 
-class Optimizer(_Section):
+class Optimizer(OptimizerSection):
     """AdamW and its learning rate over time."""
 
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
     schedule: Literal["linear", "noam", "constant"] = "linear"
     """after the warm-up: linear to 0 at the last step, or with the inverse square root of the step (Noam)"""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
     betas: tuple[float, float] = (0.9, 0.999)
-    clip: Annotated[float, Field(gt=0)] = 1.0
-    """largest global norm of the gradient"""
 
     def learning_rate_at(self, step: int, steps: int) -> float:
         """The learning rate of a step, counted from 0."""
@@ -70,15 +59,11 @@ class Optimizer(_Section):
         return self.learning_rate
 
 
-class Recipe(_Section):
-    """A pretraining run. Paths are relative to the recipe's own file."""
+class Recipe(TrainingRecipe):
+    """A pretraining run."""
 
     model: Path
     """model size: a JSON file; vocabulary, feature and class sizes follow the shards"""
-    steps: Positive
-    batch_size: Positive
-    """pairs in a global batch, over all ranks and accumulation steps"""
-    seed: Annotated[int, Field(ge=0)] = 0
     max_text: Annotated[int, Field(ge=3)] = 64
     """word pieces of a caption with [CLS] and [SEP]; longer ones are cut"""
     block_shards: Positive = 8
@@ -88,53 +73,8 @@ class Recipe(_Section):
     masking: Masking = Masking()
     weights: Weights = Weights()
     optimizer: Optimizer = Optimizer()
-    precision: Literal["fp32", "bf16"] = "fp32"
-    zero_stage: Annotated[int, Field(ge=0, le=2)] = 0
-    accumulation: Positive = 1
-    """micro-batches of a step"""
-    workers: Annotated[int, Field(ge=0)] = 1
-    """processes that read and mask, for each rank"""
-    log_every: Positive = 10
-    evaluate_every: Annotated[int, Field(ge=0)] = 0
-    """0: only at the end"""
     evaluate_steps: Positive = 50
     """batches of an evaluation, at most"""
-    checkpoint_every: Positive = 1000
-    keep_checkpoints: Positive = 2
-
-    @classmethod
-    def load(cls, path: Path, settings: list[str]) -> Recipe:
-        """Reads a recipe and changes it by ``key=value`` settings; nested keys are joined by dots.
-
-        Raises:
-            InputError: it cannot be read, or a key or value is wrong.
-        """
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InputError(f"{path}: cannot be read as a recipe: {error}") from error
-        if not isinstance(values, dict):
-            raise InputError(f"{path}: a recipe is a YAML mapping")
-        for setting in settings:
-            _set(values, setting)
-        try:
-            recipe = cls.model_validate(values)
-        except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise InputError(f"{path}: {problems}") from error
-        return recipe.model_copy(update={"model": (path.parent / recipe.model).resolve()})
-
-
-def _set(values: dict[str, Any], setting: str) -> None:
-    key, equals, value = setting.partition("=")
-    if not equals:
-        raise InputError(f"--set {setting}: expected key=value, e.g. optimizer.learning_rate=1e-4")
-    *path, last = key.split(".")
-    for name in path:
-        values = values.setdefault(name, {})
-        if not isinstance(values, dict):
-            raise InputError(f"--set {setting}: {name} is not a section")
-    values[last] = yaml.safe_load(value)
 
 
 def model_config(recipe: Recipe, shards: ShardSet) -> ModelConfig:

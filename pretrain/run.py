@@ -49,11 +49,10 @@ def main(
         raise InputError(f"{shards} and {held_out} were packed with different vocabularies")
 
     # Imported late: DeepSpeed takes seconds, and a wrong argument should answer at once.
-    from pretrain import trainer
+    from pretrain.pretraining import pretrain
+    from pretrain.training.world import with_process_group
 
-    trainer.with_process_group(
-        lambda: trainer.run(recipe, training, evaluation, out, resume=resume, text_from=init_text_from)
-    )
+    with_process_group(lambda: pretrain(recipe, training, evaluation, out, resume=resume, text_from=init_text_from))
 
 
 if __name__ == "__main__":

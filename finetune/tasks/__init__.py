@@ -6,5 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from finetune.task import Task
+from finetune.tasks.vqa import Vqa
 
-TASKS: Mapping[str, type[Task[Any, Any]]] = {task.name: task for task in ()}
+_ALL: tuple[type[Task[Any, Any]], ...] = (Vqa,)
+TASKS: Mapping[str, type[Task[Any, Any]]] = {task.name: task for task in _ALL}

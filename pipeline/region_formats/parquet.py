@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.parts import Reject
-from pipeline.region_formats.rows import Rows, distribution_info, make_row, whole_number
+from pipeline.region_formats.rows import Rows, distribution_info, make_row
 from shards.errors import InputError
 from shards.files import AnyPath, parquet_file
+from shards.region_lines import whole_number
 from shards.regions import REGIONS_VERSION, RegionsInfo, RegionsRow, read_rows
 from shards.schema import Array
 

@@ -113,22 +113,3 @@ def to_ids(ids: Array, count: int | None) -> Array:
     if (ids < 0).any() or (ids >= limit).any():
         raise ValueError(f"a class or attribute id outside 0 to {limit - 1}")
     return ids.astype(np.int16)
-
-
-def whole_number(value: Any, name: str) -> int:
-    """An integer given as text, number or array of one.
-
-    Raises:
-        ValueError: it is none.
-    """
-    if isinstance(value, np.ndarray):
-        if value.size != 1 or value.dtype.kind not in "iuf":
-            raise ValueError(f"{name} is not a single number")
-        value = value.item()
-    try:
-        number = int(value)
-    except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"{name} is not a whole number") from None
-    if isinstance(value, float) and number != value:
-        raise ValueError(f"{name} is not a whole number")
-    return number

@@ -4,10 +4,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretrain.batches import Collator, load_steps, padded_length
+from pretrain.batches import Collator, Steps, padded_length
 from pretrain.objectives import class_divergence, count_targets
 from pretrain.order import BatchPlan
 from pretrain.recipe import Masking
+from pretrain.training.loader import load_steps
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_global_batches_do_not_depend_on_ranks_workers_and_micro_batches(shards,
     steps = range(2, plan.steps_per_epoch + 2)
     collator = collator_of(shards)
     loaders = [
-        load_steps(plan, collator, steps, rank=rank, ranks=ranks, accumulation=accumulation, workers=workers)
+        load_steps(Steps(plan, collator, rank=rank, ranks=ranks, accumulation=accumulation), steps, workers=workers)
         for rank in range(ranks)
     ]
     for step, parts in zip(steps, zip(*loaders, strict=True), strict=True):

@@ -1,0 +1,157 @@
+"""Pretraining as a workload of the loop: the model, the batch plan, the objectives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.table import Table
+from torch import Tensor, nn
+
+from pretrain.batches import Batch, Collator, Steps
+from pretrain.evaluation import evaluate
+from pretrain.export import export
+from pretrain.heads import ErnieViLForPreTraining
+from pretrain.init_text import TextInitialisation, init_text
+from pretrain.objectives import OBJECTIVES, TEXT, count_targets, score
+from pretrain.order import BatchPlan
+from pretrain.recipe import Recipe, model_config
+from pretrain.training.trainer import Trainer
+from pretrain.training.workload import Scores
+from pretrain.training.world import World
+from shards.console import console
+from shards.reader import ShardSet
+
+
+class Pretraining:
+    """Scene-graph prediction, masked words and regions, and image-text matching on shards."""
+
+    objectives = OBJECTIVES
+
+    def __init__(self, recipe: Recipe, shards: ShardSet, held_out: ShardSet | None, device_type: str) -> None:
+        self.recipe, self.shards, self.held_out = recipe, shards, held_out
+        self.config = model_config(recipe, shards)
+        torch.manual_seed(recipe.seed)  # the same initial weights on every rank
+        self.model = ErnieViLForPreTraining(self.config)
+        self.model.ernie_vil.gradient_checkpointing = recipe.gradient_checkpointing
+        self.weights = [getattr(recipe.weights, name) for name in OBJECTIVES]
+        if recipe.images == "none":
+            self.weights[TEXT:] = [0.0] * len(OBJECTIVES[TEXT:])  # neither regions nor a match without images
+        self._plan = BatchPlan.of(recipe, shards)
+        self._collator = Collator(
+            shards,
+            seed=recipe.seed,
+            max_text=recipe.max_text,
+            masking=recipe.masking,
+            images=recipe.images,
+            device_type=device_type,
+        )
+        self.steps_per_epoch = self._plan.steps_per_epoch
+
+    def identity(self) -> dict[str, Any]:
+        """The checksum of the shards' manifest and the size of the model."""
+        return {"manifest": self.shards.manifest.checksum, "model": self.config.model_dump_json()}
+
+    def make_optimizer(self) -> torch.optim.AdamW:
+        """AdamW; biases and layer norms are not decayed."""
+        settings = self.recipe.optimizer
+        decayed = [parameter for parameter in self.model.parameters() if parameter.ndim > 1]
+        rest = [parameter for parameter in self.model.parameters() if parameter.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+        return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
+
+    def prepare_step(self, optimizer: torch.optim.Optimizer, step: int, steps: int) -> float:
+        """Sets the learning rate."""
+        rate = self.recipe.optimizer.learning_rate_at(step, steps)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def dataset(self, rank: int, ranks: int) -> Steps:
+        """A rank's micro-batches of each step."""
+        return Steps(self._plan, self._collator, rank=rank, ranks=ranks, accumulation=self.recipe.accumulation)
+
+    def count_targets(self, batch: Batch) -> Tensor:
+        """float64 [objectives]: the targets of each objective."""
+        return count_targets(batch)
+
+    def score(self, model: nn.Module, batch: Batch) -> Scores:
+        """The losses of all objectives."""
+        return score(model(**batch.inputs()), batch)
+
+    def evaluate(self, model: nn.Module, world: World) -> dict[str, float]:
+        """Loss and accuracy on the held-out shards, and what guessing would reach."""
+        if self.held_out is None:
+            return {}
+        results = evaluate(
+            model,
+            self.held_out,
+            self.recipe,
+            images=self.recipe.images,
+            device=world.device,
+            rank=world.rank,
+            ranks=world.size,
+            all_reduce=world.all_reduce,
+        )
+        return {
+            f"held-out/{what}/{name}": value
+            for name, result in results.items()
+            for what, value in result.to_dict().items()
+        }
+
+    def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
+        """Writes `config.json`, `model.safetensors` and `vocab.txt`."""
+        export(weights, self.config, self.shards.vocabulary_bytes, folder)
+
+
+def pretrain(
+    recipe: Recipe,
+    shards: ShardSet,
+    held_out: ShardSet | None,
+    out: Path,
+    *,
+    resume: bool,
+    text_from: str | None = None,
+) -> None:
+    """Trains in an initialised process group and says what came out."""
+    world = World.current()
+    workload = Pretraining(recipe, shards, held_out, world.device.type)
+    if text_from is not None and not resume:  # a checkpoint has its own weights
+        taken = init_text(workload.model.ernie_vil, text_from)
+        if world.rank == 0:
+            console.print(text_table(taken, text_from))
+    metrics = Trainer(workload, recipe, out, world).train(resume=resume)
+    if world.rank == 0:
+        if metrics:
+            console.print(results_table(metrics))
+        console.print(f"model: {out / 'model'}")
+
+
+def results_table(metrics: Mapping[str, float]) -> Table:
+    """Held-out loss and accuracy beside those of guessing by frequency."""
+    table = Table("objective", "loss", "guessing", "accuracy", "guessing", "targets", title="Held-out images")
+    for name in OBJECTIVES:
+        if f"held-out/loss/{name}" not in metrics:
+            continue
+        loss, guess_loss, accuracy, guess_accuracy, targets = (
+            metrics[f"held-out/{what}/{name}"]
+            for what in ("loss", "guess_loss", "accuracy", "guess_accuracy", "targets")
+        )
+        table.add_row(
+            name, f"{loss:.3f}", f"{guess_loss:.3f}", f"{accuracy:.1%}", f"{guess_accuracy:.1%}", f"{targets:,.0f}"
+        )
+    return table
+
+
+def text_table(taken: TextInitialisation, source: str) -> Table:
+    """What was and was not initialised from another model."""
+    table = Table(title=f"Text stream from {source}", title_justify="left", show_header=False)
+    table.add_row("copied", f"{len(taken.copied)} parameters")
+    table.add_row("copied in part", "\n".join(taken.partly) or "none")
+    table.add_row(
+        "initialised at random", f"{len(taken.untouched)} parameters (image stream, co-layers, poolers, heads)"
+    )
+    table.add_row("not used", ", ".join(taken.unused) or "none")
+    return table

@@ -1,0 +1,48 @@
+"""The processes that train together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import deepspeed
+import torch
+import torch.distributed as dist
+from deepspeed.accelerator import get_accelerator
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """This process among those that train together."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @classmethod
+    def current(cls) -> World:
+        """The initialised process group."""
+        return cls(dist.get_rank(), dist.get_world_size(), torch.device(get_accelerator().current_device_name()))
+
+    def all_reduce(self, tensor: Tensor) -> Tensor:
+        """Sums a tensor over all ranks, in place."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+
+def with_process_group(work: Callable[[], None]) -> None:
+    """Runs ``work`` in the process group of the launcher, or in one of a single process if there is no launcher."""
+    if "RANK" not in os.environ:
+        alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+        os.environ.update(alone)
+    # The shared-memory reduction serves inference alone, yet DeepSpeed would compile it on every CPU: that needs a
+    # compiler, and a process killed meanwhile leaves a lock behind on which all later runs wait for ever.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(dist_init_required=True, verbose=False)
+    try:
+        work()
+    finally:
+        dist.destroy_process_group()

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from finetune.task import Task
+from finetune.tasks.retrieval import Retrieval
 from finetune.tasks.vqa import Vqa
 
-_ALL: tuple[type[Task[Any, Any]], ...] = (Vqa,)
+_ALL: tuple[type[Task[Any, Any]], ...] = (Vqa, Retrieval)
 TASKS: Mapping[str, type[Task[Any, Any]]] = {task.name: task for task in _ALL}

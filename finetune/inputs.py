@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from pretrain.batches import padded_length
+from shards.errors import InputError
 from shards.regions import RegionsRow
 from shards.schema import Array
 
@@ -31,6 +32,28 @@ class Images(Protocol):
     def __getitem__(self, image_id: str) -> RegionsRow:
         """The regions; KeyError where there are none."""
         ...
+
+
+class JoinedImages:
+    """The regions of several splits, each with its own source."""
+
+    def __init__(self, sources: Sequence[Images]) -> None:
+        """Raises InputError if they have features of unequal size."""
+        self._sources = sources
+        sizes = sorted({source.feature_size for source in sources})
+        if len(sizes) > 1:
+            raise InputError(f"the splits have features of sizes {sizes}; take regions of one detector")
+        (self.feature_size,) = sizes
+
+    def __contains__(self, image_id: object) -> bool:
+        return any(image_id in source for source in self._sources)
+
+    def __getitem__(self, image_id: str) -> RegionsRow:
+        """The regions of an image, from the first source that has it; KeyError where none has."""
+        for source in self._sources:
+            if image_id in source:
+                return source[image_id]
+        raise KeyError(image_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +180,11 @@ class Batch:
         move: Callable[[Tensor], Tensor] = lambda tensor: tensor.to(device, non_blocking=True)  # noqa: E731
         inputs = {name: None if tensor is None else move(tensor) for name, tensor in self.inputs.items()}
         return Batch(inputs, {name: move(tensor) for name, tensor in self.labels.items()})
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        return self._of("token_ids").device
 
     def samples(self) -> int:
         """How many texts there are."""

@@ -45,6 +45,11 @@ class Settings(BaseModel):
     as_released: bool = False
     """repeat the quirks of the released code that change scores (listed in docs/tasks.md)"""
 
+    @property
+    def longest_text(self) -> int:
+        """Positions of the longest text that is made."""
+        return self.max_text
+
 
 class Example(Protocol):
     """One thing to predict: a question, an expression, a caption. Small: features are read when it is collated."""
@@ -65,6 +70,10 @@ class Split(Generic[E]):
 
     examples: Sequence[E]
     sources: Sources
+
+    def take(self, numbers: Array) -> list[E]:
+        """Some of the examples."""
+        return [self.examples[number] for number in numbers.tolist()]
 
 
 class Task(ABC, Generic[S, E]):
@@ -171,11 +180,11 @@ class Task(ABC, Generic[S, E]):
             examples: of the batch.
         """
 
-    def infer(self, model: FineTuned, split: Split[E], *, batch_size: int, world: World) -> list[Prediction]:
+    def infer(self, model: nn.Module, split: Split[E], *, batch_size: int, world: World) -> list[Prediction]:
         """Predicts a whole split, in its order; the ranks share it, and each has all predictions at the end.
 
         Args:
-            model: in evaluation mode, on the device of ``world``. All ranks call it equally often.
+            model: a `FineTuned` in evaluation mode, on the device of ``world``. All ranks call it equally often.
             split: what to predict.
             batch_size: examples of a batch, on each rank.
             world: the ranks.
@@ -188,9 +197,8 @@ class Task(ABC, Generic[S, E]):
                 numbers = np.arange(start, min(start + batch_size, len(split.examples)))
                 batch = self.collate(split, numbers, None)
                 with torch.no_grad():
-                    scores = _to_cpu(model(**batch.to(world.device).inputs))
-                examples = [split.examples[number] for number in numbers]
-                own += zip(numbers.tolist(), self.predict(scores, batch, examples), strict=True)
+                    scores = floats(model(**batch.to(world.device).inputs), torch.device("cpu"))
+                own += zip(numbers.tolist(), self.predict(scores, batch, split.take(numbers)), strict=True)
                 advance(min(world.size, batches - first))
         return [prediction for _, prediction in sorted(_gather(own, world), key=itemgetter(0))]
 
@@ -204,10 +212,9 @@ def _gather(own: list[Any], world: World) -> list[Any]:
     return list(chain.from_iterable(gathered))
 
 
-def _to_cpu(scores: Any) -> Any:
-    if isinstance(scores, Tensor):
-        return scores.float().cpu()
-    return tuple(map(_to_cpu, scores))
+def floats(scores: Any, device: torch.device | None = None) -> Any:
+    """The scores of a head in float32: a tensor, or some."""
+    return scores.to(device, torch.float32) if isinstance(scores, Tensor) else tuple(floats(s, device) for s in scores)
 
 
 class FineTuned(nn.Module):

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from finetune.files import read_json, write_json
@@ -35,9 +35,14 @@ class VqaSettings(Settings):
     least_count: Annotated[int, Field(ge=1)] = 9
     """an answer is a class if it is the main answer of so many training questions"""
     answers: tuple[str, ...] | None = None
-    """the classes; by default those of the training questions"""
+    """the classes; by default those of the training questions. A recipe may name a JSON file"""
     hidden_size: Annotated[int, Field(ge=1)] = 2048
     """of the classifier"""
+
+    @field_validator("answers", mode="before")
+    @classmethod
+    def _read_answers(cls, value: Any) -> Any:
+        return read_json(Path(value)) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +125,7 @@ class Vqa(Task[VqaSettings, Question]):
     def read_predictions(self, path: Path) -> list[Prediction]:
         """See `Task.read_predictions`."""
         try:
-            return [
-                {"question_id": int(item["question_id"]), "answer": str(item["answer"])} for item in read_json(path)
-            ]
+            items = [(int(item["question_id"]), str(item["answer"])) for item in read_json(path)]
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path}: is no VQA result file, a list of question_id and answer: {error!r}") from error
         return [{"question_id": question_id, "answer": answer} for question_id, answer in items]
@@ -181,7 +184,7 @@ class Vqa(Task[VqaSettings, Question]):
         random: Sequence[np.random.Generator] | None,  # noqa: ARG002
     ) -> Batch:
         """Targets float32 [B, A]: answers that are no class have none."""
-        questions = [split.examples[number] for number in numbers]
+        questions = split.take(numbers)
         targets = np.zeros((len(questions), len(self.answers)), np.float32)
         for row, question in enumerate(questions):
             for answer, right in (question.targets or {}).items():

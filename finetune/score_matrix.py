@@ -51,6 +51,12 @@ class States:
     lengths: Array
     """int64 [n]"""
 
+    def pooled(self) -> Tensor:
+        """float32 [n, 2 D], the mean and the largest of the real states of each."""
+        real = (torch.arange(self.states.shape[1]) < torch.from_numpy(self.lengths)[:, None])[..., None]
+        states = self.states.float().cpu()
+        return torch.cat([(states * real).sum(1) / real.sum(1), states.masked_fill(~real, -torch.inf).amax(1)], 1)
+
     def gather(self, numbers: Array) -> tuple[Tensor, Tensor | None]:
         """The states of some, cut to the longest of them, and their mask, bool or None where nothing is padded."""
         lengths = self.lengths[numbers]
@@ -98,7 +104,7 @@ class PairScorer:
         while chunk := list(islice(left, _ENCODED)):
             inputs = {n: None if t is None else t.to(self._device) for n, t in pad(chunk).items()}
             with self._autocast():
-                part = encode(**inputs).to(self._dtype)
+                part = encode(**inputs)
             parts.append(part)
             mask = inputs[mask_name]
             lengths.append(np.full(len(part), part.shape[1]) if mask is None else mask.sum(1).cpu().numpy())

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from finetune.files import read_json, write_json
 from finetune.heads import RetrievalHead, retrieval_loss
-from finetune.inputs import Batch, Image
+from finetune.inputs import Batch
 from finetune.ranking import rank, rank_in_folds, recalls
 from finetune.released_lines import is_released
 from finetune.score_matrix import Matrix, PairScorer, Precision, States
@@ -141,7 +141,7 @@ class Retrieval(Task[RetrievalSettings, Caption]):
             if random is not None:
                 pairs += self._pool(split).false_pairs(caption, self.settings.negatives, random[place])
         texts = [sources.texts.text(caption.text, self.settings.max_text) for caption, _ in pairs]
-        images = {image_id: Image.of(sources.images[image_id]) for _, image_id in pairs}
+        images = {image_id: sources.image(image_id) for _, image_id in pairs}
         inputs = sources.pad(texts, [images[image_id] for _, image_id in pairs])
         return Batch(inputs, {"groups": torch.arange(len(numbers))})
 
@@ -212,7 +212,7 @@ class Retrieval(Task[RetrievalSettings, Caption]):
         images, _ = images_of(split.examples)
 
         def encode() -> States:
-            return scorer.encode_images(Image.of(split.sources.images[image_id]) for image_id in images)
+            return scorer.encode_images(split.sources.image(image_id) for image_id in images)
 
         return Matrix(scorer, texts, encode, len(images), candidates)
 

@@ -133,7 +133,9 @@ class Data:
         examples = list(chain.from_iterable(task.read(self.folder, split) for split in splits))
         if not examples:
             raise InputError(f"{self.folder}: {', '.join(splits)} holds no examples")
-        images = JoinedImages([task.images(self.folder, split, self._regions) for split in splits])
+        regions = None if self._regions is None else task.named(self._regions)
+        images = JoinedImages([task.images(self.folder, split, regions) for split in splits])
+        gold = None if self._gold is None else task.named(self._gold)
         if images.feature_size != config.v_feature_size:
             raise InputError(
                 f"the regions of {', '.join(splits)} have features of size {images.feature_size}, {model_folder} takes "
@@ -145,7 +147,7 @@ class Data:
                 f"of {model_folder}; lower task.max_text"
             )
         self._check_images(examples, images, splits)
-        return Split(examples, Sources(texts, images, self._gold, device_type))
+        return Split(examples, Sources(texts, images, gold, device_type))
 
     @cached_property
     def _regions(self) -> RegionStore | None:

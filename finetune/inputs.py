@@ -77,9 +77,9 @@ class Image:
 
     @classmethod
     def of(cls, row: RegionsRow) -> Image:
-        """The regions of an image after their mean."""
+        """The regions of an image after their mean; zeros where there are none."""
         features = row.regions.features.astype(np.float32)
-        whole = features.mean(0, keepdims=True)
+        whole = features.mean(0, keepdims=True) if len(features) else np.zeros((1, features.shape[1]), np.float32)
         return cls(np.concatenate([whole, features]), locations(row.regions.boxes, row.width, row.height))
 
 
@@ -98,7 +98,7 @@ class TextEncoder:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self.pad, self.cls, self.sep = (tokenizer.token_to_id(piece) for piece in ("[PAD]", "[CLS]", "[SEP]"))
+        self.pad, self.cls, self.sep = (_id(tokenizer, piece) for piece in ("[PAD]", "[CLS]", "[SEP]"))
 
     def pieces(self, text: str) -> list[int]:
         """The ids of a text's word pieces. Special tokens in it are not recognised."""
@@ -114,6 +114,12 @@ class TextEncoder:
         """[CLS], pieces, [SEP] in segment 0; pieces, [SEP] in segment 1."""
         ids = np.array([self.cls, *first, self.sep, *second, self.sep], np.int64)
         return Text(ids, (np.arange(len(ids)) > len(first) + 1).astype(np.int64))
+
+
+def _id(tokenizer: Tokenizer, piece: str) -> int:
+    number = tokenizer.token_to_id(piece)
+    assert number is not None, "`shards.reader.read_vocabulary` sees to it"
+    return number
 
 
 @dataclass(frozen=True)
@@ -186,9 +192,15 @@ class Batch:
         """Where its tensors are."""
         return self._of("token_ids").device
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Pairs, text positions and image rows, with padding."""
+        pairs, positions = self._of("token_ids").shape
+        return pairs, positions, self._of("features").shape[1]
+
     def samples(self) -> int:
-        """How many texts there are."""
-        return len(self._of("token_ids"))
+        """How many pairs there are."""
+        return self.shape[0]
 
     def tokens(self) -> int:
         """Text positions that are no padding."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from finetune.files import read_json, write_json
@@ -187,35 +186,28 @@ class Matrix:
             InputError: the folder was made of something else, or holds a damaged block.
         """
         if folder is not None:
-            _claim(folder, {**(identity or {}), "blocks": self._fingerprint()}, world)
-        own = range(world.rank, len(self._blocks), world.size)
-        made: dict[int, Array] = {}
-        with progress("score", sum(len(self._blocks[number]) for number in own), "captions") as advance:
-            for number in own:
-                if folder is None:
-                    made[number] = self._make(number)
-                elif not (path := _block(folder, number)).exists():
-                    write_atomic(path, _to_bytes(self._make(number)))
-                captions = len(self._blocks[number])
-                advance(captions, rows=captions * self.shape[1])
+            world.on_first(lambda: _claim(folder, {**(identity or {}), "blocks": self._fingerprint()}))
+        made = world.share(lambda: self._make_own(world, folder))
         scores = np.empty(self.shape, np.float32)
-        for number, block in self._collect(made, folder, world):
-            scores[self._blocks[number]] = block
+        for number, captions in enumerate(self._blocks):
+            name = _name(number)
+            scores[captions] = made[name] if folder is None else _read(folder / name, (len(captions), self.shape[1]))
         return scores
 
-    def _collect(self, made: dict[int, Array], folder: Path | None, world: World) -> Iterator[tuple[int, Array]]:
-        if folder is not None:
-            if world.size > 1:
-                dist.barrier()
-            for number, captions in enumerate(self._blocks):
-                yield number, _read(_block(folder, number), (len(captions), self.shape[1]))
-            return
-        gathered: list[Any] = [made]
-        if world.size > 1:
-            gathered = [None] * world.size
-            dist.all_gather_object(gathered, made)
-        for part in gathered:
-            yield from part.items()
+    def _make_own(self, world: World, folder: Path | None) -> dict[str, Array]:
+        """Makes the blocks of this rank; returns those that were not written."""
+        made: dict[str, Array] = {}
+        own = range(world.rank, len(self._blocks), world.size)
+        with progress("score", sum(len(self._blocks[number]) for number in own), "captions") as advance:
+            for number in own:
+                name = _name(number)
+                if folder is None:
+                    made[name] = self._make(number)
+                elif not (folder / name).exists():
+                    write_atomic(folder / name, _to_bytes(self._make(number)))
+                captions = len(self._blocks[number])
+                advance(captions, rows=captions * self.shape[1])
+        return made
 
     def _make(self, number: int) -> Array:
         """float32 [captions of the block, I]; -inf where a pair is no candidate."""
@@ -239,22 +231,20 @@ class Matrix:
         return digest.hexdigest()
 
 
-def _claim(folder: Path, identity: dict[str, Any], world: World) -> None:
+def _claim(folder: Path, identity: dict[str, Any]) -> None:
     path = folder / PLAN
-    if path.exists():
-        found = read_json(path)
-        wrong = sorted(key for key in identity.keys() | found.keys() if identity.get(key) != found.get(key))
-        if wrong:
-            raise InputError(f"{folder} holds scores with another {', '.join(wrong)}; take another --out or remove it")
-    elif world.rank == 0:
+    if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         write_json(identity, path)
-    if world.size > 1:
-        dist.barrier()
+        return
+    found = read_json(path)
+    wrong = sorted(key for key in identity.keys() | found.keys() if identity.get(key) != found.get(key))
+    if wrong:
+        raise InputError(f"{folder} holds scores with another {', '.join(wrong)}; take another --out or remove it")
 
 
-def _block(folder: Path, number: int) -> Path:
-    return folder / f"block-{number:05d}.npy"
+def _name(number: int) -> str:
+    return f"block-{number:05d}.npy"
 
 
 def _to_bytes(block: Array) -> bytes:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Protocol, S
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
@@ -80,12 +79,15 @@ class Task(ABC, Generic[S, E]):
     """A downstream task."""
 
     name: ClassVar[str]
-    metric: ClassVar[str]
-    """the score that is watched; the higher the better"""
     settings_type: ClassVar[type[Settings]]
 
     def __init__(self, settings: S) -> None:
         self.settings = settings
+
+    @property
+    @abstractmethod
+    def metric(self) -> str:
+        """The score by which the best model is chosen; the higher the better."""
 
     # -------------------------------------------------------------------------------------------------------- files
 
@@ -109,6 +111,10 @@ class Task(ABC, Generic[S, E]):
         """
         if regions is None:
             raise InputError(f"{data}: {split} has no region features of its own; give --regions")
+        return regions
+
+    def named(self, regions: Images) -> Images:
+        """Regions under the image ids of the examples, where folders of regions may have others."""
         return regions
 
     @abstractmethod
@@ -200,16 +206,8 @@ class Task(ABC, Generic[S, E]):
                     scores = floats(model(**batch.to(world.device).inputs), torch.device("cpu"))
                 own += zip(numbers.tolist(), self.predict(scores, batch, split.take(numbers)), strict=True)
                 advance(min(world.size, batches - first))
-        return [prediction for _, prediction in sorted(_gather(own, world), key=itemgetter(0))]
-
-
-def _gather(own: list[Any], world: World) -> list[Any]:
-    """The items of all ranks."""
-    if world.size == 1:
-        return own
-    gathered: list[Any] = [None] * world.size
-    dist.all_gather_object(gathered, own)
-    return list(chain.from_iterable(gathered))
+        found = sorted(chain.from_iterable(world.gather(own)), key=itemgetter(0))
+        return [prediction for _, prediction in found]
 
 
 def floats(scores: Any, device: torch.device | None = None) -> Any:

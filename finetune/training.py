@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -21,6 +22,8 @@ from pretrain.config import ModelConfig
 from pretrain.export import model_folder
 from pretrain.model import CONFIG
 from pretrain.order import generator, slice_of
+from pretrain.plan import PairCosts
+from pretrain.training.recipe import Best
 from pretrain.training.trainer import Trainer
 from pretrain.training.workload import Scores
 from pretrain.training.world import World
@@ -43,13 +46,17 @@ class Steps(Dataset[Sequence[Batch]]):
         self.per_epoch = -(-len(split.examples) // recipe.batch_size)
         self._order = lru_cache(2)(self._shuffle)
 
-    def __getitem__(self, step: int) -> list[Batch]:
+    def numbers(self, step: int) -> tuple[int, list[Array]]:
+        """The epoch of a step, and which examples are in each micro-batch."""
         epoch, position = divmod(step, self.per_epoch)
-        size = self._recipe.batch_size
+        size, parts = self._recipe.batch_size, self._recipe.accumulation
         batch = self._order(epoch)[position * size : (position + 1) * size]
         own = batch[slice_of(len(batch), self._rank, self._ranks)]
-        parts = self._recipe.accumulation
-        return [self._collate(epoch, own[slice_of(len(own), part, parts)]) for part in range(parts)]
+        return epoch, [own[slice_of(len(own), part, parts)] for part in range(parts)]
+
+    def __getitem__(self, step: int) -> list[Batch]:
+        epoch, parts = self.numbers(step)
+        return [self._collate(epoch, numbers) for numbers in parts]
 
     def _collate(self, epoch: int, numbers: Array) -> Batch:
         random = [generator(self._recipe.seed, epoch, _DRAWS, number) for number in numbers.tolist()]
@@ -91,6 +98,7 @@ class FineTuning:
         self.objectives = (task.name,)
         self.weights = (task.weight(recipe.batch_size),)
         self.steps_per_epoch = Steps(task, training, recipe).per_epoch
+        self._costs = PairCosts.of(self.config, torch.bfloat16 if recipe.precision == "bf16" else torch.float32)
 
     def identity(self) -> dict[str, Any]:
         """The task with its classes, the size of the model and a checksum of the examples."""
@@ -123,6 +131,15 @@ class FineTuning:
         loss, correct = self.task.score(floats(model(**batch.inputs)), batch)
         return Scores(loss.double()[None], correct.detach().double()[None], self.count_targets(batch))
 
+    def flops(self, batch: Batch) -> float:
+        """Of the encoder."""
+        return float(self._costs.flops_at(*(np.array(size) for size in batch.shape)))
+
+    def sample_names(self, step: int, rank: int, ranks: int) -> list[list[str]]:
+        """The examples."""
+        _, parts = self.dataset(rank, ranks).numbers(step)
+        return [[repr(example) for example in self._training.take(numbers)] for numbers in parts]
+
     def evaluate(self, model: nn.Module, world: World) -> dict[str, float]:
         """The official scores on the development split."""
         if self._dev is None:
@@ -144,11 +161,13 @@ def fine_tune(
     training = data.open(task, recipe.train, start, world.device.type)
     task = task.fitted(training.examples)
     dev = None if recipe.dev is None else data.open(task, [recipe.dev], start, world.device.type)
+    if dev is not None and recipe.best is None:
+        recipe = recipe.model_copy(update={"best": Best(metric=f"dev/{task.metric}", mode="max")})
     workload = FineTuning(task, recipe, start, training, dev)
     if world.rank == 0:
         head = "taken from there too" if workload.has_head else "random"
         say(f"{task.name}: {len(training.examples):,} examples, encoder from {start}, head {head}")
-    metrics = Trainer(workload, recipe, out, world).train(resume=resume)
+    metrics = Trainer(workload, recipe, out, world, resume=resume).train()
     if world.rank == 0:
         for name, value in metrics.items():
             say(f"{name}: {value:.4f}")

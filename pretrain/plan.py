@@ -160,10 +160,14 @@ class PairCosts:
         flops, saved_bytes = np.linalg.solve(powers, np.array(measured, np.float64)).T
         return cls(flops, saved_bytes)
 
+    def flops_at(self, samples: Array, text_length: Array, image_length: Array) -> Array:
+        """FLOPs of the forward pass of micro-batches of these sizes; arrays of one shape."""
+        found: Array = samples * (_powers(text_length, image_length) @ self.flops)
+        return found
+
     def flops_of(self, division: Division) -> Array:
         """float64 [steps, ranks, accumulation]: FLOPs of the forward pass, padding included."""
-        found: Array = division.samples * (_powers(division.text_length, division.image_length) @ self.flops)
-        return found
+        return self.flops_at(division.samples, division.text_length, division.image_length)
 
     def saved_bytes_of(self, division: Division) -> Array:
         """float64 [steps, ranks, accumulation]: activations of each micro-batch, padding included."""

@@ -21,6 +21,7 @@ from finetune.released_lines import is_released
 from finetune.score_matrix import Matrix, PairScorer, Precision, States
 from finetune.task import Prediction, Settings, Split, Task
 from pretrain.config import ModelConfig
+from shards import pickles
 from shards.errors import InputError
 from shards.schema import Array
 
@@ -44,7 +45,7 @@ class RetrievalSettings(Settings):
     easy_captions: Annotated[int, Field(ge=0)] = 0
     hard_captions: Annotated[int, Field(ge=0)] = 0
     hard_negatives: Path | None = None
-    """JSON: for each training image's id a list of ids of images like it, the most alike first"""
+    """for each training image others like it: JSON of finetune.shortlist (lists of ids by id), or a released pickle"""
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.3
     scale: Annotated[float, Field(gt=0)] = 1.0
     """of the circle loss; the released configuration says 32, but its script leaves it at 1"""
@@ -83,8 +84,12 @@ class Retrieval(Task[RetrievalSettings, Caption]):
     """A score for each pair of a caption and an image."""
 
     name = "retrieval"
-    metric = "recall"
     settings_type = RetrievalSettings
+
+    @property
+    def metric(self) -> str:
+        """The mean of the six recalls."""
+        return "recall"
 
     # -------------------------------------------------------------------------------------------------------- files
 
@@ -154,12 +159,8 @@ class Retrieval(Task[RetrievalSettings, Caption]):
 
     @cached_property
     def _hard_negatives(self) -> dict[str, list[str]]:
-        if self.settings.hard_negatives is None:
-            return {}
-        found = read_json(self.settings.hard_negatives)
-        if not isinstance(found, dict) or not all(isinstance(ids, list) for ids in found.values()):
-            raise InputError(f"{self.settings.hard_negatives}: is no object with a list of image ids for each image id")
-        return found
+        path = self.settings.hard_negatives
+        return {} if path is None else _read_hard_negatives(path)
 
     def count_targets(self, batch: Batch) -> int:
         """Groups of a true pair and its false ones."""
@@ -339,3 +340,19 @@ def _read_released(path: Path) -> list[Caption]:
             raise InputError(f"{path}: line {number}: has {len(fields)} fields, not image id, caption id and caption")
         captions.append(Caption(fields[1], fields[0], fields[2]))
     return captions
+
+
+def _read_hard_negatives(path: Path) -> dict[str, list[str]]:
+    """Ids of images by the id of the image that they are like."""
+    try:
+        if path.suffix == ".json":
+            return {str(image): [str(other) for other in others] for image, others in read_json(path).items()}
+        found = pickles.load(path.read_bytes())
+        images = [str(image) for image in found["train_image_list"]]
+        pools = zip(images, found["train_hard_pool"], strict=True)
+        return {image: [images[number] for number in pool] for image, pool in pools}
+    except (OSError, AttributeError, TypeError, KeyError, IndexError, ValueError) as error:
+        raise InputError(
+            f"{path}: neither JSON with a list of image ids for each image id, nor a pickle with train_image_list and "
+            f"train_hard_pool: {error!r}"
+        ) from error

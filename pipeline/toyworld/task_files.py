@@ -116,7 +116,6 @@ def _answered(question: Question, rng: np.random.Generator) -> dict[str, Any]:
 
 def _write_vcr(seed: int, scenes: Sequence[Scene], folder: Path) -> None:
     lines: dict[Split, list[str]] = {split: [] for split in SPLITS}
-    images = dict.fromkeys(SPLITS, 0)
     for scene in scenes:
         split = split_of(scene.image_id)
         choices = choose(scene, CHOICES, _random(seed, scene, _VCR))
@@ -125,7 +124,7 @@ def _write_vcr(seed: int, scenes: Sequence[Scene], folder: Path) -> None:
         _write_json(folder / "metadata" / f"{scene.image_id}.json", _metadata(scene))
         for number, choice in enumerate(choices):
             ids = {
-                "img_id": f"{split}-{images[split]}",
+                "img_id": str(scene.image_id),  # by which the regions are known
                 "question_number": number,
                 "annot_id": f"{split}-{len(lines[split])}",
             }
@@ -139,7 +138,6 @@ def _write_vcr(seed: int, scenes: Sequence[Scene], folder: Path) -> None:
                     }
                 )
             )
-        images[split] += 1
     for split, found in lines.items():
         (folder / f"{split}.jsonl").write_text("".join(f"{line}\n" for line in found), encoding="utf-8")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import pickle
 import signal
 import subprocess
 import sys
@@ -196,6 +197,16 @@ def test_missing_hard_negatives_are_named(split, tmp_path):
     (tmp_path / "hard.json").write_text("{}")
     task = Retrieval(RetrievalSettings(easy_images=1, hard_images=1, hard_negatives=tmp_path / "hard.json"))
     with pytest.raises(InputError, match="no hard negatives"):
+        groups(task, split, [0])
+    images, _ = images_of(split.examples)
+    released = {"train_image_list": images, "train_hard_pool": [[n, (n + 2) % len(images)] for n in range(len(images))]}
+    (tmp_path / "hard.pkl").write_bytes(pickle.dumps(released, protocol=2))
+    task = Retrieval(RetrievalSettings(easy_images=1, hard_images=1, hard_negatives=tmp_path / "hard.pkl"))
+    shown = groups(task, split, [0]).inputs["features"][2, 0]
+    assert np.array_equal(shown, Image.of(split.sources.images[images[2]]).features[0])
+    (tmp_path / "hard.json").write_text("[]")
+    task = Retrieval(RetrievalSettings(easy_images=1, hard_images=1, hard_negatives=tmp_path / "hard.json"))
+    with pytest.raises(InputError, match="neither JSON"):
         groups(task, split, [0])
     alone = replace(split, examples=[caption for caption in split.examples if caption.image_id == "2"])
     with pytest.raises(InputError, match="at least two images"):

@@ -177,6 +177,7 @@ def test_vcr_has_the_official_layout_and_one_true_choice_each(folder, scenes, sp
             "img_id", "question_number", "annot_id", "match_fold", "match_index",
         }  # fmt: skip
         scene = scenes[int(line["img_fn"])]
+        assert line["img_id"] == line["img_fn"]
         assert line["objects"] == [thing.shape for thing in scene.things]
         for part in ("answer", "rationale"):
             truth = [holds(scene, tokens) for tokens in line[f"{part}_choices"]]

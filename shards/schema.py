@@ -143,9 +143,9 @@ class Regions:
     """float32 [n, 4]: x1, y1, x2, y2 in pixels"""
     features: Array
     """float16 [n, d]"""
-    class_ids: Array | None
+    class_ids: Array | None = None
     """int16 [n, k]: the k most likely classes, most likely first"""
-    class_probs: Array | None
+    class_probs: Array | None = None
     """float16 [n, k]"""
 
     def check(self, width: int, height: int) -> None:

@@ -42,7 +42,7 @@ def main(
             hits = recall(scene, row, info)
             covered, named = covered + hits[0], named + hits[1]
     say(
-        f"{toys:,} toys, {boxes:,} regions; a region covers {covered / toys:.1%} of the toys (IoU of {MIN_IOU} or more), "
+        f"{toys:,} toys, {boxes:,} regions; a region covers {covered / toys:.1%} of the toys (IoU >= {MIN_IOU}), "
         f"one of the right class {named / toys:.1%}"
     )
 

@@ -18,8 +18,12 @@ from shards.schema import Array
 _NUMBERS = "biuf"
 
 
-def load(data: bytes) -> Any:
+def load(data: bytes, levels: int = 1) -> Any:
     """A number, string, bytes or array, or a list or dict of them, from a pickle.
+
+    Args:
+        data: the pickle.
+        levels: of lists and dicts within each other. With many, a small pickle could stand for any amount of memory.
 
     Raises:
         ValueError: it holds anything else, or is damaged.
@@ -27,19 +31,18 @@ def load(data: bytes) -> Any:
     try:
         # The Python implementation: the C one reserves memory for whatever number a damaged pickle names.
         value = _Unpickler(io.BytesIO(data), encoding="latin1").load()
-        if isinstance(value, dict):
-            return {_plain(key): _plain(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [_plain(item) for item in value]
         if isinstance(value, _Array) and value.objects is not None:  # np.save of a dict: an array of one object
-            (found,) = value.objects
-            return {_plain(key): _plain(item) for key, item in found.items()}
-        return _plain(value)
+            (value,) = value.objects
+        return _plain(value, levels)
     except Exception as error:
         raise ValueError(f"not a pickle of plain values ({error or type(error).__name__})") from None
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, levels: int) -> Any:
+    if isinstance(value, dict) and levels:
+        return {_plain(key, 0): _plain(item, levels - 1) for key, item in value.items()}
+    if isinstance(value, list) and levels:
+        return [_plain(item, levels - 1) for item in value]
     if isinstance(value, _Array) and value.array is not None:
         return value.array
     if value is None or isinstance(value, str | bytes | int | float):

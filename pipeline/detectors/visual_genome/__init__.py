@@ -1,22 +1,23 @@
-"""The Visual Genome Faster R-CNN of "bottom-up attention" (Anderson et al., CVPR 2018): ResNet-101 C4, 1,600 objects, 400
-attributes, features of 2,048 numbers.
+"""The Visual Genome Faster R-CNN of "bottom-up attention" (Anderson et al., CVPR 2018).
+
+ResNet-101 C4, 1,600 objects, 400 attributes, features of 2,048 numbers.
 
 It loads the weights ``unc-nlp/frcnn-vg-finetuned`` and computes what the Hugging Face port (transformers' LXMERT
 example) computes, without these faults of public ports:
 
 - Pictures enter as BGR, which the weights were trained on, wherever they come from. The port feeds local files as RGB.
-- Every picture is computed in its own size, so the others of a batch change nothing. The port pads, reads proposals off
-  the padding, and divides the boxes of a batch by the size of another picture.
+- Every picture is computed in its own size, so its neighbours change nothing. The port pads the pictures of a batch,
+  and divides the boxes of one by the size of another.
 - Where no threshold leaves the minimum of boxes, there are fewer. The port crashes, or returns the boxes of the picture
   before.
-- Empty boxes are never returned.
+- Boxes that their correction makes empty are left out. The port returns them.
 - The sides are scaled back one by one, each by what it was really scaled, and boxes are in pixels of the given picture.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -40,7 +41,7 @@ _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True, slots=True)
-class Preset:
+class Settings:
     """Which regions to take, and how large to look at the picture."""
 
     rule: Literal["butd", "hf"]
@@ -61,28 +62,26 @@ class Preset:
             raise ValueError(f"sides of {self.min_size} to {self.max_size} pixels; 0 < min <= max")
 
 
-PRESETS = {
-    "ernie-vil": Preset("butd", 10, 36),
-    "ernie-vil-vqa": Preset("butd", 100, 100),
-    "flickr": Preset("butd", 0, 36),
-    "lxmert": Preset("hf", 36, 36, 800, 1333),
+PRESETS: dict[str, Settings] = {
+    "ernie-vil": Settings("butd", 10, 36),
+    "ernie-vil-vqa": Settings("butd", 100, 100),
+    "flickr": Settings("butd", 0, 36),
+    "lxmert": Settings("hf", 36, 36, 800, 1333),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Pictures that have the same size once they are resized."""
+class Picture:
+    """An image as the network takes it."""
 
-    indices: list[int]
-    """which of the given pictures they are"""
     pixels: Tensor
-    """float32 [N, 3, height, width], the network's input"""
-    scales: list[Tensor]
-    """float32 [4] each: pixels of the given picture per pixel of the resized one, for x, y, x, y"""
+    """float32 [1, 3, height, width]: resized, BGR, less the mean"""
+    scale: Tensor
+    """float32 [4]: pixels of the image per pixel of the resized one, for x, y, x, y"""
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the resized pictures."""
+        """Height and width of the resized image."""
         height, width = self.pixels.shape[2:]
         return height, width
 
@@ -90,8 +89,8 @@ class Batch:
 class VisualGenomeDetector:
     """The registered detector ``vg-bottom-up``; see `pipeline.detectors.Detector`.
 
-    `detect` is `batches`, then `describe` and `select` for each of them. In float32, each picture's regions are bit by
-    bit those that it has alone; TODO
+    `detect` is `prepare`, `describe` and `select` of one image after the other, so every image has bit by bit the
+    regions that it has alone. The network's large batch is that of an image's 300 boxes, nine tenths of the work.
     """
 
     name = "vg-bottom-up"
@@ -100,39 +99,48 @@ class VisualGenomeDetector:
 
     def __init__(
         self,
-        weights: str | Path = HUB_ID,
+        weights: str = HUB_ID,
+        preset: str | Settings = "ernie-vil",
         *,
-        preset: str | Preset = "ernie-vil",
-        vocabulary: str | Path | None = None,
+        min_boxes: int | None = None,
+        max_boxes: int | None = None,
+        vocabulary: str | None = None,
         device: str = "cpu",
         precision: Literal["fp32", "bf16"] = "fp32",
     ) -> None:
         """Loads the weights.
 
         Args:
-            weights: see `load_network`.
-            preset: which regions to take, one of `PRESETS` by name or one's own.
+            weights: a file, a folder or a model of the hub, see `load_network`.
+            preset: one of `PRESETS` by its name, or other settings.
+            min_boxes: instead of the preset's.
+            max_boxes: instead of the preset's.
             vocabulary: a folder with the names of classes and attributes (`VOCABULARY`); without it they are numbered.
             device: as torch names it.
-            precision: of the large convolutions; all else is computed in float32.
+            precision: of the large convolutions. All else is computed in float32.
 
         Raises:
             InputError: the weights or the names cannot be had.
-            ValueError: there is no such preset or precision.
+            ValueError: there is no such preset or precision, or the numbers of boxes do not go together.
         """
-        if isinstance(preset, str) and preset not in PRESETS:
-            raise ValueError(f"there is no preset {preset!r}; there are {', '.join(PRESETS)}")
+        if isinstance(preset, str):
+            if preset not in PRESETS:
+                raise ValueError(f"there is no preset {preset!r}; there are {', '.join(PRESETS)}")
+            preset = PRESETS[preset]
         if precision not in _PRECISIONS:
             raise ValueError(f"there is no precision {precision!r}; there are {', '.join(_PRECISIONS)}")
-        self.preset = PRESETS[preset] if isinstance(preset, str) else preset
+        self.settings = replace(
+            preset,
+            min_boxes=preset.min_boxes if min_boxes is None else min_boxes,
+            max_boxes=preset.max_boxes if max_boxes is None else max_boxes,
+        )
         self.class_names = (*_names(vocabulary, VOCABULARY[0], "object", OBJECTS), "background")
         self.attribute_names = _names(vocabulary, VOCABULARY[1], "attribute", ATTRIBUTES)
-        self._network, checksum = load_network(weights)
-        self._network.fuse(_PRECISIONS[precision])
-        self._network.to(device)
+        self.network, checksum = load_network(weights)
+        self.network.fuse(_PRECISIONS[precision])
+        self.network.to(device)
         self._device, self._dtype = torch.device(device), _PRECISIONS[precision]
-        settings = " ".join(str(value) for value in asdict(self.preset).values())
-        self.version = f"1 {checksum[:16]} {settings} {precision}"
+        self.version = " ".join(map(str, (1, checksum[:16], *astuple(self.settings), precision)))
 
     @torch.inference_mode()
     def detect(self, images: Sequence[Array], boxes: Sequence[Array] | None = None) -> list[Detections]:
@@ -145,82 +153,68 @@ class VisualGenomeDetector:
         Raises:
             ValueError: an image or a box is none.
         """
-        detections: dict[int, Detections] = {}
-        for batch in self.batches(images):
-            given = None if boxes is None else [boxes[i] for i in batch.indices]
-            described = self.describe(batch, given)
-            detections |= zip(batch.indices, self.select(batch, described, given), strict=True)
-        return [detections[i] for i in range(len(images))]
-
-    def batches(self, images: Sequence[Array]) -> Iterator[Batch]:
-        """The images resized and as the network takes them, those of equal size together.
-
-        Raises:
-            ValueError: one is no picture.
-        """
-        by_size: dict[tuple[int, int], list[int]] = {}
+        detections = []
         for i, image in enumerate(images):
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
                 raise ValueError(f"image {i} is {image.dtype} {image.shape}, expected uint8 [height, width, 3]")
-            size = resized_size(*image.shape[:2], self.preset.min_size, self.preset.max_size)
-            by_size.setdefault(size, []).append(i)
-        for size, indices in by_size.items():
-            pixels = torch.stack([network_input(images[i], size, self._device) for i in indices])
-            scales = [(images[i].shape[0] / size[0], images[i].shape[1] / size[1]) for i in indices]
-            yield Batch(indices, pixels, [pixels.new_tensor((x, y, x, y)) for y, x in scales])
-
-    @torch.inference_mode()
-    def describe(self, batch: Batch, boxes: Sequence[Array] | None = None) -> list[Described]:
-        """What the network says of the proposals, or of the given boxes, of each image of a batch.
-
-        Raises:
-            ValueError: a given box is none.
-        """
-        network = self._network
-        pixels = batch.pixels.to(self._dtype, memory_format=torch.channels_last)
-        # What is called float32 is float32.
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True):
-            maps = network.backbone(pixels)
+            picture = self.prepare(image)
             if boxes is None:
-                found = network.propose(maps, batch.size)
-            else:
-                found = [clip(torch.from_numpy(b).to(s) / s, batch.size) for b, s in zip(boxes, batch.scales, strict=True)]
-            return [network.roi_heads(maps[i : i + 1], rois) for i, rois in enumerate(found)]
-
-    @torch.inference_mode()
-    def select(
-        self, batch: Batch, described: Sequence[Described], boxes: Sequence[Array] | None = None
-    ) -> list[Detections]:
-        """The regions of each image of a batch: those that the preset takes, or the given boxes as they were given."""
-        detections = []
-        for i, (image, scale) in enumerate(zip(described, batch.scales, strict=True)):
-            if boxes is not None:
-                regions, rows = torch.from_numpy(boxes[i]), torch.arange(len(image.boxes), device=self._device)
-            elif self.preset.rule == "butd":
-                regions, rows = self._select_butd(image, scale)
-            else:
-                regions, rows = self._select_hf(image, scale, batch.size)
-            columns = (regions, image.features[rows], image.class_probs[rows], image.attribute_probs[rows])
-            detections.append(Detections(*(column.cpu().numpy() for column in columns)))
+                detections.append(self.select(picture, self.describe(picture)))
+                continue
+            given = np.array(boxes[i], np.float32)
+            if given.ndim != 2 or given.shape[1] != 4:
+                raise ValueError(f"image {i}: given boxes of shape {given.shape}, expected [n, 4]")
+            placed = clip(picture.scale.new_tensor(given) / picture.scale, picture.size)
+            if not not_empty(placed).all():
+                raise ValueError(f"image {i}: a given box holds nothing of it; boxes are x1, y1, x2, y2 in its pixels")
+            described = self.describe(picture, placed)
+            detections.append(_detections(given, described, torch.arange(len(given))))
         return detections
 
-    def _select_butd(self, image: Described, scale: Tensor) -> tuple[Tensor, Tensor]:
-        boxes = image.boxes * scale
-        probs = image.class_probs[:, :OBJECTS].cpu().numpy()
-        found = select_butd(boxes.cpu().numpy(), probs, self.preset.min_boxes, self.preset.max_boxes)
-        rows = torch.from_numpy(found).to(self._device)
-        return boxes[rows], rows
+    def prepare(self, image: Array) -> Picture:
+        """The image, uint8 [height, width, 3], as the network takes it."""
+        height, width, _ = image.shape
+        size = resized_size(height, width, self.settings.min_size, self.settings.max_size)
+        x, y = width / size[1], height / size[0]
+        pixels = network_input(image, size, self._device)
+        return Picture(pixels[None], pixels.new_tensor((x, y, x, y)))
 
-    def _select_hf(self, image: Described, scale: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        probs, classes = image.class_probs[:, :OBJECTS].max(1)
-        deltas = self._network.roi_heads.box_predictor.deltas(image.features, classes)
-        boxes = clip(decode(image.boxes, deltas, ROI_WEIGHTS), size)
-        (found,) = not_empty(boxes).nonzero(as_tuple=True)
-        rows = found[select_hf(boxes[found], probs[found], self.preset.min_boxes, self.preset.max_boxes)]
-        return boxes[rows] * scale, rows
+    @torch.inference_mode()
+    def describe(self, picture: Picture, boxes: Tensor | None = None) -> Described:
+        """What the network says of its proposals or, if given, of boxes, float32 [n, 4] in resized pixels."""
+        network = self.network
+        # What is called float32 is float32, and the same every time.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True):
+            cells = network.backbone(picture.pixels.to(self._dtype, memory_format=torch.channels_last))
+            described: Described = network.roi_heads(
+                cells, network.propose(cells, picture.size) if boxes is None else boxes
+            )
+        return described
+
+    @torch.inference_mode()
+    def select(self, picture: Picture, described: Described) -> Detections:
+        """The regions among the proposals."""
+        least, most = self.settings.min_boxes, self.settings.max_boxes
+        probs = described.class_probs[:, :OBJECTS]
+        if self.settings.rule == "butd":
+            boxes = described.boxes * picture.scale
+            rows = torch.from_numpy(select_butd(boxes.cpu().numpy(), probs.cpu().numpy(), least, most))
+        else:
+            confidence, classes = probs.max(1)
+            deltas = self.network.roi_heads.box_predictor.deltas(described.features, classes)
+            corrected = clip(decode(described.boxes, deltas, ROI_WEIGHTS), picture.size)
+            boxes = corrected * picture.scale
+            (there,) = not_empty(corrected).nonzero(as_tuple=True)
+            rows = there[select_hf(corrected[there], confidence[there], least, most)]
+        return _detections(boxes[rows].cpu().numpy(), described, rows)
 
 
-def _names(vocabulary: str | Path | None, file: str, kind: str, count: int) -> tuple[str, ...]:
+def _detections(boxes: Array, described: Described, rows: Tensor) -> Detections:
+    columns = (described.features, described.class_probs, described.attribute_probs)
+    return Detections(boxes, *(column[rows].cpu().numpy() for column in columns))
+
+
+def _names(vocabulary: str | None, file: str, kind: str, count: int) -> tuple[str, ...]:
     if vocabulary is None:
         return tuple(f"{kind} {i}" for i in range(count))
     names = read_lines(Path(vocabulary) / file)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.ops import roi_pool
 
 from pipeline.detectors.visual_genome.proposals import ANCHORS, STRIDE, cell_anchors, propose
@@ -40,11 +40,9 @@ class ConvNorm(nn.Conv2d):
 
     def fuse(self) -> None:
         """Makes the normalisation part of the convolution."""
-        norm = self.norm
-        assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
-        self.weight, self.bias = fuse_conv_bn_weights(
-            self.weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-        )
+        assert isinstance(self.norm, nn.BatchNorm2d)
+        fused = fuse_conv_bn_eval(self, self.norm)
+        self.weight, self.bias = fused.weight, fused.bias
         self.norm = nn.Identity()
 
 
@@ -152,7 +150,8 @@ class BoxPredictor(nn.Module):
 
     def deltas(self, features: Tensor, classes: Tensor) -> Tensor:
         """float [n, 4]: how to correct each box if it holds an object of its class in ``classes``, int64 [n]."""
-        return self.bbox_pred(features).view(len(features), OBJECTS, 4)[torch.arange(len(features), device=features.device), classes]
+        deltas: Tensor = self.bbox_pred(features).view(len(features), OBJECTS, 4)
+        return deltas.take_along_dim(classes[:, None, None], 1)[:, 0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,13 +178,14 @@ class RoiHeads(nn.Module):
 
     def features(self, pooled: Tensor) -> Tensor:
         """float32 [n, 2048] of what is pooled of boxes, float [n, 1024, 14, 14]."""
-        return self.res5(pooled).float().mean((2, 3))
+        described: Tensor = self.res5(pooled)
+        return described.float().mean((2, 3))
 
-    def forward(self, features_map: Tensor, boxes: Tensor) -> Described:
+    def forward(self, cells: Tensor, boxes: Tensor) -> Described:
         """Describes boxes float32 [n, 4], in pixels, of an image whose map is float [1, 1024, H, W]."""
-        exact = features_map.float().contiguous()
-        pooled = (roi_pool(exact, [some], POOLED, 1 / STRIDE) for some in boxes.split(BOXES_AT_ONCE))
-        features = torch.cat([self.features(some.to(features_map.dtype)) for some in pooled])
+        exact = cells.float().contiguous()
+        pooled = (roi_pool(exact, [some], POOLED, 1 / STRIDE) for some in torch.split(boxes, BOXES_AT_ONCE))
+        features = torch.cat([self.features(some.to(cells.dtype)) for some in pooled])
         class_logits = self.box_predictor.cls_score(features)
         attribute_logits = self.box_predictor.attribute_logits(features, class_logits)[:, :ATTRIBUTES]
         return Described(boxes, features, class_logits.softmax(1), attribute_logits.softmax(1))
@@ -208,12 +208,13 @@ class Network(nn.Module):
         for module in self.modules():
             if isinstance(module, ConvNorm):
                 module.fuse()
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations lack it
         for part in (self.backbone, self.proposal_generator.rpn_head.conv, self.roi_heads.res5):
             part.to(dtype)
 
-    def propose(self, features_map: Tensor, size: tuple[int, int]) -> list[Tensor]:
-        """The proposals, float32 [n <= 300, 4], of images of ``size`` (height, width), maps float [N, 1024, H, W]."""
-        logits, deltas = self.proposal_generator.rpn_head(features_map)
-        (cell,) = self.proposal_generator.anchor_generator.cell_anchors
-        return [propose(*outputs, cell, size)[0] for outputs in zip(logits, deltas, strict=True)]
+    def propose(self, cells: Tensor, size: tuple[int, int]) -> Tensor:
+        """At most 300 boxes, float32 [n, 4], of an image of ``size`` (height, width), its map float [1, 1024, H, W]."""
+        (logits,), (deltas,) = self.proposal_generator.rpn_head(cells)
+        (anchors,) = self.proposal_generator.anchor_generator.cell_anchors
+        boxes, _ = propose(logits, deltas, anchors, size)
+        return boxes

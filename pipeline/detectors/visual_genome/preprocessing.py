@@ -25,6 +25,6 @@ def resized_size(height: int, width: int, min_size: int, max_size: int) -> tuple
 
 def network_input(image: Array, size: tuple[int, int], device: torch.device) -> Tensor:
     """float32 [3, *size] of an image uint8 [H, W, 3]: bilinear without antialiasing, then BGR less the mean."""
-    rgb = torch.from_numpy(image).to(device).permute(2, 0, 1).float().contiguous()
+    rgb = torch.tensor(image, device=device).permute(2, 0, 1).float().contiguous()
     resized = F.interpolate(rgb[None], size, mode="bilinear", align_corners=False)[0]
     return resized.flip(0) - resized.new_tensor(MEAN_BGR)[:, None, None]

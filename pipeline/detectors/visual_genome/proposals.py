@@ -69,7 +69,7 @@ def propose(logits: Tensor, deltas: Tensor, cell: Tensor, size: tuple[int, int])
     """
     anchors = grid_anchors(cell, *logits.shape[1:])
     logits = logits.permute(1, 2, 0).reshape(-1)
-    deltas = deltas.unflatten(0, (len(cell), 4)).permute(2, 3, 0, 1).reshape(-1, 4)
+    deltas = deltas.view(len(cell), 4, *deltas.shape[1:]).permute(2, 3, 0, 1).reshape(-1, 4)
     logits, best = logits.sort(descending=True, stable=True)
     logits, best = logits[:BEFORE_NMS], best[:BEFORE_NMS]
     boxes = clip(decode(anchors[best], deltas[best]), size)

@@ -22,9 +22,9 @@ HF_NMS_THRESHOLDS = (0.5, 0.6, 0.7)
 def select_butd(boxes: Array, probs: Array, min_boxes: int, max_boxes: int) -> Array:
     """The rows of the proposals that some class keeps with confidence.
 
-    Of proposals that overlap, every class keeps the one that is most likely to be of that class. A proposal's confidence
-    is its largest probability of a class that keeps it. Those of at least 0.2 are taken, in the order of the proposals.
-    If they are fewer than ``min_boxes`` or more than ``max_boxes``, that many of the most confident are taken, the most
+    Of proposals that overlap, every class keeps the one that is most likely of that class. A proposal's confidence is
+    its largest probability of a class that keeps it. Those of at least 0.2 are taken, in the order of the proposals. If
+    they are fewer than ``min_boxes`` or more than ``max_boxes``, that many of the most confident are taken, the most
     confident first.
 
     Args:
@@ -36,7 +36,7 @@ def select_butd(boxes: Array, probs: Array, min_boxes: int, max_boxes: int) -> A
     """
     rows: list[int] = []
     confident = 0
-    for row, confidence in _ranked(boxes, probs):
+    for row, confidence in by_confidence(boxes, probs):
         if confidence < CONFIDENCE and len(rows) >= min_boxes:
             break
         rows.append(row)
@@ -46,7 +46,7 @@ def select_butd(boxes: Array, probs: Array, min_boxes: int, max_boxes: int) -> A
     return np.array(rows[:max_boxes], np.int64)
 
 
-def _ranked(boxes: Array, probs: Array) -> Iterator[tuple[int, np.float32]]:
+def by_confidence(boxes: Array, probs: Array) -> Iterator[tuple[int, np.float32]]:
     """Every row with its confidence, the most confident first, equal ones in their order.
 
     One pass through the probabilities of all classes, the largest first: the first class to keep a row gives its
@@ -69,9 +69,9 @@ def _ranked(boxes: Array, probs: Array) -> Iterator[tuple[int, np.float32]]:
 
 
 def _largest_first(probs: Array) -> Iterator[tuple[int, int]]:
-    """Row and column of every probability, the largest first, equal ones in their order; sorted as far as needed."""
+    """Row and column of every probability above 0, the largest first, equal ones in their order; sorted as far as needed."""
     for upper, lower in pairwise((np.inf, 0.2, 0.02, 0.002, 0.0)):
-        rows, columns = np.nonzero((probs < upper) & (probs >= lower))
+        rows, columns = np.nonzero((probs <= upper) & (probs > lower))
         order = np.argsort(-probs[rows, columns], kind="stable")
         yield from zip(rows[order].tolist(), columns[order].tolist(), strict=True)
 

@@ -33,8 +33,8 @@ def load_network(source: str | Path) -> tuple[Network, str]:
     """The network with its weights, in evaluation mode, and the sha256 of the file that they are from.
 
     Args:
-        source: a file, a folder that holds one of `FILES`, or a model of the Hugging Face hub. A file is a state dict of
-            torch or safetensors, or a pickle ``{"model": {name: array}}``, which is read without running it.
+        source: a file, a folder that holds one of `FILES`, or a model of the Hugging Face hub. A file is a state dict
+            of torch or safetensors, or a pickle ``{"model": {name: array}}``, which is read without running it.
 
     Raises:
         InputError: there is no such file, it is damaged, or it does not hold the network's weights.
@@ -63,8 +63,8 @@ def _find(source: str | Path) -> Path:
         except (OSError, HFValidationError, EntryNotFoundError) as error:
             reason = error
     raise InputError(
-        f"{source}: there is no such file or folder, and the hub does not give it ({reason}); where there is no network, "
-        f"copy {FILES[-1]} of {HUB_ID} there and give its path"
+        f"{source}: there is no such file or folder, and the hub does not give it ({reason}); where there is no "
+        f"network, copy {FILES[-1]} of {HUB_ID} there and give its path"
     )
 
 
@@ -74,12 +74,13 @@ def _read(path: Path) -> Mapping[Any, Any]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # about pickles, which come to their own turn
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
     except Exception as error:  # torch has many ways to refuse what is damaged or no state dict
         try:
-            found = pickles.load(path.read_bytes())
+            found = pickles.load(path.read_bytes(), levels=2)
         except ValueError as other:
             raise InputError(f"{path}: neither a state dict ({error}) nor a pickle of arrays ({other})") from error
     if isinstance(found, Mapping) and isinstance(found.get("model"), Mapping):
@@ -115,5 +116,5 @@ def _fit(found: Mapping[Any, Any], expected: Mapping[str, Tensor], path: Path) -
         )
     difference = float((tensors[_ANCHORS] - cell_anchors()).abs().max())
     if difference > ANCHOR_TOLERANCE:
-        warnings.warn(f"{path}: its anchors, which are used, differ from the usual by {difference:.3g} px", stacklevel=3)
+        warnings.warn(f"{path}: its anchors, which are used, are {difference:.3g} px off the usual ones", stacklevel=3)
     return tensors | counters

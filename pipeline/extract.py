@@ -126,18 +126,27 @@ class ExtractStage:
             decoded = images.ahead(images.load, partition.sources, threads=DECODERS)
             usable = self._usable(partition, decoded, rows)
             for batch in images.by_shape(usable, self.batch_size, HELD_BYTES):
-                numbers, pictures = zip(*batch, strict=True)
-                sources = [partition.sources[number] for number in numbers]
-                boxes = None if self.boxes is None else [source.boxes for source in sources]
-                found = detector.detect(pictures, boxes)
-                for number, source, pixels, detections in zip(numbers, sources, pictures, found, strict=True):
+                sources = [partition.sources[number] for number, _ in batch]
+                found = self._detect(detector, sources, [pixels for _, pixels in batch])
+                for (number, pixels), source, detections in zip(batch, sources, found, strict=True):
                     rows[number] = row = to_row(source, pixels, detections, self.info, self.top_k)
                     if number < partition.previews and isinstance(row, RegionsRow):
-                        with part.open(f"preview/{key_of(row.image_id)}.jpg") as stream:
+                        name = f"{part.number:05d}-{number:04d}-{key_of(row.image_id)[-100:]}.jpg"
+                        with part.open(f"preview/{name}") as stream:
                             draw_regions(pixels, row, self.info).save(stream, "JPEG", quality=85)
             self._write([rows[number] for number in range(len(partition.sources))], partition.rejects, part)
 
         return extract
+
+    def _detect(self, detector: Detector, sources: list[ImageSource], pixels: list[Array]) -> list[Detections]:
+        try:
+            return detector.detect(pixels, None if self.boxes is None else [source.boxes for source in sources])
+        except torch.OutOfMemoryError as error:
+            height, width, _ = pixels[0].shape
+            raise InputError(
+                f"the GPU has too little memory for {len(pixels)} pictures of {width} x {height} at once; "
+                "a smaller --batch-size needs less"
+            ) from error
 
     def _usable(
         self, partition: Pictures, decoded: Iterator[Array | Reject], rows: dict[int, RegionsRow | Reject]

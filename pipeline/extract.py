@@ -127,18 +127,27 @@ class ExtractStage:
             decoded = images.ahead(images.load, partition.sources, threads=DECODERS)
             usable = self._usable(partition, decoded, rows)
             for batch in images.by_shape(usable, self.batch_size, HELD_BYTES):
-                numbers, pictures = zip(*batch, strict=True)
-                sources = [partition.sources[number] for number in numbers]
-                boxes = None if self.boxes is None else [source.boxes for source in sources]
-                found = detector.detect(pictures, boxes)
-                for number, source, pixels, detections in zip(numbers, sources, pictures, found, strict=True):
-                    rows[number] = row = self._to_row(source, pixels, detections)
+                sources = [partition.sources[number] for number, _ in batch]
+                found = self._detect(detector, sources, [pixels for _, pixels in batch])
+                for (number, pixels), source, detections in zip(batch, sources, found, strict=True):
+                    rows[number] = row = to_row(source, pixels, detections, self.info, self.top_k)
                     if number < partition.previews and isinstance(row, RegionsRow):
-                        with part.open(f"preview/{key_of(row.image_id)}.jpg") as stream:
+                        name = f"{part.number:05d}-{number:04d}-{key_of(row.image_id)[-100:]}.jpg"
+                        with part.open(f"preview/{name}") as stream:
                             draw_regions(pixels, row, self.info).save(stream, "JPEG", quality=85)
             self._write([rows[number] for number in range(len(partition.sources))], partition.rejects, part)
 
         return extract
+
+    def _detect(self, detector: Detector, sources: list[ImageSource], pixels: list[Array]) -> list[Detections]:
+        try:
+            return detector.detect(pixels, None if self.boxes is None else [source.boxes for source in sources])
+        except torch.OutOfMemoryError as error:
+            height, width, _ = pixels[0].shape
+            raise InputError(
+                f"the GPU has too little memory for {len(pixels)} pictures of {width} x {height} at once; "
+                "a smaller --batch-size needs less"
+            ) from error
 
     def _usable(
         self, partition: Pictures, decoded: Iterator[Array | Reject], rows: dict[int, RegionsRow | Reject]
@@ -156,21 +165,6 @@ class ExtractStage:
                     continue
             yield number, pixels
 
-    def _to_row(self, source: ImageSource, pixels: Array, found: Detections) -> RegionsRow | Reject:
-        height, width, _ = pixels.shape
-        try:
-            row = make_row(source.image_id, width, height, found.boxes, found.features, found.class_probs, self.info)
-        except ValueError as error:
-            return source.reject(str(error))
-        ids, probabilities = row.regions.class_ids, row.regions.class_probs
-        assert ids is not None
-        assert probabilities is not None
-        kept = replace(row.regions, class_ids=ids[:, : self.top_k], class_probs=probabilities[:, : self.top_k])
-        if found.attribute_probs is None:
-            return replace(row, regions=kept)
-        attributes = most_likely(found.attribute_probs, self.top_k)
-        return replace(row, regions=kept, attribute_ids=attributes[0], attribute_probs=attributes[1])
-
     def _write(self, rows: list[RegionsRow | Reject], rejects: list[Reject], part: Part) -> None:
         good = [row for row in rows if isinstance(row, RegionsRow)]
         part.rejects.extend(rejects + [row for row in rows if isinstance(row, Reject)])
@@ -182,6 +176,25 @@ class ExtractStage:
 
     def finish(self, out: AnyPath, parts: int, statistics: Counter[str]) -> None:
         """Nothing to merge."""
+
+
+def to_row(
+    source: ImageSource, pixels: Array, found: Detections, info: RegionsInfo, top_k: int | None
+) -> RegionsRow | Reject:
+    """What was found in a picture as a row of the table, or why it cannot be one."""
+    height, width, _ = pixels.shape
+    try:
+        row = make_row(source.image_id, width, height, found.boxes, found.features, found.class_probs, info)
+    except ValueError as error:
+        return source.reject(str(error))
+    ids, probabilities = row.regions.class_ids, row.regions.class_probs
+    assert ids is not None
+    assert probabilities is not None
+    regions = replace(row.regions, class_ids=ids[:, :top_k], class_probs=probabilities[:, :top_k])
+    if found.attribute_probs is None:
+        return replace(row, regions=regions)
+    attributes = most_likely(found.attribute_probs, top_k)
+    return replace(row, regions=regions, attribute_ids=attributes[0], attribute_probs=attributes[1])
 
 
 def regions_info(detector: Detector, top_k: int | None) -> RegionsInfo:

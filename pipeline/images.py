@@ -180,11 +180,19 @@ def fingerprint_of(path: AnyPath) -> dict[str, Any]:
 
 
 def _walk_disk(folder: Path) -> Iterator[FolderFile]:
-    for place, _, names in os.walk(folder):
+    for place, _, names in os.walk(folder, onerror=_refuse, followlinks=True):
         for name in names:
             path = Path(place, name)
-            status = path.stat()
-            yield FolderFile(path.relative_to(folder).as_posix(), status.st_size, str(status.st_mtime_ns))
+            try:
+                status = path.stat()
+                size, version = status.st_size, str(status.st_mtime_ns)
+            except OSError:  # a link to nothing: a reject, once it is read
+                size, version = 0, ""
+            yield FolderFile(path.relative_to(folder).as_posix(), size, version)
+
+
+def _refuse(error: OSError) -> None:
+    raise error
 
 
 def _walk_store(folder: Any) -> Iterator[FolderFile]:

@@ -77,7 +77,7 @@ class RoiHeadDetector:
             network: any of torchvision's with ``roi_heads``.
             weights: of that network.
             device: ``cpu`` or ``cuda``.
-            precision: of the network. Boxes and probabilities are computed in float32.
+            precision: of the backbone and the box head; all else is computed in float32.
             min_boxes: as many as there are of the likeliest regions, if fewer are likelier than `CONFIDENCE`.
             max_boxes: at most so many.
 
@@ -101,9 +101,8 @@ class RoiHeadDetector:
     def detect(self, images: Sequence[Array], boxes: Sequence[Array] | None = None) -> list[Detections]:
         """See `pipeline.detectors.Detector`."""
         found: dict[int, Detections] = {}
-        for shape in dict.fromkeys(
-            image.shape for image in images
-        ):  # padding to a common size would change the borders
+        # One shape at a time: padding to a common size would change what the network sees at the borders.
+        for shape in dict.fromkeys(image.shape for image in images):
             numbers = [number for number, image in enumerate(images) if image.shape == shape]
             given = None if boxes is None else [torch.from_numpy(boxes[number]) for number in numbers]
             found |= zip(numbers, self._detect([images[number] for number in numbers], given), strict=True)
@@ -113,14 +112,17 @@ class RoiHeadDetector:
         """Of images of one shape."""
         height, width, _ = images[0].shape
         pixels = torch.from_numpy(np.stack(images)).to(self._device).permute(0, 3, 1, 2).float() / 255
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bf16"):
-            batch, _ = self._network.transform(list(pixels))
-            maps = self._network.backbone(batch.tensors)
-            resized = batch.image_sizes[0]
-            scale = torch.tensor([resized[1] / width, resized[0] / height] * 2, device=self._device)
+        batch, _ = self._network.transform(list(pixels))
+        resized = batch.image_sizes[0]
+        scale = torch.tensor([resized[1] / width, resized[0] / height] * 2, device=self._device)
+        # What is called float32 is float32, and the same in every run.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True):
+            with self._half():
+                maps = self._network.backbone(batch.tensors)
+            maps = {name: values.float() for name, values in maps.items()}
             if given is None:
                 proposals, _ = self._network.rpn(batch, maps)
-                kept = self._select(self._describe(maps, proposals, batch.image_sizes), proposals, resized)
+                kept = self._select(self._describe(maps, proposals, batch.image_sizes), resized)
             else:
                 kept = [boxes.to(self._device) * scale for boxes in given]
             described = self._describe(maps, kept, batch.image_sizes)
@@ -134,24 +136,26 @@ class RoiHeadDetector:
             for number, (boxes, (features, probabilities, _)) in enumerate(zip(kept, described, strict=True))
         ]
 
+    def _half(self) -> torch.autocast:
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bf16")
+
     def _describe(
         self, maps: dict[str, Tensor], boxes: list[Tensor], sizes: list[tuple[int, int]]
     ) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Of each image: features [n, d], class distributions [n, classes], boxes for each class [n, classes, 4]."""
         heads = self._network.roi_heads
-        features = heads.box_head(heads.box_roi_pool(maps, boxes, sizes)).float()
+        with self._half():
+            features = heads.box_head(heads.box_roi_pool(maps, boxes, sizes))
+        features = features.float()
         logits, moves = heads.box_predictor(features)
-        moved = heads.box_coder.decode(moves.float(), boxes).reshape(len(logits), len(self.class_names), 4)
+        moved = heads.box_coder.decode(moves, boxes).reshape(len(logits), len(self.class_names), 4)
         counts = [len(b) for b in boxes]
-        return list(
-            zip(features.split(counts), logits.float().softmax(-1).split(counts), moved.split(counts), strict=True)
-        )
+        return list(zip(features.split(counts), logits.softmax(-1).split(counts), moved.split(counts), strict=True))
 
-    def _select(
-        self, described: list[tuple[Tensor, Tensor, Tensor]], proposals: list[Tensor], size: tuple[int, int]
-    ) -> list[Tensor]:
+    def _select(self, described: list[tuple[Tensor, Tensor, Tensor]], size: tuple[int, int]) -> list[Tensor]:
+        """The boxes to keep of each image, the likeliest first."""
         kept = []
-        for (_, probabilities, moved), _ in zip(described, proposals, strict=True):
+        for _, probabilities, moved in described:
             confidence, best = probabilities[:, 1:].max(1)
             boxes = clip_boxes_to_image(moved[torch.arange(len(best)), best + 1], size)
             whole = torch.nonzero(((boxes[:, 2:] - boxes[:, :2]) >= 1).all(1))[:, 0]

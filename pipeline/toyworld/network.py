@@ -38,7 +38,9 @@ class Backbone(nn.Sequential):
 
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:
         """float32 [n, 3, h, w] to {"0": float32 [n, channels, h / 8, w / 8]}."""
-        return {"0": super().forward(pictures)}
+        for layer in self:
+            pictures = layer(pictures)
+        return {"0": pictures}
 
 
 def build_network(**settings: Any) -> FasterRCNN:

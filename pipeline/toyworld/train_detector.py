@@ -96,8 +96,6 @@ def main(
             optimizer.step()
             schedule.step()
             recent = 0.95 * recent + 0.05 * loss.item() if step else loss.item()
-            if step % 50 == 0:
-                print(step, recent, time.monotonic() - started, flush=True)
             advance(1)
     weights = {name: value.contiguous() for name, value in model.detector.state_dict().items()}
     write_atomic(out, save(weights, {"class_names": json.dumps(CLASS_NAMES)}))

@@ -213,6 +213,17 @@ def test_a_folder_gives_its_pictures_at_any_depth_and_says_what_it_leaves_out(tm
     assert [images.load(source).shape for source in sources] == [(20, 40, 3)] * 2, "by its bytes, not by its name"
 
 
+def test_links_are_followed_and_one_to_nothing_is_a_reject(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/1.png").write_bytes(encoded(picture()))
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here/train").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "here/2.png").symlink_to(tmp_path / "gone.png")
+    (broken, good), _ = found(tmp_path / "here")
+    assert images.load(good).shape == (20, 40, 3)
+    assert images.load(broken).reason == "there is no such file"
+
+
 def test_a_folder_without_pictures_is_an_input_error(tmp_path):
     with pytest.raises(InputError, match="holds no picture"):
         found(tmp_path)

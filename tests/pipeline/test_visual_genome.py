@@ -359,6 +359,11 @@ def test_given_boxes_are_described_as_proposals_are(small):
         close(second.attribute_probs, first.attribute_probs[::-1], PROBABILITIES)
 
 
+def test_given_boxes_have_four_sides(small):
+    with pytest.raises(ValueError, match=r"image 0: given boxes of shape \(4, 5\), expected \[n, 4\]"):
+        small.detect(pictures((40, 50)), [np.zeros((4, 5), np.float32)])
+
+
 def test_a_picture_may_have_no_given_boxes(small):
     (regions,) = small.detect(pictures((40, 50)), [np.zeros((0, 4), np.float32)])
     assert regions.boxes.shape == (0, 4)
@@ -381,13 +386,13 @@ def test_what_is_no_picture_is_named(small, image):
 
 
 def test_bfloat16_describes_nearly_the_same(small, weights):
-    half = VisualGenomeDetector(weights, precision="bf16", min_size=16, max_size=64)
+    half = VisualGenomeDetector(weights, small.settings, precision="bf16")
     images, boxes = pictures((40, 50)), [np.array([[3, 4, 30, 35], [10, 0, 50, 40]], np.float32)]
     (exact,), (rounded,) = small.detect(images, boxes), half.detect(images, boxes)
     close(rounded.features, exact.features, 0.03)
     assert np.abs(rounded.features - exact.features).max() > 0
     assert rounded.features.dtype == np.float32
-    assert half.version != small.version
+    assert half.version.endswith(" bf16")
 
 
 # -------------------------------------------------------------------------------------------------------------- options
@@ -404,15 +409,21 @@ def test_presets_can_be_changed_and_tell_versions_apart(weights, detector):
     [
         ({"preset": "vilbert"}, "there is no preset 'vilbert'; there are ernie-vil"),
         ({"precision": "fp8"}, "there is no precision 'fp8'"),
-        ({"rule": "best"}, "there is no rule 'best'"),
         ({"min_boxes": 40}, "40 to 36 boxes"),
         ({"max_boxes": 301}, "10 to 301 boxes"),
-        ({"max_size": 500}, "sides of 600 to 500 pixels"),
+        ({"min_boxes": 0, "max_boxes": 0}, "0 to 0 boxes"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         VisualGenomeDetector("no weights are read", **options)
+
+
+def test_settings_say_what_is_wrong_with_them():
+    with pytest.raises(ValueError, match="there is no rule 'best'; there are butd and hf"):
+        replace(PRESETS["flickr"], rule="best")
+    with pytest.raises(ValueError, match="sides of 600 to 500 pixels"):
+        replace(PRESETS["flickr"], max_size=500)
 
 
 def test_classes_have_the_published_names(weights, detector, tmp_path):

@@ -10,7 +10,7 @@ example) computes, without these faults of public ports:
   and divides the boxes of one by the size of another.
 - Where no threshold leaves the minimum of boxes, there are fewer. The port crashes, or returns the boxes of the picture
   before.
-- Empty boxes are never returned.
+- Boxes that their correction makes empty are left out. The port returns them.
 - The sides are scaled back one by one, each by what it was really scaled, and boxes are in pixels of the given picture.
 """
 
@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -100,13 +100,10 @@ class VisualGenomeDetector:
     def __init__(
         self,
         weights: str = HUB_ID,
-        preset: str = "ernie-vil",
+        preset: str | Settings = "ernie-vil",
         *,
-        rule: Literal["butd", "hf"] | None = None,
         min_boxes: int | None = None,
         max_boxes: int | None = None,
-        min_size: int | None = None,
-        max_size: int | None = None,
         vocabulary: str | None = None,
         device: str = "cpu",
         precision: Literal["fp32", "bf16"] = "fp32",
@@ -115,32 +112,28 @@ class VisualGenomeDetector:
 
         Args:
             weights: a file, a folder or a model of the hub, see `load_network`.
-            preset: one of `PRESETS`.
-            rule: instead of the preset's, as the next four; see `Settings`.
-            min_boxes: see there.
-            max_boxes: see there.
-            min_size: see there.
-            max_size: see there.
+            preset: one of `PRESETS` by its name, or other settings.
+            min_boxes: instead of the preset's.
+            max_boxes: instead of the preset's.
             vocabulary: a folder with the names of classes and attributes (`VOCABULARY`); without it they are numbered.
             device: as torch names it.
             precision: of the large convolutions. All else is computed in float32.
 
         Raises:
             InputError: the weights or the names cannot be had.
-            ValueError: there is no such preset, rule or precision, or the numbers do not go together.
+            ValueError: there is no such preset or precision, or the numbers of boxes do not go together.
         """
-        if preset not in PRESETS:
-            raise ValueError(f"there is no preset {preset!r}; there are {', '.join(PRESETS)}")
+        if isinstance(preset, str):
+            if preset not in PRESETS:
+                raise ValueError(f"there is no preset {preset!r}; there are {', '.join(PRESETS)}")
+            preset = PRESETS[preset]
         if precision not in _PRECISIONS:
             raise ValueError(f"there is no precision {precision!r}; there are {', '.join(_PRECISIONS)}")
-        changed: dict[str, Any] = {
-            "rule": rule,
-            "min_boxes": min_boxes,
-            "max_boxes": max_boxes,
-            "min_size": min_size,
-            "max_size": max_size,
-        }
-        self.settings = replace(PRESETS[preset], **{name: v for name, v in changed.items() if v is not None})
+        self.settings = replace(
+            preset,
+            min_boxes=preset.min_boxes if min_boxes is None else min_boxes,
+            max_boxes=preset.max_boxes if max_boxes is None else max_boxes,
+        )
         self.class_names = (*_names(vocabulary, VOCABULARY[0], "object", OBJECTS), "background")
         self.attribute_names = _names(vocabulary, VOCABULARY[1], "attribute", ATTRIBUTES)
         self.network, checksum = load_network(weights)
@@ -168,7 +161,9 @@ class VisualGenomeDetector:
             if boxes is None:
                 detections.append(self.select(picture, self.describe(picture)))
                 continue
-            given = np.array(boxes[i], np.float32).reshape(-1, 4)
+            given = np.array(boxes[i], np.float32)
+            if given.ndim != 2 or given.shape[1] != 4:
+                raise ValueError(f"image {i}: given boxes of shape {given.shape}, expected [n, 4]")
             placed = clip(picture.scale.new_tensor(given) / picture.scale, picture.size)
             if not not_empty(placed).all():
                 raise ValueError(f"image {i}: a given box holds nothing of it; boxes are x1, y1, x2, y2 in its pixels")

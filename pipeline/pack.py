@@ -24,17 +24,18 @@ from tokenizers import Tokenizer
 from parsers.graph import SceneGraph
 from pipeline.engines import Engine
 from pipeline.executor import print_report, run_stage
-from pipeline.files import fingerprint, is_local, location, parquet_file
+from pipeline.files import fingerprint, is_local, location
 from pipeline.join import Accounts, Fate, Join, Text, join, read_id_lists, read_id_map
 from pipeline.options import EngineKind, MaxRejects, Overwrite, RayAddress, Workers
 from pipeline.parts import Part, Reject
-from pipeline.tables import GRAPHS_VERSION, RegionsInfo, RegionsRow, parts_of, read_metadata, read_rows
-from pipeline.word_pieces import load_tokenizer, make_masks
+from pipeline.tables import GRAPHS_VERSION
+from pipeline.word_pieces import make_masks
 from shards import index
 from shards.console import console, run
 from shards.errors import InputError
-from shards.files import AnyPath, read_lines, write_atomic
+from shards.files import AnyPath, parquet_file, read_lines, write_atomic
 from shards.reader import MANIFEST, VOCABULARY, read_vocabulary
+from shards.regions import RegionsInfo, RegionsRow, parts_of, read_metadata, read_rows
 from shards.schema import (
     SCHEMA_VERSION,
     Array,
@@ -48,6 +49,7 @@ from shards.schema import (
     TokenizerInfo,
     Totals,
 )
+from shards.tokenizer import load_tokenizer
 from shards.writer import ShardWriter
 
 TRAIN, VAL = "train", "val"

@@ -121,7 +121,7 @@ class BatchPlan:
             seed=recipe.seed,
             batch_size=pairs_per_batch(recipe, shards),
             block_shards=recipe.block_shards,
-            mismatch=recipe.masking.mismatch if recipe.images == "own" else 0.0,
+            mismatch=recipe.active_masking.mismatch,
             passes=recipe.passes,
             max_text=recipe.max_text,
             images=recipe.images != "none",

@@ -20,7 +20,7 @@ from rich.table import Table
 from pretrain.batches import padded_length
 from pretrain.config import ModelConfig
 from pretrain.heads import ErnieViLForPreTraining
-from pretrain.model.costs import costs
+from pretrain.model.costs import costs_of, meta_encoder
 from pretrain.order import BatchPlan, micro_batches
 from pretrain.recipe import Images, Recipe, model_config
 from shards.console import console, progress, run, say
@@ -145,16 +145,21 @@ class PairCosts:
     def of(cls, config: ModelConfig, dtype: torch.dtype) -> PairCosts:
         """Takes the six coefficients from the costs of the encoder at six lengths."""
         lengths = [(8, 8), (16, 8), (24, 8), (8, 16), (8, 24), (16, 16)]
-        found = [costs(config, batch=1, text=text, rows=rows, dtype=dtype) for text, rows in lengths]
+        encoder = meta_encoder(config, dtype)
+        found = [costs_of(encoder, batch=1, text=text, rows=rows) for text, rows in lengths]
         measured = [[sum(c.flops for c in layers), sum(c.saved_bytes for c in layers)] for layers in found]
         powers = _powers(*np.array(lengths, np.float64).T)
         flops, saved_bytes = np.linalg.solve(powers, np.array(measured, np.float64)).T
         return cls(flops, saved_bytes)
 
+    def flops_at(self, samples: Array, text_length: Array, image_length: Array) -> Array:
+        """FLOPs of the forward pass of micro-batches of these sizes; arrays of one shape."""
+        found: Array = samples * (_powers(text_length, image_length) @ self.flops)
+        return found
+
     def flops_of(self, division: Division) -> Array:
         """float64 [steps, ranks, accumulation]: FLOPs of the forward pass, padding included."""
-        found: Array = division.samples * (_powers(division.text_length, division.image_length) @ self.flops)
-        return found
+        return self.flops_at(division.samples, division.text_length, division.image_length)
 
     def saved_bytes_of(self, division: Division) -> Array:
         """float64 [steps, ranks, accumulation]: activations of each micro-batch, padding included."""
@@ -287,9 +292,10 @@ def main(
 
     dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
     plan, simulated = BatchPlan.of(recipe, data), []
-    length = run_length(recipe.steps, plan)
-    with progress("simulate", min(batches, recipe.steps), "batches") as advance:
-        for step in range(min(batches, recipe.steps)):
+    steps = recipe.total_steps(plan.steps_per_epoch)
+    length = run_length(steps, plan)
+    with progress("simulate", min(batches, steps), "batches") as advance:
+        for step in range(min(batches, steps)):
             simulated.append(positions(plan, step, max_text=recipe.max_text, images=recipe.images))
             advance(1)
     parameters, pair = count_parameters(size), PairCosts.of(size, dtype)
@@ -309,7 +315,7 @@ def main(
         if throughput is not None:
             hours = hours_at_throughput(length.samples, throughput=throughput, measured_ranks=measured_ranks, ranks=n)
         elif peak_tflops is not None and share is not None:
-            hours = hours_at_peak(division, pair, steps=recipe.steps, peak_tflops=peak_tflops, share=share)
+            hours = hours_at_peak(division, pair, steps=steps, peak_tflops=peak_tflops, share=share)
         report["ranks"].append(
             {
                 "ranks": n,
@@ -394,7 +400,7 @@ def _print(report: dict[str, Any], recipe: Recipe) -> None:
         stages.add_section()
     console.print(division)
     console.print(stages)
-    say(f"The recipe asks for ZeRO {recipe.zero_stage}; the trainer has stages 0 to 2.")
+    say(f"The recipe asks for ZeRO {recipe.zero_stage}; the trainer has all of these.")
 
 
 if __name__ == "__main__":

@@ -6,39 +6,54 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from pretrain.config import ModelConfig
+from pretrain.config import ModelConfig, RegionTarget
+from pretrain.training.recipe import OptimizerSection, Positive, Probability, Section, TrainingRecipe
 from shards.errors import InputError
 from shards.reader import ShardSet
+from shards.schema import ClassKind
 
-Probability = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0)]
 Passes = Annotated[float, Field(ge=0.01, le=100)]
 Images = Literal["own", "other", "none"]
 """Which image a caption is shown with: its own, that of another pair of the batch, or none (text only)."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+REGION_TARGETS: dict[ClassKind, tuple[RegionTarget, ...]] = {
+    "distribution": ("distribution", "argmax", "features"),
+    "top-k": ("distribution", "argmax", "features"),
+    "argmax": ("argmax", "features"),
+    "none": ("features",),
+}
+"""What can be predicted where shards have this class information."""
 
 
-class Masking(_Section):
+class Masking(Section):
     """What is hidden. The defaults are the paper's (section 3.3)."""
 
-    node: Probability = 0.3
-    """share of the objects, of the attributes and of the relations"""
+    object: Probability = 0.3
+    """share of the objects of a caption's scene graph"""
+    attribute: Probability = 0.3
+    relation: Probability = 0.3
     word: Probability = 0.15
-    """share of the word pieces that belong to no node"""
+    """share of the word pieces that belong to no node of a kind that is taken: of all pieces, as in BERT, if none is"""
     region: Probability = 0.15
     mismatch: Probability = 0.5
     """share of pairs whose caption comes from another image; nothing is masked in them"""
+    spans: Literal["nodes", "random"] = "nodes"
+    """`random` hides as many spans, as long as the nodes that would be, but on any words: a control for scene graphs"""
+    overlap: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """hide regions that overlap a hidden one by a higher intersection over union, too; ViLBERT has 0.4"""
+
+    @property
+    def nodes(self) -> tuple[float, float, float]:
+        """The shares of the kinds of nodes."""
+        return self.object, self.attribute, self.relation
 
 
-class Weights(_Section):
-    """The weight of each objective in the loss; 0 switches it off."""
+class Weights(Section):
+    """The weight of each objective in the loss. 0 switches it off: nothing is hidden for it, either."""
 
     object: Weight = 1.0
     attribute: Weight = 1.0
@@ -46,19 +61,15 @@ class Weights(_Section):
     word: Weight = 1.0
     region: Weight = 1.0
     match: Weight = 1.0
+    """0: every pair matches"""
 
 
-class Optimizer(_Section):
+class Optimizer(OptimizerSection):
     """AdamW and its learning rate over time."""
 
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
     schedule: Literal["linear", "noam", "constant"] = "linear"
     """after the warm-up: linear to 0 at the last step, or with the inverse square root of the step (Noam)"""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
     betas: tuple[float, float] = (0.9, 0.999)
-    clip: Annotated[float, Field(gt=0)] = 1.0
-    """largest global norm of the gradient"""
 
     def learning_rate_at(self, step: int, steps: int) -> float:
         """The learning rate of a step, counted from 0."""
@@ -71,12 +82,11 @@ class Optimizer(_Section):
         return self.learning_rate
 
 
-class Recipe(_Section):
-    """A pretraining run. Paths are relative to the recipe's own file."""
+class Recipe(TrainingRecipe):
+    """A pretraining run."""
 
     model: Path
     """model size: a JSON file; vocabulary, feature and class sizes follow the shards"""
-    steps: Positive
     batch_size: Positive | None = None
     """pairs in a global batch, over all ranks and accumulation steps"""
     tokens: Positive | None = None
@@ -85,29 +95,19 @@ class Recipe(_Section):
     passes: tuple[Passes, ...] = ()
     """how often an epoch passes over each set of shards, in the order of ``--shards``; 0.5: half of the set in one
     epoch, the other half in the next. Rounded to a fraction of at most 100ths. Empty: once over each"""
-    seed: Annotated[int, Field(ge=0)] = 0
     max_text: Annotated[int, Field(ge=3)] = 64
-    """word pieces of a caption with [CLS] and [SEP]; longer ones are cut"""
+    """positions of a text with [CLS] and [SEP]s; longer ones are cut (see `pretrain.masking.lay_out`)"""
     block_shards: Positive = 8
     """shards that are shuffled together"""
     images: Images = "own"
     """`none` trains on the text alone"""
     masking: Masking = Masking()
     weights: Weights = Weights()
+    region_target: RegionTarget = "distribution"
+    """what is predicted of a masked region; the shards must have it"""
     optimizer: Optimizer = Optimizer()
-    precision: Literal["fp32", "bf16"] = "fp32"
-    zero_stage: Annotated[int, Field(ge=0, le=2)] = 0
-    accumulation: Positive = 1
-    """micro-batches of a step"""
-    workers: Annotated[int, Field(ge=0)] = 1
-    """processes that read and mask, for each rank"""
-    log_every: Positive = 10
-    evaluate_every: Annotated[int, Field(ge=0)] = 0
-    """0: only at the end"""
     evaluate_steps: Positive = 50
     """batches of an evaluation, at most"""
-    checkpoint_every: Positive = 1000
-    keep_checkpoints: Positive = 2
 
     @model_validator(mode="after")
     def _has_one_size(self) -> Self:
@@ -115,45 +115,43 @@ class Recipe(_Section):
             raise ValueError("give one of batch_size (pairs) and tokens (text positions and image rows)")
         return self
 
-    @classmethod
-    def load(cls, path: Path, settings: list[str]) -> Recipe:
-        """Reads a recipe and changes it by ``key=value`` settings; nested keys are joined by dots.
+    @property
+    def active_weights(self) -> Weights:
+        """The weights, without those of regions and matches where there are no images."""
+        return self.weights if self.images == "own" else self.weights.model_copy(update={"region": 0.0, "match": 0.0})
 
-        Raises:
-            InputError: it cannot be read, or a key or value is wrong.
-        """
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InputError(f"{path}: cannot be read as a recipe: {error}") from error
-        if not isinstance(values, dict):
-            raise InputError(f"{path}: a recipe is a YAML mapping")
-        for setting in settings:
-            _set(values, setting)
-        try:
-            recipe = cls.model_validate(values)
-        except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise InputError(f"{path}: {problems}") from error
-        return recipe.model_copy(update={"model": (path.parent / recipe.model).resolve()})
+    @property
+    def active_masking(self) -> Masking:
+        """What is hidden for the objectives that have a weight."""
+        off = [objective for objective, weight in self.active_weights if weight == 0]
+        return self.masking.model_copy(update={"mismatch" if name == "match" else name: 0.0 for name in off})
 
 
-def _set(values: dict[str, Any], setting: str) -> None:
-    key, equals, value = setting.partition("=")
-    if not equals:
-        raise InputError(f"--set {setting}: expected key=value, e.g. optimizer.learning_rate=1e-4")
-    *path, last = key.split(".")
-    for name in path:
-        values = values.setdefault(name, {})
-        if not isinstance(values, dict):
-            raise InputError(f"--set {setting}: {name} is not a section")
-    values[last] = yaml.safe_load(value)
+def check_region_target(recipe: Recipe, shards: ShardSet) -> None:
+    """Raises InputError if the shards lack what the recipe predicts of masked regions."""
+    kind = shards.manifest.classes.kind
+    possible = REGION_TARGETS[kind]
+    if recipe.active_masking.region > 0 and recipe.region_target not in possible:
+        raise InputError(
+            f"{shards.location}: region_target {recipe.region_target} cannot be had from class information of the kind "
+            f"{kind}; set region_target to {' or '.join(possible)}, or weights.region to 0"
+        )
 
 
 def model_config(recipe: Recipe, shards: ShardSet) -> ModelConfig:
-    """The recipe's model size with the vocabulary, features and classes of the shards."""
+    """The recipe's model size with the vocabulary, features and classes of the shards.
+
+    Raises:
+        InputError: the recipe does not fit the shards or its model size.
+    """
+    check_region_target(recipe, shards)
     manifest = shards.manifest
-    update = {"vocab_size": manifest.tokenizer.size, "v_feature_size": manifest.feature_size}
+    update: dict[str, Any] = {
+        "vocab_size": manifest.tokenizer.size,
+        "v_feature_size": manifest.feature_size,
+        "region_target": recipe.region_target,
+        "max_text": recipe.max_text,
+    }
     if manifest.classes.count is not None:
         update["class_size"] = manifest.classes.count
     config = ModelConfig.load(recipe.model).model_copy(update=update)

@@ -37,6 +37,9 @@ def main(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; may be repeated.")
     ] = None,
+    init_from: Annotated[
+        Path | None, typer.Option(help="Folder of a model, or of a run, whose weights to start from: a second stage.")
+    ] = None,
     init_text_from: Annotated[
         str | None, typer.Option(help="Folder or hub id of a BERT or ERNIE 2.0 for the text stream to start from.")
     ] = None,
@@ -44,6 +47,8 @@ def main(
     _local_rank: Annotated[int, typer.Option("--local_rank", hidden=True, help="Given by some launchers.")] = 0,
 ) -> None:
     """Pretrain ERNIE-ViL on shards."""
+    if init_from is not None and init_text_from is not None:
+        raise typer.BadParameter("give one of --init-from and --init-text-from: the first has a text stream, too")
     recipe = Recipe.load(config, set_ or [])
     training = open_sets(shards)
     trained = [Path(folder).resolve() for folder in shards]
@@ -56,10 +61,11 @@ def main(
         raise InputError(f"{training.location} and {evaluation.location} were packed with different vocabularies")
 
     # Imported late: DeepSpeed takes seconds, and a wrong argument should answer at once.
-    from pretrain import trainer
+    from pretrain.pretraining import pretrain
+    from pretrain.training.world import with_process_group
 
-    trainer.with_process_group(
-        lambda: trainer.run(recipe, training, evaluation, out, resume=resume, text_from=init_text_from)
+    with_process_group(
+        lambda: pretrain(recipe, training, evaluation, out, resume=resume, start=init_from, text_from=init_text_from)
     )
 
 

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from benchmarks.order import plan_of as large_plan
 from benchmarks.order import write_set
-from pretrain.batches import Collator, load_steps
+from pretrain.batches import Collator, Steps
 from pretrain.order import BatchPlan, cut_evenly, deal, micro_batches, pairs_per_batch, slice_of
 from pretrain.plan import divide, positions
 from pretrain.recipe import Masking, Recipe
+from pretrain.training.loader import StepLoader
 from shards.errors import InputError
 from shards.joined import JoinedSet
 from shards.reader import ShardSet
@@ -263,7 +264,11 @@ def test_global_batches_do_not_depend_on_ranks_and_accumulation(joined, ranks, a
         plan = plan_of(joined, batch_size=9, passes=(1, 0.5))
         collator = Collator(joined, seed=3, max_text=16, masking=Masking(), images="own", device_type="cpu")
         per_rank = [
-            list(load_steps(plan, collator, steps, rank=r, ranks=ranks, accumulation=accumulation, workers=workers))
+            list(
+                StepLoader(
+                    Steps(plan, collator, rank=r, ranks=ranks, accumulation=accumulation), steps, workers=workers
+                )
+            )
             for r in range(ranks)
         ]
         return [rows_of(batch for rank in per_rank for batch in rank[step]) for step in range(len(steps))]

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretrain.batches import Collator, load_steps
+from pretrain.batches import Collator, Steps
 from pretrain.config import ModelConfig
 from pretrain.model.costs import costs
 from pretrain.order import BatchPlan
@@ -29,6 +29,7 @@ from pretrain.plan import (
     throughput_of,
 )
 from pretrain.recipe import Masking
+from pretrain.training.loader import StepLoader
 from shards.errors import InputError
 from tests.pretrain.conftest import write_shards
 
@@ -87,7 +88,9 @@ def test_the_positions_are_those_of_the_trainers_batches(shards, images, max_tex
         shards, seed=3, max_text=max_text, masking=Masking(), images=images, device_type="cuda"
     )  # fmt: skip
     steps = range(plan.steps_per_epoch)
-    loaded = [load_steps(plan, collator, steps, rank=rank, ranks=2, accumulation=2, workers=0) for rank in range(2)]
+    loaded = [
+        StepLoader(Steps(plan, collator, rank=rank, ranks=2, accumulation=2), steps, workers=0) for rank in range(2)
+    ]
     for step in steps:
         division = divide([positions(plan, step, max_text=max_text, images=images)], ranks=2, accumulation=2)
         for rank in range(2):

@@ -1,9 +1,9 @@
 """Pairs a second of the loader, beside webdataset and beside what training needs: ``python -m benchmarks.loader``.
 
-Generated images of 36 regions with 2,048 features and five captions; the tars stay in the page cache. Ours reads pairs in
-the order of the plan, draws captions and mismatches, masks and pads. The other is a plain webdataset pipeline over the
-same tars: shuffle buffer, ``decode()``, one caption, padding; it masks nothing. They take turns, and each ratio is the
-median over the rounds. The need is that of a training step of the base model on this machine, all its cores.
+Generated images of 36 regions with 2,048 features and five captions; the tars stay in the page cache. Ours reads pairs
+in the order of the plan, draws captions and mismatches, masks and pads. The other is a plain webdataset pipeline over
+the same tars: shuffle buffer, ``decode()``, one caption, padding; it masks nothing. They take turns, and each ratio is
+the median over the rounds. The need is that of a training step of the base model on this machine, all its cores.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ from torch.utils.data import DataLoader
 
 from benchmarks.model import OURS, Size, make
 from benchmarks.shards import BOXES, PIECES, describe, make_sample, race, write_ours
-from pretrain.batches import Collator, load_steps
+from pretrain.batches import Collator, Steps
 from pretrain.config import ModelConfig
 from pretrain.model.__main__ import SIZES
 from pretrain.order import BatchPlan
 from pretrain.recipe import Masking
+from pretrain.training.loader import StepLoader
 from shards.console import console, run
 from shards.reader import ShardSet
 
@@ -94,7 +95,7 @@ def read_ours(shards: ShardSet, batch_size: int, epochs: int, workers: int) -> N
     plan = BatchPlan(shards, seed=0, batch_size=batch_size, block_shards=8, mismatch=0.5)
     collator = Collator(shards, seed=0, max_text=64, masking=Masking(), images="own", device_type="cpu")
     steps = range(epochs * plan.steps_per_epoch)
-    for _ in load_steps(plan, collator, steps, rank=0, ranks=1, accumulation=1, workers=workers):
+    for _ in StepLoader(Steps(plan, collator, rank=0, ranks=1, accumulation=1), steps, workers=workers):
         pass
 
 
@@ -130,7 +131,7 @@ def _need() -> float:
     contestant = make(OURS, ModelConfig.load(SIZES / "base.json"), size, device)
     optimizer = torch.optim.AdamW(contestant.model.parameters(), lr=1e-5, fused=True)
     fastest = float("inf")
-    for _ in range(4):
+    for _ in range(3):
         started = time.perf_counter()
         torch.autograd.backward(contestant.loss())
         optimizer.step()

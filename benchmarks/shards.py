@@ -286,7 +286,7 @@ def _compare(folder: Path, rounds: int) -> Iterator[tuple[str, float, float, flo
     with multiprocessing.get_context("fork").Pool(2) as pool:  # the samples are there already
         write_in_two = partial(pool.starmap, _write_in_worker, jobs, 1)
         yield "write with 2 workers and fsync, cp", *race(rounds, write_in_two, copy_all, time.perf_counter)
-    _describe(ours, write_all())
+    describe(ours, write_all())
     write_lmdb(_made, folder / "lmdb")
 
     shards = ShardSet(ours)
@@ -304,7 +304,7 @@ def _compare(folder: Path, rounds: int) -> Iterator[tuple[str, float, float, flo
         )
 
 
-def _describe(folder: Path, writers: list[ShardWriter]) -> None:
+def describe(folder: Path, writers: list[ShardWriter]) -> None:
     """Index and manifest of the shards that were written."""
     vocabulary = b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n"
     (folder / VOCABULARY).write_bytes(vocabulary)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import resource
 import secrets
 import time
@@ -118,7 +119,7 @@ class Log:
             f"{what}/{name}": total / n
             for what, totals in (("loss", loss), ("accuracy", correct))
             for name, total, n in zip(self._objectives, totals, count, strict=True)
-            if n
+            if n and not math.isnan(total)
         }
         weights = dict(zip(self._objectives, self._weights, strict=True))
         total = sum(weights[name] * found.get(f"loss/{name}", 0.0) for name in self._objectives)

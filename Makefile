@@ -86,6 +86,7 @@ bench: setup
 	MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=-1 $(BIN)/python -m benchmarks.model
 	$(BIN)/python -m benchmarks.shards
 	MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=-1 $(BIN)/python -m benchmarks.loader
+	MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=-1 $(BIN)/python -m benchmarks.training
 	test -n "$(PICTURES)" || $(BIN)/python -m pipeline.toyworld --images 2000 --out data/bench/toyworld --overwrite
 	$(BIN)/python -m benchmarks.extract $(or $(PICTURES),data/bench/toyworld/images)
 

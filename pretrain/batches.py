@@ -236,8 +236,11 @@ class Steps(Dataset[Sequence[Batch]]):
         self._plan, self._collator = plan, collator
         self._rank, self._ranks, self._accumulation = rank, ranks, accumulation
 
-    def __getitem__(self, step: int) -> list[Batch]:
+    def pairs(self, step: int) -> list[Pairs]:
+        """The pairs of each micro-batch."""
         batch = self._plan.batch(step)
         own = batch.take(slice_of(len(batch), self._rank, self._ranks))
-        parts = (slice_of(len(own), part, self._accumulation) for part in range(self._accumulation))
-        return [self._collator(own.take(part)) for part in parts]
+        return [own.take(slice_of(len(own), part, self._accumulation)) for part in range(self._accumulation)]
+
+    def __getitem__(self, step: int) -> list[Batch]:
+        return [self._collator(pairs) for pairs in self.pairs(step)]

@@ -13,7 +13,7 @@ from pretrain.heads import PretrainingOutput
 from pretrain.objectives import OBJECTIVES, TEXT, score
 from pretrain.order import BatchPlan
 from pretrain.recipe import Images, Recipe, model_config
-from pretrain.training.loader import load_steps
+from pretrain.training.loader import StepLoader
 from shards.reader import ShardSet
 
 Model = Callable[..., PretrainingOutput]
@@ -82,7 +82,7 @@ def evaluate(
         device_type=device.type,
     )
     steps = range(min(recipe.evaluate_steps, plan.steps_per_epoch))
-    loaded = load_steps(Steps(plan, collator, rank=rank, ranks=ranks, accumulation=1), steps, workers=0)
+    loaded = StepLoader(Steps(plan, collator, rank=rank, ranks=ranks, accumulation=1), steps, workers=0)
     totals = torch.zeros(3, len(OBJECTIVES), dtype=torch.float64, device=device)
     guesses = _Guesses(shards.manifest.tokenizer.size, classes, shards.manifest.feature_size, device)
     for (cpu_batch,) in loaded:

@@ -20,7 +20,7 @@ from pretrain.config import ModelConfig
 from pretrain.model import ErnieViL, initialize
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: see `pretrain.model.ErnieViLOutput`
 class PretrainingOutput:
     """What all objectives predict. ``len(vocabulary_logits)`` and ``len(regions)`` may be 0."""
 

@@ -20,7 +20,7 @@ from rich.table import Table
 from pretrain.batches import padded_length
 from pretrain.config import ModelConfig
 from pretrain.heads import ErnieViLForPreTraining
-from pretrain.model.costs import costs
+from pretrain.model.costs import costs_of, meta_encoder
 from pretrain.order import BatchPlan, slice_of
 from pretrain.recipe import Images, Recipe, model_config
 from shards.console import console, progress, run, say
@@ -154,16 +154,21 @@ class PairCosts:
     def of(cls, config: ModelConfig, dtype: torch.dtype) -> PairCosts:
         """Takes the six coefficients from the costs of the encoder at six lengths."""
         lengths = [(8, 8), (16, 8), (24, 8), (8, 16), (8, 24), (16, 16)]
-        found = [costs(config, batch=1, text=text, rows=rows, dtype=dtype) for text, rows in lengths]
+        encoder = meta_encoder(config, dtype)
+        found = [costs_of(encoder, batch=1, text=text, rows=rows) for text, rows in lengths]
         measured = [[sum(c.flops for c in layers), sum(c.saved_bytes for c in layers)] for layers in found]
         powers = _powers(*np.array(lengths, np.float64).T)
         flops, saved_bytes = np.linalg.solve(powers, np.array(measured, np.float64)).T
         return cls(flops, saved_bytes)
 
+    def flops_at(self, samples: Array, text_length: Array, image_length: Array) -> Array:
+        """FLOPs of the forward pass of micro-batches of these sizes; arrays of one shape."""
+        found: Array = samples * (_powers(text_length, image_length) @ self.flops)
+        return found
+
     def flops_of(self, division: Division) -> Array:
         """float64 [steps, ranks, accumulation]: FLOPs of the forward pass, padding included."""
-        found: Array = division.samples * (_powers(division.text_length, division.image_length) @ self.flops)
-        return found
+        return self.flops_at(division.samples, division.text_length, division.image_length)
 
     def saved_bytes_of(self, division: Division) -> Array:
         """float64 [steps, ranks, accumulation]: activations of each micro-batch, padding included."""

@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.table import Table
 from torch import Tensor, nn
@@ -18,12 +19,14 @@ from pretrain.heads import ErnieViLForPreTraining
 from pretrain.init_text import TextInitialisation, init_text
 from pretrain.objectives import OBJECTIVES, count_targets, score
 from pretrain.order import BatchPlan
+from pretrain.plan import PairCosts
 from pretrain.recipe import Recipe, model_config
 from pretrain.training.trainer import Trainer
 from pretrain.training.workload import Scores
 from pretrain.training.world import World
 from shards.console import console
 from shards.reader import ShardSet
+from shards.schema import Array
 
 
 class Pretraining:
@@ -49,6 +52,8 @@ class Pretraining:
             device_type=device_type,
         )
         self.steps_per_epoch = self._plan.steps_per_epoch
+        dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
+        self._costs = PairCosts.of(self.config, dtype)
 
     def identity(self) -> dict[str, Any]:
         """The checksum of the shards' manifest and the size of the model."""
@@ -80,6 +85,26 @@ class Pretraining:
     def score(self, model: nn.Module, batch: Batch) -> Scores:
         """The losses of all objectives."""
         return score(model(**batch.inputs()), batch)
+
+    def flops(self, batch: Batch) -> float:
+        """Of the encoder."""
+        sizes = len(batch.matched), batch.token_ids.shape[1], batch.features.shape[1]
+        return float(self._costs.flops_at(*(np.array(size) for size in sizes)))
+
+    def sample_names(self, step: int, rank: int, ranks: int) -> list[list[str]]:
+        """The key of each image, and which caption of which image is shown with it."""
+
+        def key(place: Array) -> str:
+            shard, row = place[:2].tolist()
+            return str(self.shards.shard(shard).keys[row])
+
+        return [
+            [
+                f"image {key(image)}, caption {text[2]} of {key(text)}"
+                for image, text in zip(pairs.image, pairs.text, strict=True)
+            ]
+            for pairs in self.dataset(rank, ranks).pairs(step)
+        ]
 
     def evaluate(self, model: nn.Module, world: World) -> dict[str, float]:
         """Loss and accuracy on the held-out shards, and what guessing would reach."""
@@ -137,7 +162,7 @@ def pretrain(
         taken = init_text(workload.model.ernie_vil, text_from)
         if world.rank == 0:
             console.print(text_table(taken, text_from))
-    metrics = Trainer(workload, recipe, out, world).train(resume=resume)
+    metrics = Trainer(workload, recipe, out, world, resume=resume).train()
     if world.rank == 0:
         if metrics:
             console.print(results_table(metrics))

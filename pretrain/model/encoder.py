@@ -29,7 +29,7 @@ ENCODER = "ernie_vil."
 """Prefix of the encoder's tensors in the file of weights; what else is in there are heads."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: DeepSpeed's ZeRO 3 looks into what a module returns by vars()
 class ErnieViLOutput:
     """The last states of both streams and their pooled first rows. Rows of padding hold finite, meaningless values."""
 

@@ -1,15 +1,67 @@
-"""The micro-batches of each step."""
+"""The micro-batches of each step, read by worker processes."""
 
 from __future__ import annotations
 
+import faulthandler
+import multiprocessing
+import os
+import signal
+import time
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from contextlib import suppress
+from typing import Generic, TypeVar
 
 from torch.utils.data import DataLoader, Dataset
 
 Batch = TypeVar("Batch")
+STACKS = signal.SIGUSR1
+"""Makes a worker print its stacks."""
 
 
-def load_steps(dataset: Dataset[Sequence[Batch]], steps: range, *, workers: int) -> Iterator[Sequence[Batch]]:
+class StepLoader(Generic[Batch]):
     """The items of a dataset of steps. Any step can be the first: the loader's state is the step."""
-    return iter(DataLoader(dataset, batch_size=None, sampler=steps, num_workers=workers))
+
+    def __init__(self, dataset: Dataset[Sequence[Batch]], steps: range, *, workers: int) -> None:
+        self.waited = 0.0
+        """seconds that were spent waiting for items"""
+        others = set(multiprocessing.active_children())
+        self._items: Iterator[Sequence[Batch]] = iter(
+            DataLoader(
+                dataset,
+                batch_size=None,
+                sampler=steps,
+                num_workers=workers,
+                worker_init_fn=_begin_worker if workers else None,
+            )
+        )
+        self._workers = set(multiprocessing.active_children()) - others
+
+    def __iter__(self) -> StepLoader[Batch]:
+        return self
+
+    def __next__(self) -> Sequence[Batch]:
+        started = time.perf_counter()
+        item = next(self._items)
+        self.waited += time.perf_counter() - started
+        return item
+
+    def print_stacks(self) -> None:
+        """Has every worker print its stacks to stderr."""
+        for worker in self._workers:
+            if worker.pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(worker.pid, STACKS)
+
+    def close(self) -> None:
+        """Ends the workers, also those that hang."""
+        self._items = iter(())
+        for worker in self._workers:
+            worker.kill()
+            worker.join()
+
+
+def _begin_worker(_worker: int) -> None:
+    """Launchers and terminals signal all processes, but it is the trainer that decides when a worker ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    faulthandler.register(STACKS, all_threads=True)

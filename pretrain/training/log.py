@@ -1,68 +1,162 @@
-"""What a run says of itself while it trains."""
+"""What a run says of itself while it trains: the console, ``metrics.jsonl``, TensorBoard, Weights & Biases."""
 
 from __future__ import annotations
 
 import json
 import math
+import resource
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from pretrain.training.workload import Scores
+from pretrain.training.world import World
+from shards.console import PLAIN_PROGRESS_SECONDS, say
+from shards.errors import InputError
 from shards.files import write_atomic
 
 METRICS = "metrics.jsonl"
 
 
-class Log:
-    """Writes ``metrics.jsonl`` and TensorBoard: each objective's loss and accuracy since the last line."""
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """A step over all ranks."""
 
-    def __init__(self, out: Path, objectives: Sequence[str], step: int, *, enabled: bool) -> None:
+    scores: Scores
+    samples: int
+    tokens: int
+    flops: float
+    """of the forward passes"""
+    gradient_norm: float
+    learning_rate: float
+
+
+class Log:
+    """Collects steps and writes a line for some of them. It does so on rank 0 alone."""
+
+    def __init__(
+        self,
+        out: Path,
+        workload: tuple[Sequence[str], Sequence[float]],
+        *,
+        step: int,
+        steps: int,
+        peak_flops: float,
+        wandb_project: str | None,
+        world: World,
+    ) -> None:
         self._path = out / METRICS
-        self._objectives = objectives
+        self._objectives, self._weights = workload
+        self._steps = steps
+        self._peak_flops = peak_flops
+        self._world = world
+        self._started, self._first_step = time.monotonic(), step
+        self._printed = float("-inf")
         self._board: SummaryWriter | None = None
-        self._clear()
-        if not enabled:
+        self._wandb: Any = None
+        self._clear(0.0)
+        if world.rank != 0:
             return
         if self._path.exists():
             # Lines after the checkpoint belong to steps that are run again.
-            lines = [line for line in self._path.read_text().splitlines() if json.loads(line)["step"] <= step]
+            lines = [line for line in self._path.read_text().splitlines() if _is_until(line, step)]
             write_atomic(self._path, "".join(line + "\n" for line in lines).encode())
         self._board = SummaryWriter(str(out / "tensorboard"), purge_step=step or None)
+        if wandb_project is not None:
+            self._wandb = _wandb_run(wandb_project, out)
 
-    def _clear(self) -> None:
-        self._sums: list[Scores] = []
-        self._samples, self._tokens, self._rate, self._since = 0, 0, 0.0, time.monotonic()
+    def __enter__(self) -> Log:
+        return self
 
-    def add(self, scores: Scores, samples: int, tokens: int, rate: float) -> None:
-        """Adds a step, with its figures over all ranks."""
-        self._sums.append(scores)
-        self._samples, self._tokens, self._rate = self._samples + samples, self._tokens + tokens, rate
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._board is not None:
+            self._board.close()
+        if self._wandb is not None:
+            self._wandb.finish(exit_code=0 if kind is None else 1)
 
-    def write(self, step: int) -> None:
-        """Ends a line: means over the targets of all steps since the last one."""
-        if self._board is not None and self._sums:
-            loss, correct, count = (
-                torch.stack([getattr(scores, name) for scores in self._sums]).sum(0).tolist()
-                for name in ("loss", "correct", "count")
-            )
+    def _clear(self, waited: float) -> None:
+        self._records: list[StepRecord] = []
+        self._since, self._waited = time.monotonic(), waited
+
+    def add(self, record: StepRecord) -> None:
+        """Adds a step."""
+        self._records.append(record)
+
+    def write(self, step: int, waited: float) -> None:
+        """Ends a line: means over the targets of all steps since the last one.
+
+        Args:
+            step: steps that were done.
+            waited: seconds that this run has spent waiting for data until now.
+        """
+        if self._board is not None and self._records:
             seconds = time.monotonic() - self._since
-            values = {
-                f"{what}/{name}": total / n
-                for what, totals in (("loss", loss), ("accuracy", correct))
-                for name, total, n in zip(self._objectives, totals, count, strict=True)
-                if n and not math.isnan(total)
-            }
-            values |= {
-                "samples_per_second": self._samples / seconds,
-                "tokens_per_second": self._tokens / seconds,
-                "learning_rate": self._rate,
-            }
-            self.write_metrics(step, values)
-        self._clear()
+            metrics = self._losses() | self._speed(seconds, waited - self._waited) | {"memory_gb": self._memory()}
+            self.write_metrics(step, metrics)
+            if time.monotonic() - self._printed >= PLAIN_PROGRESS_SECONDS or step == self._steps:
+                self._printed = time.monotonic()
+                say(self._line(step, metrics))
+        self._clear(waited)
+
+    def _losses(self) -> dict[str, float]:
+        loss, correct, count = (
+            torch.stack([getattr(record.scores, name) for record in self._records]).sum(0).tolist()
+            for name in ("loss", "correct", "count")
+        )
+        found = {
+            f"{what}/{name}": total / n
+            for what, totals in (("loss", loss), ("accuracy", correct))
+            for name, total, n in zip(self._objectives, totals, count, strict=True)
+            if n and not math.isnan(total)
+        }
+        weights = dict(zip(self._objectives, self._weights, strict=True))
+        total = sum(weights[name] * found.get(f"loss/{name}", 0.0) for name in self._objectives)
+        last = self._records[-1]
+        return found | {
+            "loss": total,
+            "gradient_norm": last.gradient_norm,
+            "learning_rate": last.learning_rate,
+        }
+
+    def _speed(self, seconds: float, waited: float) -> dict[str, float]:
+        samples, tokens, flops = (
+            sum(getattr(record, name) for record in self._records) for name in ("samples", "tokens", "flops")
+        )
+        return {
+            "samples_per_second": samples / seconds,
+            "tokens_per_second": tokens / seconds,
+            # The backward pass counts twice the forward pass.
+            "share_of_peak": 3 * flops / seconds / (self._peak_flops * self._world.size),
+            "data_wait_share": waited / seconds,
+        }
+
+    def _memory(self) -> float:
+        """The most that rank 0 has taken, in GB (1e9 bytes): of the device, or of the process on a CPU."""
+        if self._world.device.type == "cuda":
+            return torch.cuda.max_memory_allocated() / 1e9
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+    def _line(self, step: int, metrics: Mapping[str, float]) -> str:
+        done = step - self._first_step
+        left = timedelta(seconds=round((time.monotonic() - self._started) / done * (self._steps - step)))
+        losses = ", ".join(
+            f"{name} {metrics[f'loss/{name}']:.3f}" for name in self._objectives if f"loss/{name}" in metrics
+        )
+        return (
+            f"step {step:,} of {self._steps:,}: loss {metrics['loss']:.3f} ({losses}) | "
+            f"{metrics['samples_per_second']:,.0f} samples/s, {metrics['tokens_per_second']:,.0f} tokens/s, "
+            f"{metrics['share_of_peak']:.0%} of peak, {metrics['data_wait_share']:.1%} waiting for data | "
+            f"{metrics['memory_gb']:.1f} GB | {left} left"
+        )
 
     def write_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         """Adds a line."""
@@ -72,8 +166,39 @@ class Log:
             stream.write(json.dumps({"step": step, **metrics}) + "\n")
         for name, value in metrics.items():
             self._board.add_scalar(name, value, step)
+        if self._wandb is not None:
+            self._wandb.log(dict(metrics), step=step)
 
-    def close(self) -> None:
-        """Flushes TensorBoard."""
-        if self._board is not None:
-            self._board.close()
+
+def _is_until(line: str, step: int) -> bool:
+    try:
+        return bool(json.loads(line)["step"] <= step)
+    except ValueError:  # the end of what a killed run was writing
+        return False
+
+
+def _wandb_run(project: str, out: Path) -> Any:
+    """A run that is continued when this one is resumed; ``WANDB_MODE=offline`` keeps it on the disk."""
+    try:
+        import wandb
+    except ImportError as error:
+        raise InputError(
+            "wandb_project needs a package that is not installed: pip install 'ernie-vil-pytorch[wandb]'"
+        ) from error
+    remembered = out / "wandb-id"
+    if not remembered.is_file():
+        write_atomic(remembered, wandb.util.generate_id().encode())
+    return wandb.init(project=project, dir=str(out), name=out.name, id=remembered.read_text(), resume="allow")
+
+
+def measured_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOPs per second of a matrix multiplication: the best of a few."""
+    order = 8192 if device.type == "cuda" else 1024
+    matrix = torch.randn(order, order, device=device, dtype=dtype)
+    best = float("inf")
+    for _ in range(5):
+        started = time.perf_counter()
+        product = matrix @ matrix
+        float(product[0, 0])  # waits for the device
+        best = min(best, time.perf_counter() - started)
+    return 2 * order**3 / best

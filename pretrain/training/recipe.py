@@ -75,6 +75,12 @@ class TrainingRecipe(Section):
     checkpoint_every: Positive = 1000
     keep_checkpoints: Positive = 2
     best: Best | None = None
+    stall_seconds: Annotated[float, Field(gt=0)] = 600.0
+    """when no step, evaluation or checkpoint has ended for so long, all ranks print their stacks"""
+    peak_tflops: Annotated[float, Field(gt=0)] | None = None
+    """what a device can do in this precision, in TFLOP/s; measured with a matrix multiplication if not given"""
+    wandb_project: str | None = None
+    """log to this project of Weights & Biases as well"""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

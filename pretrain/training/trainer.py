@@ -2,124 +2,199 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, Generic, NoReturn
 
 import deepspeed
 import torch
 from deepspeed.utils import safe_get_full_fp32_param
 from torch import Tensor
 
-from pretrain.training.checkpoints import Checkpoints
-from pretrain.training.loader import load_steps
-from pretrain.training.log import Log
+from pretrain.training.checkpoints import Checkpoint, Checkpoints
+from pretrain.training.interruption import SIGNALS, Interruption
+from pretrain.training.loader import StepLoader
+from pretrain.training.log import Log, StepRecord, measured_peak
+from pretrain.training.provenance import write_run
 from pretrain.training.recipe import TrainingRecipe
+from pretrain.training.watchdog import Watchdog
 from pretrain.training.workload import Batch, Scores, Workload
 from pretrain.training.world import World
-from shards.console import progress
 from shards.errors import InputError
+from shards.files import write_atomic
 
 FREE = {
-    "workers",
-    "log_every",
-    "evaluate_every",
-    "evaluate_steps",
-    "checkpoint_every",
-    "keep_checkpoints",
+    *("workers", "log_every", "evaluate_every", "evaluate_steps", "checkpoint_every", "keep_checkpoints"),
+    *("stall_seconds", "peak_tflops", "wandb_project", "accumulation", "gradient_checkpointing"),
 }
-"""Keys of a recipe that may change when a run is resumed."""
+"""Keys of a recipe that may change when a run is resumed: they change neither data nor losses, but for rounding."""
 
 
 class Trainer(Generic[Batch]):
     """One run on this rank."""
 
-    def __init__(self, workload: Workload[Batch], recipe: TrainingRecipe, out: Path, world: World) -> None:
+    def __init__(
+        self, workload: Workload[Batch], recipe: TrainingRecipe, out: Path, world: World, *, resume: bool = False
+    ) -> None:
+        """Makes the engine; with ``resume``, continues from the latest checkpoint in ``out``, if there is one.
+
+        Raises:
+            InputError: there is a run already and it is not to be resumed, or is another one, or is damaged.
+        """
         self.workload, self.recipe, self.out, self.world = workload, recipe, out, world
         self.steps = recipe.total_steps(workload.steps_per_epoch)
-        self.engine, *_ = deepspeed.initialize(
-            model=workload.model,
-            optimizer=workload.make_optimizer(),
-            config=deepspeed_config(recipe, world.size),
-        )
-        self.weights = torch.tensor(workload.weights, dtype=torch.float64, device=world.device)
-        self.checkpoints = Checkpoints(
-            out / "checkpoints", keep=recipe.keep_checkpoints, identity=self._identity(), world=world
-        )
         self.step = 0
         self.best: float | None = None
         self.evaluations_since_best = 0
+        self.checkpoints = Checkpoints(
+            out / "checkpoints", keep=recipe.keep_checkpoints, identity=self._identity(), world=world
+        )
+        found = self._find(resume)
+        # Without ZeRO every rank has all states of the optimiser, and any number of ranks can load them.
+        universal = found is not None and recipe.zero_stage > 0 and found.ranks != world.size
+        self.engine, *_ = deepspeed.initialize(
+            model=workload.model,
+            optimizer=workload.make_optimizer(),
+            config=deepspeed_config(recipe, world.size, load_universal=universal),
+        )
+        self.weights = torch.tensor(workload.weights, dtype=torch.float64, device=world.device)
+        if found is not None:
+            self._load(found)
 
     # ---------------------------------------------------------------------------------------------------------- loop
 
-    def train(self, *, resume: bool = False) -> dict[str, float]:
+    def train(self) -> dict[str, float]:
         """Runs the steps that are left and exports the model to ``model/``; returns the metrics of the last evaluation.
 
         Raises:
-            InputError: there is a run already and it is not to be resumed, or it is another one.
+            InputError: a loss or gradient is not finite.
+            SystemExit: after a signal; there is a checkpoint.
         """
-        if self.checkpoints.exist():
-            if not resume:
-                raise InputError(f"{self.out} holds a run; add --resume to continue it, or name another --out")
-            self._resume()
+        recipe, rank = self.recipe, self.world.rank
         self.out.mkdir(parents=True, exist_ok=True)
-        recipe, metrics = self.recipe, None
-        log = Log(self.out, self.workload.objectives, self.step, enabled=self.world.rank == 0)
-        dataset = self.workload.dataset(self.world.rank, self.world.size)
-        steps = range(self.step, self.step if self._stops_early() else self.steps)
-        with progress("train", len(steps), "steps") as advance:
-            for micro_batches in load_steps(dataset, steps, workers=recipe.workers):
-                log.add(*self.train_step(micro_batches))
+        if rank == 0:
+            write_run(self.out, recipe, self.workload.identity(), self.world, self.step)
+        metrics, done = None, self.step == self.steps or self._stops_early()
+        loader = StepLoader(
+            self.workload.dataset(rank, self.world.size),
+            range(self.step, self.step if done else self.steps),
+            workers=recipe.workers,
+        )
+        with (
+            self._log() as log,
+            Interruption(rank) as interruption,
+            Watchdog(recipe.stall_seconds, rank, loader.print_stacks) as watchdog,
+            closing(loader),
+        ):
+            for micro_batches in loader:
+                record, stop = self.train_step(micro_batches, interruption.received)
                 self.step += 1
-                if self.world.rank == 0:
-                    advance(1)
-                last, metrics = self.step == self.steps, None
-                if self._due(recipe.log_every) or self._due(recipe.checkpoint_every) or last:
-                    log.write(self.step)
-                if self._due(recipe.evaluate_every) or last:
+                done = self.step == self.steps
+                log.add(record)
+                if self._due(recipe.log_every) or self._due(recipe.checkpoint_every) or done or stop:
+                    log.write(self.step, loader.waited)
+                metrics = None
+                if self._due(recipe.evaluate_every) or done:
+                    watchdog.beat()
                     metrics = self.evaluate()
                     log.write_metrics(self.step, metrics)
-                    last = last or self._stops_early()
-                if self._due(recipe.checkpoint_every) or last:
+                    done = done or self._stops_early()
+                if self._due(recipe.checkpoint_every) or done or stop:
+                    watchdog.beat()
                     self._save()
-                if last:
+                watchdog.beat()
+                if stop is not None:
+                    raise SystemExit(128 + stop)
+                if done:
                     break
-        log.close()
         self._export(self.out / "model")
         return self.evaluate() if metrics is None else metrics
 
-    def train_step(self, micro_batches: Sequence[Batch]) -> tuple[Scores, int, int, float]:
-        """One optimiser step over a global batch.
+    def train_step(
+        self, micro_batches: Sequence[Batch], received: signal.Signals | None = None
+    ) -> tuple[StepRecord, signal.Signals | None]:
+        """One optimiser step over a global batch; also tells all ranks of a signal that one of them has received.
 
-        Returns its scores, samples and tokens over all ranks, and the learning rate.
+        Raises:
+            InputError: a loss or gradient is not finite; the parameters are as they were before the step.
         """
         workload, world = self.workload, self.world
-        sizes = [sum(batch.samples() for batch in micro_batches), sum(batch.tokens() for batch in micro_batches)]
+        sizes = [
+            sum(batch.samples() for batch in micro_batches),
+            sum(batch.tokens() for batch in micro_batches),
+            sum(workload.flops(batch) for batch in micro_batches),
+            *(float(received == number) for number in SIGNALS),
+        ]
         micro_batches = [batch.to(world.device) for batch in micro_batches]
         counts = world.all_reduce(torch.stack([workload.count_targets(batch) for batch in micro_batches]).sum(0))
         rate = workload.prepare_step(self.engine.optimizer, self.step, self.steps)
         # Dropout follows from (seed, step, rank), so that a resumed run draws what the undisturbed one would have.
         torch.manual_seed((self.recipe.seed * 1_000_003 + self.step) * 65_537 + world.rank)
-        loss_sum, correct = torch.zeros_like(counts), torch.zeros_like(counts)
-        for batch in micro_batches:
+        losses, correct = [], torch.zeros_like(counts)
+        for number, batch in enumerate(micro_batches):
             scores = workload.score(self.engine, batch)
             loss = (self.weights * scores.loss / counts.clamp(min=1)).sum()
             # DeepSpeed divides by ranks and micro-batches; the loss is normalised already.
             self.engine.backward(loss.float() * world.size * self.recipe.accumulation)
-            self.engine.step()
-            loss_sum += scores.loss.detach()
+            if number < len(micro_batches) - 1:
+                self.engine.step()  # accumulates
+            losses.append(scores.loss.detach())
             correct += scores.correct
-        reduced = world.all_reduce(torch.cat([loss_sum, correct, loss_sum.new_tensor(sizes)]))
-        n = len(workload.objectives)
-        loss_sum, correct, (samples, tokens) = reduced[:n], reduced[n : 2 * n], reduced[2 * n :].tolist()
-        if not bool(torch.isfinite(loss_sum).all()):
-            raise InputError(f"step {self.step}: the loss is not finite; lower the learning rate or use fp32")
-        return Scores(loss_sum, correct, counts), int(samples), int(tokens), rate
+        n = len(counts)
+        reduced = world.all_reduce(torch.cat([torch.stack(losses).sum(0), correct, counts.new_tensor(sizes)]))
+        if not bool(reduced[:n].isfinite().all()):
+            self._refuse("loss", [not bool(loss.isfinite().all()) for loss in losses])
+        norm = self._optimizer_step()
+        samples, tokens, flops, *signals = reduced[2 * n :].tolist()
+        scores = Scores(reduced[:n], reduced[n : 2 * n], counts)
+        stop = next((number for number, count in zip(SIGNALS, signals, strict=True) if count), None)
+        return StepRecord(scores, int(samples), int(tokens), flops, norm, rate), stop
+
+    def _optimizer_step(self) -> float:
+        """Clips the gradient and steps, or refuses to; returns the norm of the gradient."""
+        if clips_itself(self.recipe):
+            self.engine.step()
+            if not self.engine.was_step_applied():
+                self._refuse("gradient", [True] * self.recipe.accumulation)
+            return float(self.engine.get_global_grad_norm())
+        norm = torch.nn.utils.clip_grad_norm_(self.engine.module.parameters(), self.recipe.optimizer.clip)
+        if not bool(norm.isfinite()):
+            self._refuse("gradient", [True] * self.recipe.accumulation)
+        self.engine.step()
+        return float(norm)
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.step % every == 0
+
+    def _refuse(self, what: str, suspects: Sequence[bool]) -> NoReturn:
+        """Ends the run on all ranks before the step, and names the samples of the micro-batches in question."""
+        names = self.workload.sample_names(self.step, self.world.rank, self.world.size)
+        own = [name for part, suspect in zip(names, suspects, strict=True) if suspect for name in part]
+        all_names = [name for of_rank in self.world.gather(own) for name in of_rank]
+        path = self.out / f"not-finite-step-{self.step}.txt"
+        self.world.on_first(lambda: write_atomic(path, "".join(name + "\n" for name in all_names).encode()))
+        shown = "; ".join(all_names[:8]) + (f"; {len(all_names) - 8:,} more" if len(all_names) > 8 else "")
+        raise InputError(
+            f"step {self.step}: the {what} is not finite, so the step was not taken. The samples of the micro-batches "
+            f"in question: {shown} (all of them: {path}). Look at them with `python -m shards.inspect`; if they are "
+            "sound, lower the learning rate or use fp32"
+        )
+
+    def _log(self) -> Log:
+        dtype = torch.bfloat16 if self.recipe.precision == "bf16" else torch.float32
+        tflops = self.recipe.peak_tflops
+        return Log(
+            self.out,
+            (self.workload.objectives, self.workload.weights),
+            step=self.step,
+            steps=self.steps,
+            peak_flops=measured_peak(self.world.device, dtype) if tflops is None else tflops * 1e12,
+            wandb_project=self.recipe.wandb_project,
+            world=self.world,
+        )
 
     # ---------------------------------------------------------------------------------------------------- evaluation
 
@@ -151,24 +226,39 @@ class Trainer(Generic[Batch]):
 
     # --------------------------------------------------------------------------------------- checkpoints and weights
 
+    def _find(self, resume: bool) -> Checkpoint | None:
+        if not self.checkpoints.exist():
+            return None
+        if not resume:
+            raise InputError(f"{self.out} holds a run; add --resume to continue it, or name another --out")
+        return self.checkpoints.find()
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        self.checkpoints.load(self.engine, checkpoint)
+        self.step, self.best = checkpoint.state["step"], checkpoint.state["best"]
+        self.evaluations_since_best = checkpoint.state["evaluations_since_best"]
+
     def _save(self) -> None:
         state = {"step": self.step, "best": self.best, "evaluations_since_best": self.evaluations_since_best}
         self.checkpoints.save(self.engine, self.step, state)
 
-    def _resume(self) -> None:
-        state = self.checkpoints.load(self.engine)
-        self.step, self.best = int(state["step"]), state["best"]
-        self.evaluations_since_best = int(state["evaluations_since_best"])
-
     def _identity(self) -> dict[str, Any]:
-        recipe = self.recipe.model_dump(mode="json", exclude=FREE)
-        flat = {f"recipe.{key}": json.dumps(value, sort_keys=True) for key, value in recipe.items()}
-        return {**self.workload.identity(), **flat}
+        paths = {name for name, value in self.recipe if isinstance(value, Path)}  # the workload knows their contents
+        recipe = self.recipe.model_dump(mode="json", exclude=FREE | paths)
+        return {**self.workload.identity(), **dict(_flat("recipe", recipe))}
 
     def _export(self, folder: Path) -> None:
         weights = full_weights(self.engine)
-        if self.world.rank == 0:
-            self.workload.export(weights, folder)
+        self.world.on_first(lambda: self.workload.export(weights, folder))
+
+
+def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The values of nested mappings, their keys joined by dots."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(f"{prefix}.{key}", value)
+        else:
+            yield f"{prefix}.{key}", value
 
 
 def full_weights(engine: deepspeed.DeepSpeedEngine) -> dict[str, Tensor]:
@@ -180,7 +270,12 @@ def full_weights(engine: deepspeed.DeepSpeedEngine) -> dict[str, Tensor]:
     return weights
 
 
-def deepspeed_config(recipe: TrainingRecipe, ranks: int) -> dict[str, Any]:
+def clips_itself(recipe: TrainingRecipe) -> bool:
+    """Whether DeepSpeed wraps the optimiser: it then clips the gradient and skips a step that is not finite."""
+    return recipe.zero_stage > 0 or recipe.precision == "bf16"
+
+
+def deepspeed_config(recipe: TrainingRecipe, ranks: int, *, load_universal: bool = False) -> dict[str, Any]:
     """What DeepSpeed needs to know of the recipe."""
     zero: dict[str, Any] = {"stage": recipe.zero_stage}
     if recipe.offload_optimizer:
@@ -188,10 +283,11 @@ def deepspeed_config(recipe: TrainingRecipe, ranks: int) -> dict[str, Any]:
     return {
         "train_micro_batch_size_per_gpu": math.ceil(recipe.batch_size / (ranks * recipe.accumulation)),
         "gradient_accumulation_steps": recipe.accumulation,
-        "gradient_clipping": recipe.optimizer.clip,
+        "gradient_clipping": recipe.optimizer.clip if clips_itself(recipe) else 0.0,
         "bf16": {"enabled": recipe.precision == "bf16"},
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
+        "checkpoint": {"load_universal": load_universal},
         "steps_per_print": 10**9,
     }

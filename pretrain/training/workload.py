@@ -97,6 +97,14 @@ class Workload(Protocol[Batch]):
         """A forward pass; ``loss`` carries the gradient. All parameters take part in it, also without a target."""
         ...
 
+    def flops(self, batch: Batch) -> float:
+        """Multiplications and additions of the forward pass, padding included; 0 if not known."""
+        ...
+
+    def sample_names(self, step: int, rank: int, ranks: int) -> Sequence[Sequence[str]]:
+        """What to call the samples of each of a rank's micro-batches in a message."""
+        ...
+
     def evaluate(self, model: nn.Module, world: World) -> Mapping[str, float]:
         """The metrics of the model, which is in evaluation mode; the same on all ranks. Empty without held-out data.
 

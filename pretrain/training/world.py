@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import deepspeed
 import torch
 import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
 from torch import Tensor
+
+from shards.errors import InputError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,40 @@ class World:
             dist.all_reduce(tensor)
         return tensor
 
+    def gather(self, item: T) -> list[T]:
+        """The items of all ranks, on all ranks; anything that can be pickled."""
+        items: list[T] = [item] * self.size
+        if self.size > 1:
+            dist.all_gather_object(items, item)
+        return items
+
+    def share(self, work: Callable[[], dict[str, T]]) -> dict[str, T]:
+        """Runs ``work`` on all ranks and joins what they find.
+
+        Raises:
+            InputError: it failed on one of them; then it is raised on all.
+        """
+        mine: tuple[dict[str, T], str | None]
+        try:
+            mine = work(), None
+        except (InputError, OSError) as error:
+            mine = {}, str(error)
+        parts = self.gather(mine)
+        for _, message in parts:
+            if message is not None:
+                raise InputError(message)
+        return {key: value for part, _ in parts for key, value in part.items()}
+
+    def on_first(self, work: Callable[[], None]) -> None:
+        """Runs ``work`` on rank 0 while the others wait; if it fails, it fails on all."""
+
+        def first() -> dict[str, None]:
+            if self.rank == 0:
+                work()
+            return {}
+
+        self.share(first)
+
 
 def with_process_group(work: Callable[[], None]) -> None:
     """Runs ``work`` in the process group of the launcher, or in one of a single process if there is no launcher."""
@@ -41,6 +81,8 @@ def with_process_group(work: Callable[[], None]) -> None:
     # The shared-memory reduction serves inference alone, yet DeepSpeed would compile it on every CPU: that needs a
     # compiler, and a process killed meanwhile leaves a lock behind on which all later runs wait for ever.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    # DeepSpeed still calls some collectives by their older names.
+    warnings.filterwarnings("ignore", message=".*is deprecated. Please use", module="torch.distributed")
     deepspeed.init_distributed(dist_init_required=True, verbose=False)
     try:
         work()

@@ -10,7 +10,7 @@ from pretrain.heads import PretrainingOutput
 from pretrain.objectives import OBJECTIVES, class_divergence, count_targets, score
 from pretrain.order import BatchPlan
 from pretrain.recipe import Masking, Recipe, check_region_target
-from pretrain.training.loader import load_steps
+from pretrain.training.loader import StepLoader
 from shards.errors import InputError
 from shards.reader import ShardSet
 
@@ -43,7 +43,7 @@ def test_global_batches_do_not_depend_on_ranks_workers_and_micro_batches(shards,
     steps = range(2, plan.steps_per_epoch + 2)
     collator = collator_of(shards)
     loaders = [
-        load_steps(Steps(plan, collator, rank=rank, ranks=ranks, accumulation=accumulation), steps, workers=workers)
+        StepLoader(Steps(plan, collator, rank=rank, ranks=ranks, accumulation=accumulation), steps, workers=workers)
         for rank in range(ranks)
     ]
     for step, parts in zip(steps, zip(*loaders, strict=True), strict=True):

@@ -1,0 +1,81 @@
+"""``run.yaml``: everything needed to repeat a run."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from pretrain.training.recipe import TrainingRecipe
+from pretrain.training.world import World
+from shards.errors import InputError
+from shards.files import write_atomic
+
+RUN = "run.yaml"
+PACKAGE = "ernie-vil-pytorch"
+
+
+def write_run(out: Path, recipe: TrainingRecipe, identity: Mapping[str, Any], world: World, step: int) -> None:
+    """Writes what is trained, and how it was started. Each resumption adds a start to the list."""
+    path = out / RUN
+    starts = []
+    if step and path.is_file():
+        try:
+            starts = yaml.safe_load(path.read_text(encoding="utf-8"))["starts"]
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
+            raise InputError(f"{path}: cannot be read: {error}; remove it to go on without its history") from error
+    record = {
+        "recipe": recipe.model_dump(mode="json"),
+        **identity,
+        "starts": [*starts, _start(world, step)],
+    }
+    text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True, width=120)
+    write_atomic(path, text.encode())
+
+
+def _start(world: World, step: int) -> dict[str, Any]:
+    cuda = world.device.type == "cuda"
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "from_step": step,
+        "command": [sys.executable, *sys.argv],
+        "folder": str(Path.cwd()),
+        "ranks": world.size,
+        "threads": torch.get_num_threads(),
+        "code": {"version": importlib.metadata.version(PACKAGE), **_commit()},
+        "hardware": {
+            "device": torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine(),
+            "cpus": os.cpu_count(),
+            "system": platform.platform(),
+            "python": platform.python_version(),
+            "cuda": torch.version.cuda if cuda else None,
+        },
+        "packages": dict(sorted(_packages())),
+    }
+
+
+def _packages() -> Iterator[tuple[str, str]]:
+    for distribution in importlib.metadata.distributions():
+        metadata = distribution.metadata
+        yield metadata["Name"], metadata["Version"]
+
+
+def _commit() -> dict[str, Any]:
+    """The commit of the code, and whether files differ from it, if it is a checkout."""
+    folder = Path(__file__).parent
+    git = ["git", "-C", str(folder)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    return {"commit": commit, "changed": bool(changes.strip())}

@@ -110,10 +110,10 @@ def main(
         kinds += [probe.kind for probe in probes]
         images += [probe.image + fold * len(whole) for probe in probes]
         for shown in SHOWN:
-            found = rank_answers(
+            answers = rank_answers(
                 model, held_out, probes, shown, max_text=max_text, batch_size=64, device=torch.device("cpu")
             )
-            ranks[shown] += [int(of_probe.max()) for of_probe in found]
+            ranks[shown] += [int(of_probe.max()) for of_probe in answers]
     results = compare(np.array(kinds), np.array(images), {shown: np.array(of) for shown, of in ranks.items()})
     record = {kind: {f"acc@{k}": asdict(found) for k, found in by_k.items()} for kind, by_k in results.items()}
     (out / "folds.json").write_text(json.dumps(record, indent=1) + "\n")

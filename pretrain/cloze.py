@@ -207,16 +207,21 @@ def accuracies(probes: list[Probe], ranks: list[Array]) -> dict[str, dict[int, A
         worst = np.array([ranks[number].max() for number in numbers])
         pieces = np.concatenate([ranks[number] for number in numbers])
         found[name] = {
-            k: Accuracy(float((worst < k).mean()), *_interval(images, worst < k), float((pieces < k).mean()))
+            k: Accuracy(float((worst < k).mean()), *interval(images, worst < k), float((pieces < k).mean()))
             for k in TOP
         }
     return found
 
 
-def _interval(images: Array, right: Array) -> tuple[float, float]:
-    """Nodes of one image are not independent: whole images are drawn."""
+def interval(images: Array, values: Array) -> tuple[float, float]:
+    """95 % interval of the mean over nodes. Nodes of one image are not independent: whole images are drawn.
+
+    Args:
+        images: int64 [nodes]: the image of each.
+        values: [nodes]: right or wrong, or a difference of two such.
+    """
     _, image = np.unique(images, return_inverse=True)
-    nodes, hits = np.bincount(image), np.bincount(image, weights=right)
+    nodes, hits = np.bincount(image), np.bincount(image, weights=values)
     random = generator(SEED, 0, _RESAMPLE)
     samples = (random.integers(0, len(nodes), len(nodes)) for _ in range(RESAMPLES))
     low, high = np.quantile([hits[sample].sum() / nodes[sample].sum() for sample in samples], [0.025, 0.975])

@@ -157,11 +157,12 @@ def pretrain(
     """
     world = World.current()
     workload = Pretraining(recipe, shards, held_out, world.device.type)
-    if start is not None and not resume:  # a checkpoint has its own weights
+    # A checkpoint, if there is one to resume from, takes the place of these weights.
+    if start is not None:
         fresh = start_from(workload.model, shards.vocabulary, start)
         if world.rank == 0:
             console.print(f"weights from {start}; initialised at random: {', '.join(fresh) or 'none'}", soft_wrap=True)
-    if text_from is not None and not resume:
+    if text_from is not None:
         taken = init_text(workload.model.ernie_vil, text_from)
         if world.rank == 0:
             console.print(text_table(taken, text_from))

@@ -1,8 +1,9 @@
 """Pictures per second of ``pipeline.extract``, by step, beside the same network called picture by picture.
 
 ``python -m benchmarks.extract PICTURES``: one process, one thread of the network, and for the stage its threads that
-decode. The contestants take turns, and each figure is the best of the rounds. Where others use the machine the seconds of the CPU still tell what
-the work costs, but not what the overlap gains. Weights may be random: they take as long.
+decode. The contestants take turns, and each figure is the best of the rounds. Where others use the machine too, the
+seconds of the CPU still tell what the work costs, but nothing tells what the overlap gains. Weights may be random: they
+take as long.
 """
 
 from __future__ import annotations

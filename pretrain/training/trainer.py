@@ -17,7 +17,7 @@ from torch import Tensor
 from pretrain.training.checkpoints import Checkpoint, Checkpoints
 from pretrain.training.interruption import SIGNALS, Interruption
 from pretrain.training.loader import StepLoader
-from pretrain.training.log import Log, StepRecord, measured_peak
+from pretrain.training.log import Log, StepRecord, peak_flops
 from pretrain.training.provenance import write_run
 from pretrain.training.recipe import TrainingRecipe
 from pretrain.training.watchdog import Watchdog
@@ -60,6 +60,7 @@ class Trainer(Generic[Batch]):
             optimizer=workload.make_optimizer(),
             config=deepspeed_config(recipe, world.size, load_universal=universal),
         )
+        self.peak_flops = peak_flops(recipe, world.device)
         self.weights = torch.tensor(workload.weights, dtype=torch.float64, device=world.device)
         if found is not None:
             self._load(found)
@@ -125,7 +126,7 @@ class Trainer(Generic[Batch]):
         sizes = [
             sum(batch.samples() for batch in micro_batches),
             sum(batch.tokens() for batch in micro_batches),
-            sum(workload.flops(batch) for batch in micro_batches),
+            sum(workload.flops(batch) for batch in micro_batches) if self.peak_flops else 0.0,
             *(float(received == number) for number in SIGNALS),
         ]
         micro_batches = [batch.to(world.device) for batch in micro_batches]
@@ -184,14 +185,12 @@ class Trainer(Generic[Batch]):
         )
 
     def _log(self) -> Log:
-        dtype = torch.bfloat16 if self.recipe.precision == "bf16" else torch.float32
-        tflops = self.recipe.peak_tflops
         return Log(
             self.out,
             (self.workload.objectives, self.workload.weights),
             step=self.step,
             steps=self.steps,
-            peak_flops=measured_peak(self.world.device, dtype) if tflops is None else tflops * 1e12,
+            peak_flops=self.peak_flops,
             wandb_project=self.recipe.wandb_project,
             world=self.world,
         )

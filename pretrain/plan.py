@@ -20,7 +20,7 @@ from rich.table import Table
 from pretrain.batches import padded_length
 from pretrain.config import ModelConfig
 from pretrain.heads import ErnieViLForPreTraining
-from pretrain.model.costs import costs
+from pretrain.model.costs import costs_of, meta_encoder
 from pretrain.order import BatchPlan, slice_of
 from pretrain.recipe import Images, Recipe, model_config
 from shards.console import console, progress, run, say
@@ -154,7 +154,8 @@ class PairCosts:
     def of(cls, config: ModelConfig, dtype: torch.dtype) -> PairCosts:
         """Takes the six coefficients from the costs of the encoder at six lengths."""
         lengths = [(8, 8), (16, 8), (24, 8), (8, 16), (8, 24), (16, 16)]
-        found = [costs(config, batch=1, text=text, rows=rows, dtype=dtype) for text, rows in lengths]
+        encoder = meta_encoder(config, dtype)
+        found = [costs_of(encoder, batch=1, text=text, rows=rows) for text, rows in lengths]
         measured = [[sum(c.flops for c in layers), sum(c.saved_bytes for c in layers)] for layers in found]
         powers = _powers(*np.array(lengths, np.float64).T)
         flops, saved_bytes = np.linalg.solve(powers, np.array(measured, np.float64)).T

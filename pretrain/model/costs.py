@@ -39,14 +39,25 @@ def costs(config: ModelConfig, *, batch: int, text: int, rows: int, dtype: torch
         rows: image rows of a sample, the global one included.
         dtype: of parameters and activations.
     """
+    return costs_of(meta_encoder(config, dtype), batch=batch, text=text, rows=rows)
+
+
+def meta_encoder(config: ModelConfig, dtype: torch.dtype) -> ErnieViL:
+    """An encoder without weights."""
     with torch.device("meta"):
-        model = ErnieViL(config).to(dtype)
+        return ErnieViL(config).to(dtype)
+
+
+def costs_of(model: ErnieViL, *, batch: int, text: int, rows: int) -> list[Cost]:
+    """The same for a `meta_encoder`, which takes longer to make than to use."""
+    dtype = model.text_embeddings.word.weight.dtype
+    with torch.device("meta"):
         inputs = {
             "token_ids": torch.zeros(batch, text, dtype=torch.long),
             "position_ids": torch.zeros(batch, text, dtype=torch.long),
             "segment_ids": torch.zeros(batch, text, dtype=torch.long),
             "text_mask": torch.ones(batch, text, dtype=torch.bool),
-            "features": torch.zeros(batch, rows, config.v_feature_size, dtype=dtype),
+            "features": torch.zeros(batch, rows, model.config.v_feature_size, dtype=dtype),
             "locations": torch.zeros(batch, rows, 5, dtype=dtype),
             "image_mask": torch.ones(batch, rows, dtype=torch.bool),
         }

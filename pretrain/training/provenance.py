@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ def write_run(out: Path, recipe: TrainingRecipe, identity: Mapping[str, Any], wo
             raise InputError(f"{path}: cannot be read: {error}; remove it to go on without its history") from error
     record = {
         "recipe": recipe.model_dump(mode="json"),
-        "identity": dict(identity),
+        **identity,
         "starts": [*starts, _start(world, step)],
     }
     text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True, width=120)
@@ -59,11 +59,14 @@ def _start(world: World, step: int) -> dict[str, Any]:
             "python": platform.python_version(),
             "cuda": torch.version.cuda if cuda else None,
         },
-        "packages": {
-            found.metadata["Name"]: found.version
-            for found in sorted(importlib.metadata.distributions(), key=lambda d: str(d.metadata["Name"]).lower())
-        },
+        "packages": dict(sorted(_packages())),
     }
+
+
+def _packages() -> Iterator[tuple[str, str]]:
+    for distribution in importlib.metadata.distributions():
+        metadata = distribution.metadata
+        yield metadata["Name"], metadata["Version"]
 
 
 def _commit() -> dict[str, Any]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Generic, NoReturn
@@ -29,9 +28,9 @@ from shards.files import write_atomic
 
 FREE = {
     *("workers", "log_every", "evaluate_every", "evaluate_steps", "checkpoint_every", "keep_checkpoints"),
-    *("stall_seconds", "peak_tflops", "wandb_project"),
+    *("stall_seconds", "peak_tflops", "wandb_project", "accumulation", "gradient_checkpointing"),
 }
-"""Keys of a recipe that may change when a run is resumed."""
+"""Keys of a recipe that may change when a run is resumed: they change neither data nor losses, but for rounding."""
 
 
 class Trainer(Generic[Batch]):
@@ -77,7 +76,7 @@ class Trainer(Generic[Batch]):
         recipe, rank = self.recipe, self.world.rank
         self.out.mkdir(parents=True, exist_ok=True)
         if rank == 0:
-            write_run(self.out, recipe, self._identity(), self.world, self.step)
+            write_run(self.out, recipe, self.workload.identity(), self.world, self.step)
         metrics, done = None, self.step == self.steps or self._stops_early()
         loader = StepLoader(
             self.workload.dataset(rank, self.world.size),
@@ -244,13 +243,22 @@ class Trainer(Generic[Batch]):
         self.checkpoints.save(self.engine, self.step, state)
 
     def _identity(self) -> dict[str, Any]:
-        recipe = self.recipe.model_dump(mode="json", exclude=FREE)
-        flat = {f"recipe.{key}": json.dumps(value, sort_keys=True) for key, value in recipe.items()}
-        return {**self.workload.identity(), **flat}
+        paths = {name for name, value in self.recipe if isinstance(value, Path)}  # the workload knows their contents
+        recipe = self.recipe.model_dump(mode="json", exclude=FREE | paths)
+        return {**self.workload.identity(), **dict(_flat("recipe", recipe))}
 
     def _export(self, folder: Path) -> None:
         weights = full_weights(self.engine)
         self.world.on_first(lambda: self.workload.export(weights, folder))
+
+
+def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The values of nested mappings, their keys joined by dots."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(f"{prefix}.{key}", value)
+        else:
+            yield f"{prefix}.{key}", value
 
 
 def full_weights(engine: deepspeed.DeepSpeedEngine) -> dict[str, Tensor]:

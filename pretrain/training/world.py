@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -80,6 +81,8 @@ def with_process_group(work: Callable[[], None]) -> None:
     # The shared-memory reduction serves inference alone, yet DeepSpeed would compile it on every CPU: that needs a
     # compiler, and a process killed meanwhile leaves a lock behind on which all later runs wait for ever.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    # DeepSpeed still calls some collectives by their older names.
+    warnings.filterwarnings("ignore", message=".*is deprecated. Please use", module="torch.distributed")
     deepspeed.init_distributed(dist_init_required=True, verbose=False)
     try:
         work()

@@ -84,6 +84,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.parse $(or $(CAPTIONS),data/bench/toyworld/captions.json)
 # Freed memory stays with the process, for all contestants: else a sixth of a step on a CPU goes into page faults.
 	MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=-1 $(BIN)/python -m benchmarks.model
+	MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=-1 $(BIN)/python -m benchmarks.retrieval
 	$(BIN)/python -m benchmarks.shards
 	MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=-1 $(BIN)/python -m benchmarks.loader
 	MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=-1 $(BIN)/python -m benchmarks.training

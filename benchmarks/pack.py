@@ -18,8 +18,9 @@ from rich.table import Table
 
 from benchmarks.processes import timed
 from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
-from pipeline.tables import GRAPHS, GRAPHS_VERSION, RegionsInfo, RegionsRow, regions_table, write_table
+from pipeline.tables import GRAPHS, GRAPHS_VERSION, regions_table, write_table
 from shards.console import console, run
+from shards.regions import RegionsInfo, RegionsRow
 from shards.schema import Classes, Regions
 
 BOXES, FEATURES, CLASSES, TOP = 36, 2048, 1601, 20

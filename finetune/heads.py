@@ -59,7 +59,7 @@ class VcrHead(TaskHead):
 
 
 def choice_loss(scores_BC: Tensor, answers_B: Tensor, form: Literal["sigmoid", "softmax"] = "sigmoid") -> Tensor:
-    """Cross-entropy of the right choice, a scalar.
+    """Cross-entropy of the right choice, summed over questions; a scalar.
 
     Args:
         scores_BC: float [B, C].
@@ -68,9 +68,9 @@ def choice_loss(scores_BC: Tensor, answers_B: Tensor, form: Literal["sigmoid", "
             training does; ``softmax`` lets the choices of a question compete, as its evaluation does.
     """
     if form == "softmax":
-        return F.cross_entropy(scores_BC, answers_B)
+        return F.cross_entropy(scores_BC, answers_B, reduction="sum")
     right_BC = F.one_hot(answers_B, scores_BC.shape[1]).to(scores_BC.dtype)
-    return F.binary_cross_entropy_with_logits(scores_BC, right_BC)
+    return F.binary_cross_entropy_with_logits(scores_BC, right_BC, reduction="sum") / scores_BC.shape[1]
 
 
 # ----------------------------------------------------------------------------------------------------------------- VQA
@@ -105,13 +105,13 @@ class VqaHead(TaskHead):
 
 
 def answer_loss(scores_BA: Tensor, targets_BA: Tensor) -> Tensor:
-    """Sigmoid cross-entropy with soft targets, summed over answers and averaged over samples; a scalar.
+    """Sigmoid cross-entropy with soft targets, summed over answers and samples; a scalar.
 
     Args:
         scores_BA: float [B, A].
         targets_BA: float [B, A], between 0 and 1: how far each answer counts as right.
     """
-    return F.binary_cross_entropy_with_logits(scores_BA, targets_BA, reduction="sum") / len(scores_BA)
+    return F.binary_cross_entropy_with_logits(scores_BA, targets_BA, reduction="sum")
 
 
 # ----------------------------------------------------------------------------------------------------------- retrieval
@@ -192,15 +192,14 @@ class RegionHead(TaskHead):
 
 
 def region_loss(scores_BR: Tensor, overlaps_BR: Tensor, mask_BR: Tensor) -> Tensor:
-    """Sigmoid cross-entropy with soft targets, averaged over real rows, times the batch size; a scalar.
+    """Sigmoid cross-entropy with soft targets, summed over real rows; a scalar.
 
     Args:
         scores_BR: float [B, R].
         overlaps_BR: float [B, R], intersection over union with the region that is meant; 0 where it is below 0.5.
         mask_BR: bool [B, R], True for real rows, row 0 among them.
     """
-    losses = F.binary_cross_entropy_with_logits(scores_BR[mask_BR], overlaps_BR[mask_BR])
-    return losses * len(scores_BR)
+    return F.binary_cross_entropy_with_logits(scores_BR[mask_BR], overlaps_BR[mask_BR], reduction="sum")
 
 
 HEADS: Mapping[str, type[TaskHead]] = {

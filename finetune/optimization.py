@@ -11,35 +11,29 @@ import math
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from finetune.heads import TaskHead
 from pretrain.config import ModelConfig
 from pretrain.model import ErnieViL
 from pretrain.released import released_name
+from pretrain.training.recipe import OptimizerSection
 
-BETAS, EPSILON = (0.9, 0.999), 1e-8
+EPSILON = 1e-8
 
 
-class Optimizer(BaseModel):
+class Optimizer(OptimizerSection):
     """The optimiser section of a fine-tuning recipe. Steps are counted from 0."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    learning_rate: Annotated[float, Field(gt=0)]
-    """at its highest"""
     schedule: Literal["steps", "linear", "noam"] = "steps"
-    """after the warm-up: in steps, linear to 0 at the last step, or with the inverse square root of the step"""
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
-    """0 keeps the learning rate constant, whatever the schedule, as in the released code"""
+    """after the warm-up: in steps, linear to 0 at the last step, or with the inverse square root of the step; without a
+    warm-up the learning rate is constant, whatever the schedule, as in the released code"""
     decay_steps: tuple[Annotated[int, Field(ge=0)], ...] = ()
     """``steps`` multiplies the learning rate by ``decay_ratio`` at each of these"""
     decay_ratio: Annotated[float, Field(gt=0)] = 0.1
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     """factor of the learning rate from each layer to the one below it"""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    clip: Annotated[float, Field(gt=0)] = 1.0
-    """largest global norm of the gradient"""
+    betas: tuple[float, float] = (0.9, 0.999)
 
     @model_validator(mode="after")
     def _check_decay_steps(self) -> Optimizer:
@@ -111,10 +105,9 @@ def prepare_step(optimizer: torch.optim.Optimizer, step: int, learning_rate: flo
     Paddle adds epsilon before it corrects the second moment's bias, so AdamW gets an epsilon that is corrected too. It
     matters for parameters with tiny gradients, such as the biases of the keys.
     """
-    correction = math.sqrt(1 - BETAS[1] ** (step + 1))
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group["scale"]
-        group["eps"] = EPSILON / correction
+        group["eps"] = EPSILON / math.sqrt(1 - group["betas"][1] ** (step + 1))
 
 
 def _decays(released: str) -> bool:

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 from upath import UPath
 
 from shards.errors import InputError
@@ -76,13 +75,6 @@ def fingerprint(path: AnyPath) -> dict[str, Any]:
         return {"path": str(path), "bytes": size, "version": path.fs.ukey(path.path)}
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-
-
-def parquet_file(path: AnyPath) -> pq.ParquetFile:
-    """Opens a Parquet file; row groups are read when they are asked for."""
-    if isinstance(path, Path):
-        return pq.ParquetFile(path)
-    return pq.ParquetFile(path.path, filesystem=path.fs)
 
 
 def remove_leftovers(folder: AnyPath) -> None:

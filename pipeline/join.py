@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.ipc
 
-from pipeline.files import parquet_file
-from pipeline.tables import GRAPHS, REGIONS_VERSION, parts_of, read_metadata
+from pipeline.tables import GRAPHS
 from shards.errors import InputError
-from shards.files import AnyPath, read_lines
+from shards.files import AnyPath, parquet_file, read_lines
+from shards.regions import REGIONS_VERSION, parts_of, read_metadata
 from shards.schema import Array
 
 BATCH = 1 << 14

@@ -24,17 +24,18 @@ from tokenizers import Tokenizer
 from parsers.graph import SceneGraph
 from pipeline.engines import Engine
 from pipeline.executor import print_report, run_stage
-from pipeline.files import fingerprint, is_local, location, parquet_file
+from pipeline.files import fingerprint, is_local, location
 from pipeline.join import Accounts, Fate, Join, Text, join, read_id_lists, read_id_map
 from pipeline.options import EngineKind, MaxRejects, Overwrite, RayAddress, Workers
 from pipeline.parts import Part, Reject
-from pipeline.tables import GRAPHS_VERSION, RegionsInfo, RegionsRow, parts_of, read_metadata, read_rows
-from pipeline.word_pieces import load_tokenizer, make_masks
+from pipeline.tables import GRAPHS_VERSION
+from pipeline.word_pieces import make_masks
 from shards import index
 from shards.console import console, run
 from shards.errors import InputError
-from shards.files import AnyPath, read_lines, write_atomic
-from shards.reader import INDEX, MANIFEST, VOCABULARY, read_vocabulary
+from shards.files import AnyPath, parquet_file, read_lines, write_atomic
+from shards.reader import MANIFEST, VOCABULARY, read_vocabulary
+from shards.regions import RegionsInfo, RegionsRow, parts_of, read_metadata, read_rows
 from shards.schema import (
     SCHEMA_VERSION,
     Array,
@@ -48,6 +49,7 @@ from shards.schema import (
     TokenizerInfo,
     Totals,
 )
+from shards.tokenizer import load_tokenizer
 from shards.writer import ShardWriter
 
 TRAIN, VAL = "train", "val"
@@ -261,10 +263,7 @@ class PackStage:
 
         vocabulary = self.tokenizer.read_bytes()
         write_atomic(folder / VOCABULARY, vocabulary)
-        sink = pa.BufferOutputStream()
-        index.write(sink, rows())
-        data = sink.getvalue().to_pybytes()
-        write_atomic(folder / INDEX, data)
+        index_sha256 = index.write_files(rows(), len(parts), lambda name, data: write_atomic(folder / name, data))
         classes = self.info.classes
         manifest = Manifest(
             tokenizer=TokenizerInfo(
@@ -274,7 +273,7 @@ class PackStage:
             feature_size=self.info.feature_size,
             classes=_classes_of_shards(classes, self.class_top_k),
             totals=totals,
-            index_sha256=hashlib.sha256(data).hexdigest(),
+            index_sha256=index_sha256,
             shards=infos,
         )
         write_atomic(folder / MANIFEST, manifest.to_bytes())

@@ -16,9 +16,10 @@ from pipeline.files import expand, fingerprint, location
 from pipeline.options import EngineKind, MaxRejects, Overwrite, RayAddress, Workers
 from pipeline.parts import Part, Reject
 from pipeline.region_formats import FORMATS, recognise
-from pipeline.tables import RegionsInfo, RegionsRow, regions_table, write_table
+from pipeline.tables import regions_table, write_table
 from shards.console import console, run
 from shards.files import AnyPath, read_lines
+from shards.regions import RegionsInfo, RegionsRow
 
 
 @dataclass(frozen=True)

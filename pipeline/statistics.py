@@ -19,12 +19,13 @@ from matplotlib import pyplot as plt
 
 from pipeline.engines import Engine, Work
 from pipeline.executor import print_report, run_stage
-from pipeline.files import fingerprint, location, parquet_file
+from pipeline.files import fingerprint, location
 from pipeline.options import EngineKind, Overwrite, RayAddress, Workers
 from pipeline.parts import Part
-from pipeline.tables import GRAPHS_VERSION, parts_of, read_metadata, write_table
+from pipeline.tables import GRAPHS_VERSION, write_table
 from shards.console import console, run
-from shards.files import AnyPath, write_atomic
+from shards.files import AnyPath, parquet_file, write_atomic
+from shards.regions import parts_of, read_metadata
 
 mpl.use("Agg")
 KINDS = ("objects", "attributes", "relations")

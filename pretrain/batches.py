@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from pretrain.config import RegionTarget
 from pretrain.masking import SpecialTokens, Text, mask_regions, mask_text
-from pretrain.order import BatchPlan, Pairs, generator, slice_of
+from pretrain.order import BatchPlan, Pairs, generator, micro_batches
 from pretrain.recipe import Images, Masking
 from shards.reader import ShardSet
 from shards.schema import Array, Regions
@@ -97,7 +97,7 @@ class Collator:
         for number in range(len(pairs)):
             shard, row, caption = pairs.text[number].tolist()
             matched = bool(pairs.matched[number])
-            random = generator(self._seed, pairs.epoch, shard + _MASKS, row, caption)
+            random = generator(self._seed, int(pairs.visit[number]), shard + _MASKS, row, caption)
             texts.append(
                 mask_text(
                     self._shards.masks(shard, row),
@@ -239,8 +239,10 @@ class Steps(Dataset[Sequence[Batch]]):
     def pairs(self, step: int) -> list[Pairs]:
         """The pairs of each micro-batch."""
         batch = self._plan.batch(step)
-        own = batch.take(slice_of(len(batch), self._rank, self._ranks))
-        return [own.take(slice_of(len(own), part, self._accumulation)) for part in range(self._accumulation)]
+        parts = micro_batches(
+            self._plan.tokens(batch), rank=self._rank, ranks=self._ranks, accumulation=self._accumulation
+        )
+        return [batch.take(part) for part in parts]
 
     def __getitem__(self, step: int) -> list[Batch]:
         return [self._collator(pairs) for pairs in self.pairs(step)]

@@ -11,7 +11,7 @@ from torch import Tensor
 from pretrain.batches import Batch, Collator, Steps
 from pretrain.heads import PretrainingOutput
 from pretrain.objectives import OBJECTIVES, TEXT, score
-from pretrain.order import BatchPlan
+from pretrain.order import BatchPlan, pairs_per_batch
 from pretrain.recipe import Images, Recipe, model_config
 from pretrain.training.loader import StepLoader
 from shards.reader import ShardSet
@@ -68,7 +68,7 @@ def evaluate(
     plan = BatchPlan(
         shards,
         seed=SEED,
-        batch_size=recipe.batch_size,
+        batch_size=pairs_per_batch(recipe, shards),
         block_shards=recipe.block_shards,
         mismatch=recipe.active_masking.mismatch,
     )

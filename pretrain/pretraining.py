@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,6 @@ class Pretraining:
             device_type=device_type,
         )
         self.steps_per_epoch = self._plan.steps_per_epoch
-        dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
-        self._costs = PairCosts.of(self.config, dtype)
 
     def identity(self) -> dict[str, Any]:
         """The checksum of the shards' manifest and the size of the model."""
@@ -85,6 +84,10 @@ class Pretraining:
     def score(self, model: nn.Module, batch: Batch) -> Scores:
         """The losses of all objectives."""
         return score(model(**batch.inputs()), batch)
+
+    @cached_property
+    def _costs(self) -> PairCosts:
+        return PairCosts.of(self.config, torch.float32)
 
     def flops(self, batch: Batch) -> float:
         """Of the encoder."""

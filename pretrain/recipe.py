@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pretrain.config import ModelConfig, RegionTarget
 from pretrain.training.recipe import OptimizerSection, Positive, Probability, Section, TrainingRecipe
@@ -15,6 +15,7 @@ from shards.reader import ShardSet
 from shards.schema import ClassKind
 
 Weight = Annotated[float, Field(ge=0)]
+Passes = Annotated[float, Field(ge=0.01, le=100)]
 Images = Literal["own", "other", "none"]
 """Which image a caption is shown with: its own, that of another pair of the batch, or none (text only)."""
 
@@ -86,6 +87,14 @@ class Recipe(TrainingRecipe):
 
     model: Path
     """model size: a JSON file; vocabulary, feature and class sizes follow the shards"""
+    batch_size: Positive | None = None
+    """pairs in a global batch, over all ranks and accumulation steps"""
+    tokens: Positive | None = None
+    """instead of ``batch_size``: text positions and image rows in a global batch that are no padding, on average over
+    the shards; batches of long pairs have fewer of them"""
+    passes: tuple[Passes, ...] = ()
+    """how often an epoch passes over each set of shards, in the order of ``--shards``; 0.5: half of the set in one
+    epoch, the other half in the next. Rounded to a fraction of at most 100ths. Empty: once over each"""
     max_text: Annotated[int, Field(ge=3)] = 64
     """positions of a text with [CLS] and [SEP]s; longer ones are cut (see `pretrain.masking.lay_out`)"""
     block_shards: Positive = 8
@@ -99,6 +108,12 @@ class Recipe(TrainingRecipe):
     optimizer: Optimizer = Optimizer()
     evaluate_steps: Positive = 50
     """batches of an evaluation, at most"""
+
+    @model_validator(mode="after")
+    def _has_one_size(self) -> Self:
+        if (self.batch_size is None) == (self.tokens is None):
+            raise ValueError("give one of batch_size (pairs) and tokens (text positions and image rows)")
+        return self
 
     @property
     def active_weights(self) -> Weights:

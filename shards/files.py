@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
+import pyarrow.parquet as pq
 from upath import UPath
 
 from shards.errors import InputError
@@ -111,3 +112,10 @@ def read_lines(path: AnyPath) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as text: {error}") from error
     return text.removesuffix("\n").split("\n") if text else []
+
+
+def parquet_file(path: AnyPath) -> pq.ParquetFile:
+    """Opens a Parquet file; row groups are read when they are asked for."""
+    if isinstance(path, Path):
+        return pq.ParquetFile(path)
+    return pq.ParquetFile(path.path, filesystem=path.fs)

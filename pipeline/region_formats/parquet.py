@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.files import parquet_file
 from pipeline.parts import Reject
-from pipeline.region_formats.rows import Rows, distribution_info, make_row, whole_number
-from pipeline.tables import REGIONS_VERSION, RegionsInfo, RegionsRow, read_rows
+from pipeline.region_formats.rows import Rows, distribution_info, make_row
 from shards.errors import InputError
-from shards.files import AnyPath
+from shards.files import AnyPath, parquet_file
+from shards.region_lines import whole_number
+from shards.regions import REGIONS_VERSION, RegionsInfo, RegionsRow, read_rows
 from shards.schema import Array
 
 NEEDED = ("image_id", "width", "height", "boxes", "features")

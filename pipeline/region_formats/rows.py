@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from pipeline.parts import Reject
-from pipeline.tables import RegionsInfo, RegionsRow
 from shards.errors import InputError
 from shards.files import AnyPath
+from shards.regions import RegionsInfo, RegionsRow
 from shards.schema import Array, Classes, Regions
 
 Rows = Iterator[RegionsRow | Reject]
@@ -70,12 +70,16 @@ def make_row(
             raise ValueError("class probabilities are negative or not finite")
         if (np.abs(distribution.sum(1, dtype=np.float64) - 1) > 1e-3).any():
             raise ValueError("class probabilities do not sum to 1")
-        order = np.argsort(-distribution, axis=1, kind="stable")
-        ids = order.astype(np.int16)
-        probabilities = np.take_along_axis(distribution, order, 1).astype(np.float16)
+        ids, probabilities = most_likely(distribution)
     regions = Regions(boxes.astype(np.float32), to_half(features), ids, probabilities)
     regions.check(width, height)
     return RegionsRow(image_id, width, height, regions)
+
+
+def most_likely(probabilities: Array, k: int | None = None) -> tuple[Array, Array]:
+    """The k most likely columns of each row and their probabilities, int16 and float16 [n, k]; None: all, sorted."""
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
+    return order.astype(np.int16), np.take_along_axis(probabilities, order, 1).astype(np.float16)
 
 
 def distribution_info(
@@ -113,22 +117,3 @@ def to_ids(ids: Array, count: int | None) -> Array:
     if (ids < 0).any() or (ids >= limit).any():
         raise ValueError(f"a class or attribute id outside 0 to {limit - 1}")
     return ids.astype(np.int16)
-
-
-def whole_number(value: Any, name: str) -> int:
-    """An integer given as text, number or array of one.
-
-    Raises:
-        ValueError: it is none.
-    """
-    if isinstance(value, np.ndarray):
-        if value.size != 1 or value.dtype.kind not in "iuf":
-            raise ValueError(f"{name} is not a single number")
-        value = value.item()
-    try:
-        number = int(value)
-    except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"{name} is not a whole number") from None
-    if isinstance(value, float) and number != value:
-        raise ValueError(f"{name} is not a whole number")
-    return number

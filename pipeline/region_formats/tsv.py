@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from pipeline.parts import Reject
-from pipeline.region_formats.rows import NO_CLASSES, Rows, make_row, to_half, to_ids, whole_number
-from pipeline.tables import RegionsInfo, RegionsRow
+from pipeline.region_formats.rows import NO_CLASSES, Rows, make_row, to_half, to_ids
 from shards.errors import InputError
 from shards.files import AnyPath
-from shards.schema import Array, Classes, Regions
+from shards.region_lines import ORIGINAL, REFERENCE, VQA, Fields, boxes_and_features, decode, split_line, whole_number
+from shards.regions import RegionsInfo, RegionsRow
+from shards.schema import Classes, Regions
 
 LXMERT = (
     *("img_id", "img_h", "img_w", "objects_id", "objects_conf", "attrs_id", "attrs_conf"),
     *("num_boxes", "boxes", "features"),
 )
-ORIGINAL = ("img_id", "img_w", "img_h", "num_boxes", "boxes", "features")
-"""The columns of bottom-up-attention itself, which are also those of ERNIE-ViL's Flickr30k image files."""
-VQA = ("question_id", "question", "labels", "scores", "img_w", "img_h", "num_boxes", "boxes", "features")
-REFERENCE = ("expression", "img_w", "img_h", "num_boxes", "num_gold", "boxes", "features", "box", "label")
-"""ERNIE-ViL's VQA and RefCOCO+ files; both have nine columns."""
 COLUMNS = (len(LXMERT), len(ORIGINAL), len(VQA))
-
-_DTYPES = {"objects_id": np.dtype("<i8"), "attrs_id": np.dtype("<i8")}
-_FLOAT = np.dtype("<f4")
-
-Fields = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -105,12 +93,12 @@ class BottomUpTsv(_Lines):
 
     def row(self, line: bytes, info: RegionsInfo, _: str) -> RegionsRow:
         """See `_Lines.row`."""
-        fields = _split(line, LXMERT if info.classes.kind == "argmax" else ORIGINAL)
+        fields = split_line(line, LXMERT if info.classes.kind == "argmax" else ORIGINAL)
         if info.classes.kind == "none":
             return _plain_row(fields["img_id"], fields, info)
         n, width, height = (whole_number(fields[name], name) for name in ("num_boxes", "img_w", "img_h"))
-        boxes, features = _boxes_and_features(fields, n, info.feature_size)
-        classes, confidence, attributes, attribute_confidence = (_decode(fields, name, n) for name in LXMERT[3:7])
+        boxes, features = boxes_and_features(fields, n, info.feature_size)
+        classes, confidence, attributes, attribute_confidence = (decode(fields, name, n) for name in LXMERT[3:7])
         if not fields["img_id"]:
             raise ValueError("no image id")
         ids = to_ids(classes.reshape(n, 1), info.classes.count)
@@ -144,13 +132,13 @@ class ErnieVilTsv(_Lines):
         """See `_Lines.row`."""
         columns = line.count(b"\t") + 1
         if columns == len(ORIGINAL):
-            fields = _split(line, ORIGINAL)
+            fields = split_line(line, ORIGINAL)
             return _plain_row(fields["img_id"], fields, info)
         if _is_reference(line):
-            fields = _split(line, REFERENCE)
+            fields = split_line(line, REFERENCE)
             gold = whole_number(fields["num_gold"], "num_gold")
             return _plain_row(place, fields, info, gold)
-        fields = _split(line, VQA)
+        fields = split_line(line, VQA)
         return _plain_row(fields["question_id"], fields, info)
 
 
@@ -161,7 +149,7 @@ def _is_reference(line: bytes) -> bool:
 
 def _plain_row(image_id: str, fields: Fields, info: RegionsInfo, gold: int = 0) -> RegionsRow:
     n, width, height = (whole_number(fields[name], name) for name in ("num_boxes", "img_w", "img_h"))
-    boxes, features = _boxes_and_features(fields, n + gold, info.feature_size)
+    boxes, features = boxes_and_features(fields, n + gold, info.feature_size)
     return make_row(image_id, width, height, boxes, features, None, info)
 
 
@@ -172,43 +160,12 @@ def _first_good(sources: Sequence[AnyPath], layouts: Sequence[tuple[str, ...]]) 
             for line in stream:
                 for layout in layouts:
                     try:
-                        fields = _split(line, layout)
+                        fields = split_line(line, layout)
                         n = whole_number(fields["num_boxes"], "") + whole_number(fields.get("num_gold", 0), "")
-                        size = len(_decode(fields, "features")) // max(n, 1)
+                        size = len(decode(fields, "features")) // max(n, 1)
                     except ValueError:
                         continue
                     if size:
                         return fields, size
     expected = "; or ".join(", ".join(layout) for layout in layouts)
     raise InputError(f"{sources[0]}: no line with the tab-separated columns {expected}")
-
-
-def _split(line: bytes, columns: tuple[str, ...]) -> Fields:
-    try:
-        values = line.rstrip(b"\r\n").decode().split("\t")
-    except UnicodeDecodeError:
-        raise ValueError("invalid UTF-8") from None
-    if len(values) != len(columns):
-        raise ValueError(f"wrong number of columns: {len(values)}, expected {len(columns)}")
-    return dict(zip(columns, values, strict=True))
-
-
-def _boxes_and_features(fields: Fields, n: int, size: int) -> tuple[Array, Array]:
-    if n < 0:
-        raise ValueError("num_boxes is negative")
-    return _decode(fields, "boxes", 4 * n).reshape(n, 4), _decode(fields, "features", size * n).reshape(n, size)
-
-
-def _decode(fields: Fields, name: str, count: int | None = None) -> Array:
-    """The ``count`` numbers of a field."""
-    try:
-        data = base64.b64decode(fields[name], validate=True)
-    except (binascii.Error, ValueError):
-        raise ValueError(f"{name} is not valid base64") from None
-    dtype: np.dtype[Any] = _DTYPES.get(name, _FLOAT)
-    if len(data) % dtype.itemsize:
-        raise ValueError(f"{name} is not a whole number of {dtype.name} values")
-    values = np.frombuffer(data, dtype)
-    if count is not None and len(values) != count:
-        raise ValueError(f"{name} has the wrong size: {len(values)} values, expected {count}")
-    return values

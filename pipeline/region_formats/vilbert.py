@@ -18,12 +18,13 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.lib.npyio import NpzFile
 
-from pipeline import pickles
 from pipeline.parts import Reject
-from pipeline.region_formats.rows import Rows, distribution_info, make_row, whole_number
-from pipeline.tables import RegionsInfo, RegionsRow
+from pipeline.region_formats.rows import Rows, distribution_info, make_row
+from shards import pickles
 from shards.errors import InputError
 from shards.files import AnyPath
+from shards.region_lines import whole_number
+from shards.regions import RegionsInfo, RegionsRow
 from shards.schema import Array
 
 Record = Mapping[str, Any]

@@ -73,15 +73,16 @@ class Released:
         scores = self.head(self.model(**inputs))
         match self.task:
             case "vqa":
-                return answer_loss(scores, labels[0])
+                return answer_loss(scores, labels[0]) / len(labels[0])
             case "vcr":  # one of the two weights is 0
                 weights = labels[4:6]
-                losses = [choice_loss(part.view(-1, 4), labels[0].squeeze(1)) for part in scores]
+                losses = [choice_loss(part.view(-1, 4), labels[0].squeeze(1)) / len(labels[0]) for part in scores]
                 return sum(weight * loss for weight, loss in zip(weights, losses, strict=True))
             case "flickr":
                 return retrieval_loss(scores.view(len(labels[0]), -1), margin=0.3, scale=32.0)
             case _:
-                return region_loss(scores, labels[0].squeeze(2), inputs["image_mask"])
+                real = inputs["image_mask"]
+                return region_loss(scores, labels[0].squeeze(2), real) / real.sum() * len(scores)
 
 
 @pytest.fixture(params=["vqa", "vcr", "flickr", "refcoco_plus"])

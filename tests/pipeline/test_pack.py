@@ -12,11 +12,13 @@ from pipeline.engines import Engine
 from pipeline.executor import run_stage
 from pipeline.join import Accounts
 from pipeline.pack import PackStage, is_held_out, read_accounts
-from pipeline.tables import GRAPHS, RegionsInfo, RegionsRow, regions_table, write_table
-from pipeline.word_pieces import load_tokenizer, make_masks
+from pipeline.tables import GRAPHS, regions_table, write_table
+from pipeline.word_pieces import make_masks
 from shards.errors import InputError
 from shards.reader import ShardSet
+from shards.regions import RegionsInfo, RegionsRow
 from shards.schema import Caption, Classes, Regions
+from shards.tokenizer import load_tokenizer
 from shards.verify import verify, verify_vocabulary
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

@@ -14,7 +14,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline import pickles
 from pipeline.engines import Engine
 from pipeline.executor import run_stage
 from pipeline.files import expand
@@ -22,8 +21,10 @@ from pipeline.parts import Reject
 from pipeline.region_formats import FORMATS, recognise
 from pipeline.region_formats.tsv import LXMERT, ORIGINAL, REFERENCE, VQA
 from pipeline.regions import RegionsStage
-from pipeline.tables import RegionsInfo, parts_of, read_rows, regions_table, write_table
+from pipeline.tables import regions_table, write_table
+from shards import pickles
 from shards.errors import InputError
+from shards.regions import RegionsInfo, parts_of, read_rows
 from shards.schema import Classes
 
 D, CLASSES = 8, 5

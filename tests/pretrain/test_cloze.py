@@ -37,7 +37,9 @@ def model():
 @pytest.fixture(scope="module")
 def checkpoint(model, tmp_path_factory):
     run = tmp_path_factory.mktemp("run")
-    export(model, model.ernie_vil.config, "".join(piece + "\n" for piece in PIECES).encode(), run / "model")
+    export(
+        model.state_dict(), model.ernie_vil.config, "".join(piece + "\n" for piece in PIECES).encode(), run / "model"
+    )
     return run
 
 
@@ -229,9 +231,11 @@ def test_one_image_has_no_other(checkpoint, tmp_path, capsys):
 
 def test_bad_input_is_refused(model, checkpoint, shard_folder, tmp_path):
     words = "".join(piece + "\n" for piece in [*PIECES[:-1], "other"]).encode()
-    export(model, model.ernie_vil.config, words, tmp_path / "words")
+    export(model.state_dict(), model.ernie_vil.config, words, tmp_path / "words")
     wide = ModelConfig.model_validate(MODEL | {"v_feature_size": 9})
-    export(ErnieViLForPreTraining(wide), wide, (shard_folder / "vocab.txt").read_bytes(), tmp_path / "wide")
+    export(
+        ErnieViLForPreTraining(wide).state_dict(), wide, (shard_folder / "vocab.txt").read_bytes(), tmp_path / "wide"
+    )
     for folder, options, message in (
         (tmp_path, {}, "neither a model"),
         (tmp_path / "words", {}, "another vocabulary"),

@@ -334,16 +334,29 @@ def test_samples_do_not_see_each_other():
 
 
 @torch.no_grad()
-def test_text_states_computed_once_serve_every_image():
-    model = randomized(ErnieViL(small())).eval()
-    batch = a_batch((6,) * 3, (3, 6, 5))
-    text = {name: batch[name][:1].expand(3, -1) for name in ("token_ids", "position_ids", "segment_ids", "text_mask")}
-    expected = model(**batch | text)
-    states = model.encode_text(**{name: tensor[:1] for name, tensor in text.items()}).expand(3, -1, -1)
+@pytest.mark.parametrize("ids", [(0, 1, 3), (1, 2, 4)])
+def test_states_of_texts_and_images_computed_once_serve_every_pair(ids):
+    """Scoring every text with every image, as retrieval does; also where image layers precede the first co-layer."""
+    model = randomized(ErnieViL(small(v_biattention_id=ids))).eval()
+    batch = a_batch((6, 4, 9), (3, 6, 5))
+    texts = {name: batch[name] for name in ("token_ids", "position_ids", "segment_ids", "text_mask")}
     images = {name: batch[name] for name in ("features", "locations", "image_mask")}
-    actual = model.encode_pairs(text_states=states, text_mask=text["text_mask"], **images)
-    torch.testing.assert_close(actual.text, expected.text, atol=1e-5, rtol=0)
-    torch.testing.assert_close(actual.pooled_image, expected.pooled_image, atol=1e-5, rtol=0)
+    text_states, image_states = model.encode_text(**texts), model.encode_image(**images)
+    for shift in range(3):
+        of = torch.tensor([shift, (shift + 1) % 3, (shift + 2) % 3])
+        expected = model(**texts, **{name: tensor[of] for name, tensor in images.items()})
+        pairs = {
+            "text_states": text_states,
+            "text_mask": texts["text_mask"],
+            "image_states": image_states[of],
+            "image_mask": images["image_mask"][of],
+        }
+        apart, pooled = model.encode_pairs(**pairs), model.encode_pairs(**pairs, pooled_only=True)
+        for field in ("text", "image", "pooled_text", "pooled_image"):
+            assert torch.equal(getattr(apart, field), getattr(expected, field))
+        torch.testing.assert_close(pooled.pooled_text, expected.pooled_text, atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(pooled.pooled_image, expected.pooled_image, atol=1e-6, rtol=1e-6)
+        assert (pooled.text.shape[1], pooled.image.shape[1]) == (1, 1)
 
 
 @pytest.mark.parametrize("training", [False, True])

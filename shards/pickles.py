@@ -19,7 +19,7 @@ _NUMBERS = "biuf"
 
 
 def load(data: bytes) -> Any:
-    """A number, string, bytes or array, or a list or dict of them, from a pickle.
+    """A number, string, bytes or array, or lists and dicts of them, from a pickle.
 
     Raises:
         ValueError: it holds anything else, or is damaged.
@@ -27,24 +27,29 @@ def load(data: bytes) -> Any:
     try:
         # The Python implementation: the C one reserves memory for whatever number a damaged pickle names.
         value = _Unpickler(io.BytesIO(data), encoding="latin1").load()
-        if isinstance(value, dict):
-            return {_plain(key): _plain(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [_plain(item) for item in value]
         if isinstance(value, _Array) and value.objects is not None:  # np.save of a dict: an array of one object
-            (found,) = value.objects
-            return {_plain(key): _plain(item) for key, item in found.items()}
-        return _plain(value)
+            (value,) = value.objects
+        return _plain(value, {})
     except Exception as error:
         raise ValueError(f"not a pickle of plain values ({error or type(error).__name__})") from None
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, _Array) and value.array is not None:
-        return value.array
-    if value is None or isinstance(value, str | bytes | int | float):
+def _plain(value: Any, seen: dict[int, Any]) -> Any:
+    """The value without our stand-ins. What is shared is made once: a small pickle may unfold to anything."""
+    if id(value) in seen:
+        return seen[id(value)]
+    if isinstance(value, dict):
+        plain: Any = {_plain(key, seen): _plain(item, seen) for key, item in value.items()}
+    elif isinstance(value, list):
+        plain = [_plain(item, seen) for item in value]
+    elif isinstance(value, _Array) and value.array is not None:
+        plain = value.array
+    elif value is None or isinstance(value, str | bytes | int | float):
         return value
-    raise ValueError(f"it holds a {type(value).__name__}")
+    else:
+        raise ValueError(f"it holds a {type(value).__name__}")
+    seen[id(value)] = plain
+    return plain
 
 
 class _Unpickler(pickle._Unpickler):

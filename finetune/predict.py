@@ -1,0 +1,56 @@
+"""Predictions of a fine-tuned model: ``python -m finetune.predict TASK --checkpoint DIR --data DIR ... --out FILE``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from finetune.checkpoints import Data, fine_tuned_folder, load, load_task
+from finetune.options import (
+    AllowMissingImages,
+    Checkpoint,
+    DataFolder,
+    GoldRegions,
+    Regions,
+    SplitName,
+    TaskName,
+    find_task,
+)
+from pretrain.training.world import World
+from shards.console import run, say
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(
+    epilog="Example: python -m finetune.predict vqa --checkpoint runs/vqa --data data/vqa --split test2015 "
+    "--regions data/regions --out vqa.json"
+)
+def main(
+    task: TaskName,
+    checkpoint: Checkpoint,
+    data: DataFolder,
+    split: SplitName,
+    out: Annotated[Path, typer.Option(help="File for the predictions, as the benchmark's server takes it.")],
+    regions: Regions = None,
+    gold_regions: GoldRegions = None,
+    allow_missing_images: AllowMissingImages = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Examples of a batch.")] = 64,
+) -> None:
+    """Predict a split with a fine-tuned model."""
+    find_task(task)
+    folder = fine_tuned_folder(checkpoint)
+    trained = load_task(folder, task)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    files = Data(data, regions or [], gold_regions or [], allow_missing_images)
+    examples = files.open(trained, [split], folder, device.type)
+    model = load(folder, trained).to(device)
+    trained.write(trained.infer(model, examples, batch_size=batch_size, world=World(0, 1, device)), out)
+    say(f"{len(examples.examples):,} predictions of {folder} on {split}: {out}")
+
+
+if __name__ == "__main__":
+    run(app)

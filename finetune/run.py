@@ -1,0 +1,56 @@
+"""Fine-tuning: ``deepspeed finetune/run.py TASK --config FILE --model DIR --data DIR --regions DIR --out DIR``.
+
+Runs under ``deepspeed``, under ``torchrun`` and as a plain script.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from finetune.checkpoints import Data
+from finetune.options import AllowMissingImages, DataFolder, GoldRegions, Regions, TaskName, find_task
+from finetune.recipe import Recipe
+from shards.console import run
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(
+    epilog="Example: deepspeed finetune/run.py vqa --config configs/finetune/vqa/base.yaml --model models/base "
+    "--data data/vqa --regions data/regions --out runs/vqa"
+)
+def main(
+    task: TaskName,
+    config: Annotated[Path, typer.Option(help="Recipe (YAML).")],
+    model: Annotated[Path, typer.Option(help="A pretraining run, or a model folder (exported or imported).")],
+    data: DataFolder,
+    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    regions: Regions = None,
+    gold_regions: GoldRegions = None,
+    allow_missing_images: AllowMissingImages = False,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; may be repeated.")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Continue from the latest checkpoint in --out.")] = False,
+    _local_rank: Annotated[int, typer.Option("--local_rank", hidden=True, help="Given by some launchers.")] = 0,
+) -> None:
+    """Fine-tune a pretrained model on a downstream task."""
+    chosen = find_task(task)
+    recipe = Recipe[chosen.settings_type].load(config, set_ or [])  # type: ignore[name-defined]
+    files = Data(data, regions or [], gold_regions or [], allow_missing_images)
+
+    # Imported late: DeepSpeed takes seconds, and a wrong argument should answer at once.
+    from finetune.training import fine_tune
+    from pretrain.training.world import with_process_group
+
+    def work() -> None:
+        fine_tune(chosen(recipe.task), recipe, model, files, out, resume=resume)
+
+    with_process_group(work)
+
+
+if __name__ == "__main__":
+    run(app)

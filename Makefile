@@ -84,7 +84,9 @@ bench: setup
 	$(BIN)/python -m benchmarks.parse $(or $(CAPTIONS),data/bench/toyworld/captions.json)
 # Freed memory stays with the process, for all contestants: else a sixth of a step on a CPU goes into page faults.
 	MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=-1 $(BIN)/python -m benchmarks.model
+	MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=-1 $(BIN)/python -m benchmarks.retrieval
 	$(BIN)/python -m benchmarks.shards
+	MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=-1 $(BIN)/python -m benchmarks.loader
 	MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=-1 $(BIN)/python -m benchmarks.training
 	test -n "$(PICTURES)" || $(BIN)/python -m pipeline.toyworld --images 2000 --out data/bench/toyworld --overwrite
 	$(BIN)/python -m benchmarks.extract $(or $(PICTURES),data/bench/toyworld/images)
@@ -92,6 +94,7 @@ bench: setup
 # What takes minutes and tens of gigabytes of disk.
 bench-full: bench
 	$(BIN)/python -m benchmarks.pack --images 25000 --images 50000
+	$(BIN)/python -m benchmarks.order measure --samples 100000000
 
 clean:
 	rm -rf .venv build dist *.egg-info

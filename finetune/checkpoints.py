@@ -83,21 +83,21 @@ def load(folder: Path, task: Task[Any, Any]) -> FineTuned:
     return model.eval()
 
 
-def start_from(folder: Path, model: FineTuned) -> bool:
-    """Copies the encoder of a folder into a model, and the head if it has one that fits; says whether it had.
+def start_from(folder: Path, model: FineTuned) -> list[str]:
+    """Copies the encoder of a folder into a model, and what fits of its head if it has one.
+
+    Returns:
+        The parameters of the model's head that keep their random values.
 
     Raises:
         InputError: the encoder does not fit.
     """
     weights, own = _read_weights(folder), model.state_dict()
-    encoder = {name for name in own if not name.startswith(HEAD)}
-    wrong = [name for name in encoder if name not in weights or weights[name].shape != own[name].shape]
-    if wrong:
+    unfit = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
+    if wrong := [name for name in unfit if not name.startswith(HEAD)]:
         raise InputError(f"{folder / WEIGHTS}: {min(wrong)} is missing or has another shape than {CONFIG} says")
-    head = own.keys() - encoder
-    has_head = all(name in weights and weights[name].shape == own[name].shape for name in head)
-    model.load_state_dict({name: weights[name] for name in (own if has_head else encoder)}, strict=has_head)
-    return has_head
+    model.load_state_dict({name: weights[name] for name in own if name not in unfit}, strict=False)
+    return unfit
 
 
 def _read_weights(folder: Path) -> dict[str, Tensor]:

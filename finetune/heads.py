@@ -25,8 +25,8 @@ from pretrain.model import ErnieViLOutput, initialize
 class TaskHead(nn.Module):
     """What all heads have in common."""
 
-    released: ClassVar[Mapping[str, str]]
-    """the released name of each parameter"""
+    released: ClassVar[Mapping[str, str]] = {}
+    """the released name of each parameter; empty for the head of a task that was not released"""
 
 
 # ----------------------------------------------------------------------------------------------------------------- VCR

@@ -69,7 +69,8 @@ def parameter_groups(model: ErnieViL, head: TaskHead, settings: Optimizer) -> li
         scale = settings.layer_decay ** layers_above(name, model.config)
         groups.setdefault((scale, _decays(released_name(name))), []).append(parameter)
     for name, parameter in head.named_parameters():
-        groups.setdefault((1.0, _decays(head.released[name])), []).append(parameter)
+        decays = _decays(head.released[name]) if name in head.released else parameter.ndim > 1
+        groups.setdefault((1.0, decays), []).append(parameter)
     return [
         {"params": parameters, "scale": scale, "weight_decay": decays * settings.weight_decay / scale}
         for (scale, decays), parameters in groups.items()

@@ -58,7 +58,7 @@ class ErnieVilForRetrieval:
             config = ModelConfig.load(folder / CONFIG)
             task = Retrieval(RetrievalSettings())
             model = FineTuned(config, task.make_head(config))
-            if not start_from(folder, model):
+            if start_from(folder, model):
                 raise InputError(f"{folder}: has no head for retrieval; fine-tune it (finetune/run.py retrieval)")
         texts = TextEncoder(load_tokenizer(folder / VOCABULARY))
         default = "cuda" if torch.cuda.is_available() else "cpu"

@@ -93,7 +93,7 @@ class FineTuning:
         self._vocabulary = (start / VOCABULARY).read_bytes()
         torch.manual_seed(recipe.seed)  # the same head on every rank
         self.model = FineTuned(self.config, task.make_head(self.config))
-        self.has_head = start_from(start, self.model)
+        self.random = start_from(start, self.model)
         self.model.ernie_vil.gradient_checkpointing = recipe.gradient_checkpointing
         self.objectives = (task.name,)
         self.weights = (task.weight(recipe.batch_size),)
@@ -165,8 +165,9 @@ def fine_tune(
         recipe = recipe.model_copy(update={"best": Best(metric=f"dev/{task.metric}", mode="max")})
     workload = FineTuning(task, recipe, start, training, dev)
     if world.rank == 0:
-        head = "taken from there too" if workload.has_head else "random"
-        say(f"{task.name}: {len(training.examples):,} examples, encoder from {start}, head {head}")
+        say(f"{task.name}: {len(training.examples):,} examples, weights from {start}")
+        if not resume:
+            say(f"random at the start: {', '.join(workload.random) or 'nothing'}")
     metrics = Trainer(workload, recipe, out, world, resume=resume).train()
     if world.rank == 0:
         for name, value in metrics.items():

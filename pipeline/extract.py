@@ -140,8 +140,9 @@ class ExtractStage:
         return extract
 
     def _detect(self, detector: Detector, sources: list[ImageSource], pixels: list[Array]) -> list[Detections]:
+        given = [source.boxes for source in sources if source.boxes is not None]
         try:
-            return detector.detect(pixels, None if self.boxes is None else [source.boxes for source in sources])
+            return detector.detect(pixels, given or None)
         except torch.OutOfMemoryError as error:
             height, width, _ = pixels[0].shape
             raise InputError(

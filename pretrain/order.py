@@ -241,14 +241,20 @@ class BatchPlan:
             if low < high:
                 pieces.append(self._block(epoch, block)[low - bounds[block] : high - bounds[block]])
         pairs = self._draw(np.concatenate(pieces))
+        pairs = pairs.take(np.argsort(pairs.length, kind="stable"))
+        pairs = pairs.take(sort_runs(pairs.num_boxes, self._cut(pairs)))
+        cuts = self._cut(pairs)
+        short = int(len(pairs) % self.batch_size > 0 and not self._equal_tokens)  # the epoch's, if any, comes last
+        whole = len(cuts) - 1 - short
+        order = generator(self._seed, epoch, _BATCHES, window).permutation(whole)
+        return pairs, cuts, np.append(order, np.arange(whole, whole + short))
+
+    def _cut(self, pairs: Pairs) -> Array:
+        """int64 [batches + 1]: where each batch of a window begins, and the end."""
         batches = -(-len(pairs) // self.batch_size)
-        pairs = pairs.take(bucket(pairs, batches))
-        random = generator(self._seed, epoch, _BATCHES, window)
         if self._equal_tokens:
-            return pairs, cut_evenly(self.tokens(pairs), batches), random.permutation(batches)
-        whole = len(pairs) // self.batch_size
-        cuts = np.minimum(np.arange(batches + 1) * self.batch_size, len(pairs))
-        return pairs, cuts, np.append(random.permutation(whole), whole)  # the epoch's short batch, if any, comes last
+            return cut_evenly(self.tokens(pairs), batches)
+        return np.minimum(np.arange(batches + 1) * self.batch_size, len(pairs))
 
     def _draw(self, samples: Array) -> Pairs:
         """Draws a caption for each image, and for some of them another image's caption."""
@@ -304,16 +310,18 @@ def pairs_per_batch(recipe: Recipe, shards: ShardSet) -> int:
     return max(1, round(recipe.tokens * pairs / max(1, tokens)))
 
 
-def bucket(pairs: Pairs, batches: int) -> Array:
-    """An order in which pairs of similar lengths follow each other.
+def sort_runs(num_boxes: Array, cuts: Array) -> Array:
+    """An order of pairs that are sorted by the length of the text, in which batches have similar numbers of boxes too.
 
-    Both streams are padded: pairs are sorted by the length of the text, cut into as many runs of whole batches as each
-    run has batches, and the runs sorted by the number of boxes.
+    Both streams are padded, so neither length may come first alone: the list is divided into as many runs of whole
+    batches as each run has batches, and each run is sorted by the number of boxes.
     """
-    order = np.argsort(pairs.length, kind="stable")
+    batches = len(cuts) - 1
     runs = max(1, round(math.sqrt(batches)))
-    ends = np.arange(1, runs) * batches // runs * -(-len(pairs) // max(1, batches))
-    return np.concatenate([run[np.argsort(pairs.num_boxes[run], kind="stable")] for run in np.split(order, ends)])
+    ends = cuts[np.arange(1, runs) * batches // runs]
+    return np.concatenate(
+        [run[np.argsort(num_boxes[run], kind="stable")] for run in np.split(np.arange(len(num_boxes)), ends)]
+    )
 
 
 def cut_evenly(tokens: Array, batches: int) -> Array:

@@ -59,12 +59,8 @@ class RefcocoPlus(Task[RefcocoPlusSettings, Expression]):
     """One of the regions for each expression."""
 
     name = "refcoco_plus"
+    metric = "accuracy"
     settings_type = RefcocoPlusSettings
-
-    @property
-    def metric(self) -> str:
-        """See `Task.metric`."""
-        return "accuracy"
 
     # -------------------------------------------------------------------------------------------------------- files
 

@@ -64,12 +64,8 @@ class Vqa(Task[VqaSettings, Question]):
     """One of the frequent answers for each question."""
 
     name = "vqa"
+    metric = "accuracy"
     settings_type = VqaSettings
-
-    @property
-    def metric(self) -> str:
-        """See `Task.metric`."""
-        return "accuracy"
 
     # -------------------------------------------------------------------------------------------------------- files
 

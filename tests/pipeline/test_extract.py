@@ -20,8 +20,11 @@ from typer.testing import CliRunner
 from benchmarks.processes import timed
 from pipeline import detectors
 from pipeline.extract import app
+from pipeline.toyworld import sample_scene
 from pipeline.toyworld.network import CLASS_NAMES, FEATURES, build_network
-from shards.regions import RegionsInfo, parts_of, read_rows
+from pipeline.toyworld.recall import recall
+from shards.regions import RegionsInfo, RegionsRow, parts_of, read_rows
+from shards.schema import Classes, Regions
 
 ROOT = Path(__file__).parents[2]
 SIZES = [(80, 60), (60, 80), (96, 64), (80, 60), (64, 64), (80, 60), (96, 64), (50, 100), (80, 60)]
@@ -355,6 +358,57 @@ def test_half_precision_is_close(weights):
     assert 0 < np.abs(a.features - b.features).max() < 0.1 * np.abs(a.features).max()
 
 
+# ------------------------------------------------------------------------------------------------------------ toy world
+
+
+def test_recall_counts_covered_toys_and_right_classes():
+    scene = sample_scene(1, np.random.default_rng(0), (3, 3))
+    boxes = np.float32([[t.box.x1, t.box.y1, t.box.x2, t.box.y2] for t in scene.things])
+    boxes[2] += 200
+    right = [CLASS_NAMES.index(t.shape) for t in scene.things]
+    right[1] = 1 + right[1] % (len(CLASS_NAMES) - 1)
+    ids = np.array([[0, number] for number in right], np.int16)
+    probabilities = np.tile(np.float16([0.6, 0.4]), (3, 1))
+    row = RegionsRow("1", 320, 240, Regions(boxes, np.zeros((3, 4), np.float16), ids, probabilities))
+    classes = Classes(kind="top-k", count=len(CLASS_NAMES), background=0, names=list(CLASS_NAMES))
+    assert recall(scene, row, RegionsInfo(4, classes, None)) == (2, 1)
+
+
+def run(*command, cwd):
+    done = subprocess.run(
+        [sys.executable, "-m", *map(str, command)],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def train_and_extract(folder, *, images, steps, batch_size):
+    run("pipeline.toyworld", "--images", images, "--out", "world", "--workers", 1, cwd=folder)
+    options = ("--steps", steps, "--batch-size", batch_size)
+    run("pipeline.toyworld.train_detector", "--out", "detector.safetensors", *options, cwd=folder)
+    options = ("--detector", "toyworld", "--weights", "detector.safetensors", "--workers", 1)
+    run("pipeline.extract", "world/captions.json", "--root", "world/images", *options, "--out", "regions", cwd=folder)
+    said = run("pipeline.toyworld.recall", "regions", "--scenes", "world/scenes.jsonl", cwd=folder)
+    return [float(share) / 100 for share in re.findall(r"([\d.]+)%", said)]
+
+
+def test_the_toy_world_goes_from_pixels_to_recall(tmp_path):
+    covered, named = train_and_extract(tmp_path, images=4, steps=2, batch_size=2)
+    assert 0 <= named <= covered <= 1
+    assert list(rows_of(tmp_path / "regions")) == ["1", "2", "3", "4"]
+
+
+@pytest.mark.slow
+def test_the_trained_detector_finds_the_toys(tmp_path):
+    covered, named = train_and_extract(tmp_path, images=100, steps=400, batch_size=8)
+    assert covered > 0.9
+    assert named > 0.8
+
+
 # ------------------------------------------------------------------------------------------------------------ real data
 
 
@@ -374,15 +428,8 @@ def test_real_photos_go_all_the_way_into_shards(shared, weights, tmp_path):
         ["pipeline.pack", "--graphs", "graphs", "--regions", "regions", "--tokenizer", "vocab.txt", "--out", "shards"],
         ["shards.inspect", "verify", "shards/train"],
     ):
-        done = subprocess.run(
-            [sys.executable, "-m", *command],
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-    assert "102 images, all sound" in done.stdout
+        said = run(*command, cwd=tmp_path)
+    assert "102 images, all sound" in said
 
 
 @pytest.mark.slow

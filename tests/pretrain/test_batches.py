@@ -27,7 +27,7 @@ def collator_of(shards, **options):
 
 
 def rows(batches):
-    """What the pairs of some micro-batches show, without padding."""
+    """What the pairs of some micro-batches show, without padding, in an order of their own."""
     found = []
     for batch in batches:
         lengths = batch.token_ids.shape[1], batch.features.shape[1]
@@ -35,7 +35,7 @@ def rows(batches):
         for i in range(len(batch.matched)):
             t, r = (whole if mask is None else mask[i].sum() for mask, whole in shown)
             found.append((batch.token_ids[i, :t].tolist(), batch.features[i, :r].tolist(), float(batch.matched[i])))
-    return found
+    return sorted(found)
 
 
 @pytest.mark.parametrize(("ranks", "accumulation", "workers"), [(1, 1, 0), (2, 1, 0), (3, 2, 0), (16, 2, 0), (2, 1, 2)])

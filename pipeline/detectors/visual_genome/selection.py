@@ -69,7 +69,7 @@ def by_confidence(boxes: Array, probs: Array) -> Iterator[tuple[int, np.float32]
 
 
 def _largest_first(probs: Array) -> Iterator[tuple[int, int]]:
-    """Row and column of every probability above 0, the largest first, equal ones in their order; sorted as far as needed."""
+    """Row and column of every probability above 0, the largest first, equal ones in their order; sorted as needed."""
     for upper, lower in pairwise((np.inf, 0.2, 0.02, 0.002, 0.0)):
         rows, columns = np.nonzero((probs <= upper) & (probs > lower))
         order = np.argsort(-probs[rows, columns], kind="stable")

@@ -132,11 +132,10 @@ def mask_text(
     token_ids, kinds = layout.token_ids.copy(), np.full(len(layout.token_ids), -1)
     if matched:
         # Taken before anything depends on the places, so that random spans are as many as those of the nodes.
-        taken = [
-            *_take_nodes(masks, caption, layout.places, settings, random.random((len(masks.nodes(caption)), 2))),
-            *_take_words(masks, caption, layout.places, settings, random.random((len(layout.places), 2))),
-        ]
         places = layout.places
+        node_draws, piece_draws = (random.random((n, 2)) for n in (len(masks.nodes(caption)), len(places)))
+        taken, must_stay = _take_nodes(masks, caption, places, settings, node_draws)
+        taken += _take_words(masks, caption, (places >= 0) & ~must_stay, settings, piece_draws)
         if settings.spans == "random":
             places = _shuffle_spans(masks, caption, places, random)
         for one in taken:
@@ -191,8 +190,14 @@ def _needed(masks: Masks, node: int) -> list[int]:
     return [int(argument) for argument in masks.node_args[node] if argument >= 0]
 
 
-def _take_nodes(masks: Masks, caption: int, places: Array, settings: Masking, draws: Array) -> Iterator[_Taken]:
-    """Takes objects, then attributes, then relations, as `maskable` allows and what is taken already leaves free."""
+def _take_nodes(
+    masks: Masks, caption: int, places: Array, settings: Masking, draws: Array
+) -> tuple[list[_Taken], Array]:
+    """Takes objects, then attributes, then relations, as `maskable` allows and what is taken already leaves free.
+
+    Returns the nodes, and bool [pieces]: what must stay visible with them.
+    """
+    taken = []
     first = masks.nodes(caption).start
     hidden, must_stay = np.zeros(len(places), bool), np.zeros(len(places), bool)
     for node in sorted(maskable(masks, caption, places), key=lambda node: int(masks.node_kind[node])):
@@ -206,12 +211,13 @@ def _take_nodes(masks: Masks, caption: int, places: Array, settings: Masking, dr
         for pieces in needed:
             must_stay[pieces] = True
         hidden[own] = True
-        yield _Taken(own, kind, how)
+        taken.append(_Taken(own, kind, how))
+    return taken, must_stay
 
 
-def _take_words(masks: Masks, caption: int, places: Array, settings: Masking, draws: Array) -> Iterator[_Taken]:
-    """Takes single pieces that belong to no node of a kind that is ever taken."""
-    free = places >= 0
+def _take_words(masks: Masks, caption: int, free: Array, settings: Masking, draws: Array) -> Iterator[_Taken]:
+    """Takes single pieces, of those that are ``free``, that belong to no node of a kind that is ever taken."""
+    free = free.copy()
     for node in masks.nodes(caption):
         if settings.nodes[masks.node_kind[node]] > 0:
             free[masks.tokens(node)] = False

@@ -129,6 +129,19 @@ def test_words_are_all_pieces_that_belong_to_no_node_of_a_kind_that_is_taken(mas
 
 
 @settings(max_examples=150, deadline=None)
+@given(captions(), st.integers(0, 2**32), st.sampled_from(["attribute", "relation"]))
+def test_objects_stay_visible_with_what_is_taken_also_where_they_are_never_taken(masks, seed, kind):
+    text = mask(masks, seed, **({"object": 0, "attribute": 0, "relation": 0} | {kind: 0.5}), word=1)
+    places = lay_out(masks, 0, max_text=64, special=SPECIAL).places
+    kind_at = dict(zip(text.targets.tolist(), text.kinds.tolist(), strict=True))
+    for node in np.flatnonzero(masks.node_kind == KINDS.index(kind)).tolist():
+        own = [kind_at.get(place) for place in places[masks.tokens(node)].tolist()]
+        if KINDS.index(kind) in own and len(set(masks.node_tokens.tolist())) == len(masks.node_tokens):
+            needed = [p for a in masks.node_args[node] if a >= 0 for p in masks.tokens(a)]
+            assert not set(places[needed].tolist()) & set(text.targets.tolist())
+
+
+@settings(max_examples=150, deadline=None)
 @given(captions(), st.integers(0, 2**32), st.integers(3, 40), st.floats(0.2, 1))
 def test_random_spans_are_as_many_and_as_long_as_those_of_the_nodes(masks, seed, max_text, share):
     shares = {"object": share, "attribute": share, "relation": share, "word": share}

@@ -322,11 +322,11 @@ def decode(data: bytes) -> Array:
         raise ValueError(f"a side of less than {MIN_SIDE} pixels")
     try:
         image.load()
-        image = _upright(image)
+        upright = _upright(image)
     except Exception as error:  # as above
         raise ValueError(f"damaged or cut off: {_one_line(error)}") from None
     try:
-        return np.asarray(_to_rgb(image))
+        return np.asarray(_to_rgb(upright))
     except Exception as error:  # as above
         raise ValueError(f"cannot be made RGB: {_one_line(error)}") from None
 

@@ -183,7 +183,7 @@ def _short(value: Any) -> str:
 
 def _write_report(stage: Stage, out: AnyPath, report: Report, engine: Engine) -> None:
     rows = report.statistics["rows"]
-    packages = ("ernie-vil-pytorch", "pyarrow", "numpy", "spacy", "tokenizers")
+    packages = ("ernie-vil-pytorch", "pyarrow", "numpy", "spacy", "tokenizers", "torch", "torchvision", "pillow")
     record = {
         "stage": stage.name,
         "parts": report.parts,

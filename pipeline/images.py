@@ -282,13 +282,19 @@ def _printable(text: str) -> str:
 
 
 def load(source: ImageSource) -> Array | Reject:
-    """The pixels of a picture, uint8 [height, width, 3], or why there are none."""
+    """The pixels of a picture, uint8 [height, width, 3], or why there are none.
+
+    Raises:
+        OSError: a disk or a store failed, which is no fault of the picture.
+    """
     try:
         return decode(source.read())
     except FileNotFoundError:
         return source.reject("there is no such file")
-    except (OSError, ValueError) as error:
-        return source.reject(_printable(str(error)))
+    except (IsADirectoryError, PermissionError) as error:
+        return source.reject(f"cannot be read: {error.strerror}")
+    except ValueError as error:
+        return source.reject(str(error))
 
 
 def decode(data: bytes) -> Array:
@@ -316,9 +322,13 @@ def decode(data: bytes) -> Array:
         raise ValueError(f"a side of less than {MIN_SIDE} pixels")
     try:
         image.load()
-        return np.asarray(_to_rgb(_upright(image)))
-    except Exception as error:
+        upright = _upright(image)
+    except Exception as error:  # as above
         raise ValueError(f"damaged or cut off: {_one_line(error)}") from None
+    try:
+        return np.asarray(_to_rgb(upright))
+    except Exception as error:  # as above
+        raise ValueError(f"cannot be made RGB: {_one_line(error)}") from None
 
 
 def _one_line(error: Exception) -> str:
@@ -329,7 +339,7 @@ def _upright(image: Image.Image) -> Image.Image:
     """Turned as EXIF says. Where EXIF is damaged it says nothing: the picture is kept as it is stored."""
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # as above
+    except Exception:  # what decoders raise has no common class
         return image
 
 

@@ -73,6 +73,7 @@ def test_exif_orientation_is_applied(orientation):
     assert close(right, BLUE)
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_damaged_exif_leaves_the_picture_as_it_is_stored():
     data = encoded(picture(), "JPEG", quality=95, exif=b"Exif\0\0II*\0\xff\xff\xff\x7f")
     assert close(colours(decode(data))[0], RED)
@@ -150,8 +151,8 @@ def test_a_truncated_picture_is_refused(format):
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n", "no picture, or of an unknown format"),
         (encoded(picture(size=(15, 400))), "a side of less than 16 pixels"),
         (encoded(picture(size=(1, 1)), "GIF"), "a side of less than 16 pixels"),
-        (encoded(Image.fromarray(np.ones((20, 20), np.float32)), "TIFF"), "floating-point pixels"),
-        (encoded(Image.fromarray(np.full((20, 20), 1 << 20, np.int32)), "TIFF"), "32-bit pixels"),
+        (encoded(Image.fromarray(np.ones((20, 20), np.float32)), "TIFF"), "cannot be made RGB: floating-point pixels"),
+        (encoded(Image.fromarray(np.full((20, 20), 1 << 20, np.int32)), "TIFF"), "cannot be made RGB: 32-bit pixels"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_a_reason(data, reason):
@@ -222,6 +223,15 @@ def test_links_are_followed_and_one_to_nothing_is_a_reject(tmp_path):
     (broken, good), _ = found(tmp_path / "here")
     assert images.load(good).shape == (20, 40, 3)
     assert images.load(broken).reason == "there is no such file"
+
+
+def test_a_store_that_fails_is_no_fault_of_the_picture(tmp_path):
+    class Failing(type(tmp_path)):
+        def open(self, mode):
+            raise TimeoutError("the store does not answer")
+
+    with pytest.raises(TimeoutError):
+        images.load(ImageSource("1", Failing(tmp_path), "the file"))
 
 
 def test_a_folder_without_pictures_is_an_input_error(tmp_path):

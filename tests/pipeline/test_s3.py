@@ -1,11 +1,15 @@
 """The stages with inputs and outputs on an object store, against a server that speaks S3."""
 
+import io
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from pipeline import images
 from pipeline.files import location
 
 ROOT = Path(__file__).parents[2]
@@ -69,3 +73,25 @@ def test_a_rerun_on_a_store_makes_only_what_is_missing(bucket, tmp_path):
     assert files(out) == before
     run("pipeline.parse", *options[:-4], "--partition-size", "3", "--workers", "1", "--overwrite")
     assert "/part-00002.parquet" not in files(out)
+
+
+def test_pictures_of_a_bucket_are_listed_and_read_in_place(bucket):
+    stream = io.BytesIO()
+    Image.new("RGB", (40, 30), "red").save(stream, "PNG")
+    for name in ("pictures/train/000000000007.png", "pictures/b.PNG", "pictures/notes.txt"):
+        location(f"{bucket}/{name}").write_bytes(stream.getvalue())
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as archive:
+        entry = tarfile.TarInfo("000.png")
+        entry.size = len(stream.getvalue())
+        archive.addfile(entry, io.BytesIO(stream.getvalue()))
+    location(f"{bucket}/pictures/0.tar").write_bytes(tar.getvalue())
+    folder, what = images.recognise(location(f"{bucket}/pictures"), "auto", None)
+    assert what == "2 pictures and 1 tars; 1 files with other names are left out"
+    sources = list(folder.sources())
+    assert [source.image_id for source in sources] == ["000", "b", "7"]
+    assert [images.load(source).shape for source in sources] == [(30, 40, 3)] * 3
+    before = folder.fingerprint()
+    assert folder.fingerprint() == before
+    location(f"{bucket}/pictures/b.PNG").write_bytes(stream.getvalue() + b"0")
+    assert folder.fingerprint() != before

@@ -17,7 +17,7 @@ from finetune.tasks import TASKS
 from finetune.training import FineTuning
 from pretrain.training.world import World
 from shards.errors import InputError
-from tests.finetune.worlds import COLOURS, grid, write_model, write_regions
+from tests.finetune.worlds import COLOURS, grid, learn, write_model, write_regions
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/tasks.md"
 
@@ -57,14 +57,8 @@ def test_the_sixth_task_learns_predicts_and_is_scored(task_type, tmp_path):
     task = task_type(recipe.task)
     split = Data(tmp_path, [regions]).open(task, ["train"], start)
     workload = FineTuning(task, recipe, start, split, split)
-    optimizer, dataset, world = workload.make_optimizer(), workload.dataset(0, 1), World(0, 1, torch.device("cpu"))
-    for step in range(60):
-        (batch,) = dataset[step]
-        workload.prepare_step(optimizer, step, 60)
-        scores = workload.score(workload.model, batch)
-        (scores.loss / scores.count).sum().float().backward()
-        optimizer.step()
-        optimizer.zero_grad()
+    learn(workload, 60)
+    world = World(0, 1, torch.device("cpu"))
     assert workload.evaluate(workload.model.eval(), world) == {"dev/accuracy": 1.0}
 
     save(workload.model.state_dict(), workload.config, (start / "vocab.txt").read_bytes(), task, tmp_path / "tuned")

@@ -51,13 +51,13 @@ def test_the_sixth_task_learns_predicts_and_is_scored(task_type, tmp_path):
         for i in range(12)
     ]
     (tmp_path / "snli_ve_train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    values = yaml.safe_load(block("yaml")) | {"epochs": 30, "batch_size": 6, "task": {"max_text": 8}}
-    values["optimizer"] |= {"learning_rate": 1e-2, "warmup_steps": 2, "layer_decay": 1.0}
+    values = yaml.safe_load(block("yaml")) | {"epochs": 100, "batch_size": 6, "task": {"max_text": 8}}
+    values["optimizer"] |= {"learning_rate": 5e-3, "warmup_steps": 10, "layer_decay": 1.0}
     recipe = Recipe[task_type.settings_type].model_validate(values)
     task = task_type(recipe.task)
     split = Data(tmp_path, [regions]).open(task, ["train"], start)
     workload = FineTuning(task, recipe, start, split, split)
-    learn(workload, 60)
+    learn(workload, 200)
     world = World(0, 1, torch.device("cpu"))
     assert workload.evaluate(workload.model.eval(), world) == {"dev/accuracy": 1.0}
 

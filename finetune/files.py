@@ -1,7 +1,8 @@
-"""JSON files of the tasks."""
+"""JSON files of the tasks, and checksums."""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -39,3 +40,12 @@ def read_json_lines(path: Path) -> list[Any]:
 def write_json(value: Any, path: Path) -> None:
     """Whole or not at all."""
     write_atomic(path, orjson.dumps(value) + b"\n")
+
+
+def sha256_of(path: Path) -> str:
+    """The checksum of a file. Raises InputError if it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error

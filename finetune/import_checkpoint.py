@@ -6,7 +6,6 @@ of a Paddle Fluid checkpoint; ``python -m finetune.import_checkpoint DIR --to-pa
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 from safetensors.numpy import load_file, save_file
 
+from finetune.files import sha256_of
 from finetune.heads import HEADS, VcrHead
 from finetune.paddle_files import COMBINED, read_combined, read_variable, write_record
 from pretrain.config import ModelConfig
@@ -80,7 +80,7 @@ def read_checkpoint(source: Path, shapes: Mapping[str, tuple[int, ...]]) -> Chec
             return _read_folder(source, files)
     if not source.is_file():
         raise InputError(f"{source}: no such file or folder")
-    return Checkpoint(_name(read_combined(source), shapes, source), (), {source.name: _sha256(source)})
+    return Checkpoint(_name(read_combined(source), shapes, source), (), {source.name: sha256_of(source)})
 
 
 def _read_folder(folder: Path, files: list[Path]) -> Checkpoint:
@@ -92,7 +92,7 @@ def _read_folder(folder: Path, files: list[Path]) -> Checkpoint:
     skipped = tuple(path.name for path in files if _STATE.fullmatch(path.name))
     parameters = [path for path in files if path.name not in skipped]
     arrays = {path.name: read_variable(path) for path in parameters}
-    return Checkpoint(arrays, skipped, {path.name: _sha256(path) for path in parameters})
+    return Checkpoint(arrays, skipped, {path.name: sha256_of(path) for path in parameters})
 
 
 def _name(variables: list[NDArray[Any]], shapes: Mapping[str, tuple[int, ...]], source: Path) -> Arrays:
@@ -109,11 +109,6 @@ def _name(variables: list[NDArray[Any]], shapes: Mapping[str, tuple[int, ...]], 
         f"{source}: holds {len(variables)} variables that do not fit the {len(shapes)} of the model with any released "
         "head; check --config"
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 # ------------------------------------------------------------------------------------------------------------- in, out

@@ -8,6 +8,7 @@ is there. The truth about every picture is a `Scene`; all else is made from it.
 - `render` (with `surfaces`): the picture
 - `captions`: true English about a scene, with the claims that each caption makes
 - `detector`: region features as an object detector would give them
+- `tasks`, `task_files`: questions, choices and expressions about a scene, and the data sets of the downstream tasks
 - `write`: the files
 """
 

@@ -27,6 +27,7 @@ def main(
     feature_size: Annotated[int, typer.Option(min=32, help="The size of a region feature.")] = DEFAULT.feature_size,
     min_things: Annotated[int, typer.Option(min=2, max=6, help="Fewest things in a picture.")] = DEFAULT.things[0],
     max_things: Annotated[int, typer.Option(min=2, max=6, help="Most things in a picture.")] = DEFAULT.things[1],
+    tasks: Annotated[bool, typer.Option("--tasks", help="Also VQA, VCR, retrieval and RefCOCO+ data.")] = False,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = os.cpu_count() or 1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the world in the folder.")] = False,
 ) -> None:
@@ -37,7 +38,7 @@ def main(
         raise typer.BadParameter(f"--min-things {min_things} is more than --max-things {max_things}")
     if out.is_dir() and any(out.iterdir()) and not overwrite:
         raise typer.BadParameter(f"--out {out} is not empty; choose another folder or add --overwrite")
-    world = World(images, seed, captions, feature_size, (min_things, max_things))
+    world = World(images, seed, captions, feature_size, (min_things, max_things), tasks)
     try:
         with progress("Making pictures", images, "images") as advance:
             totals = write_world(world, out, workers=workers, progress=advance)

@@ -98,7 +98,7 @@ class _NotSayable(Exception):
 
 def describe(scene: Scene, count: int, rng: np.random.Generator) -> list[Caption]:
     """Says ``count`` different things about the scene, each in at most `MAX_WORDS` words."""
-    looks = _looks(scene)
+    looks = find_looks(scene)
     captions: dict[str, Caption] = {}
     while len(captions) < count:
         sentence = list(SENTENCES)[_draw(list(SENTENCES.values()), rng)]
@@ -116,7 +116,7 @@ Look = tuple[AttributeName, ...]
 LOOKS: tuple[Look, ...] = tuple(look for size in range(4) for look in combinations(ADJECTIVES, size))
 
 
-def _looks(scene: Scene) -> dict[tuple[int, ...], list[Look]]:
+def find_looks(scene: Scene) -> dict[tuple[int, ...], list[Look]]:
     """For each set of things that a noun phrase can pick out: the adjectives that do so."""
     looks: dict[tuple[int, ...], list[Look]] = {}
     for look in LOOKS:

@@ -20,9 +20,11 @@ from pipeline.toyworld.detector import Detector, Regions
 from pipeline.toyworld.layout import sample_scene
 from pipeline.toyworld.render import render
 from pipeline.toyworld.scene import HEIGHT, SHAPES, WIDTH, Scene
+from pipeline.toyworld.task_files import picture_name, write_tasks
 
-OUTPUTS = ("captions.json", "class_names.txt", "images", "regions", "scenes.jsonl", "vocab.txt")
+OUTPUTS = ("captions.json", "class_names.txt", "images", "regions", "scenes.jsonl", "tasks", "vocab.txt")
 """All that a world's folder holds."""
+TAGGED_REGIONS = "tasks/vcr/regions"
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 VOCABULARY_SIZE = 320
 
@@ -39,6 +41,8 @@ class World:
     captions: int = 5
     feature_size: int = 64
     things: tuple[int, int] = (3, 6)
+    tasks: bool = False
+    """Also the data sets of the downstream tasks; nothing else changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +73,8 @@ def write_world(
     unfinished = out.with_name(f"{out.name}.partial")
     if unfinished.exists():
         shutil.rmtree(unfinished)
-    for folder in (unfinished / "regions", unfinished / "images"):
-        folder.mkdir(parents=True)
+    for folder in ("regions", "images", *([TAGGED_REGIONS] if world.tasks else [])):
+        (unfinished / folder).mkdir(parents=True)
     scenes: list[Scene] = []
     captions: list[list[Caption]] = []
     regions = 0
@@ -86,6 +90,8 @@ def write_world(
     _write_text(unfinished / "class_names.txt", "\n".join(SHAPES))
     _write_text(unfinished / "scenes.jsonl", "\n".join(json.dumps(scene.to_dict()) for scene in scenes))
     _write_text(unfinished / "captions.json", json.dumps(_coco(world, scenes, captions)))
+    if world.tasks:
+        write_tasks(world.seed, scenes, captions, unfinished / "tasks")
     if out.exists():
         shutil.rmtree(out)
     unfinished.rename(out)
@@ -96,17 +102,14 @@ def write_world(
 
 def _write_image(world: World, detector: Detector, folder: Path, image_id: int) -> tuple[Scene, list[Caption], int]:
     """Writes one picture and its regions; returns its truth, its captions and the number of regions."""
-    layout, words, sight = (np.random.default_rng((world.seed, image_id, stream)) for stream in range(3))
+    layout, words, sight, tags = (np.random.default_rng((world.seed, image_id, stream)) for stream in range(4))
     scene = sample_scene(image_id, layout, world.things)
     regions = detector.detect(scene, sight)
     _write_regions(folder / "regions" / f"{image_id}.npz", image_id, regions)
+    if world.tasks:
+        _write_regions(folder / TAGGED_REGIONS / f"{image_id}.npz", image_id, detector.describe(scene, tags))
     render(scene).save(folder / "images" / picture_name(image_id), compress_level=1)
     return scene, describe(scene, world.captions, words), len(regions.boxes)
-
-
-def picture_name(image_id: int) -> str:
-    """The file name of a picture, as COCO has it."""
-    return f"{image_id:012}.png"
 
 
 def read_scenes(path: Path) -> Iterator[Scene]:

@@ -201,12 +201,9 @@ class ErnieViL(
         text_states = self.encode_text(
             token_ids=token_ids, position_ids=position_ids, segment_ids=segment_ids, text_mask=text_mask
         )
+        image_states = self.encode_image(features=features, locations=locations, image_mask=image_mask)
         return self.encode_pairs(
-            text_states=text_states,
-            text_mask=text_mask,
-            features=features,
-            locations=locations,
-            image_mask=image_mask,
+            text_states=text_states, text_mask=text_mask, image_states=image_states, image_mask=image_mask
         )
 
     def encode_text(
@@ -222,29 +219,47 @@ class ErnieViL(
         text_BTD: Tensor = self.text_embeddings(token_ids, position_ids, segment_ids)
         return self._run_text_layers(text_BTD, key_mask(text_mask), 0, self.config.t_biattention_id[0])
 
+    def encode_image(self, *, features: Tensor, locations: Tensor, image_mask: Tensor | None) -> Tensor:
+        """Run the image stream up to the first co-layer, where it has not met a text yet.
+
+        Returns:
+            float [B, R, V], the ``image_states`` of `encode_pairs`.
+        """
+        image_BRV: Tensor = self.image_embeddings(features, locations)
+        return self._run_image_layers(image_BRV, key_mask(image_mask), 0, self.config.v_biattention_id[0])
+
     def encode_pairs(
         self,
         *,
         text_states: Tensor,
         text_mask: Tensor | None,
-        features: Tensor,
-        locations: Tensor,
+        image_states: Tensor,
         image_mask: Tensor | None,
+        pooled_only: bool = False,
     ) -> ErnieViLOutput:
-        """Run the image stream and all that follows `encode_text`; arguments as in `forward`."""
+        """Run all that follows `encode_text` and `encode_image`.
+
+        Args:
+            text_states: float [B, T, D].
+            text_mask: bool [B, T], False for padding; None where no text is padded.
+            image_states: float [B, R, V].
+            image_mask: bool [B, R], False for padding; None where no image is padded.
+            pooled_only: the last layers run for the rows that are pooled alone; the output's ``text`` and ``image``
+                then hold one row.
+        """
         text_ends, image_ends = self.config.t_biattention_id, self.config.v_biattention_id
         text_mask_B11T, image_mask_B11R = key_mask(text_mask), key_mask(image_mask)
 
-        text_BTD = text_states
-        image_BRV: Tensor = self.image_embeddings(features, locations)
-        text_start, image_start = text_ends[0], 0
+        text_BTD, image_BRV = text_states, image_states
+        text_start, image_start = text_ends[0], image_ends[0]
         for co_layer, text_end, image_end in zip(self.co_layers, text_ends, image_ends, strict=True):
             text_BTD = self._run_text_layers(text_BTD, text_mask_B11T, text_start, text_end)
             image_BRV = self._run_image_layers(image_BRV, image_mask_B11R, image_start, image_end)
             text_BTD, image_BRV = self._run(co_layer, text_BTD, image_BRV, text_mask_B11T, image_mask_B11R)
             text_start, image_start = text_end, image_end
-        text_BTD = self._run_text_layers(text_BTD, text_mask_B11T, text_start, text_start + 1)
-        image_BRV = self._run_image_layers(image_BRV, image_mask_B11R, image_start, image_start + 1)
+        asking = slice(0, 1) if pooled_only else slice(None)
+        text_BTD = self._run(self.text_layers[text_start], text_BTD[:, asking], text_BTD, text_mask_B11T)
+        image_BRV = self._run(self.image_layers[image_start], image_BRV[:, asking], image_BRV, image_mask_B11R)
 
         return ErnieViLOutput(
             text=text_BTD,

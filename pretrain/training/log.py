@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import math
 import resource
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -116,7 +119,7 @@ class Log:
             f"{what}/{name}": total / n
             for what, totals in (("loss", loss), ("accuracy", correct))
             for name, total, n in zip(self._objectives, totals, count, strict=True)
-            if n
+            if n and not math.isnan(total)
         }
         weights = dict(zip(self._objectives, self._weights, strict=True))
         total = sum(weights[name] * found.get(f"loss/{name}", 0.0) for name in self._objectives)
@@ -180,17 +183,19 @@ def _is_until(line: str, step: int) -> bool:
         return False
 
 
+def check_wandb() -> None:
+    """Raises InputError if Weights & Biases is not installed."""
+    if importlib.util.find_spec("wandb") is None:
+        raise InputError("wandb_project needs another package: pip install 'ernie-vil-pytorch[wandb]'")
+
+
 def _wandb_run(project: str, out: Path) -> Any:
     """A run that is continued when this one is resumed; ``WANDB_MODE=offline`` keeps it on the disk."""
-    try:
-        import wandb
-    except ImportError as error:
-        raise InputError(
-            "wandb_project needs a package that is not installed: pip install 'ernie-vil-pytorch[wandb]'"
-        ) from error
+    import wandb
+
     remembered = out / "wandb-id"
     if not remembered.is_file():
-        write_atomic(remembered, wandb.util.generate_id().encode())
+        write_atomic(remembered, secrets.token_hex(4).encode())
     return wandb.init(project=project, dir=str(out), name=out.name, id=remembered.read_text(), resume="allow")
 
 

@@ -51,8 +51,6 @@ class TrainingRecipe(Section):
     steps: Positive | None = None
     epochs: Annotated[float, Field(gt=0)] | None = None
     """length of the run: give one of the two"""
-    batch_size: Positive
-    """samples in a global batch, over all ranks and accumulation steps"""
     seed: Annotated[int, Field(ge=0)] = 0
     optimizer: OptimizerSection
 

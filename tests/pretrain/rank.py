@@ -2,10 +2,13 @@
 
 import sys
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch.utils.data import Dataset
 
+from pretrain.batches import Steps
 from pretrain.pretraining import Pretraining
 from pretrain.recipe import Recipe
 from pretrain.training.trainer import Trainer, full_weights
@@ -16,15 +19,15 @@ from shards.reader import ShardSet
 SCENARIO, FOLDER, SHARDS = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 
 
-def trainer(name, *settings, kind=Pretraining):
+def trainer(name, *settings, kind=Pretraining, held_out=None):
     recipe = Recipe.load(FOLDER / "recipe.yaml", list(settings))
     world = World.current()
-    return Trainer(kind(recipe, ShardSet(SHARDS), None, "cpu"), recipe, FOLDER / name, world)
+    return Trainer(kind(recipe, ShardSet(SHARDS), held_out, "cpu"), recipe, FOLDER / name, world)
 
 
 def gradients():
     """Those that reach the optimiser, after clipping."""
-    found = trainer("gradients", f"batch_size={32}", "log_every=1")
+    found = trainer("gradients", "batch_size=32", "log_every=1")
     kept = []
 
     def keep(optimizer, *_):
@@ -56,13 +59,11 @@ def poisoned():
 
 
 class Steep(Pretraining):
-    """A loss that is finite and has no finite gradient."""
+    """A loss that is finite where its gradient is not."""
 
     def score(self, model, batch):
         found = super().score(model, batch)
-        loss = found.loss + 0 * next(p for p in model.parameters() if p.requires_grad).sum().double().abs().pow(0.5)
-        zero = (loss.sum() - loss.sum().detach()).abs().sqrt()
-        return type(found)(loss + zero, found.correct, found.count)
+        return replace(found, loss=found.loss + (found.loss - found.loss.detach()).abs().sqrt())
 
 
 def steep():
@@ -78,20 +79,21 @@ def steep():
             print(error, flush=True)
 
 
-class Stalling(Pretraining):
+@dataclass
+class Slow(Dataset):
     """Reads the third step slowly."""
 
+    steps: Steps
+
+    def __getitem__(self, step):
+        if step == 2:
+            time.sleep(6)
+        return self.steps[step]
+
+
+class Stalling(Pretraining):
     def dataset(self, rank, ranks):
-        steps = super().dataset(rank, ranks)
-        found = type("StallingSteps", (type(steps),), {"__getitem__": read_slowly})
-        steps.__class__ = found
-        return steps
-
-
-def read_slowly(steps, step):
-    if step == 2:
-        time.sleep(6)
-    return [steps._collator(pairs) for pairs in steps.pairs(step)]
+        return Slow(super().dataset(rank, ranks))
 
 
 def stalled():
@@ -114,7 +116,8 @@ def stages():
         ("bf16 zero 2", "precision=bf16", "zero_stage=2"),
         ("bf16 zero 3", "precision=bf16", "zero_stage=3"),
     ):
-        trainer(name, "batch_size=6", "steps=4", "log_every=1", "checkpoint_every=100", *settings).train()
+        settings += ["batch_size=6", "steps=4", "evaluate_steps=2", "best={metric: held-out/loss/word, mode: min}"]
+        trainer(name, *settings, held_out=ShardSet(SHARDS)).train()
 
 
 with_process_group({f.__name__: f for f in (gradients, poisoned, steep, stalled, stages)}[SCENARIO])

@@ -76,7 +76,7 @@ def a_batch(text_lengths=(9, 4, 7), image_lengths=(3, 6, 5), seed=0):
 def gradients(model, **inputs):
     model.zero_grad(set_to_none=True)
     output = model(**inputs)
-    tensors = [getattr(output, field) for field in type(output).__slots__]
+    tensors = [getattr(output, field) for field in vars(output)]
     sum(tensor.float().square().sum() for tensor in tensors).backward()
     return {name: parameter.grad for name, parameter in model.named_parameters()}
 
@@ -334,16 +334,29 @@ def test_samples_do_not_see_each_other():
 
 
 @torch.no_grad()
-def test_text_states_computed_once_serve_every_image():
-    model = randomized(ErnieViL(small())).eval()
-    batch = a_batch((6,) * 3, (3, 6, 5))
-    text = {name: batch[name][:1].expand(3, -1) for name in ("token_ids", "position_ids", "segment_ids", "text_mask")}
-    expected = model(**batch | text)
-    states = model.encode_text(**{name: tensor[:1] for name, tensor in text.items()}).expand(3, -1, -1)
+@pytest.mark.parametrize("ids", [(0, 1, 3), (1, 2, 4)])
+def test_states_of_texts_and_images_computed_once_serve_every_pair(ids):
+    """Scoring every text with every image, as retrieval does; also where image layers precede the first co-layer."""
+    model = randomized(ErnieViL(small(v_biattention_id=ids))).eval()
+    batch = a_batch((6, 4, 9), (3, 6, 5))
+    texts = {name: batch[name] for name in ("token_ids", "position_ids", "segment_ids", "text_mask")}
     images = {name: batch[name] for name in ("features", "locations", "image_mask")}
-    actual = model.encode_pairs(text_states=states, text_mask=text["text_mask"], **images)
-    torch.testing.assert_close(actual.text, expected.text, atol=1e-5, rtol=0)
-    torch.testing.assert_close(actual.pooled_image, expected.pooled_image, atol=1e-5, rtol=0)
+    text_states, image_states = model.encode_text(**texts), model.encode_image(**images)
+    for shift in range(3):
+        of = torch.tensor([shift, (shift + 1) % 3, (shift + 2) % 3])
+        expected = model(**texts, **{name: tensor[of] for name, tensor in images.items()})
+        pairs = {
+            "text_states": text_states,
+            "text_mask": texts["text_mask"],
+            "image_states": image_states[of],
+            "image_mask": images["image_mask"][of],
+        }
+        apart, pooled = model.encode_pairs(**pairs), model.encode_pairs(**pairs, pooled_only=True)
+        for field in ("text", "image", "pooled_text", "pooled_image"):
+            assert torch.equal(getattr(apart, field), getattr(expected, field))
+        torch.testing.assert_close(pooled.pooled_text, expected.pooled_text, atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(pooled.pooled_image, expected.pooled_image, atol=1e-6, rtol=1e-6)
+        assert (pooled.text.shape[1], pooled.image.shape[1]) == (1, 1)
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -479,7 +492,7 @@ def test_two_byte_floats_stay_finite(dtype, autocast, size):
         output = model(**batch)
         found = gradients(model.train(), **batch)
     torch.testing.assert_close(output.match_logits.float(), expected.match_logits, atol=1e-2, rtol=0)
-    assert all(tensor.isfinite().all() for tensor in (output.vocabulary_logits, output.class_logits))
+    assert all(tensor.isfinite().all() for tensor in (output.vocabulary_logits, output.regions))
     assert all(gradient.isfinite().all() for gradient in found.values())
 
 
@@ -500,8 +513,8 @@ def test_logits_come_from_the_targets():
     torch.testing.assert_close(output.vocabulary_logits, words, atol=1e-5, rtol=0)
 
     region = encoded.image[2:, 4]
-    region = heads.region_class.transform.norm(F.gelu(heads.region_class.transform.projection(region)))
-    torch.testing.assert_close(output.class_logits, heads.region_class.output(region), atol=1e-5, rtol=0)
+    region = heads.region.transform.norm(F.gelu(heads.region.transform.projection(region)))
+    torch.testing.assert_close(output.regions, heads.region.output(region), atol=1e-5, rtol=0)
 
     match = (encoded.pooled_text * encoded.pooled_image) @ heads.match.output.weight[0] + heads.match.output.bias
     torch.testing.assert_close(output.match_logits, match, atol=1e-5, rtol=0)
@@ -525,12 +538,12 @@ def test_heads_without_targets_have_zero_gradients(samples, training):
     batch = a_batch((9, 4, 7)[:samples], (3, 6, 5)[:samples])
     output = model(**batch, text_targets=nowhere, region_targets=nowhere)
     assert output.vocabulary_logits.shape == (0, 60)
-    assert output.class_logits.shape == (0, 17)
+    assert output.regions.shape == (0, 17)
     assert output.match_logits.shape == (samples,)
     found = gradients(model, **batch, text_targets=nowhere, region_targets=nowhere)
     assert not [name for name, gradient in found.items() if gradient is None]
     for name, gradient in found.items():
         assert gradient.isfinite().all(), name
-        if not samples or name.startswith(("heads.vocabulary", "heads.region_class")):
+        if not samples or name.startswith(("heads.vocabulary", "heads.region")):
             assert (gradient == 0).all(), name
     assert (found["heads.match.output.weight"] != 0).any() == bool(samples)

@@ -10,14 +10,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import yaml
 from safetensors.torch import load_file
 
-sys.path.insert(0, str(Path(__file__).parent))
-from launch import ROOT, Launch, environment
+from tests.pretrain.launch import ROOT, Launch, environment
 
 MODEL = {
     "vocab_size": 50, "max_position_embeddings": 32, "sent_type_vocab_size": 4, "hidden_size": 16,

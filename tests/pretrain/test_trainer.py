@@ -11,12 +11,10 @@ import torch
 from safetensors.torch import load_file
 
 from pretrain.export import load
-from shards.members import MEMBERS
 from shards.reader import ShardSet
-
-sys.path.insert(0, str(Path(__file__).parent))
-from launch import Launch
-from test_run import MODEL, NO_DROPOUT, RECIPE
+from shards.schema import MEMBERS
+from tests.pretrain.launch import Launch
+from tests.pretrain.test_run import MODEL, NO_DROPOUT, RECIPE
 
 
 @pytest.fixture
@@ -88,7 +86,7 @@ def test_a_stalled_loader_shows_the_stacks_of_all_ranks_once(play, ranks):
     for rank, output in enumerate(outputs):
         assert output.count(f"rank {rank}: no step has ended for 3 s") == 1
         assert "pretrain/training/loader.py" in output  # where the rank waits
-        assert "in read_slowly" in output  # where its worker waits
+        assert "rank.py" in output  # where its worker waits
         assert "trained on" in output
 
 
@@ -105,9 +103,10 @@ def test_stages_precision_and_offload_train_the_same_model(play, tmp_path, ranks
         for mine, theirs in zip(whole, lines, strict=True):
             assert theirs["loss"] == pytest.approx(mine["loss"], rel=tolerance), folder
             assert theirs["gradient_norm"] == pytest.approx(mine["gradient_norm"], rel=tolerance * 10), folder
+        # AdamW makes steps of equal size of gradients that are all but zero, so single weights may differ.
         exported = load(folder / "model").state_dict()
-        for name, tensor in weights.items():
-            torch.testing.assert_close(exported[name], tensor, atol=tolerance * 1e-2, rtol=0)
+        difference = sum(float((exported[name] - tensor).abs().sum()) for name, tensor in weights.items())
+        assert difference / sum(tensor.numel() for tensor in weights.values()) < tolerance * 2e-3, folder
     # Steps of 1e-4 and less are lost on weights in bf16: these come from the fp32 masters.
     master = load_file(tmp_path / "bf16 zero 1/model/model.safetensors")["ernie_vil.text_embeddings.word.weight"]
     assert (master != master.bfloat16().float()).any()

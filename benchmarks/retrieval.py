@@ -1,0 +1,165 @@
+"""Scoring every caption of Flickr30k's test split with every image: ``python -m benchmarks.retrieval --config base``.
+
+1,000 images of 10 to 36 regions, 5,000 captions; lengths and features are generated, weights are random. The whole
+would take days on a CPU, so a slice is timed: pairs of captions and images from all over the matrix. The contestants
+take turns, and of each the fastest of its turns counts, in seconds of the CPU, on one thread:
+
+- from scratch, every text and every image padded to the longest of the split;
+- from scratch, padded to the longest of the batch, captions in any order;
+- `finetune.score_matrix`, with the share of a pair in encoding its caption and its image once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from rich.table import Table
+
+from finetune.heads import RetrievalHead
+from finetune.inputs import Image, Sources, Text
+from finetune.score_matrix import PairScorer
+from finetune.task import FineTuned
+from pretrain.config import ModelConfig
+from pretrain.model.__main__ import SIZES
+from shards.console import console, run
+from shards.schema import Array
+
+IMAGES, CAPTIONS = 1000, 5000
+WHOLE, BATCH, CACHED = "from scratch, padded to the longest", "from scratch, padded per batch", "score_matrix"
+app = typer.Typer(add_completion=False)
+
+
+class _Padding:
+    """Pads without a tokenizer."""
+
+    pad = 0
+
+
+class _Features:
+    """Only says how wide features are."""
+
+    def __init__(self, feature_size: int) -> None:
+        self.feature_size = feature_size
+
+
+class Slice:
+    """The lengths of a whole split, and pairs from it."""
+
+    def __init__(self, config: ModelConfig, pairs: int, strata: int) -> None:
+        """Draws word pieces with [CLS] and [SEP], median 14, as Flickr30k's captions have about, and image rows."""
+        random = np.random.default_rng(0)
+        self._config, self._random = config, random
+        self.text_lengths = np.sort(np.clip(np.exp(random.normal(np.log(14), 0.4, CAPTIONS)).round(), 5, 80)).astype(
+            int
+        )
+        self.rows = np.sort(random.integers(11, 38, IMAGES))
+        self.sources = Sources(_Padding(), _Features(config.v_feature_size))  # type: ignore[arg-type]
+        texts, images = 4, pairs // 4
+        middles = (np.arange(strata) + 0.5) / strata
+        starts = zip(middles, random.permutation(middles), strict=True)
+        self.near = [self._some(int(a * CAPTIONS), texts, int(b * IMAGES), images) for a, b in starts]
+        self.mixed = [self._any(texts, images) for _ in range(strata)]
+
+    def _some(self, caption: int, texts: int, image: int, images: int) -> tuple[list[Text], list[Image]]:
+        """Neighbours in length, as the matrix scores them together."""
+        caption, image = min(caption, CAPTIONS - texts), min(image, IMAGES - images)
+        return self._make(self.text_lengths[caption : caption + texts], self.rows[image : image + images])
+
+    def _any(self, texts: int, images: int) -> tuple[list[Text], list[Image]]:
+        return self._make(self._random.choice(self.text_lengths, texts), self._random.choice(self.rows, images))
+
+    def _make(self, text_lengths: Array, rows: Array) -> tuple[list[Text], list[Image]]:
+        random, config = self._random, self._config
+        ids = [random.integers(1, config.vocab_size, length) for length in text_lengths]
+        return (
+            [Text(pieces, np.zeros_like(pieces)) for pieces in ids],
+            [
+                Image(random.random((count, config.v_feature_size), np.float32), random.random((count, 5), np.float32))
+                for count in rows
+            ],
+        )
+
+    def padded(self, part: tuple[list[Text], list[Image]], *, longest: bool) -> dict[str, Any]:
+        """All pairs of a part as inputs of a plain forward pass, padded to the longest of the split or of the batch."""
+        texts, images = part
+        pairs = [(text, image) for text in texts for image in images]
+        inputs = self.sources.pad([text for text, _ in pairs], [image for _, image in pairs])
+        if not longest:
+            return inputs
+        filled: dict[str, Any] = {}
+        for name, size in (("text_mask", int(self.text_lengths[-1])), ("image_mask", int(self.rows[-1]))):
+            tensor = inputs["token_ids" if name == "text_mask" else "features"]
+            assert tensor is not None
+            mask = inputs[name]
+            mask = torch.ones(tensor.shape[:2], dtype=torch.bool) if mask is None else mask
+            filled[name] = torch.nn.functional.pad(mask, (0, size - mask.shape[1]))
+        for name in ("token_ids", "position_ids", "segment_ids", "features", "locations"):
+            tensor = inputs[name]
+            assert tensor is not None
+            mask = filled["text_mask" if tensor.ndim == 2 else "image_mask"]
+            extra = (0, 0) * (tensor.ndim - 2) + (0, mask.shape[1] - tensor.shape[1])
+            filled[name] = torch.nn.functional.pad(tensor, extra)
+        return filled
+
+
+def measure(config: ModelConfig, *, pairs: int, strata: int, turns: int) -> dict[str, float]:
+    """CPU seconds of a pair for each contestant, over the whole matrix."""
+    torch.manual_seed(0)
+    model = FineTuned(config, RetrievalHead(config)).eval()
+    part = Slice(config, pairs, strata)
+    scorer = PairScorer(model, part.sources, device=torch.device("cpu"), batch_size=pairs)
+    every = np.argwhere(np.ones((4, pairs // 4), bool))
+    seconds = dict.fromkeys((WHOLE, BATCH, CACHED), 0.0)
+    with torch.no_grad():
+        for near, mixed in zip(part.near, part.mixed, strict=True):
+            texts, images = scorer.encode_texts(near[0]), scorer.encode_images(near[1])
+            whole, batch = part.padded(near, longest=True), part.padded(mixed, longest=False)
+            works: dict[str, Callable[[], Any]] = {
+                WHOLE: partial(model, **whole),
+                BATCH: partial(model, **batch),
+                CACHED: partial(scorer.score, texts, images, every),
+                "texts": partial(scorer.encode_texts, near[0]),
+                "images": partial(scorer.encode_images, near[1]),
+            }
+            fastest = dict.fromkeys(works, np.inf)
+            for _ in range(turns):
+                for name, work in works.items():
+                    started = time.process_time()
+                    work()
+                    fastest[name] = min(fastest[name], time.process_time() - started)
+            once = fastest["texts"] / 4 / IMAGES + fastest["images"] / (pairs // 4) / CAPTIONS
+            for name in seconds:
+                seconds[name] += (fastest[name] / pairs + (once if name == CACHED else 0)) / strata
+    return seconds
+
+
+@app.command(epilog="Example: python -m benchmarks.retrieval --config large")
+def main(
+    config: Annotated[str, typer.Option(help="base, large, or a JSON file.")] = "base",
+    pairs: Annotated[int, typer.Option(min=4, help="Pairs of a batch, a multiple of 4.")] = 32,
+    strata: Annotated[int, typer.Option(min=1, help="Places of the matrix that are timed.")] = 8,
+    turns: Annotated[int, typer.Option(min=1, help="Turns of each contestant at each place.")] = 2,
+) -> None:
+    """Time the scoring of pairs in three ways."""
+    torch.set_num_threads(1)
+    named = SIZES / f"{config}.json"
+    path = named if named.is_file() else Path(config)
+    seconds = measure(ModelConfig.load(path), pairs=pairs, strata=strata, turns=turns)
+    title = f"{path.stem}: {CAPTIONS:,} captions with {IMAGES:,} images, one CPU thread"
+    table = Table("", "pairs/s", "ratio", "hours for all", title=title, title_justify="left")
+    for name, value in seconds.items():
+        table.add_row(
+            name, f"{1 / value:.2f}", f"{seconds[WHOLE] / value:.2f}", f"{value * IMAGES * CAPTIONS / 3600:.0f}"
+        )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    run(app)

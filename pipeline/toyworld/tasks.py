@@ -1,0 +1,285 @@
+"""Questions, choices and expressions about a scene, for the downstream tasks.
+
+Whatever is asked, the words alone tell next to nothing about what is right: a true value competes with others that are
+as likely, and a relation with its opposite. ``size`` stays out of relations, because a small thing cannot cover a
+large one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import numpy as np
+
+from pipeline.toyworld.captions import ADJECTIVES, WORDINGS, Look, find_looks
+from pipeline.toyworld.scene import COLOURS, MATERIALS, SHAPES, AttributeName, Related, Relation, Scene
+
+T = TypeVar("T")
+
+OPPOSITES: Mapping[Relation, Relation] = {
+    Relation.LEFT_OF: Relation.RIGHT_OF,
+    Relation.RIGHT_OF: Relation.LEFT_OF,
+    Relation.ABOVE: Relation.BELOW,
+    Relation.BELOW: Relation.ABOVE,
+    Relation.IN_FRONT_OF: Relation.BEHIND,
+    Relation.BEHIND: Relation.IN_FRONT_OF,
+    Relation.COVERING: Relation.COVERED_BY,
+    Relation.COVERED_BY: Relation.COVERING,
+    Relation.RESTING_ON: Relation.CARRYING,
+    Relation.CARRYING: Relation.RESTING_ON,
+}
+"""Relations that never hold in both directions, each with the one that holds the other way round."""
+PLACELESS = (
+    Relation.COVERING,
+    Relation.COVERED_BY,
+    Relation.CARRYING,
+    Relation.TOUCHING,
+    Relation.LEANING_AGAINST,
+)
+"""Relations that are said without a word of place."""
+
+
+class _View:
+    """A scene with the names of its things and the random numbers to choose with."""
+
+    def __init__(self, scene: Scene, rng: np.random.Generator) -> None:
+        self.scene = scene
+        self.things = scene.things
+        self.rng = rng
+        self._looks = find_looks(scene)
+
+    def one_of(self, options: Sequence[T]) -> T:
+        return options[int(self.rng.integers(len(options)))]
+
+    def chance(self, probability: float) -> bool:
+        return bool(self.rng.random() < probability)
+
+    def other(self, values: Sequence[str], value: str) -> str:
+        return self.one_of([v for v in values if v != value])
+
+    def nameable(self, adjectives: Sequence[AttributeName] = ()) -> list[int]:
+        """The things that a noun phrase of some of these adjectives picks out."""
+        return [i for i in range(len(self.things)) if self._fitting(i, adjectives)]
+
+    def name(self, thing: int, adjectives: Sequence[AttributeName] = ()) -> str:
+        look = self.one_of(self._fitting(thing, adjectives))
+        return " ".join(self.things[thing].value(attribute) for attribute in (*look, "shape"))
+
+    def _fitting(self, thing: int, adjectives: Sequence[AttributeName]) -> list[Look]:
+        return [look for look in self._looks.get((thing,), ()) if set(look) <= set(adjectives)]
+
+    def related(self, relations: Sequence[Relation], things: Sequence[int]) -> list[Related]:
+        return [r for r in self.scene.relations if r.relation in relations and {r.subject, r.object} <= set(things)]
+
+
+# ----------------------------------------------------------------------------------------------------------- questions
+
+AnswerType = Literal["yes/no", "number", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question with its right answer and wrong ones that somebody might give. ``form`` is how it begins."""
+
+    text: str
+    form: str
+    answer: str
+    wrong: tuple[str, ...]
+    answer_type: AnswerType
+
+
+def ask(scene: Scene, count: int, rng: np.random.Generator) -> list[Question]:
+    """Asks ``count`` different questions."""
+    view = _View(scene, rng)
+    forms, shares = list(FORMS), list(FORMS.values())
+    questions: dict[str, Question] = {}
+    while len(questions) < count:
+        question = forms[int(rng.choice(len(forms), p=shares))](view)
+        if question is not None:
+            questions.setdefault(question.text, question)
+    return list(questions.values())
+
+
+def _yes_or_no(text: str, form: str, yes: bool) -> Question:
+    answer, wrong = ("yes", "no") if yes else ("no", "yes")
+    return Question(text, form, answer, (wrong,), "yes/no")
+
+
+def _other(text: str, form: str, answer: str, values: Sequence[str]) -> Question:
+    return Question(text, form, answer, tuple(v for v in values if v != answer), "other")
+
+
+def _which_colour(view: _View) -> Question | None:
+    """What color is the cube?"""
+    things = view.nameable(("material", "size"))
+    if not things:
+        return None
+    thing = view.one_of(things)
+    text = f"What color is the {view.name(thing, ('material', 'size'))}?"
+    return _other(text, "what color is the", view.things[thing].colour, COLOURS)
+
+
+def _what_is_there(view: _View) -> Question | None:
+    """What is behind the red cube?"""
+    alone: dict[tuple[Relation, int], list[Related]] = {}
+    for related in view.scene.relations:
+        alone.setdefault((related.relation, related.object), []).append(related)
+    adjectives: tuple[AttributeName, ...] = ("colour", "material")
+    nameable = view.nameable(adjectives)
+    single = [found[0] for found in alone.values() if len(found) == 1 and found[0].object in nameable]
+    if not single:
+        return None
+    related = view.one_of(single)
+    words = view.one_of(WORDINGS[related.relation]).singular
+    text = f"What {words} the {view.name(related.object, adjectives)}?"
+    return _other(text, "what", view.things[related.subject].shape, SHAPES)
+
+
+def _how_many(view: _View) -> Question | None:
+    """How many cubes are there? / How many red things are there?"""
+    count = int(view.rng.choice(3, p=HOW_MANY))
+    attribute: AttributeName = "shape" if view.chance(0.5) else "colour"
+    values = SHAPES if attribute == "shape" else COLOURS
+    fitting = [v for v in values if sum(thing.value(attribute) == v for thing in view.things) == count]
+    if not fitting:
+        return None
+    value = view.one_of(fitting)
+    named = f"{value}s" if attribute == "shape" else f"{value} things"
+    wrong = tuple(str(n) for n in (count - 1, count + 1) if n >= 0)
+    return Question(f"How many {named} are there?", "how many", str(count), wrong, "number")
+
+
+def _is_there(view: _View) -> Question | None:
+    """Is there a red cube?"""
+    yes = view.chance(IS_THERE)
+    looks = {(thing.colour, thing.shape) for thing in view.things}
+    if yes:
+        colour, shape = view.one_of(sorted(looks))
+    else:
+        mixed = [(c, s) for c, _ in sorted(looks) for _, s in sorted(looks) if (c, s) not in looks]
+        any_look = [(c, s) for c in COLOURS for s in SHAPES if (c, s) not in looks]
+        colour, shape = view.one_of(mixed if mixed and view.chance(0.5) else any_look)
+    return _yes_or_no(f"Is there a {colour} {shape}?", "is there a", yes)
+
+
+def _is_it(view: _View) -> Question | None:
+    """Is the cube red?"""
+    things = view.nameable(("material", "size"))
+    if not things:
+        return None
+    thing, yes = view.one_of(things), view.chance(0.5)
+    colour = view.things[thing].colour
+    said = colour if yes else view.other(COLOURS, colour)
+    return _yes_or_no(f"Is the {view.name(thing, ('material', 'size'))} {said}?", "is the", yes)
+
+
+def _is_it_there(view: _View) -> Question | None:
+    """Is the red cube behind the ball?"""
+    adjectives: tuple[AttributeName, ...] = ("colour", "material")
+    pairs = view.related(tuple(OPPOSITES), view.nameable(adjectives))
+    if not pairs:
+        return None
+    related, yes = view.one_of(pairs), view.chance(0.5)
+    subject, object = (related.subject, related.object) if yes else (related.object, related.subject)
+    words = view.one_of(WORDINGS[related.relation]).bare
+    text = f"Is the {view.name(subject, adjectives)} {words} the {view.name(object, adjectives)}?"
+    return _yes_or_no(text, "is the", yes)
+
+
+FORMS: Mapping[Callable[[_View], Question | None], float] = {
+    _which_colour: 0.2,
+    _what_is_there: 0.15,
+    _how_many: 0.25,
+    _is_there: 0.1,
+    _is_it: 0.1,
+    _is_it_there: 0.2,
+}
+"""How often each question is tried."""
+HOW_MANY = (0.18, 0.29, 0.53)
+"""How often 0, 1 and 2 are tried; few scenes hold two of a kind, so in the end each is about as frequent."""
+IS_THERE = 0.58
+"""How often "yes" is tried; a scene has fewer such questions, so more of them are asked twice and fall away."""
+
+
+# ------------------------------------------------------------------------------------------------------------- choices
+
+Tokens = list[str | list[int]]
+"""Words, and lists of things."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A question with four answers and four rationales, of which ``answer`` and ``rationale`` are right."""
+
+    question: Tokens
+    answers: list[Tokens]
+    answer: int
+    rationales: list[Tokens]
+    rationale: int
+
+
+def choose(scene: Scene, most: int, rng: np.random.Generator) -> list[Choice]:
+    """Up to ``most`` different questions about pairs of things that their shapes tell apart; perhaps none.
+
+    One kind asks how a thing looks, and the rationale says where it is; the other kind asks the reverse.
+    """
+    view = _View(scene, rng)
+    asked = [(r, looks) for r in view.related(tuple(OPPOSITES), view.nameable()) for looks in (True, False)]
+    picked = rng.permutation(len(asked))[:most]
+    return [_choice(view, *asked[int(i)]) for i in picked]
+
+
+def _choice(view: _View, related: Related, looks: bool) -> Choice:
+    thing = view.things[related.subject]
+    look = _four(
+        lambda colour, material: [[related.subject], "is", colour, "and", material, "."],
+        (thing.colour, view.other(COLOURS, thing.colour)),
+        (thing.material, view.other(MATERIALS, thing.material)),
+        view.rng,
+    )
+    beside = view.things[related.object].colour
+    place = _four(
+        lambda words, colour: [[related.subject], *words.split(), [related.object], "which", "is", colour, "."],
+        tuple(WORDINGS[r][0].singular for r in (related.relation, OPPOSITES[related.relation])),
+        (beside, view.other(COLOURS, beside)),
+        view.rng,
+    )
+    asked: list[int] = [related.subject]
+    if looks:
+        return Choice(["What", "is", asked, "like", "?"], *look, *place)
+    return Choice(["Where", "is", asked, "?"], *place, *look)
+
+
+def _four(
+    say: Callable[[str, str], Tokens], first: tuple[str, ...], second: tuple[str, ...], rng: np.random.Generator
+) -> tuple[list[Tokens], int]:
+    """Two facts, each once right (at index 0) and once wrong, in all combinations and any order; which is right.
+
+    Each value stands in two of the choices, so none of them sticks out.
+    """
+    said = [say(a, b) for a in first for b in second]
+    order = rng.permutation(len(said)).tolist()
+    return [said[i] for i in order], order.index(0)
+
+
+# --------------------------------------------------------------------------------------------------------- expressions
+
+
+def refer(scene: Scene, thing: int, most: int, rng: np.random.Generator) -> list[str]:
+    """Up to ``most`` different expressions that fit this thing alone, without a word of place; perhaps none."""
+    view = _View(scene, rng)
+    nameable = view.nameable(ADJECTIVES)
+    if thing not in nameable:
+        return []
+    related = [r for r in view.related(PLACELESS, nameable) if r.subject == thing]
+    expressions = dict[str, None]()
+    for _ in range(most):
+        expression = view.name(thing, ADJECTIVES)
+        if related and view.chance(0.4):
+            found = view.one_of(related)
+            words = WORDINGS[found.relation][0].bare
+            expression = f"{expression} {words} the {view.name(found.object, ADJECTIVES)}"
+        expressions[expression] = None
+    return list(expressions)

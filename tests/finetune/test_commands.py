@@ -21,7 +21,7 @@ SIZES = {
 }  # fmt: skip
 OPTIMIZER = {"learning_rate": 3e-3, "warmup_steps": 5, "schedule": "linear", "betas": [0.9, 0.95]}
 RECIPES = {
-    "vqa": {"batch_size": 12, "steps": 60, "task": {"max_text": 12, "least_count": 1, "hidden_size": 64}},
+    "vqa": {"batch_size": 12, "steps": 120, "task": {"max_text": 12, "least_count": 1, "hidden_size": 256}},
     "vcr": {"batch_size": 16, "steps": 60, "task": {"max_text": 20, "max_rationale_text": 24}},
     "refcoco_plus": {"batch_size": 4, "steps": 60, "task": {"max_text": 12}},
 }
@@ -110,7 +110,7 @@ def run(module, *arguments):
 def test_what_was_learned_is_predicted_and_scored_alike(folder, name, out, score):
     lines = [json.loads(line) for line in (folder / f"runs/{name}/metrics.jsonl").read_text().splitlines()]
     scored = [line[f"dev/{score}"] for line in lines if f"dev/{score}" in line]
-    assert len(scored) == 2
+    assert len(scored) == RECIPES[name]["steps"] // 30
     arguments = ["--data", folder / name, "--split", "train"]
     predicted = run(
         predict, name, "--checkpoint", folder / f"runs/{name}", *arguments, "--regions", folder / "regions",

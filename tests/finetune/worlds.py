@@ -52,6 +52,20 @@ def write_regions(folder, images, features=FEATURES):
     return folder
 
 
+def learn(workload, steps):
+    """The steps of the training loop, in this process and without DeepSpeed."""
+    optimizer, dataset = workload.make_optimizer(), workload.dataset(0, 1)
+    weights = torch.tensor(workload.weights, dtype=torch.float64)
+    for step in range(steps):
+        (batch,) = dataset[step]
+        workload.prepare_step(optimizer, step, steps)
+        scores = workload.score(workload.model.train(), batch)
+        (weights * scores.loss / scores.count).sum().float().backward()
+        torch.nn.utils.clip_grad_norm_(workload.model.parameters(), workload.recipe.optimizer.clip)
+        optimizer.step()
+        optimizer.zero_grad()
+
+
 def grid(n):
     """n boxes that do not overlap."""
     return [[10 * i, 10, 10 * i + 8, 30] for i in range(n)]

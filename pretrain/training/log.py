@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 import json
 import math
 import resource
@@ -185,8 +185,12 @@ def _is_until(line: str, step: int) -> bool:
 
 def check_wandb() -> None:
     """Raises InputError if Weights & Biases is not installed."""
-    if importlib.util.find_spec("wandb") is None:
-        raise InputError("wandb_project needs another package: pip install 'ernie-vil-pytorch[wandb]'")
+    try:
+        importlib.metadata.version(
+            "wandb"
+        )  # not find_spec: a folder wandb, as it leaves them behind, is a package, too
+    except importlib.metadata.PackageNotFoundError as error:
+        raise InputError("wandb_project needs another package: pip install 'ernie-vil-pytorch[wandb]'") from error
 
 
 def _wandb_run(project: str, out: Path) -> Any:

@@ -99,14 +99,15 @@ def test_stages_precision_and_offload_train_the_same_model(play, tmp_path, ranks
     weights = load_file(tmp_path / "zero 0/model/model.safetensors")
     for folder in folders:
         lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        tolerance = 2e-2 if "bf16" in folder.name else 1e-5
+        tolerance, mean_difference = (2e-2, 1e-4) if "bf16" in folder.name else (1e-5, 5e-6)
         for mine, theirs in zip(whole, lines, strict=True):
-            assert theirs["loss"] == pytest.approx(mine["loss"], rel=tolerance), folder
-            assert theirs["gradient_norm"] == pytest.approx(mine["gradient_norm"], rel=tolerance * 10), folder
+            assert theirs.keys() == mine.keys()
+            for name in {"loss", "gradient_norm", "held-out/loss/word", "held-out/loss/region"} & mine.keys():
+                assert theirs[name] == pytest.approx(mine[name], rel=tolerance), (folder, name)
         # AdamW makes steps of equal size of gradients that are all but zero, so single weights may differ.
         exported = load(folder / "model").state_dict()
         difference = sum(float((exported[name] - tensor).abs().sum()) for name, tensor in weights.items())
-        assert difference / sum(tensor.numel() for tensor in weights.values()) < tolerance * 2e-3, folder
+        assert difference / sum(tensor.numel() for tensor in weights.values()) < mean_difference, folder
     # Steps of 1e-4 and less are lost on weights in bf16: these come from the fp32 masters.
     master = load_file(tmp_path / "bf16 zero 1/model/model.safetensors")["ernie_vil.text_embeddings.word.weight"]
     assert (master != master.bfloat16().float()).any()

@@ -1,9 +1,9 @@
-# `make demo` and `make test` each work as the only command in a fresh clone; the first one installs into .venv.
+# `make demo`, `make ablation` and `make test` each work as the only command in a fresh clone; the first installs into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test test-slow check bench bench-full clean
+.PHONY: setup world demo ablation test test-slow check bench bench-full clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -14,22 +14,42 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-# The whole chain on a generated world: captions, pictures and regions that nobody has to download.
+# A generated world as shards: captions, pictures and regions that nobody has to download. The regions are
+# generated with the world (FROM=features), or found in its pictures by a detector that is trained first (FROM=pixels).
+FROM ?= features
+ifeq ($(FROM),pixels)
+WORLD := data/demo-pixels
+else ifeq ($(FROM),features)
 WORLD := data/demo
-demo: setup
+else
+$(error FROM=$(FROM): there are features and pixels)
+endif
+RUN := runs/$(notdir $(WORLD))
+
+world: setup
 	$(BIN)/python -m pipeline.toyworld --images 6000 --captions 3 --min-things 2 --max-things 3 --out $(WORLD)/toyworld --overwrite
-	$(BIN)/python -m pipeline.parse $(WORLD)/toyworld/captions.json --out $(WORLD)/graphs --overwrite
+ifeq ($(FROM),pixels)
+	$(BIN)/python -m pipeline.toyworld.train_detector --out $(WORLD)/detector.safetensors
+	$(BIN)/python -m pipeline.extract $(WORLD)/toyworld/images --detector toyworld --weights $(WORLD)/detector.safetensors \
+		--preview 20 --out $(WORLD)/regions --overwrite
+	$(BIN)/python -m pipeline.toyworld.recall $(WORLD)/regions --scenes $(WORLD)/toyworld/scenes.jsonl
+else
 	$(BIN)/python -m pipeline.regions $(WORLD)/toyworld/regions --class-names $(WORLD)/toyworld/class_names.txt \
 		--out $(WORLD)/regions --overwrite
+endif
+	$(BIN)/python -m pipeline.parse $(WORLD)/toyworld/captions.json --out $(WORLD)/graphs --overwrite
 	$(BIN)/python -m pipeline.pack --graphs $(WORLD)/graphs --regions $(WORLD)/regions \
 		--tokenizer $(WORLD)/toyworld/vocab.txt --holdout 0.1 --out $(WORLD)/shards --overwrite
+
+# The whole chain on that world.
+demo: world
 	$(BIN)/python -m shards.inspect summary $(WORLD)/shards/train
 	$(BIN)/python -m shards.inspect head $(WORLD)/shards/train -n 2
-	rm -rf runs/demo runs/demo-text && mkdir -p runs
-	@echo "pretraining with images; without them at the same time, see runs/demo-text.log"
+	rm -rf $(RUN) $(RUN)-text && mkdir -p runs
+	@echo "pretraining with images; without them at the same time, see $(RUN)-text.log"
 	export OMP_NUM_THREADS=1; \
 	$(BIN)/python pretrain/run.py --config configs/pretrain/demo.yaml --set images=none \
-		--shards $(WORLD)/shards/train --out runs/demo-text > runs/demo-text.log 2>&1 & \
+		--shards $(WORLD)/shards/train --out $(RUN)-text > $(RUN)-text.log 2>&1 & \
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/deepspeed pretrain/run.py --config configs/pretrain/demo.yaml \
 		--shards $(WORLD)/shards/train --out runs/demo && wait $$! || { cat runs/demo-text.log; exit 1; }
 	$(BIN)/python -m pretrain.report runs/demo --config configs/pretrain/demo.yaml --text-only runs/demo-text \
@@ -42,6 +62,16 @@ demo: setup
 		--out $(WORLD)/task-gold-regions --overwrite
 	$(BIN)/python -m finetune.comparison --world $(WORLD)/tasks --regions $(WORLD)/task-regions \
 		--gold-regions $(WORLD)/task-gold-regions --start pretrained=runs/demo --untrained --out runs/demo/report/tasks
+		--shards $(WORLD)/shards/train --out $(RUN) && wait $$! || { cat $(RUN)-text.log; exit 1; }
+	$(BIN)/python -m pretrain.report $(RUN) --config configs/pretrain/demo.yaml --text-only $(RUN)-text \
+		--held-out $(WORLD)/shards/val --images $(WORLD)/toyworld/images --out $(RUN)/report
+
+# Scene-graph prediction against what it is compared with in docs/ablation.md, whose results it writes. Runs that were
+# finished before are not trained again.
+ABLATION := $(addprefix configs/pretrain/ablation/,words.yaml random-spans.yaml scene-graph.yaml)
+ablation: world
+	$(BIN)/python -m pretrain.ablation $(ABLATION) --shards $(WORLD)/shards/train --held-out $(WORLD)/shards/val \
+		--out runs/ablation --document docs/ablation.md
 
 test: setup
 	$(BIN)/python -m pytest -m "not slow"
@@ -57,6 +87,9 @@ check: setup
 # Captions to time the parsers on; the toy world's if there are no others.
 CAPTIONS ?= $(wildcard ../shared/data/captions/captions_val2017.json ../shared/data/captions/cc3m_validation.tsv)
 
+# Pictures to time the extractor on, likewise.
+PICTURES ?= $(wildcard ../shared/data/images)
+
 bench: setup
 	test -n "$(CAPTIONS)" || $(BIN)/python -m pipeline.toyworld --images 2000 --out data/bench/toyworld --overwrite
 	$(BIN)/python -m benchmarks.parse $(or $(CAPTIONS),data/bench/toyworld/captions.json)
@@ -64,10 +97,15 @@ bench: setup
 	MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=-1 $(BIN)/python -m benchmarks.model
 	MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=-1 $(BIN)/python -m benchmarks.retrieval
 	$(BIN)/python -m benchmarks.shards
+	MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=-1 $(BIN)/python -m benchmarks.loader
+	MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=-1 $(BIN)/python -m benchmarks.training
+	test -n "$(PICTURES)" || $(BIN)/python -m pipeline.toyworld --images 2000 --out data/bench/toyworld --overwrite
+	$(BIN)/python -m benchmarks.extract $(or $(PICTURES),data/bench/toyworld/images)
 
 # What takes minutes and tens of gigabytes of disk.
 bench-full: bench
 	$(BIN)/python -m benchmarks.pack --images 25000 --images 50000
+	$(BIN)/python -m benchmarks.order measure --samples 100000000
 
 clean:
 	rm -rf .venv build dist *.egg-info

@@ -103,7 +103,7 @@ class ReleasedErnieViL(ErnieViLForPreTraining):
         return dataclasses.replace(
             output,
             vocabulary_logits=output.vocabulary_logits[text_targets],
-            class_logits=output.class_logits[region_targets],
+            regions=output.regions[region_targets],
         )
 
 
@@ -137,7 +137,7 @@ def make(name: str, config: ModelConfig, size: Size, device: torch.device) -> Co
         )
         return (
             F.cross_entropy(output.vocabulary_logits.float(), words[words >= 0])
-            + F.cross_entropy(output.class_logits.float(), classes[classes >= 0])
+            + F.cross_entropy(output.regions.float(), classes[classes >= 0])
             + F.binary_cross_entropy_with_logits(output.match_logits.float(), batch["matched"].float())
         )
 

@@ -61,6 +61,7 @@ GRAPH = SceneGraph(
     (Relation(0, 1, "on", (Span(10, 12),)), Relation(1, 2, "stand near", (Span(19, 32),))),
 )
 PIECES = 11
+WORDS, SPECIAL = 30_000, ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 app = typer.Typer(add_completion=False)
 
 
@@ -73,7 +74,7 @@ def make_sample(number: int) -> Sample:
     ends = np.array([1, 2, 4, 5, 6, 8])
     first = len(kinds) * np.arange(CAPTIONS)[:, None, None]
     arrays = {
-        "token_ids": random.integers(5, 30_000, PIECES * CAPTIONS),
+        "token_ids": random.integers(len(SPECIAL), WORDS, PIECES * CAPTIONS),
         "segment_ids": np.zeros(PIECES * CAPTIONS),
         "token_offsets": PIECES * np.arange(CAPTIONS + 1),
         "node_kind": np.tile(kinds, CAPTIONS),
@@ -286,7 +287,7 @@ def _compare(folder: Path, rounds: int) -> Iterator[tuple[str, float, float, flo
     with multiprocessing.get_context("fork").Pool(2) as pool:  # the samples are there already
         write_in_two = partial(pool.starmap, _write_in_worker, jobs, 1)
         yield "write with 2 workers and fsync, cp", *race(rounds, write_in_two, copy_all, time.perf_counter)
-    _describe(ours, write_all())
+    describe(ours, write_all())
     write_lmdb(_made, folder / "lmdb")
 
     shards = ShardSet(ours)
@@ -304,14 +305,14 @@ def _compare(folder: Path, rounds: int) -> Iterator[tuple[str, float, float, flo
         )
 
 
-def _describe(folder: Path, writers: list[ShardWriter]) -> None:
+def describe(folder: Path, writers: list[ShardWriter]) -> None:
     """Index and manifest of the shards that were written."""
-    vocabulary = b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n"
+    vocabulary = "".join(f"{piece}\n" for piece in (*SPECIAL, *range(WORDS - len(SPECIAL)))).encode()
     (folder / VOCABULARY).write_bytes(vocabulary)
     with (folder / INDEX).open("wb") as stream:
         index.write(stream, [writer.rows for writer in writers])
     manifest = Manifest(
-        tokenizer=TokenizerInfo(sha256=hashlib.sha256(vocabulary).hexdigest(), size=5),
+        tokenizer=TokenizerInfo(sha256=hashlib.sha256(vocabulary).hexdigest(), size=WORDS),
         parser=ParserInfo(name="benchmark", version="1"),
         feature_size=FEATURES,
         classes=Classes(kind="top-k", count=1600, background=None, names=None),

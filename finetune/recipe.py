@@ -8,7 +8,7 @@ from pydantic import Field
 
 from finetune.optimization import Optimizer
 from finetune.task import Settings
-from pretrain.training.recipe import TrainingRecipe
+from pretrain.training.recipe import Positive, TrainingRecipe
 
 S = TypeVar("S", bound=Settings)
 
@@ -22,5 +22,7 @@ class Recipe(TrainingRecipe, Generic[S]):
     """the split to evaluate on"""
     task: S
     optimizer: Optimizer
+    batch_size: Positive
+    """samples in a global batch, over all ranks and accumulation steps"""
     hidden_dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     """of the encoder, where it shall differ from that of the pretrained model"""

@@ -9,7 +9,6 @@ import csv
 import io
 import json
 import posixpath
-import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import ijson
 import pyarrow as pa
 
+from pipeline.tars import Damage, read_samples
 from shards.errors import InputError
 from shards.files import AnyPath, parquet_file
 
@@ -51,7 +51,7 @@ Columns = Mapping[str, str]
 
 def read_coco(path: AnyPath, _: Columns) -> RawRows:
     """COCO captions JSON: ``annotations`` of {image_id, id, caption}."""
-    for number, annotation in enumerate(_items(path, "annotations")):
+    for number, annotation in enumerate(read_items(path, "annotations")):
         position = f"annotations[{number}]"
         if isinstance(annotation, dict):
             yield RawRow(position, annotation.get("image_id"), annotation.get("id"), annotation.get("caption"))
@@ -64,7 +64,7 @@ def read_karpathy(path: AnyPath, _: Columns) -> RawRows:
 
     The image id is COCO's where there is one (``cocoid``), else the file name without its extension.
     """
-    for number, image in enumerate(_items(path, "images")):
+    for number, image in enumerate(read_items(path, "images")):
         position = f"images[{number}]"
         sentences = image.get("sentences") if isinstance(image, dict) else None
         if not isinstance(sentences, list):
@@ -80,7 +80,7 @@ def read_karpathy(path: AnyPath, _: Columns) -> RawRows:
                 yield BadRow(inside, "not a JSON object")
 
 
-def _items(path: AnyPath, key: str) -> Iterator[Any]:
+def read_items(path: AnyPath, key: str) -> Iterator[Any]:
     """The items of a list in a JSON object, one by one."""
     there = False
     try:
@@ -280,28 +280,12 @@ def read_webdataset(path: AnyPath, columns: Columns) -> RawRows:
     The caption is the .txt or else ``caption`` of the .json. The image id is ``url`` of the .json, or the key if it
     has none, so it is the one that Conceptual Captions has.
     """
-    key, members = "", dict[str, bytes]()
     names = {"image_id": "url", "caption_id": "caption_id", "caption": "caption", **columns}
-    try:
-        with path.open("rb") as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
-            for entry in tar:
-                if not entry.isfile():
-                    continue
-                folder, name = posixpath.split(entry.name)
-                stem, _, extension = name.partition(".")
-                if (found := posixpath.join(folder, stem)) != key:
-                    if key:
-                        yield _from_members(key, members, names)
-                    key, members = found, {}
-                if extension in ("txt", "json") and (content := tar.extractfile(entry)) is not None:
-                    members[extension] = content.read()
-            if key:
-                yield _from_members(key, members, names)
-            stream.seek(-min(2 * tarfile.BLOCKSIZE, stream.seek(0, io.SEEK_END)), io.SEEK_END)
-            if any(stream.read()):
-                yield BadRow(f"after sample {key}", "the tar has no end: it is cut off, samples may be missing")
-    except (tarfile.TarError, EOFError) as error:
-        yield BadRow(f"after sample {key}", f"the tar is damaged or cut off ({error}): samples may be missing")
+    for sample in read_samples(path, ("txt", "json")):
+        if isinstance(sample, Damage):
+            yield BadRow(sample.position, sample.reason)
+        else:
+            yield _from_members(sample.key, sample.contents, names)
 
 
 def _from_members(key: str, members: dict[str, bytes], columns: Columns) -> RawRow | BadRow:

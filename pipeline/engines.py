@@ -56,6 +56,8 @@ class Engine:
     """Processes; with Ray, tasks at a time."""
     ray_address: str | None = None
     """Of a running cluster; a new Ray on this machine if None."""
+    gpus: float = 0
+    """GPUs of a task of Ray; several tasks share one if it is a fraction"""
 
     def run(self, stage: Workshop, out: AnyPath, partitions: Iterable[tuple[int, Any]]) -> Iterator[Counter[str]]:
         """Makes the parts; yields the statistics of each as it is completed.
@@ -64,7 +66,7 @@ class Engine:
             InputError: a worker died, or Ray cannot be had.
         """
         if self.kind == "ray":
-            return _run_on_ray(stage, out, partitions, self.workers, self.ray_address)
+            return _run_on_ray(stage, out, partitions, self)
         if self.workers == 1:
             return _run_here(stage, out, partitions)
         return _run_in_processes(stage, out, partitions, self.workers)
@@ -164,9 +166,9 @@ def _make_part_in_worker(number: int, partition: Any) -> Counter[str]:
 
 
 def _run_on_ray(
-    stage: Workshop, out: AnyPath, partitions: Iterable[tuple[int, Any]], workers: int, address: str | None
+    stage: Workshop, out: AnyPath, partitions: Iterable[tuple[int, Any]], engine: Engine
 ) -> Iterator[Counter[str]]:
-    """Each part is a task of one core. Ray makes it again elsewhere if its worker or node is lost.
+    """Each part is a task of one core and ``engine.gpus``. Ray makes it again elsewhere if its worker or node is lost.
 
     A part that two tasks happen to make is the same part: it is published whole, and its bytes do not depend on where
     it was made.
@@ -176,6 +178,7 @@ def _run_on_ray(
     except ImportError:
         raise InputError("--engine ray needs Ray: pip install 'ernie-vil-pytorch[ray]'") from None
     with contextlib.ExitStack() as stack:
+        workers, address = engine.workers, engine.ray_address
         # Processes of this machine find what this one finds; on a cluster the package is installed on every node.
         paths = {} if address else {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         if address:
@@ -192,7 +195,7 @@ def _run_on_ray(
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise InputError(f"no Ray cluster at {address!r}: {error}") from error
         stack.callback(ray.shutdown)  # which also ends the tasks that are not collected
-        task = ray.remote(num_cpus=1, max_retries=RETRIES)(_make_part_as_task)
+        task = ray.remote(num_cpus=1, num_gpus=engine.gpus, max_retries=RETRIES)(_make_part_as_task)
         shared = ray.put((stage, out))
         running: dict[Any, int] = {}
 

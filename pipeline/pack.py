@@ -34,7 +34,7 @@ from shards import index
 from shards.console import console, run
 from shards.errors import InputError
 from shards.files import AnyPath, parquet_file, read_lines, write_atomic
-from shards.reader import INDEX, MANIFEST, VOCABULARY, read_vocabulary
+from shards.reader import MANIFEST, VOCABULARY, read_vocabulary
 from shards.regions import RegionsInfo, RegionsRow, parts_of, read_metadata, read_rows
 from shards.schema import (
     SCHEMA_VERSION,
@@ -263,10 +263,7 @@ class PackStage:
 
         vocabulary = self.tokenizer.read_bytes()
         write_atomic(folder / VOCABULARY, vocabulary)
-        sink = pa.BufferOutputStream()
-        index.write(sink, rows())
-        data = sink.getvalue().to_pybytes()
-        write_atomic(folder / INDEX, data)
+        index_sha256 = index.write_files(rows(), len(parts), lambda name, data: write_atomic(folder / name, data))
         classes = self.info.classes
         manifest = Manifest(
             tokenizer=TokenizerInfo(
@@ -276,7 +273,7 @@ class PackStage:
             feature_size=self.info.feature_size,
             classes=_classes_of_shards(classes, self.class_top_k),
             totals=totals,
-            index_sha256=hashlib.sha256(data).hexdigest(),
+            index_sha256=index_sha256,
             shards=infos,
         )
         write_atomic(folder / MANIFEST, manifest.to_bytes())

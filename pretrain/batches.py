@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from pretrain.config import RegionTarget
 from pretrain.masking import SpecialTokens, Text, mask_regions, mask_text
-from pretrain.order import BatchPlan, Pairs, generator, slice_of
+from pretrain.order import BatchPlan, Pairs, generator, micro_batches
 from pretrain.recipe import Images, Masking
 from shards.reader import ShardSet
-from shards.schema import Array
+from shards.schema import Array, Regions
 
 _MASKS = 1 << 32
 """Keeps the random numbers of masks apart from those of the order."""
@@ -35,8 +36,9 @@ class Batch:
     text_labels: Tensor  # int64 [N]
     text_kinds: Tensor  # int64 [N]
     region_targets: Tensor  # int64 [M], sample * R + row
-    region_class_ids: Tensor  # int64 [M, k]
+    region_class_ids: Tensor  # int64 [M, k]; k is 0 where features are predicted
     region_class_probs: Tensor  # float32 [M, k]
+    region_features: Tensor  # float32 [M, d]; d is 0 where classes are predicted
     matched: Tensor  # float32 [B]
 
     def inputs(self) -> dict[str, Tensor | None]:
@@ -70,13 +72,22 @@ class Collator:
     """Turns pairs into batches. What is masked follows from (seed, epoch, sample, caption) alone."""
 
     def __init__(
-        self, shards: ShardSet, *, seed: int, max_text: int, masking: Masking, images: Images, device_type: str
+        self,
+        shards: ShardSet,
+        *,
+        seed: int,
+        max_text: int,
+        masking: Masking,
+        region_target: RegionTarget = "distribution",
+        images: Images,
+        device_type: str,
     ) -> None:
         self._shards = shards
         self._special = SpecialTokens.of(shards.vocabulary)
         self._seed = seed
         self._max_text = max_text
         self._masking = masking
+        self._region_target = region_target
         self._images = images
         self._device_type = device_type
 
@@ -86,7 +97,7 @@ class Collator:
         for number in range(len(pairs)):
             shard, row, caption = pairs.text[number].tolist()
             matched = bool(pairs.matched[number])
-            random = generator(self._seed, pairs.epoch, shard + _MASKS, row, caption)
+            random = generator(self._seed, int(pairs.visit[number]), shard + _MASKS, row, caption)
             texts.append(
                 mask_text(
                     self._shards.masks(shard, row),
@@ -118,24 +129,20 @@ class Collator:
         """Reads an image; masks it if there are random numbers for that."""
         d = self._shards.manifest.feature_size
         if self._images == "none":
-            return _Image(np.zeros((1, d), np.float32), _WHOLE, np.zeros(0, np.int64), _NO_CLASSES, _NO_CLASSES)
+            return _Image(np.zeros((1, d), np.float32), _WHOLE, *_NO_TARGETS)
         regions = self._shards.regions(shard, row)
         n = len(regions.boxes)
-        if random is None:
+        if random is None or (regions.class_ids is None and self._region_target != "features"):
             taken = hidden = np.zeros(n, bool)
         else:
-            taken, hidden = mask_regions(n, probability=self._masking.region, random=random)
-        if regions.class_ids is None or regions.class_probs is None:
-            taken[:] = False
-            ids = probabilities = _NO_CLASSES
-        else:
-            ids, probabilities = regions.class_ids[taken], regions.class_probs[taken]
+            taken, hidden = mask_regions(regions.boxes, settings=self._masking, random=random)
         features = np.zeros((n + 1, d), np.float32)
         features[1:] = regions.features
         features[1:][hidden] = 0
         features[0] = features[1:].mean(0)
         width, height = self._shards.shard(shard).sizes[row].tolist()
-        return _Image(features, _locations(regions.boxes, width, height), np.flatnonzero(taken) + 1, ids, probabilities)
+        targets = _region_targets(regions, np.flatnonzero(taken), self._region_target)
+        return _Image(features, _locations(regions.boxes, width, height), *targets)
 
     def _pad(self, texts: list[Text], images: list[_Image], matched: Array) -> Batch:
         b = len(texts)
@@ -154,6 +161,7 @@ class Collator:
             locations[number, : len(image.features)] = image.locations
             image_mask[number, : len(image.features)] = True
         k = max((image.class_ids.shape[1] for image in images), default=0)
+        wide = d if self._region_target == "features" else 0
         none = np.zeros(0, np.int64)
         arrays = {
             "token_ids": token_ids,
@@ -167,6 +175,7 @@ class Collator:
             "region_targets": np.concatenate([none, *(i * r + image.targets for i, image in enumerate(images))]),
             "region_class_ids": _stack([image.class_ids for image in images], k, np.dtype(np.int64)),
             "region_class_probs": _stack([image.class_probs for image in images], k, np.dtype(np.float32)),
+            "region_features": _stack([image.target_features for image in images], wide, np.dtype(np.float32)),
             "matched": matched.astype(np.float32),
         }
         return Batch(
@@ -183,10 +192,24 @@ class _Image:
     targets: Array
     class_ids: Array
     class_probs: Array
+    target_features: Array
 
 
 _WHOLE = np.array([[0, 0, 1, 1, 1]], np.float32)
-_NO_CLASSES = np.zeros((0, 0))
+_NO_COLUMNS = np.zeros((0, 0))
+_NO_TARGETS = np.zeros(0, np.int64), _NO_COLUMNS, _NO_COLUMNS, _NO_COLUMNS
+
+
+def _region_targets(regions: Regions, taken: Array, target: RegionTarget) -> tuple[Array, Array, Array, Array]:
+    """Image rows of the regions ``taken``, their class ids, class probabilities and features; no columns: unused."""
+    rows, unused = taken + 1, np.zeros((len(taken), 0))
+    if target == "features":
+        return rows, unused, unused, regions.features[taken]
+    if regions.class_ids is None or regions.class_probs is None:
+        return _NO_TARGETS
+    if target == "argmax":  # the divergence from all in one class is the cross-entropy
+        return rows, regions.class_ids[taken, :1], np.ones((len(taken), 1)), unused
+    return rows, regions.class_ids[taken], regions.class_probs[taken], unused
 
 
 def _locations(boxes: Array, width: int, height: int) -> Array:
@@ -216,8 +239,10 @@ class Steps(Dataset[Sequence[Batch]]):
     def pairs(self, step: int) -> list[Pairs]:
         """The pairs of each micro-batch."""
         batch = self._plan.batch(step)
-        own = batch.take(slice_of(len(batch), self._rank, self._ranks))
-        return [own.take(slice_of(len(own), part, self._accumulation)) for part in range(self._accumulation)]
+        parts = micro_batches(
+            self._plan.tokens(batch), rank=self._rank, ranks=self._ranks, accumulation=self._accumulation
+        )
+        return [batch.take(part) for part in parts]
 
     def __getitem__(self, step: int) -> list[Batch]:
         return [self._collator(pairs) for pairs in self.pairs(step)]

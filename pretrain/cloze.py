@@ -25,7 +25,7 @@ from pretrain.batches import Collator
 from pretrain.config import ModelConfig
 from pretrain.evaluation import SEED, Model
 from pretrain.export import load, model_folder
-from pretrain.masking import SpecialTokens, hide_node, maskable
+from pretrain.masking import SpecialTokens, hide_node, lay_out, maskable
 from pretrain.model import CONFIG
 from pretrain.order import generator
 from pretrain.recipe import Images, Masking
@@ -55,7 +55,7 @@ class Probe:
     """its number in the sample"""
     kind: int
     length: int
-    """pieces of its caption that are shown"""
+    """positions of its caption with special tokens"""
     answer: tuple[int, ...]
     """its pieces"""
 
@@ -79,13 +79,15 @@ Results = dict[str, dict[str, dict[int, Accuracy]]]
 
 def find_probes(shards: ShardSet, max_text: int) -> Iterator[Probe]:
     """Every node that may be hidden (see `pretrain.masking.maskable`), in stored order."""
+    special = SpecialTokens.of(shards.vocabulary)
     with progress("find nodes", len(shards), "images") as advance:
         for image, (shard, row) in enumerate(shards):
             masks = shards.masks(shard, row)
-            for caption, start in enumerate(masks.token_offsets[:-1].tolist()):
-                length = min(int(masks.token_offsets[caption + 1]) - start, max_text - 2)
-                for node in maskable(masks, caption, length):
-                    answer = masks.token_ids[start + masks.tokens(node)]
+            for caption in range(len(masks.token_offsets) - 1):
+                layout = lay_out(masks, caption, max_text=max_text, special=special)
+                for node in maskable(masks, caption, layout.places):
+                    answer = layout.token_ids[layout.places[masks.tokens(node)]]
+                    length = len(layout.token_ids)
                     yield Probe(image, node, int(masks.node_kind[node]), length, tuple(answer.tolist()))
             advance(1)
 
@@ -205,16 +207,21 @@ def accuracies(probes: list[Probe], ranks: list[Array]) -> dict[str, dict[int, A
         worst = np.array([ranks[number].max() for number in numbers])
         pieces = np.concatenate([ranks[number] for number in numbers])
         found[name] = {
-            k: Accuracy(float((worst < k).mean()), *_interval(images, worst < k), float((pieces < k).mean()))
+            k: Accuracy(float((worst < k).mean()), *interval(images, worst < k), float((pieces < k).mean()))
             for k in TOP
         }
     return found
 
 
-def _interval(images: Array, right: Array) -> tuple[float, float]:
-    """Nodes of one image are not independent: whole images are drawn."""
+def interval(images: Array, values: Array) -> tuple[float, float]:
+    """95 % interval of the mean over nodes. Nodes of one image are not independent: whole images are drawn.
+
+    Args:
+        images: int64 [nodes]: the image of each.
+        values: [nodes]: right or wrong, or a difference of two such.
+    """
     _, image = np.unique(images, return_inverse=True)
-    nodes, hits = np.bincount(image), np.bincount(image, weights=right)
+    nodes, hits = np.bincount(image), np.bincount(image, weights=values)
     random = generator(SEED, 0, _RESAMPLE)
     samples = (random.integers(0, len(nodes), len(nodes)) for _ in range(RESAMPLES))
     low, high = np.quantile([hits[sample].sum() / nodes[sample].sum() for sample in samples], [0.025, 0.975])
@@ -237,9 +244,8 @@ def main(
     out: Annotated[Path | None, typer.Option(help="Folder for the results; default: cloze in --checkpoint.")] = None,
     most: Annotated[int | None, typer.Option(min=1, help="Nodes of each kind at most; default: all.")] = None,
     max_text: Annotated[
-        int,
-        typer.Option(min=3, help="Word pieces of a caption with [CLS] and [SEP]; no more than the model's positions."),
-    ] = 64,
+        int | None, typer.Option(min=3, help="Positions of a caption with [CLS] and [SEP]s; default: as in training.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Captions of a batch.")] = 64,
 ) -> None:
     """Hide one object, attribute or relation at a time and see whether the model names it."""
@@ -249,7 +255,7 @@ def main(
     training = None if train is None else ShardSet(train)
     if training is not None and training.manifest.tokenizer != held_out.manifest.tokenizer:
         raise InputError(f"{train} and {shards} were packed with different vocabularies")
-    max_text = min(max_text, config.max_position_embeddings)
+    max_text = min(max_text or config.max_text or 64, config.max_position_embeddings)
     probes = list(find_probes(held_out, max_text))
     if not probes:
         raise InputError(f"{shards}: no caption has a node that can be hidden in {max_text} word pieces")

@@ -14,6 +14,9 @@ from shards.errors import InputError
 Size = Annotated[int, Field(ge=1)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 LayerIds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+RegionTarget = Literal["distribution", "argmax", "features"]
+"""What pretraining predicts of a masked region: the detector's class distribution (Kullback-Leibler divergence, as in
+the paper), its most likely class (cross-entropy), or the features themselves (mean squared error, as in UNITER)."""
 
 
 class ModelConfig(BaseModel):
@@ -51,6 +54,10 @@ class ModelConfig(BaseModel):
     # Region classes of the pretraining head: 1600 Visual Genome classes and background.
     class_size: Size
 
+    # What the model was pretrained on; not in the released files, and without effect on the encoder.
+    region_target: RegionTarget | None = None
+    max_text: Size | None = None
+
     hidden_act: Literal["gelu"] = "gelu"
     hidden_dropout_prob: Probability
     attention_probs_dropout_prob: Probability
@@ -77,6 +84,11 @@ class ModelConfig(BaseModel):
     def num_co_layers(self) -> int:
         """Layers in which the two streams attend to each other."""
         return len(self.t_biattention_id)
+
+    @property
+    def region_outputs(self) -> int:
+        """Width of what pretraining predicts of a region."""
+        return self.v_feature_size if self.region_target == "features" else self.class_size
 
     @property
     def intermediate_size(self) -> int:

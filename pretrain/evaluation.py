@@ -11,8 +11,8 @@ from torch import Tensor
 from pretrain.batches import Batch, Collator, Steps
 from pretrain.heads import PretrainingOutput
 from pretrain.objectives import OBJECTIVES, TEXT, score
-from pretrain.order import BatchPlan
-from pretrain.recipe import Images, Recipe
+from pretrain.order import BatchPlan, pairs_per_batch
+from pretrain.recipe import Images, Recipe, model_config
 from pretrain.training.loader import StepLoader
 from shards.reader import ShardSet
 
@@ -26,16 +26,18 @@ class Result:
     """One objective on held-out data."""
 
     loss: float
-    accuracy: float
+    accuracy: float | None
+    """None where features are predicted: these are not right or wrong"""
     targets: int
     guess_loss: float
-    """the loss of always predicting how often each answer occurs, fitted to these very targets"""
-    guess_accuracy: float
+    """the loss of always predicting how often each answer occurs (of features: the mean), fitted to these very targets:
+    no guess that does not look at its pair has a lower one"""
+    guess_accuracy: float | None
     """the accuracy of always predicting the most frequent answer"""
 
     def to_dict(self) -> dict[str, float]:
-        """As JSON values."""
-        return asdict(self)
+        """As JSON values; what is None is left out."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @torch.no_grad()
@@ -53,27 +55,36 @@ def evaluate(
     """The results of all objectives that have targets. The model must be in evaluation mode.
 
     With images that are not their own, only the text is scored: ``other`` asks what the image adds.
+
+    Args:
+        recipe: what is hidden and how; its seed has no part in it.
+        images: what the texts are shown with, whatever the recipe says.
+
+    Raises:
+        InputError: the shards lack what the recipe predicts.
     """
+    recipe = recipe.model_copy(update={"images": images})
+    classes = model_config(recipe, shards).class_size
     plan = BatchPlan(
         shards,
         seed=SEED,
-        batch_size=recipe.batch_size,
+        batch_size=pairs_per_batch(recipe, shards),
         block_shards=recipe.block_shards,
-        mismatch=recipe.masking.mismatch if images == "own" else 0.0,
+        mismatch=recipe.active_masking.mismatch,
     )
     collator = Collator(
         shards,
         seed=SEED,
         max_text=recipe.max_text,
-        masking=recipe.masking,
+        masking=recipe.active_masking,
+        region_target=recipe.region_target,
         images=images,
         device_type=device.type,
     )
     steps = range(min(recipe.evaluate_steps, plan.steps_per_epoch))
     loaded = StepLoader(Steps(plan, collator, rank=rank, ranks=ranks, accumulation=1), steps, workers=0)
-    classes = shards.manifest.classes.count or 0
     totals = torch.zeros(3, len(OBJECTIVES), dtype=torch.float64, device=device)
-    guesses = _Guesses(shards.manifest.tokenizer.size, classes, device)
+    guesses = _Guesses(shards.manifest.tokenizer.size, classes, shards.manifest.feature_size, device)
     for (cpu_batch,) in loaded:
         batch = cpu_batch.to(device)
         scores = score(model(**batch.inputs()), batch)
@@ -85,24 +96,34 @@ def evaluate(
     return {
         name: Result(
             loss=float(loss[i] / count[i]),
-            accuracy=float(correct[i] / count[i]),
+            accuracy=_number(correct[i] / count[i]),
             targets=int(count[i]),
             guess_loss=float(guess_loss[i]),
-            guess_accuracy=float(guess_accuracy[i]),
+            guess_accuracy=_number(guess_accuracy[i]),
         )
         for i, name in enumerate(OBJECTIVES)
         if name in scored and count[i] > 0
     }
 
 
-class _Guesses:
-    """How well one does without looking, by the frequencies of the answers."""
+def percent(share: float | None) -> str:
+    """For tables."""
+    return "–" if share is None else f"{share:.1%}"
 
-    def __init__(self, vocabulary: int, classes: int, device: torch.device) -> None:
+
+def _number(value: Tensor) -> float | None:
+    return None if bool(value.isnan()) else float(value)
+
+
+class _Guesses:
+    """How well one does without looking, by the frequencies of the answers or the mean of the features."""
+
+    def __init__(self, vocabulary: int, classes: int, feature_size: int, device: torch.device) -> None:
         self._words = torch.zeros(TEXT, vocabulary, dtype=torch.float64, device=device)
         self._classes = torch.zeros(classes + 1, dtype=torch.float64, device=device)  # the last one is "other"
         self._best = torch.zeros(classes + 1, dtype=torch.float64, device=device)
         self._entropy = torch.zeros(1, dtype=torch.float64, device=device)
+        self._features = torch.zeros(3, feature_size, dtype=torch.float64, device=device)  # 0th to 2nd power
         self._match = torch.zeros(2, dtype=torch.float64, device=device)
 
     def add(self, batch: Batch) -> None:
@@ -116,24 +137,30 @@ class _Guesses:
         self._entropy -= torch.xlogy(probabilities, probabilities).sum() + torch.xlogy(other, other).sum()
         if batch.region_class_ids.shape[1]:
             self._best += torch.bincount(batch.region_class_ids[:, 0], minlength=len(self._best))
+        if batch.region_features.shape[1]:
+            self._features += torch.stack([(batch.region_features.double() ** power).sum(0) for power in range(3)])
         self._match += torch.stack([(1 - batch.matched).sum(), batch.matched.sum()]).double()
 
-    def scores(self, all_reduce: Callable[[Tensor], Tensor]) -> tuple[list[float], list[float]]:
-        """Loss and accuracy of the guess for each objective."""
-        losses, accuracies = [], []
-        for counts in (*all_reduce(self._words),):
-            losses.append(_entropy(counts))
-            accuracies.append(float(counts.max() / counts.sum().clamp(min=1)))
+    def scores(self, all_reduce: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """float64 [6] each: loss and accuracy of the guess for each objective."""
+        guesses = [(_entropy(counts), _share_of_largest(counts)) for counts in all_reduce(self._words)]
         mass, best, entropy = all_reduce(self._classes), all_reduce(self._best), all_reduce(self._entropy)
-        regions = float(best.sum().clamp(min=1))
-        losses.append(_entropy(mass) - float(entropy) / regions)
-        accuracies.append(float(best.max()) / regions)
+        count, total, squares = all_reduce(self._features)
+        if bool(count.any()):
+            guesses.append(((squares / count - (total / count) ** 2).mean(), count.new_tensor(torch.nan)))
+        else:
+            divergence = _entropy(mass) - entropy[0] / best.sum().clamp(min=1)
+            guesses.append((divergence, _share_of_largest(best)))
         match = all_reduce(self._match)
-        losses.append(_entropy(match))
-        accuracies.append(float(match.max() / match.sum().clamp(min=1)))
-        return losses, accuracies
+        guesses.append((_entropy(match), _share_of_largest(match)))
+        losses, shares = zip(*guesses, strict=True)
+        return torch.stack(losses), torch.stack(shares)
 
 
-def _entropy(counts: Tensor) -> float:
+def _entropy(counts: Tensor) -> Tensor:
     share = counts / counts.sum().clamp(min=1e-12)
-    return float(-torch.xlogy(share, share).sum())
+    return -torch.xlogy(share, share).sum()
+
+
+def _share_of_largest(counts: Tensor) -> Tensor:
+    return counts.max() / counts.sum().clamp(min=1)

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from pretrain.config import ModelConfig
 from pretrain.heads import ErnieViLForPreTraining
-from pretrain.model import CONFIG, WEIGHTS
+from pretrain.model import CONFIG, ENCODER, WEIGHTS
 from shards.errors import InputError
-from shards.reader import VOCABULARY
+from shards.reader import VOCABULARY, read_vocabulary
 
 
 def export(weights: Mapping[str, Tensor], config: ModelConfig, vocabulary: bytes, folder: Path) -> None:
@@ -53,3 +53,36 @@ def load(folder: Path) -> ErnieViLForPreTraining:
     except (OSError, SafetensorError, RuntimeError) as error:
         raise InputError(f"{folder / WEIGHTS}: cannot be loaded: {error}") from error
     return model.eval()
+
+
+def start_from(model: ErnieViLForPreTraining, vocabulary: list[str], source: Path) -> list[str]:
+    """Copies the weights of an exported or imported model into ``model``, which has the vocabulary ``vocabulary``.
+
+    The encoder must be the same. Heads are taken over where the source has them in the same shape: it may have been
+    trained with other region targets, or be a released model, which has none.
+
+    Returns:
+        The parameters that keep their initial values, all of heads.
+
+    Raises:
+        InputError: there is no such model, or it has another vocabulary or another encoder.
+    """
+    folder = model_folder(source)
+    if read_vocabulary(folder / VOCABULARY) != vocabulary:
+        raise InputError(
+            f"{folder / VOCABULARY}: not the vocabulary of the shards; pack these again with --tokenizer and this file"
+        )
+    try:
+        weights = load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{folder / WEIGHTS}: cannot be loaded: {error}") from error
+    own = model.state_dict()
+    fresh = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
+    differing = [name for name in fresh if name.startswith(ENCODER)]
+    if differing:
+        raise InputError(
+            f"{folder}: another encoder than the recipe's ({len(differing)} parameters differ, e.g. {differing[0]}); "
+            f"set model to {folder / CONFIG}"
+        )
+    model.load_state_dict({name: weights[name] for name in own if name not in fresh}, strict=False)
+    return fresh

@@ -22,10 +22,10 @@ from pretrain.model import ErnieViL, initialize
 
 @dataclass(frozen=True)  # no slots: see `pretrain.model.ErnieViLOutput`
 class PretrainingOutput:
-    """The logits of all objectives. ``len(vocabulary_logits)`` and ``len(class_logits)`` may be 0."""
+    """What all objectives predict. ``len(vocabulary_logits)`` and ``len(regions)`` may be 0."""
 
     vocabulary_logits: Tensor  # float [N, vocab_size], one row for each masked text position
-    class_logits: Tensor  # float [M, class_size], one row for each masked region
+    regions: Tensor  # float [M, region_outputs], one row for each masked region: logits of the classes, or features
     match_logits: Tensor  # float [B], log-odds that the text belongs to the image
 
 
@@ -56,18 +56,18 @@ class VocabularyHead(nn.Module):
         return F.linear(self.transform(states_ND), word_embedding_WD, self.bias)
 
 
-class RegionClassHead(nn.Module):
-    """Logits over the detector's classes."""
+class RegionHead(nn.Module):
+    """Logits over the detector's classes, or features."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.transform = PredictionTransform(config.v_hidden_size)
-        self.output = nn.Linear(config.v_hidden_size, config.class_size)
+        self.output = nn.Linear(config.v_hidden_size, config.region_outputs)
 
     def forward(self, states_MV: Tensor) -> Tensor:
-        """Return float [M, class_size]."""
-        logits: Tensor = self.output(self.transform(states_MV))
-        return logits
+        """Return float [M, region_outputs]."""
+        predicted: Tensor = self.output(self.transform(states_MV))
+        return predicted
 
 
 class MatchHead(nn.Module):
@@ -94,7 +94,7 @@ class ErniePretrainingHeads(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.vocabulary = VocabularyHead(config)
-        self.region_class = RegionClassHead(config)
+        self.region = RegionHead(config)
         # Dropout as in the released ``get_match_score``: the attention's probability, on the product.
         self.match = MatchHead(config.co_hidden_size, config.attention_probs_dropout_prob)
         initialize(self, config.initializer_range)
@@ -119,7 +119,7 @@ class ErniePretrainingHeads(nn.Module):
         """
         return PretrainingOutput(
             vocabulary_logits=self.vocabulary(text_states, word_embedding),
-            class_logits=self.region_class(region_states),
+            regions=self.region(region_states),
             match_logits=self.match(pooled_text, pooled_image),
         )
 
@@ -137,7 +137,7 @@ class ErnieViLForPreTraining(nn.Module):
 
         Args:
             text_targets: int64 [N], positions to predict words at, flattened: sample * T + position. N may be 0.
-            region_targets: int64 [M], rows to predict classes at, flattened: sample * R + row. M may be 0.
+            region_targets: int64 [M], rows to predict, flattened: sample * R + row. M may be 0.
             inputs: the keyword arguments of `ErnieViL.forward`.
         """
         encoded = self.ernie_vil(**inputs)

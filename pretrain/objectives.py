@@ -30,8 +30,7 @@ def score(output: PretrainingOutput, batch: Batch) -> Scores:
     """Losses and right predictions of a micro-batch. ``loss`` carries the gradient."""
     words = F.cross_entropy(output.vocabulary_logits.float(), batch.text_labels, reduction="none")
     words_right = output.vocabulary_logits.argmax(-1) == batch.text_labels
-    regions = class_divergence(output.class_logits.float(), batch.region_class_ids, batch.region_class_probs)
-    regions_right = output.class_logits.argmax(-1) == _most_likely(batch)
+    regions, regions_right = _score_regions(output.regions.float(), batch)
     match_logits = output.match_logits.float()
     match = F.binary_cross_entropy_with_logits(match_logits, batch.matched, reduction="none")
     match_right = (match_logits > 0) == (batch.matched > 0.5)
@@ -48,10 +47,14 @@ def score(output: PretrainingOutput, batch: Batch) -> Scores:
     )
 
 
-def _most_likely(batch: Batch) -> Tensor:
-    if batch.region_class_ids.shape[1] == 0:
-        return batch.region_targets.new_zeros(len(batch.region_targets))
-    return batch.region_class_ids[:, 0]
+def _score_regions(predicted: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Loss and right predictions per region; no predicted feature is right or wrong, so these are NaN."""
+    if batch.region_features.shape[1]:
+        error = F.mse_loss(predicted, batch.region_features, reduction="none").mean(1)
+        return error, torch.full_like(error, torch.nan)
+    most_likely = batch.region_class_ids[:, :1].sum(1)  # without targets there are no columns
+    divergence = class_divergence(predicted, batch.region_class_ids, batch.region_class_probs)
+    return divergence, predicted.argmax(-1) == most_likely
 
 
 def class_divergence(logits: Tensor, ids: Tensor, probabilities: Tensor) -> Tensor:

@@ -21,11 +21,11 @@ from pretrain.batches import padded_length
 from pretrain.config import ModelConfig
 from pretrain.heads import ErnieViLForPreTraining
 from pretrain.model.costs import costs_of, meta_encoder
-from pretrain.order import BatchPlan, slice_of
+from pretrain.order import BatchPlan, micro_batches
 from pretrain.recipe import Images, Recipe, model_config
 from shards.console import console, progress, run, say
 from shards.errors import InputError
-from shards.reader import ShardSet
+from shards.joined import open_sets
 from shards.schema import Array
 
 GB = 1e9
@@ -48,15 +48,13 @@ class Length:
     samples: int
     """pairs that are seen, each epoch's short last batch counted as it is"""
     epochs: float
-    """samples seen over samples there are"""
+    """samples seen over samples of an epoch"""
 
 
-def run_length(steps: int, batch_size: int, samples: int) -> Length:
-    """The epochs of a number of steps over ``samples`` images."""
-    steps_per_epoch = -(-samples // batch_size)
-    epochs, rest = divmod(steps, steps_per_epoch)
-    seen = epochs * samples + rest * batch_size  # the short batch is an epoch's last, so it is not in the rest
-    return Length(steps, steps_per_epoch, seen, seen / samples)
+def run_length(steps: int, plan: BatchPlan) -> Length:
+    """The epochs of a number of steps."""
+    seen = plan.pairs_before(steps)
+    return Length(steps, plan.steps_per_epoch, seen, seen / plan.pairs_per_epoch)
 
 
 # ---------------------------------------------------------------------------------------------------------- simulation
@@ -75,12 +73,7 @@ class Positions:
 def positions(plan: BatchPlan, step: int, *, max_text: int, images: Images) -> Positions:
     """The positions of a step's pairs, from the index alone: no tar is read."""
     pairs = plan.batch(step)
-    image = np.ones(len(pairs), np.int64)
-    if images != "none":
-        for shard in np.unique(pairs.image[:, 0]).tolist():
-            of_shard = pairs.image[:, 0] == shard
-            image[of_shard] += plan.shards.shard(shard).num_boxes[pairs.image[of_shard, 1]]
-    return Positions(np.minimum(pairs.length + 2, max_text), image)
+    return Positions(np.minimum(pairs.length + 2, max_text), 1 + pairs.num_boxes * (images != "none"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +117,8 @@ def divide(batches: Sequence[Positions], *, ranks: int, accumulation: int) -> Di
     found = Division(*(np.zeros(shape, np.int64) for _ in range(5)))
     for step, batch in enumerate(batches):
         for rank in range(ranks):
-            own = slice_of(len(batch.text), rank, ranks)
-            for part in range(accumulation):
-                inside = slice_of(own.stop - own.start, part, accumulation)
-                where = slice(own.start + inside.start, own.start + inside.stop)
+            parts = micro_batches(batch.text + batch.image, rank=rank, ranks=ranks, accumulation=accumulation)
+            for part, where in enumerate(parts):
                 text, image = batch.text[where], batch.image[where]
                 at = step, rank, part
                 found.samples[at], found.text[at], found.image[at] = len(text), text.sum(), image.sum()
@@ -265,7 +256,10 @@ def hours_at_peak(division: Division, pair: PairCosts, *, steps: int, peak_tflop
 )
 def main(
     config: Annotated[Path, typer.Option(help="Recipe (YAML).")],
-    shards: Annotated[str, typer.Option(help="Shards to train on: a folder, or a URL such as s3://bucket/train.")],
+    shards: Annotated[
+        list[str],
+        typer.Option(help="Shards to train on: a folder, or a URL such as s3://bucket/train. Several: see `passes`."),
+    ],
     ranks: Annotated[list[int] | None, typer.Option(min=1, help="Devices; may be repeated. Default: 8.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; may be repeated.")
@@ -289,18 +283,17 @@ def main(
             raise InputError(f"{option} {value}: must be more than 0")
     if share is not None and share > 1:
         raise InputError(f"--share {share}: no more than 1, which is the peak itself")
-    recipe, data = Recipe.load(config, set_ or []), ShardSet(shards)
+    recipe, data = Recipe.load(config, set_ or []), open_sets(shards)
     if len(data) == 0:
-        raise InputError(f"{shards}: has no samples")
+        raise InputError(f"{data.location}: has no samples")
     size = model_config(recipe, data)
     if from_run is not None:
         throughput = throughput_of(from_run)
 
-    plan = BatchPlan.of(recipe, data)
-    steps = recipe.total_steps(plan.steps_per_epoch)
-    length = run_length(steps, recipe.batch_size, len(data))
     dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
-    simulated = []
+    plan, simulated = BatchPlan.of(recipe, data), []
+    steps = recipe.total_steps(plan.steps_per_epoch)
+    length = run_length(steps, plan)
     with progress("simulate", min(batches, steps), "batches") as advance:
         for step in range(min(batches, steps)):
             simulated.append(positions(plan, step, max_text=recipe.max_text, images=recipe.images))
@@ -350,6 +343,7 @@ def _batches_report(simulated: list[Positions], length: Length) -> dict[str, Any
         "simulated": len(simulated),
         "text_positions": _spread(text),
         "image_rows": _spread(image),
+        "tokens": _spread(np.array([batch.text.sum() + batch.image.sum() for batch in simulated])),
         "run_tokens": round(float((text.mean() + image.mean()) * length.samples)),
     }
 
@@ -367,9 +361,13 @@ def _print(report: dict[str, Any], recipe: Recipe) -> None:
     length, batches = report["length"], report["batches"]
     say(f"{length['steps']:,} steps, {length['steps_per_epoch']:,} an epoch: {length['epochs']:.2f} epochs")
     say(f"{length['samples']:,} samples, about {batches['run_tokens']:,} text positions and image rows")
-    for name, key in (("text positions", "text_positions"), ("image rows", "image_rows")):
+    for name, key in (
+        ("text positions", "text_positions"),
+        ("image rows", "image_rows"),
+        ("tokens of a batch", "tokens"),
+    ):
         spread = batches[key]
-        say(f"{name}: {spread['mean']:.1f} on average, median {spread['median']:.0f}, longest {spread['longest']}")
+        say(f"{name}: {spread['mean']:,.1f} on average, median {spread['median']:,.0f}, most {spread['longest']:,}")
     say(f"{report['parameters']:,} parameters, {recipe.precision}")
 
     division = Table(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,11 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from pretrain.batches import Batch, Collator, Steps
-from pretrain.evaluation import evaluate
-from pretrain.export import export
+from pretrain.evaluation import Result, evaluate, percent
+from pretrain.export import export, start_from
 from pretrain.heads import ErnieViLForPreTraining
 from pretrain.init_text import TextInitialisation, init_text
-from pretrain.objectives import OBJECTIVES, TEXT, count_targets, score
+from pretrain.objectives import OBJECTIVES, count_targets, score
 from pretrain.order import BatchPlan
 from pretrain.plan import PairCosts
 from pretrain.recipe import Recipe, model_config
@@ -39,21 +41,18 @@ class Pretraining:
         torch.manual_seed(recipe.seed)  # the same initial weights on every rank
         self.model = ErnieViLForPreTraining(self.config)
         self.model.ernie_vil.gradient_checkpointing = recipe.gradient_checkpointing
-        self.weights = [getattr(recipe.weights, name) for name in OBJECTIVES]
-        if recipe.images == "none":
-            self.weights[TEXT:] = [0.0] * len(OBJECTIVES[TEXT:])  # neither regions nor a match without images
+        self.weights = [getattr(recipe.active_weights, name) for name in OBJECTIVES]
         self._plan = BatchPlan.of(recipe, shards)
         self._collator = Collator(
             shards,
             seed=recipe.seed,
             max_text=recipe.max_text,
-            masking=recipe.masking,
+            masking=recipe.active_masking,
+            region_target=recipe.region_target,
             images=recipe.images,
             device_type=device_type,
         )
         self.steps_per_epoch = self._plan.steps_per_epoch
-        dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
-        self._costs = PairCosts.of(self.config, dtype)
 
     def identity(self) -> dict[str, Any]:
         """The checksum of the shards' manifest and the size of the model."""
@@ -85,6 +84,10 @@ class Pretraining:
     def score(self, model: nn.Module, batch: Batch) -> Scores:
         """The losses of all objectives."""
         return score(model(**batch.inputs()), batch)
+
+    @cached_property
+    def _costs(self) -> PairCosts:
+        return PairCosts.of(self.config, torch.float32)
 
     def flops(self, batch: Batch) -> float:
         """Of the encoder."""
@@ -138,12 +141,28 @@ def pretrain(
     out: Path,
     *,
     resume: bool,
+    start: Path | None = None,
     text_from: str | None = None,
 ) -> None:
-    """Trains in an initialised process group and says what came out."""
+    """Trains in an initialised process group and says what came out.
+
+    Args:
+        recipe: how.
+        shards: what to train on.
+        held_out: what to evaluate on.
+        out: folder of the run.
+        resume: continue from the latest checkpoint there.
+        start: a model whose weights to start from (see `pretrain.export.start_from`).
+        text_from: a BERT or ERNIE 2.0 for the text stream to start from (see `pretrain.init_text`).
+    """
     world = World.current()
     workload = Pretraining(recipe, shards, held_out, world.device.type)
-    if text_from is not None and not resume:  # a checkpoint has its own weights
+    # A checkpoint, if there is one to resume from, takes the place of these weights.
+    if start is not None:
+        fresh = start_from(workload.model, shards.vocabulary, start)
+        if world.rank == 0:
+            console.print(f"weights from {start}; initialised at random: {', '.join(fresh) or 'none'}", soft_wrap=True)
+    if text_from is not None:
         taken = init_text(workload.model.ernie_vil, text_from)
         if world.rank == 0:
             console.print(text_table(taken, text_from))
@@ -157,15 +176,18 @@ def pretrain(
 def results_table(metrics: Mapping[str, float]) -> Table:
     """Held-out loss and accuracy beside those of guessing by frequency."""
     table = Table("objective", "loss", "guessing", "accuracy", "guessing", "targets", title="Held-out images")
+    table.caption = "guessing: by the frequencies of these very targets, as well as can be without looking"
     for name in OBJECTIVES:
-        if f"held-out/loss/{name}" not in metrics:
+        of_name = {what: metrics.get(f"held-out/{what}/{name}") for what in (field.name for field in fields(Result))}
+        if of_name["targets"] is None:
             continue
-        loss, guess_loss, accuracy, guess_accuracy, targets = (
-            metrics[f"held-out/{what}/{name}"]
-            for what in ("loss", "guess_loss", "accuracy", "guess_accuracy", "targets")
-        )
         table.add_row(
-            name, f"{loss:.3f}", f"{guess_loss:.3f}", f"{accuracy:.1%}", f"{guess_accuracy:.1%}", f"{targets:,.0f}"
+            name,
+            f"{of_name['loss']:.3f}",
+            f"{of_name['guess_loss']:.3f}",
+            percent(of_name["accuracy"]),
+            percent(of_name["guess_accuracy"]),
+            f"{of_name['targets']:,.0f}",
         )
     return table
 

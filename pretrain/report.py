@@ -14,7 +14,7 @@ from matplotlib import pyplot as plt
 from PIL import Image, UnidentifiedImageError
 from rich.table import Table
 
-from pretrain.evaluation import Result, evaluate
+from pretrain.evaluation import Result, evaluate, percent
 from pretrain.export import load
 from pretrain.objectives import OBJECTIVES
 from pretrain.recipe import Images, Recipe
@@ -61,8 +61,8 @@ def main(
             name,
             f"{losses[0]:.3f}",
             f"{losses[-1]:.3f}",
-            f"{scores['own image'][name].guess_accuracy:.1%}",
-            *(f"{found[name].accuracy:.1%}" if name in found else "–" for found in scores.values()),
+            percent(scores["own image"][name].guess_accuracy),
+            *(percent(found[name].accuracy if name in found else None) for found in scores.values()),
         )
     console.print(table)
     record = {mode: {name: r.to_dict() for name, r in found.items()} for mode, found in scores.items()}

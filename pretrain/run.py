@@ -13,7 +13,8 @@ import typer
 from pretrain.recipe import Recipe
 from shards.console import run
 from shards.errors import InputError
-from shards.reader import MANIFEST, ShardSet
+from shards.joined import open_sets
+from shards.reader import MANIFEST
 
 app = typer.Typer(add_completion=False)
 
@@ -24,13 +25,20 @@ app = typer.Typer(add_completion=False)
 )
 def main(
     config: Annotated[Path, typer.Option(help="Recipe (YAML).")],
-    shards: Annotated[str, typer.Option(help="Shards to train on: a folder, or a URL such as s3://bucket/train.")],
+    shards: Annotated[
+        list[str],
+        typer.Option(help="Shards to train on: a folder, or a URL such as s3://bucket/train. Several: see `passes`."),
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     held_out: Annotated[
-        str | None, typer.Option(help="Shards to evaluate on; default: val beside the folder --shards, if it exists.")
+        list[str] | None,
+        typer.Option(help="Shards to evaluate on; default: val beside each folder --shards, where it exists."),
     ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; may be repeated.")
+    ] = None,
+    init_from: Annotated[
+        Path | None, typer.Option(help="Folder of a model, or of a run, whose weights to start from: a second stage.")
     ] = None,
     init_text_from: Annotated[
         str | None, typer.Option(help="Folder or hub id of a BERT or ERNIE 2.0 for the text stream to start from.")
@@ -39,20 +47,26 @@ def main(
     _local_rank: Annotated[int, typer.Option("--local_rank", hidden=True, help="Given by some launchers.")] = 0,
 ) -> None:
     """Pretrain ERNIE-ViL on shards."""
+    if init_from is not None and init_text_from is not None:
+        raise typer.BadParameter("give one of --init-from and --init-text-from: the first has a text stream, too")
     recipe = Recipe.load(config, set_ or [])
-    training = ShardSet(shards)
-    beside = Path(shards).resolve().parent / "val"
-    if held_out is None and (beside / MANIFEST).is_file():
-        held_out = str(beside)
-    evaluation = None if held_out is None or Path(held_out).resolve() == Path(shards).resolve() else ShardSet(held_out)
+    training = open_sets(shards)
+    trained = [Path(folder).resolve() for folder in shards]
+    if not held_out:
+        beside = dict.fromkeys(folder.parent / "val" for folder in trained)
+        held_out = [str(folder) for folder in beside if (folder / MANIFEST).is_file()]
+    held_out = [folder for folder in held_out if Path(folder).resolve() not in trained]
+    evaluation = open_sets(held_out) if held_out else None
     if evaluation is not None and evaluation.manifest.tokenizer != training.manifest.tokenizer:
-        raise InputError(f"{shards} and {held_out} were packed with different vocabularies")
+        raise InputError(f"{training.location} and {evaluation.location} were packed with different vocabularies")
 
     # Imported late: DeepSpeed takes seconds, and a wrong argument should answer at once.
     from pretrain.pretraining import pretrain
     from pretrain.training.world import with_process_group
 
-    with_process_group(lambda: pretrain(recipe, training, evaluation, out, resume=resume, text_from=init_text_from))
+    with_process_group(
+        lambda: pretrain(recipe, training, evaluation, out, resume=resume, start=init_from, text_from=init_text_from)
+    )
 
 
 if __name__ == "__main__":

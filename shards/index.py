@@ -1,11 +1,18 @@
-"""``index.parquet``: where each sample lies. One row a sample, one row group a shard, so that a shard is read alone."""
+"""``index.parquet``: where each sample lies. One row a sample, one row group a shard, so that a shard is read alone.
+
+The index of more than 256 shards is several such files, ``index-00000.parquet`` and so on, of 256 shards each: to open
+one, all that it says of its row groups is parsed, and the whole file is compared with its checksum.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import io
 import tarfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby, islice
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -14,7 +21,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from shards.members import decode_masks, decode_npy, decode_record
-from shards.schema import MEMBERS, Array
+from shards.schema import MEMBERS, Array, Manifest
+
+FILE, SHARDS_PER_FILE = "index.parquet", 256
+_NUMBERED = "index-{:05d}.parquet"
 
 SCHEMA = pa.schema(
     [
@@ -65,17 +75,56 @@ def to_table(rows: Sequence[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist([{**dict.fromkeys(SCHEMA.names), "shard": 0, **row} for row in rows], SCHEMA)
 
 
-def write(stream: BinaryIO, shards: Iterable[Sequence[dict[str, Any]] | pa.Table]) -> None:
-    """Writes the rows of each shard, in order, as one row group.
+def write(stream: BinaryIO, shards: Iterable[Sequence[dict[str, Any]] | pa.Table], *, first: int = 0) -> None:
+    """Writes the rows of each shard, in order and numbered from ``first``, as one row group.
 
     The rows are those of `shards.writer.ShardWriter.rows`, or a table of another index.
     """
     with pq.ParquetWriter(stream, SCHEMA, compression="zstd") as writer:
-        for number, rows in enumerate(shards):
+        for number, rows in enumerate(shards, first):
             table = rows if isinstance(rows, pa.Table) else to_table(rows)
             shard = pa.array(np.full(len(table), number, np.int32))
             table = table.set_column(SCHEMA.get_field_index("shard"), SCHEMA.field("shard"), shard)
             writer.write_table(table.cast(SCHEMA), row_group_size=max(1, len(table)))
+
+
+@dataclass(frozen=True, slots=True)
+class IndexFile:
+    """One file of the index."""
+
+    name: str
+    sha256: str
+    first: int
+    """number of its first shard"""
+    shards: int
+
+
+def files_of(manifest: Manifest) -> list[IndexFile]:
+    """The files of the index of a set, in order."""
+    count, sha256 = len(manifest.shards), manifest.index_sha256
+    if isinstance(sha256, str):
+        return [IndexFile(FILE, sha256, 0, count)]
+    firsts = range(0, count, SHARDS_PER_FILE)
+    return [
+        IndexFile(_NUMBERED.format(number), of_file, first, min(SHARDS_PER_FILE, count - first))
+        for number, (first, of_file) in enumerate(zip(firsts, sha256, strict=True))
+    ]
+
+
+def write_files(
+    shards: Iterable[Sequence[dict[str, Any]] | pa.Table], count: int, save: Callable[[str, bytes], object]
+) -> str | list[str]:
+    """Writes the index of ``count`` shards, file by file, and returns the checksums for the manifest.
+
+    ``save`` gets the name and the content of each file; the rows are those of `write`.
+    """
+    left, checksums = iter(shards), []
+    for number in range(max(1, -(-count // SHARDS_PER_FILE))):
+        sink = io.BytesIO()
+        write(sink, islice(left, SHARDS_PER_FILE), first=number * SHARDS_PER_FILE)
+        save(_NUMBERED.format(number) if count > SHARDS_PER_FILE else FILE, sink.getvalue())
+        checksums.append(hashlib.sha256(sink.getbuffer()).hexdigest())
+    return checksums if count > SHARDS_PER_FILE else checksums[0]
 
 
 def rows_of_tar(data: memoryview, stream: BinaryIO) -> list[dict[str, Any]]:

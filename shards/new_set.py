@@ -7,14 +7,11 @@ and at most a folder ``DIR.tmp``, which the next run clears away.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +22,7 @@ from shards.console import progress
 from shards.errors import InputError, ShardError
 from shards.files import TEMPORARY, check_free_disk, flush
 from shards.folders import LocalFolder
-from shards.reader import INDEX, MANIFEST, VOCABULARY, ShardSet
+from shards.reader import MANIFEST, VOCABULARY, ShardSet
 from shards.removal import Removal, without
 from shards.schema import Manifest, ShardInfo, Totals
 from shards.verify import verify_vocabulary
@@ -84,24 +81,17 @@ def check_alike(sets: Sequence[ShardSet]) -> None:
             raise InputError(f"{shards.location} is not on this machine; copy it to a folder first")
         for problem in verify_vocabulary(shards):
             raise InputError(f"{problem.where} {problem.what}")
-        a, b = first.manifest.settings, shards.manifest.settings
-        differing = [f"{name} {_short(a[name])} and {_short(b[name])}" for name in a if a[name] != b[name]]
-        if differing:
+        if differing := first.manifest.differences(shards.manifest):
             raise InputError(
                 f"{first.location} and {shards.location} cannot be one set of shards: {'; '.join(differing)}"
             )
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 120 else text[:117] + "..."
 
 
 def _check_disk(out: Path, sets: Sequence[ShardSet], changed: Sequence[set[int]]) -> None:
     existing = next(path for path in out.absolute().parents if path.exists())
     needed = 0
     for shards, numbers in zip(sets, changed, strict=True):
-        needed += shards.files[INDEX]
+        needed += sum(shards.files[file.name] for file in index.files_of(shards.manifest))
         linked = existing.stat().st_dev == Path(shards.location).stat().st_dev
         needed += sum(
             info.bytes for number, info in enumerate(shards.manifest.shards) if number in numbers or not linked
@@ -171,15 +161,16 @@ class _NewSet:
 
     def finish(self, sets: Sequence[ShardSet]) -> Manifest:
         """Writes vocabulary, index and manifest."""
-        (self._folder / VOCABULARY).write_bytes(sets[0].vocabulary_bytes)
-        with (self._folder / INDEX).open("wb") as stream:
-            index.write(stream, (table() for table in self._tables))
-        with (self._folder / INDEX).open("rb") as stream:
-            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        self._write(VOCABULARY, sets[0].vocabulary_bytes)
+        tables = (table() for table in self._tables)
+        sha256 = index.write_files(tables, len(self._tables), self._write)
         totals = sum((shards.manifest.totals for shards in sets), Totals()) - self._removed
         changes = {"totals": totals, "index_sha256": sha256, "shards": self._shards}
         manifest = sets[0].manifest.model_copy(update=changes)
-        (self._folder / MANIFEST).write_bytes(manifest.to_bytes())
-        for path in (*(self._folder / file for file in (VOCABULARY, INDEX, MANIFEST)), self._folder):
-            flush(path)
+        self._write(MANIFEST, manifest.to_bytes())
+        flush(self._folder)
         return manifest
+
+    def _write(self, file: str, data: bytes) -> None:
+        (self._folder / file).write_bytes(data)
+        flush(self._folder / file)

@@ -6,9 +6,10 @@ import hashlib
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from io import BufferedReader
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -21,10 +22,10 @@ from shards.folders import Folder, LocalFolder, map_file, open_folder
 from shards.members import ARRAY_DTYPES, decode_masks, decode_npy, decode_record
 from shards.schema import MEMBERS, Array, Caption, Manifest, Masks, Regions, Sample, key_of
 
-MANIFEST, INDEX, VOCABULARY = "manifest.json", "index.parquet", "vocab.txt"
+MANIFEST, INDEX, VOCABULARY = "manifest.json", index.FILE, "vocab.txt"
 
-_KEPT_SHARDS = 64
-"""Shards whose index and map are kept open, the last used ones."""
+_KEPT_SHARDS, _KEPT_INDEX_FILES = 64, 16
+"""What is kept open, the last used ones: the index and the map of shards, and files of the index."""
 _NUMBER = {member: number for number, member in enumerate(MEMBERS)}
 
 T = TypeVar("T")
@@ -52,9 +53,10 @@ class ShardIndex:
 class ShardSet:
     """A set of shards that `pipeline.pack` or `shards.edit` wrote: a folder, or a URL that fsspec knows.
 
-    Opening it compares index and tars with the manifest, so that a stale index or a cut tar (which a tar reader takes
-    for a complete one) is refused before anything is read. Shards behind a URL are copied into ``cache`` when they are
-    first read; without one, `shards.cache.Cache.from_environment` says where.
+    Opening it compares the sizes of tars and the first file of the index with the manifest, so that a stale index or a
+    cut tar (which a tar reader takes for a complete one) is refused before anything is read; the other files of the
+    index, which only sets of more than 256 shards have, when they are first read. Shards behind a URL are copied into
+    ``cache`` when they are first read; without one, `shards.cache.Cache.from_environment` says where.
 
     Raises:
         InputError: this is no finished set of shards, or a file differs from what the manifest says.
@@ -78,24 +80,34 @@ class ShardSet:
         self.folder = open_folder(location, cache)
         self.files = self.folder.sizes()
         self.manifest = load_manifest(self.folder, self.files)
-        self._index = self._open_index()
         self.shard = lru_cache(_KEPT_SHARDS)(self._read_shard_index)
         self.map = lru_cache(_KEPT_SHARDS)(self._map_shard)
+        self._index_files = index.files_of(self.manifest)
+        self._index = lru_cache(_KEPT_INDEX_FILES)(self._open_index)
+        self._sound: set[int] = set()
+        for file in self._index_files:
+            if file.name not in self.files:
+                raise InputError(f"{self.folder.path(file.name)} is missing; {_repair(self.location)}")
+        if self._index_files:
+            self._index(0)
 
-    def _open_index(self) -> pq.ParquetFile:
-        path, sha256 = self.folder.path(INDEX), self.manifest.index_sha256
-        if INDEX not in self.files:
-            raise InputError(f"{path} is missing; {_repair(self.location)}")
+    def _open_index(self, number: int) -> pq.ParquetFile:
+        """A file of the index, compared with its checksum when it is first opened."""
+        file = self._index_files[number]
+        path, size = self.folder.path(file.name), self.files[file.name]
+        if number not in self._sound:
+            with self.folder.open(file.name, file.sha256, size) as stream:
+                if hashlib.file_digest(cast(BufferedReader, stream), "sha256").hexdigest() != file.sha256:
+                    raise InputError(f"{path} is not the index that the manifest describes; {_repair(self.location)}")
         # Mapped, not opened: forked processes would share a file's position.
-        data = memoryview(map_file(self.folder.open(INDEX, sha256, self.files[INDEX]))) if self.files[INDEX] else b""
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise InputError(f"{path} is not the index that the manifest describes; {_repair(self.location)}")
+        data = memoryview(map_file(self.folder.open(file.name, file.sha256, size)))
         table = pq.ParquetFile(pa.BufferReader(pa.py_buffer(data)))
         if table.schema_arrow.names != index.SCHEMA.names:
             raise InputError(f"{path}: unexpected columns {table.schema_arrow.names}; {_repair(self.location)}")
         rows = [table.metadata.row_group(i).num_rows for i in range(table.num_row_groups)]
-        if rows != [shard.samples for shard in self.manifest.shards]:
+        if rows != [shard.samples for shard in self.manifest.shards[file.first : file.first + file.shards]]:
             raise InputError(f"{path}: the samples of its shards differ from the manifest's; {_repair(self.location)}")
+        self._sound.add(number)
         return table
 
     def tar_problems(self) -> Iterator[str]:
@@ -113,11 +125,20 @@ class ShardSet:
     def __len__(self) -> int:
         return self.manifest.totals.samples
 
+    @cached_property
+    def samples(self) -> Array:
+        """int64 [shards]: samples of each shard."""
+        return np.array([shard.samples for shard in self.manifest.shards], np.int64)
+
+    @property
+    def sets(self) -> list[ShardSet]:
+        """The sets whose shards follow each other here: itself, and several in a `shards.joined.JoinedSet`."""
+        return [self]
+
     @property
     def vocabulary(self) -> list[str]:
         """The word pieces; the position is the id."""
-        path = self.folder.path(VOCABULARY)
-        return parse_vocabulary(self.vocabulary_bytes, path)
+        return parse_vocabulary(self.vocabulary_bytes, f"{VOCABULARY} of {self.location}")
 
     @property
     def vocabulary_bytes(self) -> bytes:
@@ -130,7 +151,7 @@ class ShardSet:
     # ------------------------------------------------------------------------------------------------------ one shard
 
     def _read_shard_index(self, shard: int) -> ShardIndex:
-        table = self._index.read_row_group(shard)
+        table = self.index_table(shard)
         tokens = table["tokens"].combine_chunks()
         extents = np.stack(
             [
@@ -151,7 +172,8 @@ class ShardSet:
 
     def index_table(self, shard: int, columns: list[str] | None = None) -> pa.Table:
         """The rows of the index that belong to a shard, as `shards.index.SCHEMA` has them."""
-        return self._index.read_row_group(shard, columns)
+        number = min(shard // index.SHARDS_PER_FILE, len(self._index_files) - 1)
+        return self._index(number).read_row_group(shard - self._index_files[number].first, columns)
 
     def _map_shard(self, shard: int) -> memoryview:
         info = self.manifest.shards[shard]
@@ -179,9 +201,13 @@ class ShardSet:
         except ValueError as error:
             raise ShardError(f"{self.where(shard, row)}, member {member}: {error}") from error
 
+    def path(self, shard: int) -> str:
+        """The tar as messages name it."""
+        return self.folder.path(self.manifest.shards[shard].file)
+
     def where(self, shard: int, row: int) -> str:
         """Names a sample for people: file and key."""
-        return f"{self.folder.path(self.manifest.shards[shard].file)}, sample {self.shard(shard).keys[row]}"
+        return f"{self.path(shard)}, sample {self.shard(shard).keys[row]}"
 
     def regions(self, shard: int, row: int) -> Regions:
         """The regions of a sample; the arrays are read-only views of the file.
@@ -240,12 +266,13 @@ class ShardSet:
     @property
     def keys(self) -> pa.ChunkedArray:
         """The keys of all samples, in stored order."""
-        return self._index.read(columns=["key"])["key"]
+        return pa.chunked_array(list(self.key_batches()), pa.string())
 
     def key_batches(self) -> Iterator[pa.Array]:
-        """The same, a million at a time."""
-        for batch in self._index.iter_batches(batch_size=1 << 20, columns=["key"]):
-            yield batch["key"]
+        """The same, at most a million at a time."""
+        for number in range(len(self._index_files)):
+            for batch in self._index(number).iter_batches(batch_size=1 << 20, columns=["key"]):
+                yield batch["key"]
 
     def find(self, key: str) -> tuple[int, int]:
         """(shard, row) of the sample with this key or image id.
@@ -265,14 +292,14 @@ class ShardSet:
 
     def places(self, positions: Array) -> Array:
         """int64 [n, 2]: shard and row of the samples at these positions in stored order."""
-        starts = np.cumsum([0, *(shard.samples for shard in self.manifest.shards)])
+        starts = np.cumsum(self.samples) - self.samples
         numbers = np.searchsorted(starts, positions, side="right") - 1
         return np.stack([numbers, positions - starts[numbers]], axis=1)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """(shard, row) of every sample, in stored order."""
-        for shard, info in enumerate(self.manifest.shards):
-            for row in range(info.samples):
+        for shard, samples in enumerate(self.samples.tolist()):
+            for row in range(samples):
                 yield shard, row
 
 

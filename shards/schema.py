@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Container
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, unquote
 
@@ -153,20 +155,11 @@ class Regions:
         probabilities not negative and summing to at most 1.001.
         """
         n = len(self.boxes)
-        if width < 1 or height < 1:
-            raise ValueError(f"the image size {width} x {height} is not positive")
-        if not 1 <= n <= MAX_REGIONS:
-            raise ValueError(f"{n} boxes, expected 1 to {MAX_REGIONS}")
-        if self.boxes.shape != (n, 4) or self.features.ndim != 2 or len(self.features) != n:
+        check_boxes(self.boxes, width, height)
+        if self.features.ndim != 2 or len(self.features) != n:
             raise ValueError(f"boxes {self.boxes.shape} and features {self.features.shape} do not fit each other")
-        if not np.isfinite(self.boxes).all():
-            raise ValueError("NaN or infinity in the boxes")
         if not _is_finite(self.features):
             raise ValueError("NaN or infinity in the features (as float16)")
-        if (self.boxes[:, 2:] <= self.boxes[:, :2]).any():
-            raise ValueError("an empty box")
-        if self.boxes.min() < -1 or self.boxes[:, 2].max() > width + 1 or self.boxes[:, 3].max() > height + 1:
-            raise ValueError(f"a box outside the {width} x {height} image")
         if self.class_ids is None or self.class_probs is None:
             if self.class_ids is not self.class_probs:
                 raise ValueError("class ids and class probabilities must be given together")
@@ -180,6 +173,22 @@ class Regions:
             raise ValueError("class probabilities are negative, not finite or sum to more than 1.001")
         if (self.class_ids < 0).any():
             raise ValueError("a negative class id")
+
+
+def check_boxes(boxes: Array, width: int, height: int) -> None:
+    """Raises ValueError, with the reason, if these are not the boxes of an image of that size: see `Regions.check`."""
+    if width < 1 or height < 1:
+        raise ValueError(f"the image size {width} x {height} is not positive")
+    if not 1 <= len(boxes) <= MAX_REGIONS:
+        raise ValueError(f"{len(boxes)} boxes, expected 1 to {MAX_REGIONS}")
+    if boxes.shape != (len(boxes), 4):
+        raise ValueError(f"boxes of the shape {boxes.shape}, expected four numbers each")
+    if not np.isfinite(boxes).all():
+        raise ValueError("NaN or infinity in the boxes")
+    if (boxes[:, 2:] <= boxes[:, :2]).any():
+        raise ValueError("an empty box")
+    if boxes.min() < -1 or boxes[:, 2].max() > width + 1 or boxes[:, 3].max() > height + 1:
+        raise ValueError(f"a box outside the {width} x {height} image")
 
 
 def _is_finite(array: Array) -> bool:
@@ -308,7 +317,8 @@ class Manifest(_Record):
     feature_size: int
     classes: Classes
     totals: Totals
-    index_sha256: str
+    index_sha256: str | list[str]
+    """of ``index.parquet``; of each file, where the set has so many shards that `shards.index` makes several"""
     shards: list[ShardInfo]
 
     @property
@@ -316,7 +326,16 @@ class Manifest(_Record):
         """What holds for every sample, whichever shards there are: two sets that agree in it can be one."""
         return self.model_dump(exclude={"totals", "index_sha256", "shards"})
 
-    @property
+    def differences(self, other: Manifest, *, but: Container[str] = ()) -> list[str]:
+        """Which of the `settings` are others in another manifest, with both values."""
+        ours, theirs = self.settings, other.settings
+        return [
+            f"{name} {_short(ours[name])} and {_short(theirs[name])}"
+            for name in ours
+            if name not in but and ours[name] != theirs[name]
+        ]
+
+    @cached_property
     def checksum(self) -> str:
         """sha256 over the whole manifest: names the data, and with it the order of every epoch."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
@@ -347,3 +366,8 @@ class Manifest(_Record):
         except ValidationError as error:
             problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
             raise InputError(f"{path}: {problems}") from error
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 120 else text[:117] + "..."

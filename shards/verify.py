@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import multiprocessing
 import signal
 import tarfile
@@ -21,7 +20,7 @@ from shards.cache import Cache
 from shards.errors import InputError, ShardError
 from shards.files import write_atomic
 from shards.folders import LocalFolder, map_file
-from shards.reader import INDEX, MANIFEST, VOCABULARY, ShardSet, load_manifest
+from shards.reader import MANIFEST, VOCABULARY, ShardSet, load_manifest
 from shards.schema import MEMBERS, Array, Sample, Totals, image_id_of
 
 
@@ -109,7 +108,7 @@ def verify_vocabulary(shards: ShardSet) -> list[Problem]:
 
 def _verify_set(shards: ShardSet) -> Iterator[Problem]:
     for key in index.repeated(shards.keys):
-        yield Problem(shards.folder.path(INDEX), f"sample {key} is there twice")
+        yield Problem(shards.location, f"sample {key} is there twice")
     listed = {shard.file for shard in shards.manifest.shards}
     for file in sorted(shards.files):
         if file.endswith(".tar") and file not in listed:
@@ -251,13 +250,15 @@ def repair_index(folder: Path) -> bool:
             tables.append(index.rows_of_tar(memoryview(mapped), cast(BinaryIO, mapped)))
         except (ValueError, tarfile.TarError) as error:
             raise InputError(f"{path}: {error}") from error
-    sink = io.BytesIO()
-    index.write(sink, tables)
-    before = (folder / INDEX).read_bytes() if (folder / INDEX).is_file() else None
-    if sink.getvalue() == before and manifest.index_sha256 == hashlib.sha256(before).hexdigest():
-        return False
-    write_atomic(folder / INDEX, sink.getvalue())
-    sha256 = hashlib.sha256(sink.getvalue()).hexdigest()
+    changed = []
+
+    def save(name: str, data: bytes) -> None:
+        if not (folder / name).is_file() or (folder / name).read_bytes() != data:
+            write_atomic(folder / name, data)
+            changed.append(name)
+
+    sha256 = index.write_files(tables, len(tables), save)
     if sha256 != manifest.index_sha256:
+        changed.append(MANIFEST)
         write_atomic(folder / MANIFEST, manifest.model_copy(update={"index_sha256": sha256}).to_bytes())
-    return True
+    return bool(changed)

@@ -70,12 +70,16 @@ def make_row(
             raise ValueError("class probabilities are negative or not finite")
         if (np.abs(distribution.sum(1, dtype=np.float64) - 1) > 1e-3).any():
             raise ValueError("class probabilities do not sum to 1")
-        order = np.argsort(-distribution, axis=1, kind="stable")
-        ids = order.astype(np.int16)
-        probabilities = np.take_along_axis(distribution, order, 1).astype(np.float16)
+        ids, probabilities = most_likely(distribution)
     regions = Regions(boxes.astype(np.float32), to_half(features), ids, probabilities)
     regions.check(width, height)
     return RegionsRow(image_id, width, height, regions)
+
+
+def most_likely(probabilities: Array, k: int | None = None) -> tuple[Array, Array]:
+    """The k most likely columns of each row and their probabilities, int16 and float16 [n, k]; None: all, sorted."""
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
+    return order.astype(np.int16), np.take_along_axis(probabilities, order, 1).astype(np.float16)
 
 
 def distribution_info(

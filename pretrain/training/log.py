@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import math
 import resource
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +18,7 @@ from typing import Any
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
+from pretrain.training.recipe import TrainingRecipe
 from pretrain.training.workload import Scores
 from pretrain.training.world import World
 from shards.console import PLAIN_PROGRESS_SECONDS, say
@@ -47,7 +51,7 @@ class Log:
         *,
         step: int,
         steps: int,
-        peak_flops: float,
+        peak_flops: float | None,
         wandb_project: str | None,
         world: World,
     ) -> None:
@@ -115,7 +119,7 @@ class Log:
             f"{what}/{name}": total / n
             for what, totals in (("loss", loss), ("accuracy", correct))
             for name, total, n in zip(self._objectives, totals, count, strict=True)
-            if n
+            if n and not math.isnan(total)
         }
         weights = dict(zip(self._objectives, self._weights, strict=True))
         total = sum(weights[name] * found.get(f"loss/{name}", 0.0) for name in self._objectives)
@@ -130,13 +134,15 @@ class Log:
         samples, tokens, flops = (
             sum(getattr(record, name) for record in self._records) for name in ("samples", "tokens", "flops")
         )
-        return {
+        found = {
             "samples_per_second": samples / seconds,
             "tokens_per_second": tokens / seconds,
-            # The backward pass counts twice the forward pass.
-            "share_of_peak": 3 * flops / seconds / (self._peak_flops * self._world.size),
             "data_wait_share": waited / seconds,
         }
+        if self._peak_flops is not None:
+            # The backward pass counts twice the forward pass.
+            found["share_of_peak"] = 3 * flops / seconds / (self._peak_flops * self._world.size)
+        return found
 
     def _memory(self) -> float:
         """The most that rank 0 has taken, in GB (1e9 bytes): of the device, or of the process on a CPU."""
@@ -150,10 +156,11 @@ class Log:
         losses = ", ".join(
             f"{name} {metrics[f'loss/{name}']:.3f}" for name in self._objectives if f"loss/{name}" in metrics
         )
+        peak = f"{metrics['share_of_peak']:.0%} of peak, " if "share_of_peak" in metrics else ""
         return (
             f"step {step:,} of {self._steps:,}: loss {metrics['loss']:.3f} ({losses}) | "
             f"{metrics['samples_per_second']:,.0f} samples/s, {metrics['tokens_per_second']:,.0f} tokens/s, "
-            f"{metrics['share_of_peak']:.0%} of peak, {metrics['data_wait_share']:.1%} waiting for data | "
+            f"{peak}{metrics['data_wait_share']:.1%} waiting for data | "
             f"{metrics['memory_gb']:.1f} GB | {left} left"
         )
 
@@ -176,28 +183,36 @@ def _is_until(line: str, step: int) -> bool:
         return False
 
 
+def check_wandb() -> None:
+    """Raises InputError if Weights & Biases is not installed."""
+    if importlib.util.find_spec("wandb") is None:
+        raise InputError("wandb_project needs another package: pip install 'ernie-vil-pytorch[wandb]'")
+
+
 def _wandb_run(project: str, out: Path) -> Any:
     """A run that is continued when this one is resumed; ``WANDB_MODE=offline`` keeps it on the disk."""
-    try:
-        import wandb
-    except ImportError as error:
-        raise InputError(
-            "wandb_project needs a package that is not installed: pip install 'ernie-vil-pytorch[wandb]'"
-        ) from error
+    import wandb
+
     remembered = out / "wandb-id"
     if not remembered.is_file():
-        write_atomic(remembered, wandb.util.generate_id().encode())
+        write_atomic(remembered, secrets.token_hex(4).encode())
     return wandb.init(project=project, dir=str(out), name=out.name, id=remembered.read_text(), resume="allow")
 
 
-def measured_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOPs per second of a matrix multiplication: the best of a few."""
-    order = 8192 if device.type == "cuda" else 1024
+def peak_flops(recipe: TrainingRecipe, device: torch.device) -> float | None:
+    """FLOPs per second of a device: as the recipe says, or the best of a few matrix multiplications on a GPU."""
+    if recipe.peak_tflops is not None:
+        return recipe.peak_tflops * 1e12
+    if device.type != "cuda":
+        return None
+    order = 8192
+    dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
     matrix = torch.randn(order, order, device=device, dtype=dtype)
     best = float("inf")
     for _ in range(5):
+        torch.cuda.synchronize(device)
         started = time.perf_counter()
-        product = matrix @ matrix
-        float(product[0, 0])  # waits for the device
+        matrix @ matrix
+        torch.cuda.synchronize(device)
         best = min(best, time.perf_counter() - started)
     return 2 * order**3 / best

@@ -51,8 +51,6 @@ class TrainingRecipe(Section):
     steps: Positive | None = None
     epochs: Annotated[float, Field(gt=0)] | None = None
     """length of the run: give one of the two"""
-    batch_size: Positive
-    """samples in a global batch, over all ranks and accumulation steps"""
     seed: Annotated[int, Field(ge=0)] = 0
     optimizer: OptimizerSection
 
@@ -78,7 +76,8 @@ class TrainingRecipe(Section):
     stall_seconds: Annotated[float, Field(gt=0)] = 600.0
     """when no step, evaluation or checkpoint has ended for so long, all ranks print their stacks"""
     peak_tflops: Annotated[float, Field(gt=0)] | None = None
-    """what a device can do in this precision, in TFLOP/s; measured with a matrix multiplication if not given"""
+    """what a device can do in this precision, in TFLOP/s, to log the share that is reached; without it GPUs are
+    measured with a matrix multiplication, and CPUs are not"""
     wandb_project: str | None = None
     """log to this project of Weights & Biases as well"""
 

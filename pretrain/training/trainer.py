@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -17,7 +16,7 @@ from torch import Tensor
 from pretrain.training.checkpoints import Checkpoint, Checkpoints
 from pretrain.training.interruption import SIGNALS, Interruption
 from pretrain.training.loader import StepLoader
-from pretrain.training.log import Log, StepRecord, measured_peak
+from pretrain.training.log import Log, StepRecord, check_wandb, peak_flops
 from pretrain.training.provenance import write_run
 from pretrain.training.recipe import TrainingRecipe
 from pretrain.training.watchdog import Watchdog
@@ -45,6 +44,8 @@ class Trainer(Generic[Batch]):
             InputError: there is a run already and it is not to be resumed, or is another one, or is damaged.
         """
         self.workload, self.recipe, self.out, self.world = workload, recipe, out, world
+        if recipe.wandb_project is not None:
+            check_wandb()
         self.steps = recipe.total_steps(workload.steps_per_epoch)
         self.step = 0
         self.best: float | None = None
@@ -58,8 +59,9 @@ class Trainer(Generic[Batch]):
         self.engine, *_ = deepspeed.initialize(
             model=workload.model,
             optimizer=workload.make_optimizer(),
-            config=deepspeed_config(recipe, world.size, load_universal=universal),
+            config=deepspeed_config(recipe, load_universal=universal),
         )
+        self.peak_flops = peak_flops(recipe, world.device)
         self.weights = torch.tensor(workload.weights, dtype=torch.float64, device=world.device)
         if found is not None:
             self._load(found)
@@ -70,13 +72,15 @@ class Trainer(Generic[Batch]):
         """Runs the steps that are left and exports the model to ``model/``; returns the metrics of the last evaluation.
 
         Raises:
-            InputError: a loss or gradient is not finite.
+            InputError: a loss or gradient is not finite, or the recipe asks for the best of a metric that there is not.
             SystemExit: after a signal; there is a checkpoint.
         """
         recipe, rank = self.recipe, self.world.rank
         self.out.mkdir(parents=True, exist_ok=True)
         if rank == 0:
             write_run(self.out, recipe, self.workload.identity(), self.world, self.step)
+        if recipe.best is not None and self.step == 0:
+            self._check_metric(recipe.best.metric, self._metrics())  # rather than after hours
         metrics, done = None, self.step == self.steps or self._stops_early()
         loader = StepLoader(
             self.workload.dataset(rank, self.world.size),
@@ -125,7 +129,7 @@ class Trainer(Generic[Batch]):
         sizes = [
             sum(batch.samples() for batch in micro_batches),
             sum(batch.tokens() for batch in micro_batches),
-            sum(workload.flops(batch) for batch in micro_batches),
+            sum(workload.flops(batch) for batch in micro_batches) if self.peak_flops else 0.0,
             *(float(received == number) for number in SIGNALS),
         ]
         micro_batches = [batch.to(world.device) for batch in micro_batches]
@@ -184,14 +188,12 @@ class Trainer(Generic[Batch]):
         )
 
     def _log(self) -> Log:
-        dtype = torch.bfloat16 if self.recipe.precision == "bf16" else torch.float32
-        tflops = self.recipe.peak_tflops
         return Log(
             self.out,
             (self.workload.objectives, self.workload.weights),
             step=self.step,
             steps=self.steps,
-            peak_flops=measured_peak(self.world.device, dtype) if tflops is None else tflops * 1e12,
+            peak_flops=self.peak_flops,
             wandb_project=self.recipe.wandb_project,
             world=self.world,
         )
@@ -199,19 +201,9 @@ class Trainer(Generic[Batch]):
     # ---------------------------------------------------------------------------------------------------- evaluation
 
     def evaluate(self) -> dict[str, float]:
-        """The metrics of the model; the best one so far is exported to ``best/``.
-
-        Raises:
-            InputError: the recipe asks for the best of a metric that there is not.
-        """
-        self.engine.eval()
-        with torch.no_grad():
-            metrics = dict(self.workload.evaluate(self.engine.module, self.world))
-        self.engine.train()
-        best = self.recipe.best
+        """The metrics of the model; the best one so far is exported to ``best/``."""
+        metrics, best = self._metrics(), self.recipe.best
         if best is not None:
-            if best.metric not in metrics:
-                raise InputError(f"best.metric: there is no {best.metric!r}; there are {', '.join(metrics) or 'none'}")
             value = metrics[best.metric]
             if self.best is None or (value < self.best if best.mode == "min" else value > self.best):
                 self.best, self.evaluations_since_best = value, 0
@@ -219,6 +211,17 @@ class Trainer(Generic[Batch]):
             else:
                 self.evaluations_since_best += 1
         return metrics
+
+    def _metrics(self) -> dict[str, float]:
+        self.engine.eval()
+        with torch.no_grad():
+            metrics = dict(self.workload.evaluate(self.engine.module, self.world))
+        self.engine.train()
+        return metrics
+
+    def _check_metric(self, name: str, metrics: Mapping[str, float]) -> None:
+        if name not in metrics:
+            raise InputError(f"best.metric: there is no {name!r}; there are {', '.join(metrics) or 'none'}")
 
     def _stops_early(self) -> bool:
         best = self.recipe.best
@@ -275,13 +278,13 @@ def clips_itself(recipe: TrainingRecipe) -> bool:
     return recipe.zero_stage > 0 or recipe.precision == "bf16"
 
 
-def deepspeed_config(recipe: TrainingRecipe, ranks: int, *, load_universal: bool = False) -> dict[str, Any]:
+def deepspeed_config(recipe: TrainingRecipe, *, load_universal: bool) -> dict[str, Any]:
     """What DeepSpeed needs to know of the recipe."""
     zero: dict[str, Any] = {"stage": recipe.zero_stage}
     if recipe.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu"}
     return {
-        "train_micro_batch_size_per_gpu": math.ceil(recipe.batch_size / (ranks * recipe.accumulation)),
+        "train_micro_batch_size_per_gpu": 1,  # it must have one, though only the workload knows, and it may vary
         "gradient_accumulation_steps": recipe.accumulation,
         "gradient_clipping": recipe.optimizer.clip if clips_itself(recipe) else 0.0,
         "bf16": {"enabled": recipe.precision == "bf16"},

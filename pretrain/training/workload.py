@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scores:
-    """Per objective, float64 [objectives]: summed loss, correct predictions and number of targets."""
+    """Per objective, float64 [objectives]: summed loss, correct predictions, number of targets.
+
+    ``correct`` is NaN where a prediction is not right or wrong, as in a regression.
+    """
 
     loss: Tensor
     correct: Tensor

@@ -33,19 +33,37 @@ def write_model(folder, **changes):
 
 
 def write_regions(folder, images, features=FEATURES):
-    """A finished folder of regions: for each image id its boxes; features tell the box's place in the list."""
+    """A finished folder of regions: for each image id its boxes.
+
+    Features tell the place of the box among the first four, and the image's place in the list modulo 3.
+    """
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
     rows = []
-    for image_id, boxes in images.items():
+    for number, (image_id, boxes) in enumerate(images.items()):
         values = random.normal(size=(len(boxes), features)) / 4
-        values[np.arange(len(boxes)), np.arange(len(boxes)) % features] += 2
+        values[np.arange(len(boxes)), np.arange(len(boxes)) % 4] += 2
+        values[:, 4] += 2 * (number % 3)
         regions = Regions(np.array(boxes, np.float32), values.astype(np.float16), None, None)
         rows.append(RegionsRow(image_id, SIZE, SIZE, regions))
     with (folder / "part-00000.parquet").open("wb") as stream:
         write_table(stream, "regions", regions_table(rows), RegionsInfo(features, NO_CLASSES, None).to_metadata())
     (folder / "report.json").write_text("{}")
     return folder
+
+
+def learn(workload, steps):
+    """The steps of the training loop, in this process and without DeepSpeed."""
+    optimizer, dataset = workload.make_optimizer(), workload.dataset(0, 1)
+    weights = torch.tensor(workload.weights, dtype=torch.float64)
+    for step in range(steps):
+        (batch,) = dataset[step]
+        workload.prepare_step(optimizer, step, steps)
+        scores = workload.score(workload.model.train(), batch)
+        (weights * scores.loss / scores.count).sum().float().backward()
+        torch.nn.utils.clip_grad_norm_(workload.model.parameters(), workload.recipe.optimizer.clip)
+        optimizer.step()
+        optimizer.zero_grad()
 
 
 def grid(n):

@@ -11,10 +11,16 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from pipeline.toyworld.network import build_network
 
 ROOT = Path(__file__).parents[2]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 IMAGES = 150
+STAGES = ("parse", "regions", "pack", "extract")
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +48,12 @@ def world(tmp_path_factory):
             features=values.standard_normal((n, 256)).astype(np.float32),
             cls_prob=values.dirichlet(np.ones(400), n).astype(np.float32),
         )
+    (folder / "pictures").mkdir()
+    for number in range(30):
+        pixels = values.integers(0, 256, (60 + number % 3, 80, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "pictures" / f"{number}.png")
+    torch.manual_seed(0)
+    save_file(build_network().state_dict(), folder / "detector.safetensors")
     return folder
 
 
@@ -52,6 +64,10 @@ def command(stage, world, out, workers=2):
         "pack": [
             *("--graphs", str(world / "parse"), "--regions", str(world / "regions")),
             *("--tokenizer", str(world / "vocab.txt"), "--holdout", "0.2", "--shard-size", "10"),
+        ],
+        "extract": [
+            *(str(world / "pictures"), "--partition-size", "4", "--preview", "6"),
+            *("--detector", "toyworld", "--weights", str(world / "detector.safetensors")),
         ],
     }[stage]
     return [sys.executable, "-m", f"pipeline.{stage}", *inputs, "--out", str(out), "--workers", str(workers)]
@@ -65,7 +81,7 @@ def run(arguments, **options):
 def undisturbed(world):
     """What each stage writes, and the seconds it takes."""
     found = {}
-    for stage in ("parse", "regions", "pack"):
+    for stage in STAGES:
         started = time.monotonic()
         done = run(command(stage, world, world / stage))
         assert done.returncode == 0, done.stdout + done.stderr
@@ -82,7 +98,7 @@ def contents(out):
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("stage", ["parse", "regions", "pack"])
+@pytest.mark.parametrize("stage", STAGES)
 def test_killed_at_random_moments_a_stage_ends_in_the_same_bytes(stage, kills, world, undisturbed, tmp_path):
     expected, seconds = undisturbed[stage]
     out = tmp_path / "out"

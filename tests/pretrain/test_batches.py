@@ -3,12 +3,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
 from pretrain.batches import Collator, Steps, padded_length
-from pretrain.objectives import class_divergence, count_targets
+from pretrain.heads import PretrainingOutput
+from pretrain.objectives import OBJECTIVES, class_divergence, count_targets, score
 from pretrain.order import BatchPlan
-from pretrain.recipe import Masking
+from pretrain.recipe import Masking, Recipe, check_region_target
 from pretrain.training.loader import StepLoader
+from shards.errors import InputError
+from shards.reader import ShardSet
 
 
 @pytest.fixture
@@ -23,7 +27,7 @@ def collator_of(shards, **options):
 
 
 def rows(batches):
-    """What the pairs of some micro-batches show, without padding."""
+    """What the pairs of some micro-batches show, without padding, in an order of their own."""
     found = []
     for batch in batches:
         lengths = batch.token_ids.shape[1], batch.features.shape[1]
@@ -31,7 +35,7 @@ def rows(batches):
         for i in range(len(batch.matched)):
             t, r = (whole if mask is None else mask[i].sum() for mask, whole in shown)
             found.append((batch.token_ids[i, :t].tolist(), batch.features[i, :r].tolist(), float(batch.matched[i])))
-    return found
+    return sorted(found)
 
 
 @pytest.mark.parametrize(("ranks", "accumulation", "workers"), [(1, 1, 0), (2, 1, 0), (3, 2, 0), (16, 2, 0), (2, 1, 2)])
@@ -129,3 +133,80 @@ def test_there_is_a_mask_only_where_something_is_padded(shards, plan):
     one = collator(pairs.take(slice(0, 1)))
     assert one.text_mask is one.image_mask is None
     assert one.tokens() == one.token_ids.shape[1]
+
+
+def recipe_of(**changes):
+    return Recipe.model_validate({"model": "model.json", "steps": 1, "batch_size": 11, "block_shards": 2} | changes)
+
+
+@pytest.mark.parametrize("off", OBJECTIVES)
+def test_nothing_is_hidden_for_an_objective_without_weight(shards, off):
+    recipe = recipe_of(weights={off: 0}, masking={"region": 0.5})
+    plan = BatchPlan.of(recipe, shards)
+    collator = collator_of(shards, max_text=64, masking=recipe.active_masking)
+    batches = [collator(plan.batch(step)) for step in range(plan.steps_per_epoch)]
+    counts = dict(zip(OBJECTIVES, sum(count_targets(batch) for batch in batches).tolist(), strict=True))
+    if off == "match":
+        assert all(batch.matched.all() for batch in batches)
+    else:
+        assert counts[off] == 0
+    assert all(count for name, count in counts.items() if name != off)
+    if off == "region":
+        for batch in batches:
+            rows = batch.features if batch.image_mask is None else batch.features[batch.image_mask]
+            assert rows.any(1).all(), "no region is hidden"
+
+
+def test_without_nodes_all_words_are_masked_as_in_bert(shards):
+    recipe = recipe_of(weights={"object": 0, "attribute": 0, "relation": 0}, masking={"word": 1})
+    plan = BatchPlan.of(recipe, shards)
+    batch = collator_of(shards, max_text=64, masking=recipe.active_masking)(plan.batch(0))
+    pieces = batch.tokens() - 2 * len(batch.matched)
+    of_others = sum(len(row) - 2 for row, _, matched in rows([batch]) if not matched)
+    assert len(batch.text_targets) == pieces - of_others
+
+
+def test_argmax_is_cross_entropy_with_the_most_likely_class(shards, plan):
+    batch, whole = (collator_of(shards, region_target=t)(plan.batch(0)) for t in ("argmax", "distribution"))
+    assert batch.region_targets.tolist() == whole.region_targets.tolist()
+    best = whole.region_class_ids[:, 0]
+    logits = torch.randn(len(best), 6)
+    scores = score(PretrainingOutput(torch.zeros(len(batch.text_labels), 50), logits, batch.matched), batch)
+    region = OBJECTIVES.index("region")
+    assert scores.loss[region].item() == pytest.approx(F.cross_entropy(logits, best, reduction="sum").item(), rel=1e-5)
+    assert scores.correct[region] == (logits.argmax(1) == best).sum()
+
+
+def test_features_are_predicted_as_they_are_stored(shards, plan):
+    pairs = plan.batch(0)
+    batch = collator_of(shards, region_target="features")(pairs)
+    stored = []
+    for number, row in (divmod(target, batch.features.shape[1]) for target in batch.region_targets.tolist()):
+        stored.append(shards.regions(*pairs.image[number].tolist()).features[row - 1].astype(np.float32))
+    assert (batch.region_features.numpy() == np.stack(stored)).all()
+    assert batch.region_class_ids.shape == (len(stored), 0)
+    predicted = torch.randn(batch.region_features.shape)
+    scores = score(PretrainingOutput(torch.zeros(len(batch.text_labels), 50), predicted, batch.matched), batch)
+    error = ((predicted - batch.region_features) ** 2).mean(1).sum()
+    region = OBJECTIVES.index("region")
+    assert scores.loss[region].item() == pytest.approx(error.item(), rel=1e-5)
+    assert scores.correct.isnan().tolist() == [name == "region" for name in OBJECTIVES]
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "advice"),
+    [
+        ("argmax", "distribution", "argmax or features"),
+        ("none", "distribution", "features"),
+        ("none", "argmax", "feat"),
+    ],
+)
+def test_a_region_target_that_the_shards_lack_is_refused(shard_folder, kind, target, advice):
+    shards = ShardSet(shard_folder)
+    classes = shards.manifest.classes.model_copy(update={"kind": kind})
+    shards.manifest = shards.manifest.model_copy(update={"classes": classes})
+    with pytest.raises(InputError, match=advice):
+        check_region_target(recipe_of(region_target=target), shards)
+    check_region_target(recipe_of(region_target="features"), shards)
+    check_region_target(recipe_of(region_target=target, weights={"region": 0}), shards)
+    check_region_target(recipe_of(region_target=target, images="none"), shards)

@@ -14,7 +14,7 @@ from pretrain.cloze import Probe, accuracies, draw, find_probes, main, other_ima
 from pretrain.config import ModelConfig
 from pretrain.export import export
 from pretrain.heads import ErnieViLForPreTraining, PretrainingOutput
-from pretrain.masking import SpecialTokens, hide_node, maskable
+from pretrain.masking import SpecialTokens, hide_node, lay_out, maskable
 from shards.errors import InputError
 from shards.reader import ShardSet
 from tests.pretrain.conftest import PIECES, write_shards
@@ -37,7 +37,9 @@ def model():
 @pytest.fixture(scope="module")
 def checkpoint(model, tmp_path_factory):
     run = tmp_path_factory.mktemp("run")
-    export(model, model.ernie_vil.config, "".join(piece + "\n" for piece in PIECES).encode(), run / "model")
+    export(
+        model.state_dict(), model.ernie_vil.config, "".join(piece + "\n" for piece in PIECES).encode(), run / "model"
+    )
     return run
 
 
@@ -50,7 +52,7 @@ def ranks_of(model, shards, probes, images="own", batch_size=7):
 @given(captions(), st.integers(3, 18))
 def test_a_hidden_node_is_hidden_whole_and_nothing_else_is(masks, max_text):
     pieces = masks.token_ids[: max_text - 2]
-    for node in maskable(masks, 0, len(pieces)):
+    for node in maskable(masks, 0, lay_out(masks, 0, max_text=max_text, special=SPECIAL).places):
         text = hide_node(masks, node, max_text=max_text, special=SPECIAL)
         own = masks.tokens(node)
         shown = text.token_ids[1:-1]
@@ -68,7 +70,8 @@ def test_a_hidden_node_is_hidden_whole_and_nothing_else_is(masks, max_text):
 @settings(max_examples=200)
 @given(captions(), st.integers(0, 16))
 def test_a_node_is_left_out_only_for_a_reason(masks, length):
-    kept = set(maskable(masks, 0, length))
+    places = np.arange(len(masks.token_ids))
+    kept = set(maskable(masks, 0, np.where(places < length, places, -1)))
     for node in set(range(len(masks.node_kind))) - kept:
         own = masks.tokens(node).tolist()
         needed = [p for a in masks.node_args[node] if a >= 0 for p in masks.tokens(a).tolist()]
@@ -85,7 +88,7 @@ def test_every_node_is_probed_once(shards):
     for probe in whole:
         masks = shards.masks(*shards.places(np.array([probe.image]))[0].tolist())
         text = hide_node(masks, probe.node, max_text=64, special=SPECIAL)
-        assert (tuple(text.labels.tolist()), len(text.token_ids) - 2) == (probe.answer, probe.length)
+        assert (tuple(text.labels.tolist()), len(text.token_ids)) == (probe.answer, probe.length)
 
 
 def test_as_many_of_each_kind_are_drawn_the_same_every_time(shards):
@@ -152,7 +155,7 @@ def test_what_the_model_is_shown(shards):
 def test_scores_that_are_no_numbers_are_refused(model, shards):
     def broken(**inputs):
         found = model(**inputs)
-        return PretrainingOutput(found.vocabulary_logits * torch.nan, found.class_logits, found.match_logits)
+        return PretrainingOutput(found.vocabulary_logits * torch.nan, found.regions, found.match_logits)
 
     with pytest.raises(InputError, match="not finite"):
         ranks_of(broken, shards, list(find_probes(shards, 16)))
@@ -228,9 +231,11 @@ def test_one_image_has_no_other(checkpoint, tmp_path, capsys):
 
 def test_bad_input_is_refused(model, checkpoint, shard_folder, tmp_path):
     words = "".join(piece + "\n" for piece in [*PIECES[:-1], "other"]).encode()
-    export(model, model.ernie_vil.config, words, tmp_path / "words")
+    export(model.state_dict(), model.ernie_vil.config, words, tmp_path / "words")
     wide = ModelConfig.model_validate(MODEL | {"v_feature_size": 9})
-    export(ErnieViLForPreTraining(wide), wide, (shard_folder / "vocab.txt").read_bytes(), tmp_path / "wide")
+    export(
+        ErnieViLForPreTraining(wide).state_dict(), wide, (shard_folder / "vocab.txt").read_bytes(), tmp_path / "wide"
+    )
     for folder, options, message in (
         (tmp_path, {}, "neither a model"),
         (tmp_path / "words", {}, "another vocabulary"),

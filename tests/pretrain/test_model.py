@@ -76,7 +76,7 @@ def a_batch(text_lengths=(9, 4, 7), image_lengths=(3, 6, 5), seed=0):
 def gradients(model, **inputs):
     model.zero_grad(set_to_none=True)
     output = model(**inputs)
-    tensors = [getattr(output, field) for field in type(output).__slots__]
+    tensors = [getattr(output, field) for field in vars(output)]
     sum(tensor.float().square().sum() for tensor in tensors).backward()
     return {name: parameter.grad for name, parameter in model.named_parameters()}
 
@@ -492,7 +492,7 @@ def test_two_byte_floats_stay_finite(dtype, autocast, size):
         output = model(**batch)
         found = gradients(model.train(), **batch)
     torch.testing.assert_close(output.match_logits.float(), expected.match_logits, atol=1e-2, rtol=0)
-    assert all(tensor.isfinite().all() for tensor in (output.vocabulary_logits, output.class_logits))
+    assert all(tensor.isfinite().all() for tensor in (output.vocabulary_logits, output.regions))
     assert all(gradient.isfinite().all() for gradient in found.values())
 
 
@@ -513,8 +513,8 @@ def test_logits_come_from_the_targets():
     torch.testing.assert_close(output.vocabulary_logits, words, atol=1e-5, rtol=0)
 
     region = encoded.image[2:, 4]
-    region = heads.region_class.transform.norm(F.gelu(heads.region_class.transform.projection(region)))
-    torch.testing.assert_close(output.class_logits, heads.region_class.output(region), atol=1e-5, rtol=0)
+    region = heads.region.transform.norm(F.gelu(heads.region.transform.projection(region)))
+    torch.testing.assert_close(output.regions, heads.region.output(region), atol=1e-5, rtol=0)
 
     match = (encoded.pooled_text * encoded.pooled_image) @ heads.match.output.weight[0] + heads.match.output.bias
     torch.testing.assert_close(output.match_logits, match, atol=1e-5, rtol=0)
@@ -538,12 +538,12 @@ def test_heads_without_targets_have_zero_gradients(samples, training):
     batch = a_batch((9, 4, 7)[:samples], (3, 6, 5)[:samples])
     output = model(**batch, text_targets=nowhere, region_targets=nowhere)
     assert output.vocabulary_logits.shape == (0, 60)
-    assert output.class_logits.shape == (0, 17)
+    assert output.regions.shape == (0, 17)
     assert output.match_logits.shape == (samples,)
     found = gradients(model, **batch, text_targets=nowhere, region_targets=nowhere)
     assert not [name for name, gradient in found.items() if gradient is None]
     for name, gradient in found.items():
         assert gradient.isfinite().all(), name
-        if not samples or name.startswith(("heads.vocabulary", "heads.region_class")):
+        if not samples or name.startswith(("heads.vocabulary", "heads.region")):
             assert (gradient == 0).all(), name
     assert (found["heads.match.output.weight"] != 0).any() == bool(samples)

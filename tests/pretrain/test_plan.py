@@ -11,10 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretrain.batches import Collator
+from pretrain.batches import Collator, Steps
 from pretrain.config import ModelConfig
 from pretrain.model.costs import costs
-from pretrain.order import BatchPlan, slice_of
+from pretrain.order import BatchPlan
 from pretrain.plan import (
     Division,
     PairCosts,
@@ -29,7 +29,9 @@ from pretrain.plan import (
     throughput_of,
 )
 from pretrain.recipe import Masking
+from pretrain.training.loader import StepLoader
 from shards.errors import InputError
+from tests.pretrain.conftest import write_shards
 
 ROOT = Path(__file__).resolve().parents[2]
 TOY = ROOT / "configs/model/toy.json"
@@ -40,22 +42,21 @@ def batch_of(pairs):
     return Positions(*np.array(pairs, np.int64).reshape(-1, 2).T)
 
 
-@pytest.mark.parametrize(
-    ("steps", "batch_size", "samples", "steps_per_epoch", "seen"),
-    [(1, 10, 10, 1, 10), (3, 10, 25, 3, 25), (2, 10, 25, 3, 20), (4, 10, 25, 3, 35), (5, 100, 7, 1, 35)],
-)
-def test_the_last_batch_of_an_epoch_may_be_short(steps, batch_size, samples, steps_per_epoch, seen):
-    length = run_length(steps, batch_size, samples)
-    assert (length.steps_per_epoch, length.samples, length.epochs) == (steps_per_epoch, seen, seen / samples)
-
-
 @settings(max_examples=25, deadline=None)
-@given(batch_size=st.integers(1, 50), steps=st.integers(1, 60))
-def test_the_samples_of_a_run_are_those_of_its_batches(shards, batch_size, steps):
-    plan = BatchPlan(shards, seed=3, batch_size=batch_size, block_shards=2, mismatch=0.5)
-    length = run_length(steps, batch_size, len(shards))
-    assert length.steps_per_epoch == plan.steps_per_epoch
+@given(batch_size=st.integers(1, 50), steps=st.integers(1, 60), passes=st.sampled_from([0.3, 0.5, 1, 2, 2.5]))
+def test_the_samples_of_a_run_are_those_of_its_batches(shards, batch_size, steps, passes):
+    plan = BatchPlan(shards, seed=3, batch_size=batch_size, block_shards=2, mismatch=0.5, passes=[passes])
+    length = run_length(steps, plan)
     assert length.samples == sum(len(plan.batch(step)) for step in range(steps))
+    assert length.epochs == pytest.approx(length.samples / (passes * len(shards)))
+
+
+@settings(max_examples=10, deadline=None)
+@given(batch_size=st.integers(1, 50), epochs=st.integers(1, 3))
+def test_equal_tokens_leave_the_length_of_epochs_as_it_is(shards, batch_size, epochs):
+    plan = BatchPlan(shards, seed=3, batch_size=batch_size, block_shards=2, mismatch=0.5, equal_tokens=True)
+    steps = epochs * plan.steps_per_epoch
+    assert run_length(steps, plan).samples == sum(len(plan.batch(step)) for step in range(steps)) == epochs * 37
 
 
 @settings(deadline=None)
@@ -80,17 +81,20 @@ def test_balance_and_padding_of_two_ranks():
 
 @pytest.mark.parametrize(("images", "max_text"), [("own", 64), ("own", 10), ("none", 64)])
 def test_the_positions_are_those_of_the_trainers_batches(shards, images, max_text):
-    plan = BatchPlan(shards, seed=3, batch_size=9, block_shards=2, mismatch=0.5)
+    plan = BatchPlan(
+        shards, seed=3, batch_size=9, block_shards=2, mismatch=0.5, max_text=max_text, images=images != "none"
+    )
     collator = Collator(
         shards, seed=3, max_text=max_text, masking=Masking(), images=images, device_type="cuda"
     )  # fmt: skip
-    for step in range(plan.steps_per_epoch):
+    steps = range(plan.steps_per_epoch)
+    loaded = [
+        StepLoader(Steps(plan, collator, rank=rank, ranks=2, accumulation=2), steps, workers=0) for rank in range(2)
+    ]
+    for step in steps:
         division = divide([positions(plan, step, max_text=max_text, images=images)], ranks=2, accumulation=2)
-        pairs = plan.batch(step)
         for rank in range(2):
-            own = pairs.take(slice_of(len(pairs), rank, 2))
-            for part in range(2):
-                batch = collator(own.take(slice_of(len(own), part, 2)))
+            for part, batch in enumerate(next(loaded[rank])):
                 at = 0, rank, part
                 assert division.samples[at] == len(batch.matched)
                 assert division.text[at] == batch.tokens()
@@ -210,9 +214,32 @@ def test_the_command(command, tmp_path):
         assert stage["fits"] == (parts <= 1e7)
 
 
+def test_the_command_takes_several_sets_and_a_token_budget(command, tmp_path):
+    more, report = write_shards(tmp_path / "more" / "train", [30], seed=5), tmp_path / "plan.json"
+    sets = ("--shards", str(more), "--set", "passes=[1,2]")
+    assert command(*sets, "--json", str(report)).returncode == 0
+    found = json.loads(report.read_text())
+    assert found["length"]["samples"] == 194  # of 97 pairs, the second set twice: 10 batches, the last one of 7
+    assert found["length"]["steps_per_epoch"] == 10
+
+    done = command(*sets, "--set", "batch_size=null", "--set", "tokens=500", "--json", str(report))
+    assert done.returncode == 0, done.stderr
+    tokens = json.loads(report.read_text())["batches"]["tokens"]
+    assert 400 < tokens["mean"] < 500
+    assert tokens["longest"] < 560
+    assert "tokens of a batch" in done.stdout
+
+    done = command("--shards", str(more))
+    assert done.returncode == 0, done.stderr
+    done = command("--shards", str(more), "--set", "passes=[1]")
+    assert done.returncode == 1
+    assert "one number for each set of shards, of which there are 2" in " ".join(done.stderr.split())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (("--set", "tokens=500"), "give one of batch_size"),
         (("--throughput", "5", "--peak-tflops", "9", "--share", "0.3"), "give one of"),
         (("--peak-tflops", "9"), "belong together"),
         (("--throughput", "0"), "--throughput 0.0: must be more than 0"),

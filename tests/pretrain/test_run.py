@@ -1,17 +1,21 @@
-"""The trainer as users start it: trained, killed, resumed."""
+"""The trainer as users start it: trained, killed, resumed, interrupted."""
 
+import itertools
 import json
 import os
+import random
+import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+import yaml
 from safetensors.torch import load_file
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.pretrain.launch import ROOT, Launch, environment
 
 MODEL = {
     "vocab_size": 50, "max_position_embeddings": 32, "sent_type_vocab_size": 4, "hidden_size": 16,
@@ -20,105 +24,322 @@ MODEL = {
     "v_biattention_id": [0], "class_size": 6, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1,
     "initializer_range": 0.02,
 }  # fmt: skip
-RECIPE = "model: model.json\nsteps: 24\nbatch_size: 6\nmax_text: 16\nlog_every: 1\ncheckpoint_every: 8\nworkers: 1\n"
+NO_DROPOUT = MODEL | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+# The 37 samples of the shards are 7 steps an epoch; the last one is short.
+RECIPE = """
+model: model.json
+steps: 24
+batch_size: 6
+max_text: 16
+log_every: 1
+checkpoint_every: 4
+workers: 1
+"""
+STEPS = 24
 
 
-@pytest.fixture
-def start(tmp_path, shard_folder):
-    (tmp_path / "model.json").write_text(json.dumps(MODEL))
-    (tmp_path / "recipe.yaml").write_text(RECIPE)
+class Runs:
+    """Runs in one folder."""
 
-    def start(out, *options, launcher=(sys.executable,)):
-        command = [*launcher, str(ROOT / "pretrain/run.py"), "--config", str(tmp_path / "recipe.yaml")]
-        command += ["--shards", str(shard_folder), "--out", str(tmp_path / out), *options]
-        environment = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE")}
-        environment |= {
-            "OMP_NUM_THREADS": "1",
-            "TORCH_EXTENSIONS_DIR": str(tmp_path / "compiled"),
-            "PATH": f"{Path(sys.executable).parent}:{environment['PATH']}",
-        }
-        return subprocess.Popen(
-            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            start_new_session=True,
-        )  # fmt: skip
+    def __init__(self, folder, shards):
+        self.folder, self.shards = folder, shards
+        (folder / "model.json").write_text(json.dumps(MODEL))
+        (folder / "no-dropout.json").write_text(json.dumps(NO_DROPOUT))
+        (folder / "recipe.yaml").write_text(RECIPE)
 
-    return start
+    def start(self, out, *options, ranks=1, **others):
+        """Options with an equals sign are settings of the recipe."""
+        settings = itertools.chain(*(("--set", option) for option in options if "=" in str(option)))
+        rest = (option for option in options if "=" not in str(option))
+        command = [sys.executable, ROOT / "pretrain/run.py", "--config", self.folder / "recipe.yaml"]
+        command += ["--shards", self.shards, "--out", self.folder / out, *settings, *rest]
+        return Launch(command, self.folder, ranks, **others)
 
+    def whole(self, ranks=1):
+        """An undisturbed run."""
+        out = f"whole-{ranks}"
+        if not (self.folder / out).exists():
+            self.start(out, ranks=ranks).succeed()
+        return out
 
-def finish(process):
-    output = process.communicate(timeout=300)[0]
-    assert process.returncode == 0, output
-    return output
+    def metrics(self, out):
+        """The lines of metrics.jsonl without what the machine decides."""
+        path = self.folder / out / "metrics.jsonl"
+        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        speed = {"samples_per_second", "tokens_per_second", "share_of_peak", "data_wait_share", "memory_gb"}
+        return [{key: value for key, value in line.items() if key not in speed} for line in lines]
 
+    def weights(self, out, folder="model"):
+        return load_file(self.folder / out / folder / "model.safetensors")
 
-def losses(out):
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if "per_second" not in k} for line in lines]
-
-
-def test_a_killed_run_resumes_to_the_same_weights(start, tmp_path):
-    finish(start("whole"))
-    killed = start("killed")
-    latest = tmp_path / "killed/checkpoints/latest"
-    while not latest.exists():
-        assert killed.poll() is None, killed.communicate()[0]
-        time.sleep(0.02)
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.communicate()
-    step = int(latest.read_text().removeprefix("step-"))
-    assert step < 24
-    refused = start("killed")
-    output = refused.communicate(timeout=300)[0]
-    assert refused.returncode == 1
-    assert "--resume" in output
-    changed = start("killed", "--resume", "--set", "seed=1")
-    output = changed.communicate(timeout=300)[0]
-    assert changed.returncode == 1
-    assert "recipe.seed: 0 -> 1" in " ".join(output.split())
-    finish(start("killed", "--resume"))
-    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
-    whole, resumed = (load_file(tmp_path / name / "model/model.safetensors") for name in ("whole", "killed"))
-    assert whole.keys() == resumed.keys()
-    assert all((whole[name] == resumed[name]).all() for name in whole)
+    def wait_for_step(self, out, step, launch):
+        path = self.folder / out / "metrics.jsonl"
+        while not path.exists() or path.read_text().count("\n") < step:
+            assert launch.running(), launch.wait()
+            time.sleep(0.01)
 
 
-def test_two_ranks_see_the_same_batches_and_learn_the_same(start, tmp_path):
-    no_dropout = json.loads((tmp_path / "model.json").read_text())
-    no_dropout |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    (tmp_path / "model.json").write_text(json.dumps(no_dropout))
-    finish(start("one", "--set", "steps=6"))
-    finish(start("two", "--set", "steps=6", launcher=("deepspeed", "--num_gpus", "2")))
-    finish(start("accumulated", "--set", "steps=6", "--set", "accumulation=3", "--set", "zero_stage=1"))
-    one = losses(tmp_path / "one")
-    for other in (losses(tmp_path / "two"), losses(tmp_path / "accumulated")):
-        assert len(one) == len(other) == 6
-        for mine, theirs in zip(one, other, strict=True):
-            assert mine == pytest.approx(theirs, rel=2e-3)
-    assert not (tmp_path / "compiled").exists(), "a process killed while compiling blocks all later runs"
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, shard_folder):
+    return Runs(tmp_path_factory.mktemp("runs"), shard_folder)
 
 
-def test_bad_input_is_refused_without_a_traceback(start, tmp_path, shard_folder):
+def assert_undisturbed(runs, out, ranks=1):
+    """The run has ended as one that nothing has disturbed."""
+    whole = runs.whole(ranks)
+    assert runs.metrics(out) == runs.metrics(whole)
+    found, wanted = runs.weights(out), runs.weights(whole)
+    assert found.keys() == wanted.keys()
+    assert all((found[name] == wanted[name]).all() for name in wanted)
+
+
+def kill_at(runs, out, steps, ranks, workers):
+    """Starts the run and kills it at each of these steps, then lets it come to its end."""
+    for step in steps:
+        launch = runs.start(out, f"workers={workers}", "--resume", ranks=ranks)
+        runs.wait_for_step(out, step, launch)
+        launch.kill()
+        assert len(runs.metrics(out)) < STEPS, "killed too late"
+    runs.start(out, f"workers={workers}", "--resume", ranks=ranks).succeed()
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_killed_run_resumes_to_the_same_weights(runs, ranks):
+    kill_at(runs, f"killed-{ranks}", [6], ranks, workers=1)
+    assert_undisturbed(runs, f"killed-{ranks}", ranks)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_run_may_be_killed_at_any_step_and_again(runs, ranks, workers):
+    draw = random.Random(10 * ranks + workers)
+    # Twice before the first checkpoint after step 4, once just before an epoch's edge, twice anywhere.
+    steps = [5, 5, 13, *sorted(draw.sample(range(14, 21), 2))]
+    out = f"killed-{ranks}-{workers}"
+    kill_at(runs, out, steps, ranks, workers)
+    assert_undisturbed(runs, out, ranks)
+    record = yaml.safe_load((runs.folder / out / "run.yaml").read_text())
+    assert len(record["starts"]) > 1
+
+
+def test_another_run_is_refused(runs):
+    runs.start(runs.whole()).fail("--resume to continue it")
+    runs.start(runs.whole(), "--resume", "seed=1", "optimizer.learning_rate=0.01").fail(
+        "recipe.optimizer.learning_rate: 0.0001 -> 0.01; recipe.seed: 0 -> 1"
+    )
+
+
+# ------------------------------------------------------------------------------------------------------ interruptions
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "settings"),
+    [
+        (2, 1, ["zero_stage=1"]),
+        (1, 2, ["zero_stage=1"]),
+        pytest.param(2, 1, [], marks=pytest.mark.slow),
+        pytest.param(2, 1, ["zero_stage=2"], marks=pytest.mark.slow),
+        pytest.param(1, 2, ["zero_stage=3"], marks=pytest.mark.slow),
+        pytest.param(2, 1, ["zero_stage=3"], marks=pytest.mark.slow),
+        pytest.param(1, 2, ["zero_stage=2", "precision=bf16"], marks=pytest.mark.slow),
+    ],
+)
+def test_an_interrupted_run_resumes_on_another_number_of_ranks(runs, before, after, settings):
+    settings = ["model=no-dropout.json", *settings]
+    name = "-".join(map(str, (before, after, *settings))).replace("=", "")
+    runs.start(f"one-{name}", *settings).succeed()
+    launch = runs.start(name, *settings, ranks=before)
+    runs.wait_for_step(name, 5, launch)
+    os.kill(launch.processes[-1].pid, signal.SIGTERM)  # a single rank: the others must hear of it
+    launch.fail(*(["SIGTERM: ends after this step"] if before == 1 else []), code=143)
+    stopped = len(runs.metrics(name))
+    assert 5 <= stopped < STEPS
+    assert (runs.folder / name / "checkpoints/latest").read_text() == f"step-{stopped}"
+    runs.start(name, *settings, "--resume", ranks=after).succeed()
+    one, other = runs.metrics(f"one-{name}"), runs.metrics(name)
+    assert len(one) == len(other) == STEPS
+    for mine, theirs in zip(one, other, strict=True):
+        assert {key: value for key, value in mine.items() if "loss" in key} == pytest.approx(
+            {key: value for key, value in theirs.items() if "loss" in key}, abs=1e-3
+        )
+    assert not list((runs.folder / name / "checkpoints").glob(".*"))
+
+
+def test_an_interrupt_leaves_a_checkpoint(runs):
+    launch = runs.start("interrupted")
+    runs.wait_for_step("interrupted", 3, launch)
+    os.killpg(launch.processes[0].pid, signal.SIGINT)  # as a terminal does: the workers get it as well
+    launch.fail("SIGINT: ends after this step", code=130)
+    runs.start("interrupted", "--resume").succeed()
+    assert_undisturbed(runs, "interrupted")
+
+
+def test_a_second_signal_quits_at_once():
+    code = (
+        "import time\n"
+        "from pretrain.training.interruption import Interruption\n"
+        "with Interruption(0) as interruption:\n"
+        "    print('ready', flush=True)\n"
+        "    while True: time.sleep(0.01)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], env=environment(ROOT), stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    for _ in range(3):  # the echoes of one request
+        process.send_signal(signal.SIGTERM)
+    time.sleep(1.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 130
+
+
+@pytest.mark.slow
+def test_the_launcher_ends_with_a_checkpoint(runs):
+    """It passes the signal on to processes that have it already, kills them in the end, and exits with 1."""
+    command = ["deepspeed", "--num_gpus", "2", ROOT / "pretrain/run.py", "--config", "recipe.yaml"]
+    launch = Launch([*command, "--shards", runs.shards, "--out", "launched"], runs.folder, 1)
+    runs.wait_for_step("launched", 5, launch)
+    os.killpg(launch.processes[0].pid, signal.SIGTERM)
+    launch.wait()
+    assert launch.processes[0].returncode != 0
+    deadline = time.monotonic() + 60
+    stopped = runs.folder / "launched/checkpoints"
+    while int((stopped / "latest").read_text().removeprefix("step-")) < 5 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(3)  # until the last process is gone
+    runs.start("launched", "--resume", ranks=2).succeed()
+    assert_undisturbed(runs, "launched", 2)
+
+
+# -------------------------------------------------------------------------------------------------------- checkpoints
+
+
+def copy_until(runs, out, step):
+    """A copy of the whole run that was stopped after this step, one of the last two checkpoints."""
+    folder = runs.folder / out
+    shutil.copytree(runs.folder / runs.whole(), folder)
+    (folder / "checkpoints/latest").write_text(f"step-{step}")
+    shutil.rmtree(folder / "model")
+    return folder / "checkpoints"
+
+
+def test_a_damaged_checkpoint_is_refused_and_an_earlier_one_is_named(runs):
+    checkpoints = copy_until(runs, "damaged", 24)
+    file = checkpoints / "step-24/mp_rank_00_model_states.pt"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    output = runs.start("damaged", "--resume").fail("step-24: is damaged: mp_rank_00_model_states.pt (differs)")
+    advice = " ".join(output.split()).split("run: ")[1]
+    assert subprocess.run(advice, shell=True).returncode == 0
+    runs.start("damaged", "--resume").succeed()
+    assert_undisturbed(runs, "damaged")
+
+
+def test_a_full_disk_loses_nothing(runs):
+    checkpoints = copy_until(runs, "full", 20)
+    shutil.rmtree(checkpoints / "step-24")
+    before = {path: path.read_bytes() for path in checkpoints.rglob("*") if path.is_file()}
+    limit = (checkpoints / "step-20/mp_rank_00_model_states.pt").stat().st_size // 2
+
+    def limit_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    runs.start("full", "--resume", preexec_fn=limit_files).fail("step-24: cannot be written", "continue with --resume")
+    assert {path: path.read_bytes() for path in before} == before
+    assert [path.name for path in checkpoints.glob("step-*")] == ["step-20"]
+    runs.start("full", "--resume").succeed()
+    assert_undisturbed(runs, "full")
+    assert not list(checkpoints.glob(".*"))
+
+
+# ------------------------------------------------------------------------------------------------------ all the rest
+
+
+def test_ranks_and_micro_batches_learn_the_same(runs):
+    settings = ["model=no-dropout.json", "steps=6"]
+    runs.start("one", *settings).succeed()
+    command = ["deepspeed", "--num_gpus", "2", ROOT / "pretrain/run.py", "--config", "recipe.yaml"]
+    command += ["--shards", runs.shards, "--out", "two", "--set", settings[0], "--set", settings[1]]
+    Launch(command, runs.folder, 1).succeed()
+    runs.start("accumulated", *settings, "accumulation=3").succeed()
+    one = runs.metrics("one")
+    assert len(one) == 6
+    for other in ("two", "accumulated"):
+        for mine, theirs in zip(one, runs.metrics(other), strict=True):
+            assert mine == pytest.approx(theirs, rel=1e-3)
+    assert not (runs.folder / "compiled").exists(), "a process killed while compiling blocks all later runs"
+
+
+def test_the_best_model_is_kept_and_training_stops_early(runs, shard_folder):
+    best = "best={metric: held-out/loss/word, mode: max, patience: 2}"  # the first one is best: the loss only falls
+    options = [
+        "steps=null",
+        "epochs=2.5",
+        "evaluate_every=2",
+        "checkpoint_every=3",
+        best,
+        "optimizer.learning_rate=0.01",
+    ]
+    link = runs.folder / "held-out"
+    shutil.copytree(shard_folder, link)
+    output = runs.start("best", *options, "--held-out", link).succeed()
+    lines = runs.metrics("best")
+    held_out = [line["held-out/loss/word"] for line in lines if "held-out/loss/word" in line]
+    assert len(held_out) == 3
+    assert held_out[0] == max(held_out)
+    assert lines[-1]["step"] == 6
+    assert "step 1 of 18: loss" in output
+    assert "% of peak" in output
+    assert "Held-out images" in output
+    first, last = runs.weights("best", "best"), runs.weights("best")
+    assert any((first[name] != last[name]).any() for name in last)
+    assert (runs.folder / "best/checkpoints/latest").read_text() == "step-6"
+    runs.start("best", *options, "--held-out", link, "--resume").succeed()  # nothing is left to do
+    assert runs.metrics("best") == lines
+
+    record = yaml.safe_load((runs.folder / "best/run.yaml").read_text())
+    assert record["recipe"]["epochs"] == 2.5
+    assert record["manifest"] == json.loads(json.dumps(record["manifest"]))
+    start = record["starts"][0]
+    assert "--out" in start["command"]
+    assert {"torch", "deepspeed", "numpy"} <= start["packages"].keys()
+    assert start["ranks"] == 1
+
+
+def test_bad_input_is_refused_without_a_traceback(runs):
     for options, message in (
-        (["--set", "stepz=3"], "stepz"),
+        (["stepz=3"], "stepz"),
+        (["epochs=3"], "give either steps or epochs"),
+        (["offload_optimizer=true"], "offload_optimizer needs a zero_stage"),
         (["--set", "steps"], "expected key=value"),
-        (["--shards", str(tmp_path)], "no manifest.json"),
+        (["--shards", runs.folder], "no manifest.json"),
+        (["steps=2", "best={metric: accuracy, mode: max}"], "there is no 'accuracy'"),
+        (["steps=1", "--init-text-from", runs.folder], "holds neither model.safetensors nor pytorch_model.bin"),
     ):
-        process = start("bad", *options)
-        output = process.communicate(timeout=300)[0]
-        assert process.returncode == 1
-        assert message in output
-        assert "Traceback" not in output
+        runs.start("bad", *options).fail(message)
+    assert not list((runs.folder / "bad").glob("checkpoints/*"))
 
 
-def test_a_run_is_compared_with_other_images_and_with_text_alone(start, tmp_path, shard_folder):
-    finish(start("images", "--set", "steps=3"))
-    finish(start("text", "--set", "steps=3", "--set", "images=none"))
+def test_weights_and_biases(runs):
+    wandb_missing = subprocess.run([sys.executable, "-c", "import wandb"], capture_output=True).returncode != 0
+    os.environ["WANDB_MODE"] = "offline"
+    launch = runs.start("wandb", "wandb_project=scenes", "steps=3")
+    del os.environ["WANDB_MODE"]
+    if wandb_missing:
+        launch.fail("pip install 'ernie-vil-pytorch[wandb]'")
+    else:
+        launch.succeed()
+        assert list((runs.folder / "wandb/wandb").glob("offline-run-*/*.wandb"))
+
+
+def test_a_run_is_compared_with_other_images_and_with_text_alone(runs):
+    runs.start("images", "steps=3").succeed()
+    runs.start("text", "steps=3", "images=none").succeed()
     command = [sys.executable, "-m", "pretrain.report", "images", "--config", "recipe.yaml", "--text-only", "text"]
-    command += ["--held-out", str(shard_folder), "--out", "report"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    shown = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert shown.returncode == 0, shown.stderr
-    report = json.loads((tmp_path / "report/report.json").read_text())
+    command += ["--held-out", runs.shards, "--out", "report"]
+    Launch(command, runs.folder, 1).succeed()
+    report = json.loads((runs.folder / "report/report.json").read_text())
     assert set(report) == {"own image", "other image", "text only"}
     assert {"object", "word", "region", "match"} <= set(report["own image"])
     assert "region" not in report["text only"]
@@ -126,15 +347,6 @@ def test_a_run_is_compared_with_other_images_and_with_text_alone(start, tmp_path
         for result in scores.values():
             assert 0 <= result["accuracy"] <= 1
             assert result["targets"] > 0
-    assert (tmp_path / "report/losses.png").read_bytes().startswith(b"\x89PNG")
+    assert (runs.folder / "report/losses.png").read_bytes().startswith(b"\x89PNG")
     command[3] = "nowhere"
-    failed = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert failed.returncode == 1
-    assert "Traceback" not in failed.stderr
-
-
-def test_the_text_stream_starts_from_another_model(start, tmp_path):
-    process = start("bad", "--set", "steps=1", "--init-text-from", str(tmp_path))
-    output = process.communicate(timeout=300)[0]
-    assert process.returncode == 1
-    assert "holds neither model.safetensors nor pytorch_model.bin" in " ".join(output.split())
+    Launch(command, runs.folder, 1).fail()

@@ -1,0 +1,114 @@
+"""Pictures per second of ``pipeline.extract``, by step, beside the same network called picture by picture.
+
+``python -m benchmarks.extract PICTURES``: one process, one thread of the network, and for the stage its threads that
+decode. The contestants take turns, and each figure is the best of the rounds. Where others use the machine too, the
+seconds of the CPU still tell what the work costs, but nothing tells what the overlap gains. Weights may be random: they
+take as long.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import typer
+from rich.table import Table
+
+from pipeline import detectors, images
+from pipeline.extract import HELD_BYTES, ExtractStage, Pictures, regions_info, to_row
+from pipeline.images import ImageSource
+from pipeline.parts import Part, Reject
+from pipeline.tables import regions_table, write_table
+from shards.console import console, run
+from shards.errors import InputError
+from shards.regions import RegionsRow
+
+app = typer.Typer(add_completion=False)
+PEER = "picture by picture"
+
+
+@app.command(epilog="Example: python -m benchmarks.extract val2017/ --detector vg-bottom-up --weights frcnn.bin")
+def main(
+    folder: Annotated[Path, typer.Argument(metavar="PICTURES", help="A folder of pictures.")],
+    detector: Annotated[str, typer.Option(help="Which network.")] = "torchvision:fasterrcnn_mobilenet_v3_large_320_fpn",
+    weights: Annotated[str, typer.Option(help="A file, or random.")] = "random",
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the network runs.")] = "cpu",
+    precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="Of the network.")] = "fp32",
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures of one shape in a batch, at most.")] = 8,
+    count: Annotated[int, typer.Option(min=1, help="How many pictures.")] = 40,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each contestant is timed.")] = 3,
+    out: Annotated[Path | None, typer.Option(help="File for the figures (JSON).")] = None,
+) -> None:
+    """Time the steps of the stage."""
+    torch.set_num_threads(1)
+    options = {"weights": weights, "device": device, "precision": precision}
+    network = detectors.get(detector, **options)
+    found, _ = images.recognise(folder, "auto", None)
+    sources = [source for source in found.sources() if isinstance(source, ImageSource)][:count]
+    pixels = [picture for picture in map(images.load, sources) if not isinstance(picture, Reject)]
+    if len(pixels) < len(sources):
+        raise InputError(f"{folder}: {len(sources) - len(pixels)} pictures cannot be decoded; name others")
+    info = regions_info(network, None)
+    stage = ExtractStage(
+        (found,), detector, tuple(options.items()), network.version, info, None, None, batch_size, len(sources), 0
+    )
+    whole = stage.worker()
+    batches = list(images.by_shape(enumerate(pixels), batch_size, HELD_BYTES))
+    detections = [found for picture in pixels for found in network.detect([picture])]
+
+    def post_process(folder: Path) -> None:
+        rows = [to_row(*item, info, None) for item in zip(sources, pixels, detections, strict=True)]
+        with (folder / "rows.parquet").open("wb") as stream:
+            table = regions_table([row for row in rows if isinstance(row, RegionsRow)])
+            write_table(stream, "regions", table, info.to_metadata())
+
+    def one_by_one(_: Path) -> None:
+        for source in sources:
+            picture = images.load(source)
+            assert not isinstance(picture, Reject)
+            to_row(source, picture, network.detect([picture])[0], info, None)
+
+    def extract(folder: Path) -> None:
+        part = Part(folder, 0)
+        whole(Pictures(sources, [], 0), part)
+        part.complete()
+
+    contestants: dict[str, Callable[[Path], object]] = {
+        "decode": lambda _: [images.load(source) for source in sources],
+        "network": lambda _: [network.detect([picture for _, picture in batch]) for batch in batches],
+        "post-processing": post_process,
+        PEER: one_by_one,
+        "the stage": extract,
+    }
+    best = dict.fromkeys(contestants, float("inf"))
+    cpu = best.copy()
+    for _ in range(rounds):
+        for name, work in contestants.items():
+            with tempfile.TemporaryDirectory() as place:
+                started = time.perf_counter(), time.process_time()
+                work(Path(place))
+                best[name] = min(best[name], time.perf_counter() - started[0])
+                cpu[name] = min(cpu[name], time.process_time() - started[1])
+    boxes = sum(len(found.boxes) for found in detections) / len(detections)
+    table = Table(
+        "",
+        "pictures/s",
+        "ratio",
+        "CPU ms a picture",
+        title=f"{len(sources)} pictures, {boxes:.0f} regions each, {detector}",
+    )
+    for name, seconds in best.items():
+        ratio = f"{best[PEER] / seconds:.2f}" if name == "the stage" else ""
+        table.add_row(name, f"{len(sources) / seconds:,.1f}", ratio, f"{1000 * cpu[name] / len(sources):,.1f}")
+    console.print(table)
+    if out is not None:
+        out.write_text(json.dumps({name: len(sources) / seconds for name, seconds in best.items()}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    run(app)

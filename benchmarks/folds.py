@@ -1,0 +1,130 @@
+"""Does a model look at the image? ``python -m benchmarks.folds SHARDS --config RECIPE --out runs/folds``.
+
+For sets too small for one held-out split. Images are dealt into folds; for each a model is trained on all other images
+and asked for the hidden nodes of the fold's captions (`pretrain.cloze`), before their own image and before another one
+of the fold. What counts is the difference of the two, node by node, over all folds.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from rich.table import Table
+
+from pretrain.cloze import TOP, find_probes, interval, rank_answers
+from pretrain.evaluation import SEED
+from pretrain.export import load
+from pretrain.order import generator
+from pretrain.recipe import Images, Recipe
+from shards.console import console, run
+from shards.errors import InputError
+from shards.new_set import write_set
+from shards.reader import ShardSet
+from shards.removal import Removal
+from shards.schema import KINDS, Array
+
+SHOWN: tuple[Images, ...] = ("own", "other")
+app = typer.Typer(add_completion=False)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """ACC@k of one kind of node, before the own image and before another."""
+
+    nodes: int
+    own: float
+    other: float
+    low: float
+    """95 % interval of ``own - other``, from images drawn with replacement"""
+    high: float
+
+
+def deal(n: int, folds: int) -> Array:
+    """int64 [n]: the fold of each image; folds differ by one image at most."""
+    fold: Array = generator(SEED, 0).permutation(n) % folds
+    return fold
+
+
+def compare(kinds: Array, images: Array, ranks: dict[str, Array]) -> dict[str, dict[int, Difference]]:
+    """By kind of node and by k.
+
+    Args:
+        kinds: int64 [nodes].
+        images: int64 [nodes]: the image that each belongs to.
+        ranks: int64 [nodes] before the ``own`` and the ``other`` image: of the piece of the node that came out last.
+    """
+    found: dict[str, dict[int, Difference]] = {}
+    for kind, name in enumerate(KINDS):
+        of_kind = kinds == kind
+        if of_kind.any():
+            found[name] = {}
+            for k in TOP:
+                own, other = (ranks[shown][of_kind] < k for shown in SHOWN)
+                low, high = interval(images[of_kind], own.astype(np.int64) - other)
+                found[name][k] = Difference(int(of_kind.sum()), float(own.mean()), float(other.mean()), low, high)
+    return found
+
+
+@app.command(
+    epilog="Example: python -m benchmarks.folds data/photos/shards/train --config configs/pretrain/tiny.yaml "
+    "--out runs/folds"
+)
+def main(
+    shards: Annotated[Path, typer.Argument(metavar="SHARDS", help="Folder of the shards.")],
+    config: Annotated[Path, typer.Option(help="Recipe.")],
+    out: Annotated[Path, typer.Option(help="Folder for the folds' shards and runs, and for the results.")],
+    folds: Annotated[int, typer.Option(min=2, help="Parts that the images are dealt into.")] = 5,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; may be repeated.")
+    ] = None,
+) -> None:
+    """Train on all folds but one, probe that one, five times; compare own and other images."""
+    settings = set_ or []
+    max_text = Recipe.load(config, settings).max_text
+    whole = ShardSet(shards)
+    if len(whole) < 2 * folds:
+        raise InputError(f"{shards}: {len(whole)} images are too few for {folds} folds of two or more")
+    keys, fold_of = np.array(whole.keys.to_pylist()), deal(len(whole), folds)
+    kinds: list[int] = []
+    images: list[int] = []
+    ranks: dict[str, list[int]] = {shown: [] for shown in SHOWN}
+    for fold in range(folds):
+        folder = out / f"fold-{fold}"
+        for split, gone in (("train", fold_of == fold), ("val", fold_of != fold)):
+            if not (folder / split).exists():
+                write_set(folder / split, [(whole, Removal(images=frozenset(keys[gone].tolist())))])
+        command = [sys.executable, "-m", "pretrain.run", "--config", config, "--shards", folder / "train", "--resume"]
+        command += ["--out", folder / "run", *(part for setting in settings for part in ("--set", setting))]
+        if subprocess.run(list(map(str, command))).returncode != 0:
+            raise InputError(f"{folder / 'run'}: training failed, see above")
+        model, held_out = load(folder / "run" / "model"), ShardSet(folder / "val")
+        probes = list(find_probes(held_out, max_text))
+        kinds += [probe.kind for probe in probes]
+        images += [probe.image + fold * len(whole) for probe in probes]
+        for shown in SHOWN:
+            answers = rank_answers(
+                model, held_out, probes, shown, max_text=max_text, batch_size=64, device=torch.device("cpu")
+            )
+            ranks[shown] += [int(of_probe.max()) for of_probe in answers]
+    results = compare(np.array(kinds), np.array(images), {shown: np.array(of) for shown, of in ranks.items()})
+    record = {kind: {f"acc@{k}": asdict(found) for k, found in by_k.items()} for kind, by_k in results.items()}
+    (out / "folds.json").write_text(json.dumps(record, indent=1) + "\n")
+    table = Table("kind", "nodes", "", "own image", "other image", "difference, 95 %", title=f"{len(whole)} images")
+    for kind, by_k in results.items():
+        for k, found in by_k.items():
+            spread = f"{100 * (found.own - found.other):+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
+            table.add_row(kind, f"{found.nodes:,}", f"ACC@{k}", f"{found.own:.1%}", f"{found.other:.1%}", spread)
+    console.print(table)
+    console.print(f"written: {out / 'folds.json'}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    run(app)

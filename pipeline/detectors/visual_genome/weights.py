@@ -1,0 +1,120 @@
+"""The public weights, from the hub or a file."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, HFValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from pipeline.detectors.visual_genome.network import Network
+from pipeline.detectors.visual_genome.proposals import cell_anchors
+from shards import pickles
+from shards.errors import InputError
+
+HUB_ID = "unc-nlp/frcnn-vg-finetuned"
+FILES = ("model.safetensors", "pytorch_model.bin")
+_COUNTER = ".num_batches_tracked"
+_ANCHORS = "proposal_generator.anchor_generator.cell_anchors.0"
+ANCHOR_TOLERANCE = 0.01
+"""Pixels by which the anchors of a file may differ from the formula before it is worth a warning."""
+
+
+def load_network(source: str | Path) -> tuple[Network, str]:
+    """The network with its weights, in evaluation mode, and the sha256 of the file that they are from.
+
+    Args:
+        source: a file, a folder that holds one of `FILES`, or a model of the Hugging Face hub. A file is a state dict
+            of torch or safetensors, or a pickle ``{"model": {name: array}}``, which is read without running it.
+
+    Raises:
+        InputError: there is no such file, it is damaged, or it does not hold the network's weights.
+    """
+    path = _find(source)
+    with torch.device("meta"):  # no time spent on random weights
+        network = Network()
+    network.load_state_dict(_fit(_read(path), network.state_dict(), path), assign=True)
+    network.requires_grad_(False)
+    with path.open("rb") as stream:
+        return network.eval(), hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _find(source: str | Path) -> Path:
+    path = Path(source)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        for name in FILES:
+            if (path / name).is_file():
+                return path / name
+        raise InputError(f"{path}: holds neither {' nor '.join(FILES)}")
+    for name in FILES:
+        try:
+            return Path(hf_hub_download(str(source), name))
+        except (OSError, HFValidationError, EntryNotFoundError) as error:
+            reason = error
+    raise InputError(
+        f"{source}: there is no such file or folder, and the hub does not give it ({reason}); where there is no "
+        f"network, copy {FILES[-1]} of {HUB_ID} there and give its path"
+    )
+
+
+def _read(path: Path) -> Mapping[Any, Any]:
+    """Names and tensors or arrays of a file, whichever of the formats it has."""
+    found: Any
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with warnings.catch_warnings(action="ignore"):  # about pickles, which come to their own turn
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    except Exception as error:  # torch has many ways to refuse what is damaged or no state dict
+        try:
+            found = pickles.load(path.read_bytes())
+        except ValueError as other:
+            raise InputError(f"{path}: neither a state dict ({error}) nor a pickle of arrays ({other})") from error
+    if isinstance(found, Mapping) and isinstance(found.get("model"), Mapping):
+        found = found["model"]
+    if not isinstance(found, Mapping):
+        raise InputError(f"{path}: holds a {type(found).__name__}, not weights by their names")
+    return found
+
+
+def _fit(found: Mapping[Any, Any], expected: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The tensors of a file as float32, with every name and shape that the network has."""
+    counters = {name: torch.zeros((), dtype=torch.int64) for name in expected if name.endswith(_COUNTER)}
+    tensors = {}
+    problems = [f"{name}: not a part of the network" for name in found if name not in expected]
+    for name, wanted in expected.items():
+        if name in counters:
+            continue  # how long the network was trained: files have it in many forms, or not at all
+        value = found.get(name)
+        if not isinstance(value, Tensor | np.ndarray):
+            problems.append(f"{name}: {'missing' if value is None else f'a {type(value).__name__}, not a tensor'}")
+        elif tuple(value.shape) != tuple(wanted.shape):
+            problems.append(f"{name}: has shape {tuple(value.shape)}, expected {tuple(wanted.shape)}")
+        else:
+            # Arrays of a pickle cannot be written to, so they are copied.
+            tensors[name] = (value if isinstance(value, Tensor) else torch.tensor(value)).float()
+            if not tensors[name].isfinite().all():
+                problems.append(f"{name}: NaN or infinity")
+    if problems:
+        listed = "".join(f"\n  {problem}" for problem in problems[:10])
+        raise InputError(
+            f"{path}: not the weights of the Visual Genome Faster R-CNN, as {HUB_ID} has them ({len(problems)} "
+            f"problems):{listed}"
+        )
+    difference = float((tensors[_ANCHORS] - cell_anchors()).abs().max())
+    if difference > ANCHOR_TOLERANCE:
+        warnings.warn(f"{path}: its anchors, which are used, are {difference:.3g} px off the usual ones", stacklevel=3)
+    return tensors | counters

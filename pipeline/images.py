@@ -1,0 +1,386 @@
+"""Pictures of folders, lists and tars: where they are, what they are called, and their pixels.
+
+Whatever an input holds becomes an `ImageSource` or a `Reject`, and whatever the bytes of a picture are, `decode` gives
+RGB pixels or a ValueError that says why not. docs/regions.md lists the treatments.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from pipeline.caption_formats import read_items
+from pipeline.files import fingerprint
+from pipeline.parts import Reject
+from pipeline.tars import Damage, TarSample, read_samples
+from shards.errors import InputError
+from shards.files import AnyPath
+from shards.schema import Array
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+"""Pillow's names of what is decoded. The others are rare, and one of them (EPS) is a program that would be run."""
+EXTENSIONS = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"}
+EXTENSIONS |= {".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jpx", ".avif"}
+"""By these a folder's pictures are known; how one is decoded follows from its bytes."""
+MAX_PIXELS = 1 << 26
+"""67 million: larger than cameras make them, small enough for the memory."""
+MIN_SIDE = 16
+"""Pixels. What is smaller is a tracking pixel or an icon."""
+
+ImageIds = Literal["auto", "stem", "path"]
+_COCO_NAME = re.compile(r"(?:COCO_\w+_)?(\d{12})")
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+# ------------------------------------------------------------------------------------------------------ where they are
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSource:
+    """A picture of an input: a file, or a stretch of a tar."""
+
+    image_id: str
+    path: AnyPath
+    position: str
+    offset: int = 0
+    size: int = -1
+    """in bytes; -1: to the end of the file"""
+    boxes: Array | None = None
+    """float32 [n, 4]: the boxes that were given for it"""
+
+    def reject(self, reason: str) -> Reject:
+        """Says why the picture cannot be used."""
+        return Reject(_printable(str(self.path)), self.position, reason)
+
+    def read(self) -> bytes:
+        """The bytes of the picture."""
+        with self.path.open("rb") as stream:
+            stream.seek(self.offset)
+            data: bytes = stream.read(self.size)
+        return data
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """What a user named: a folder, a list, a tar or a picture."""
+
+    path: AnyPath
+    kind: Literal["folder", "list", "tar", "picture"]
+    image_ids: ImageIds
+    root: AnyPath | None = None
+    """of the pictures of a list"""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Changes when the input does, but not when a picture does that a list names."""
+        root = None if self.root is None else str(self.root)
+        return {**fingerprint_of(self.path), "kind": self.kind, "image_ids": self.image_ids, "root": root}
+
+    def sources(self) -> Iterator[ImageSource | Reject]:
+        """The pictures in order, the same ones in every call."""
+        if self.kind == "folder":
+            for file in list_folder(self.path):
+                if file.extension == ".tar":
+                    yield from _in_tar(self.path / file.name)
+                elif file.extension in EXTENSIONS:
+                    yield _named(image_id_of(file.name, self.image_ids), self.path / file.name)
+        elif self.kind == "list":
+            yield from _in_list(self.path, self.path.parent if self.root is None else self.root)
+        elif self.kind == "tar":
+            yield from _in_tar(self.path)
+        else:
+            yield _named(image_id_of(self.path.name, self.image_ids), self.path)
+
+    def bytes(self) -> int:
+        """Of all files of the input."""
+        if self.kind == "folder":
+            return sum(file.size for file in list_folder(self.path))
+        return int(self.path.stat().st_size)
+
+    def count(self) -> int | None:
+        """How many pictures there are; None if that takes reading tars."""
+        if self.kind == "tar" or (self.kind == "folder" and any(f.extension == ".tar" for f in list_folder(self.path))):
+            return None
+        return sum(1 for _ in self.sources())
+
+
+def recognise(path: AnyPath, image_ids: ImageIds, root: AnyPath | None) -> tuple[ImageInput, str]:
+    """An input and what there is to say of it.
+
+    Raises:
+        InputError: a folder without pictures.
+    """
+    if not path.is_dir():
+        kind: Literal["list", "tar", "picture"] = (
+            "list" if path.suffix == ".json" else "tar" if path.suffix == ".tar" else "picture"
+        )
+        return ImageInput(path, kind, image_ids, root), f"a {kind}"
+    files = list_folder(path)
+    tars = sum(file.extension == ".tar" for file in files)
+    pictures = sum(file.extension in EXTENSIONS for file in files)
+    if not tars and not pictures:
+        raise InputError(f"{path}: holds no picture ({', '.join(sorted(EXTENSIONS))}) and no .tar")
+    found = [f"{pictures:,} pictures"] * bool(pictures) + [f"{tars:,} tars"] * bool(tars)
+    others = len(files) - tars - pictures
+    left = f"; {others:,} files with other names are left out" if others else ""
+    return ImageInput(path, "folder", image_ids, root), f"{' and '.join(found)}{left}"
+
+
+@dataclass(frozen=True, slots=True)
+class FolderFile:
+    """A file somewhere below a folder."""
+
+    name: str
+    """below the folder, with slashes"""
+    size: int
+    version: str
+    """changes when it is written again"""
+
+    @property
+    def extension(self) -> str:
+        """Lower-case, with the dot."""
+        return PurePosixPath(self.name).suffix.lower()
+
+
+def list_folder(folder: AnyPath) -> list[FolderFile]:
+    """All files below a folder by name, those apart whose name or folder begins with a dot.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        found = list(_walk_disk(folder) if isinstance(folder, Path) else _walk_store(folder))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read: {error.strerror or error}") from error
+    shown = (file for file in found if not any(part.startswith(".") for part in PurePosixPath(file.name).parts))
+    return sorted(shown, key=lambda file: file.name)
+
+
+def fingerprint_of(path: AnyPath) -> dict[str, Any]:
+    """As `pipeline.files.fingerprint`; that of a folder changes when a file in it does."""
+    if not path.is_dir():
+        return fingerprint(path)
+    digest = hashlib.sha256()
+    for file in list_folder(path):
+        digest.update(f"{file.name}\0{file.size}\0{file.version}\n".encode("utf-8", "surrogateescape"))
+    return {"path": str(path.resolve() if isinstance(path, Path) else path), "files": digest.hexdigest()}
+
+
+def _walk_disk(folder: Path) -> Iterator[FolderFile]:
+    for place, _, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        for name in names:
+            path = Path(place, name)
+            try:
+                status = path.stat()
+                size, version = status.st_size, str(status.st_mtime_ns)
+            except OSError:  # a link to nothing: a reject, once it is read
+                size, version = 0, ""
+            yield FolderFile(path.relative_to(folder).as_posix(), size, version)
+
+
+def _refuse(error: OSError) -> None:
+    raise error
+
+
+def _walk_store(folder: Any) -> Iterator[FolderFile]:
+    for path, info in folder.fs.find(folder.path, detail=True).items():
+        version = [str(info[key]) for key in ("ETag", "etag", "md5Hash", "LastModified", "mtime") if key in info]
+        yield FolderFile(path.removeprefix(folder.path).lstrip("/"), info["size"] or 0, " ".join(version))
+
+
+def _named(image_id: str, path: AnyPath) -> ImageSource | Reject:
+    source = ImageSource(image_id, path, "the file")
+    try:
+        image_id.encode()
+    except UnicodeEncodeError:
+        return source.reject("its name is not UTF-8, so it cannot be an image id")
+    return source
+
+
+def _in_list(path: AnyPath, root: AnyPath) -> Iterator[ImageSource | Reject]:
+    """``images`` of a COCO file: {id, file_name}."""
+    for number, image in enumerate(read_items(path, "images")):
+        position = f"images[{number}]"
+        name = image.get("file_name") if isinstance(image, dict) else None
+        image_id = _checked_id(image.get("id")) if isinstance(image, dict) else None
+        if image_id is None or not isinstance(name, str) or not name:
+            yield Reject(str(path), position, "no `id` or no `file_name`")
+        else:
+            yield ImageSource(image_id, root / name, position)
+
+
+def _in_tar(path: AnyPath) -> Iterator[ImageSource | Reject]:
+    """Samples of img2dataset; the image id is the one that `pipeline.caption_formats.read_webdataset` gives."""
+    for sample in read_samples(path, ("json",)):
+        if isinstance(sample, Damage):
+            yield Reject(str(path), sample.position, sample.reason)
+            continue
+        found = _in_sample(sample, path)
+        yield Reject(str(path), sample.position, found) if isinstance(found, str) else found
+
+
+def _in_sample(sample: TarSample, path: AnyPath) -> ImageSource | str:
+    try:
+        row = json.loads(sample.contents.get("json", b"{}"))
+    except (ValueError, RecursionError):
+        return "its .json is not JSON"
+    if not isinstance(row, dict):
+        return "its .json is not a JSON object"
+    image_id = _checked_id(row.get("url") or sample.key)
+    if image_id is None:
+        return "no image id"
+    pictures = [place for extension, place in sample.places.items() if f".{extension.lower()}" in EXTENSIONS]
+    if len(pictures) != 1:
+        return f"{len(pictures)} pictures in the sample"
+    offset, size = pictures[0]
+    return ImageSource(image_id, path, sample.position, offset, size)
+
+
+def _checked_id(value: Any) -> str | None:
+    """Ids are strings taken as they are; numbers become their decimal text."""
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        return None
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        return None
+    return str(value)
+
+
+def image_id_of(name: str, rule: ImageIds) -> str:
+    """The image id of a file, ``name`` below the folder that was named.
+
+    ``path`` is the name itself (VCR's ``img_fn``), ``stem`` its last part without the extension (Karpathy's
+    Flickr30k), ``auto`` the same, but the number of COCO's names: ``COCO_val2014_000000000042.jpg`` and
+    ``000000000042.jpg`` are 42.
+    """
+    if rule == "path":
+        return name
+    stem = PurePosixPath(name).stem
+    number = _COCO_NAME.fullmatch(stem) if rule == "auto" else None
+    return stem if number is None else str(int(number[1]))
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+# -------------------------------------------------------------------------------------------------------------- pixels
+
+
+def load(source: ImageSource) -> Array | Reject:
+    """The pixels of a picture, uint8 [height, width, 3], or why there are none."""
+    try:
+        return decode(source.read())
+    except FileNotFoundError:
+        return source.reject("there is no such file")
+    except (OSError, ValueError) as error:
+        return source.reject(_printable(str(error)))
+
+
+def decode(data: bytes) -> Array:
+    """The pixels of a picture as they are meant to be seen.
+
+    Returns:
+        uint8 [height, width, 3], RGB.
+
+    Raises:
+        ValueError: with the reason why it cannot be used.
+    """
+    if not data:
+        raise ValueError("an empty file")
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError:
+        raise ValueError("no picture, or of an unknown format") from None
+    except Image.DecompressionBombError:
+        raise ValueError(f"more than {MAX_PIXELS:,} pixels") from None
+    except Exception as error:  # what decoders raise on hostile bytes has no common class
+        raise ValueError(f"damaged or cut off: {_one_line(error)}") from None
+    if image.width * image.height > MAX_PIXELS:  # nothing is decoded yet
+        raise ValueError(f"more than {MAX_PIXELS:,} pixels")
+    if min(image.size) < MIN_SIDE:
+        raise ValueError(f"a side of less than {MIN_SIDE} pixels")
+    try:
+        image.load()
+        return np.asarray(_to_rgb(_upright(image)))
+    except Exception as error:
+        raise ValueError(f"damaged or cut off: {_one_line(error)}") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as EXIF says. Where EXIF is damaged it says nothing: the picture is kept as it is stored."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # as above
+        return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "I" or image.mode.startswith("I;16"):  # Pillow would cut off what is above 255
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("32-bit pixels")
+        image = Image.fromarray((values / 257).round().astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("floating-point pixels, whose range is unknown")
+    if image.has_transparency_data:
+        paper = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(paper, image.convert("RGBA"))
+    return image.convert("RGB")
+
+
+# ---------------------------------------------------------------------------------------------------- ahead of the use
+
+
+def ahead(work: Callable[[T], U], items: Iterable[T], *, threads: int) -> Iterator[U]:
+    """``map``, done by threads while the results are used; never more than two items a thread ahead."""
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[U]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def by_shape(pictures: Iterable[tuple[T, Array]], size: int, held_bytes: int) -> Iterator[list[tuple[T, Array]]]:
+    """Batches of at most ``size`` pictures of one shape.
+
+    They follow from the order of the pictures alone. No more than ``held_bytes`` wait for others of their shape: beyond
+    that the longest waiting ones go as they are.
+    """
+    groups: dict[tuple[int, ...], list[tuple[T, Array]]] = {}
+    held = 0
+    for key, pixels in pictures:
+        group = groups.setdefault(pixels.shape, [])
+        group.append((key, pixels))
+        held += pixels.nbytes
+        full = [pixels.shape] if len(group) == size else []
+        while full or held > held_bytes:
+            batch = groups.pop(full.pop() if full else next(iter(groups)))
+            held -= sum(waiting.nbytes for _, waiting in batch)
+            yield batch
+    yield from groups.values()

@@ -1,0 +1,69 @@
+"""How many toys of a world some regions cover: ``python -m pipeline.toyworld.recall REGIONS --scenes FILE``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+import typer
+from torchvision.ops import box_iou
+
+from pipeline.files import location
+from pipeline.toyworld.scene import Scene
+from pipeline.toyworld.write import read_scenes
+from shards.console import run, say
+from shards.files import AnyPath
+from shards.regions import RegionsInfo, RegionsRow, parts_of, read_rows
+
+MIN_IOU = 0.5
+app = typer.Typer(add_completion=False)
+
+
+@app.command(
+    epilog="Example: python -m pipeline.toyworld.recall data/demo/regions --scenes data/demo/toyworld/scenes.jsonl"
+)
+def main(
+    regions: Annotated[str, typer.Argument(metavar="REGIONS", help="A folder of regions.")],
+    scenes: Annotated[Path, typer.Option(help="The truth: scenes.jsonl of the world.")],
+) -> None:
+    """Count the toys that a region covers (IoU of 0.5 or more), and those whose region also has the right class."""
+    folder = location(regions)
+    info = RegionsInfo.from_file(parts_of(folder)[0])
+    found = {row.image_id: row for part in parts_of(folder) for row in _rows(part, info)}
+    toys = covered = named = boxes = 0
+    for scene in read_scenes(scenes):
+        row = found.get(str(scene.image_id))
+        toys += len(scene.things)
+        if row is not None:
+            boxes += len(row.regions.boxes)
+            hits = recall(scene, row, info)
+            covered, named = covered + hits[0], named + hits[1]
+    say(
+        f"{toys:,} toys, {boxes:,} regions; a region covers {covered / toys:.1%} of the toys (IoU >= {MIN_IOU}), "
+        f"one of the right class {named / toys:.1%}"
+    )
+
+
+def _rows(part: AnyPath, info: RegionsInfo) -> list[RegionsRow]:
+    return [row for row in read_rows(pq.read_table(part), info.feature_size) if isinstance(row, RegionsRow)]
+
+
+def recall(scene: Scene, row: RegionsRow, info: RegionsInfo) -> tuple[int, int]:
+    """(toys that some region covers, toys that some region of the right class covers) of a picture."""
+    ids, probabilities, names = row.regions.class_ids, row.regions.class_probs, info.classes.names
+    assert ids is not None
+    assert probabilities is not None
+    assert names is not None
+    best = np.where(ids == info.classes.background, -1, probabilities).argmax(1)
+    classes = [names[ids[number, column]] for number, column in enumerate(best.tolist())]
+    truth = torch.tensor([[t.box.x1, t.box.y1, t.box.x2, t.box.y2] for t in scene.things]).float()
+    covering = (box_iou(truth, torch.from_numpy(row.regions.boxes.copy())) >= MIN_IOU).numpy()
+    right = np.array([[name == thing.shape for name in classes] for thing in scene.things])
+    return int(covering.any(1).sum()), int((covering & right).any(1).sum())
+
+
+if __name__ == "__main__":
+    run(app)

@@ -1,0 +1,308 @@
+"""Does scene-graph prediction help? ``python -m pretrain.ablation RECIPE... --shards DIR --held-out DIR --out DIR``.
+
+Each recipe is trained at several learning rates with one seed, then with further seeds at its best one, and asked for
+the hidden nodes of held-out captions (`pretrain.cloze`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import matplotlib as mpl
+import numpy as np
+import torch
+import typer
+from matplotlib import pyplot as plt
+
+from pretrain.batches import Collator
+from pretrain.cloze import OWN
+from pretrain.objectives import OBJECTIVES, count_targets
+from pretrain.order import BatchPlan
+from pretrain.recipe import Recipe
+from shards.console import console, progress, run
+from shards.errors import InputError
+from shards.reader import ShardSet
+from shards.schema import KINDS
+
+mpl.use("Agg")
+START, END = "<!-- results of pretrain.ablation -->", "<!-- end of results -->"
+COLOURS = ("#9ca3af", "#16a34a", "#0891b2", "#c026d3")
+COUNTED_STEPS = 30
+"""Steps whose hidden pieces are counted."""
+
+app = typer.Typer(add_completion=False)
+
+Accuracies = Mapping[str, float]
+"""ACC@1 by kind of node."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training run."""
+
+    recipe: Path
+    rate: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f"{self.recipe.stem}-{self.rate:g}-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What came of one recipe."""
+
+    name: str
+    rate: float
+    """the learning rate that was best for the first seed"""
+    by_rate: Mapping[float, Accuracies]
+    """of the first seed"""
+    by_seed: Sequence[Accuracies]
+    """at ``rate``"""
+    targets: Mapping[str, float]
+    """per caption, by objective"""
+
+
+def best_rate(by_rate: Mapping[float, Accuracies]) -> float:
+    """The learning rate with the highest ACC@1, the three kinds counting alike; of equal ones the lowest."""
+    return max(sorted(by_rate), key=lambda rate: statistics.fmean(by_rate[rate].values()))
+
+
+def mean_targets(recipe: Recipe, shards: ShardSet) -> dict[str, float]:
+    """Targets of each objective per caption, in the first steps of a run."""
+    plan = BatchPlan.of(recipe, shards)
+    collator = Collator(
+        shards,
+        seed=recipe.seed,
+        max_text=recipe.max_text,
+        masking=recipe.active_masking,
+        region_target=recipe.region_target,
+        images=recipe.images,
+        device_type="cpu",
+    )
+    counts = torch.stack([count_targets(collator(plan.batch(step))) for step in range(COUNTED_STEPS)]).sum(0)
+    return dict(zip(OBJECTIVES, (counts / counts[-1]).tolist(), strict=True))
+
+
+# --------------------------------------------------------------------------------------------------------------- runs
+
+
+class _Trials:
+    """Runs trials, some at a time, each in processes of its own; what is done already is not done again."""
+
+    def __init__(
+        self, shards: str, held_out: str, out: Path, settings: Sequence[str], most: int, parallel: int
+    ) -> None:
+        self._shards, self._held_out, self._out = shards, held_out, out
+        self._settings, self._most, self._parallel = settings, most, parallel
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def run(self, trials: Sequence[Trial]) -> list[Accuracies]:
+        """The accuracies of each trial.
+
+        Raises:
+            InputError: a trial failed; names its log.
+        """
+        with progress("ablation", len(trials), "runs") as advance, ThreadPoolExecutor(self._parallel) as pool:
+            results = [pool.submit(self._run, trial) for trial in trials]
+            try:
+                for result in results:
+                    result.result()
+                    advance(1)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in self._processes:
+                    process.terminate()
+                raise
+        return [result.result() for result in results]
+
+    def _run(self, trial: Trial) -> Accuracies:
+        folder = self._out / trial.name
+        settings = [*self._settings, f"seed={trial.seed}", f"optimizer.learning_rate={trial.rate}"]
+        train = ["pretrain.run", "--config", str(trial.recipe), "--shards", self._shards, "--held-out", self._held_out]
+        train += ["--out", str(folder), "--resume", *(part for setting in settings for part in ("--set", setting))]
+        probe = ["pretrain.cloze", "--checkpoint", str(folder), "--shards", self._held_out, "--most", str(self._most)]
+        with (self._out / f"{trial.name}.log").open("wb") as log:
+            for command in (train, probe):
+                process = subprocess.Popen(
+                    [sys.executable, "-m", *command],
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=os.environ | {"OMP_NUM_THREADS": "1"},
+                )
+                self._processes.append(process)
+                if process.wait() != 0:
+                    raise InputError(f"python -m {command[0]} failed; {log.name} says why")
+        found = json.loads((folder / "cloze" / "cloze.json").read_bytes())["results"]
+        return {kind: found[kind][OWN]["acc@1"]["nodes"] for kind in KINDS if kind in found}
+
+
+# ------------------------------------------------------------------------------------------------------------- report
+
+
+def report(arms: Sequence[Arm], *, settings: str, picture: str) -> str:
+    """The results in Markdown; the last arm is compared with the others."""
+    kinds = list(arms[0].by_seed[0])
+    others, last = arms[:-1], arms[-1]
+    lines = [settings, "", f"![ACC@1 of each kind and recipe]({picture})", ""]
+    lines += _table(
+        ["ACC@1, %", *(arm.name for arm in arms), *(f"{last.name} − {arm.name}" for arm in others)],
+        [
+            [
+                kind,
+                *(_spread([found[kind] for found in arm.by_seed]) for arm in arms),
+                *(_differences(last, arm, kind) for arm in others),
+            ]
+            for kind in kinds
+        ],
+    )
+    lines += ["", "Mean ± standard deviation over seeds; of differences, which are of equal seeds, also the range.", ""]
+    lines += _table(
+        ["ACC@1, %, first seed", "learning rate", *kinds, ""],
+        [
+            [arm.name, f"{rate:g}", *(f"{100 * found[kind]:.1f}" for kind in kinds), "taken" * (rate == arm.rate)]
+            for arm in arms
+            for rate, found in arm.by_rate.items()
+        ],
+    )
+    lines += [""]
+    lines += _table(
+        ["targets of a caption", *OBJECTIVES, "pieces in all"],
+        [
+            [
+                arm.name,
+                *(f"{arm.targets[name]:.2f}" for name in OBJECTIVES),
+                f"{sum(arm.targets[name] for name in (*KINDS, 'word')):.2f}",
+            ]
+            for arm in arms
+        ],
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)]
+
+
+def _spread(values: Sequence[float]) -> str:
+    deviation = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * statistics.fmean(values):.1f}{deviation}"
+
+
+def _differences(arm: Arm, other: Arm, kind: str) -> str:
+    values = [100 * (a[kind] - b[kind]) for a, b in zip(arm.by_seed, other.by_seed, strict=True)]
+    return f"{statistics.fmean(values):+.1f} ({min(values):+.1f} to {max(values):+.1f})"
+
+
+def insert(text: str, results: str) -> str:
+    """Puts results between the markers of a document.
+
+    Raises:
+        InputError: it does not have them.
+    """
+    before, start, rest = text.partition(START)
+    _, end, after = rest.partition(END)
+    if not start or not end:
+        raise InputError(f"the document has no lines {START} and {END} to write the results between")
+    return f"{before}{start}\n{results}{end}{after}"
+
+
+def plot(arms: Sequence[Arm], path: Path) -> None:
+    """ACC@1 by kind: a bar for the mean of each arm, a point for each seed."""
+    kinds = list(arms[0].by_seed[0])
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    width = 0.8 / len(arms)
+    for number, (arm, colour) in enumerate(zip(arms, COLOURS, strict=False)):
+        places = np.arange(len(kinds)) + (number - (len(arms) - 1) / 2) * width
+        values = np.array([[found[kind] for kind in kinds] for found in arm.by_seed])
+        axes.bar(places, values.mean(0), width * 0.9, color=colour, label=arm.name)
+        axes.scatter(np.tile(places, len(values)), values.ravel(), s=10, color="black", zorder=3)
+    axes.set(xticks=range(len(kinds)), xticklabels=kinds, ylim=(0, 1), ylabel="cloze ACC@1, own image")
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+    axes.legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+# ------------------------------------------------------------------------------------------------------------ command
+
+
+@app.command(
+    epilog="Example: python -m pretrain.ablation configs/pretrain/ablation/words.yaml "
+    "configs/pretrain/ablation/random-spans.yaml configs/pretrain/ablation/scene-graph.yaml "
+    "--shards data/demo/shards/train --held-out data/demo/shards/val --out runs/ablation --document docs/ablation.md"
+)
+def main(
+    recipes: Annotated[list[Path], typer.Argument(metavar="RECIPE...", help="The last is compared with the others.")],
+    shards: Annotated[str, typer.Option(help="Shards to train on.")],
+    held_out: Annotated[str, typer.Option(help="Shards to evaluate on.")],
+    out: Annotated[Path, typer.Option(help="Folder of all runs; finished ones are not trained again.")],
+    document: Annotated[
+        Path | None, typer.Option(help="Markdown file to write the results into; the plot goes to images/ beside it.")
+    ] = None,
+    rate: Annotated[list[float] | None, typer.Option(help="Learning rates to try; may be repeated.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each recipe at its best rate.")] = 3,
+    most: Annotated[int, typer.Option(min=1, help="Hidden nodes of each kind, at most.")] = 1000,
+    parallel: Annotated[int, typer.Option(min=1, help="Runs at a time, one thread each.")] = 2,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change all recipes; may be repeated.")
+    ] = None,
+) -> None:
+    """Compare pretraining recipes by the cloze test, each at its best learning rate, over several seeds."""
+    settings = set_ or []
+    loaded = {recipe: Recipe.load(recipe, settings) for recipe in recipes}
+    training = ShardSet(shards)
+    text = None if document is None else document.read_text(encoding="utf-8")
+    if text is not None:
+        insert(text, "")  # now rather than in an hour
+    out.mkdir(parents=True, exist_ok=True)
+    rates = sorted(rate or [5e-4, 1e-3, 2e-3])
+    trials = _Trials(shards, held_out, out, settings, most, parallel)
+
+    grid = [Trial(recipe, rate, 0) for recipe in recipes for rate in rates]
+    found = dict(zip(grid, trials.run(grid), strict=True))
+    by_rate = {recipe: {rate: found[Trial(recipe, rate, 0)] for rate in rates} for recipe in recipes}
+    best = {recipe: best_rate(by_rate[recipe]) for recipe in recipes}
+    further = [Trial(recipe, best[recipe], seed) for seed in range(1, seeds) for recipe in recipes]
+    found |= dict(zip(further, trials.run(further), strict=True))
+    arms = [
+        Arm(
+            recipe.stem,
+            best[recipe],
+            by_rate[recipe],
+            [found[Trial(recipe, best[recipe], seed)] for seed in range(seeds)],
+            mean_targets(loaded[recipe], training),
+        )
+        for recipe in recipes
+    ]
+    picture = (out if document is None else document.parent / "images") / "ablation.png"
+    plot(arms, picture)
+    first = loaded[recipes[0]]
+    described = (
+        f"{first.steps:,} steps of {first.batch_size} pairs over {len(training):,} images, {seeds} seeds; cloze on up "
+        f"to {most:,} nodes of each kind, of {len(ShardSet(held_out)):,} held-out images, each with its own image."
+    )
+    relative = picture.name if document is None else f"images/{picture.name}"
+    results = report(arms, settings=described, picture=relative)
+    (out / "ablation.md").write_text(results, encoding="utf-8")
+    if document is not None and text is not None:
+        document.write_text(insert(text, results), encoding="utf-8")
+    console.print(results, markup=False)
+    console.print(f"written: {out / 'ablation.md'}, {picture}" + (f", {document}" if document else ""), soft_wrap=True)
+
+
+if __name__ == "__main__":
+    run(app)

@@ -1,0 +1,81 @@
+"""The task of docs/tasks.md, as it stands there."""
+
+import json
+import re
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from finetune.checkpoints import Data, load, load_task, save
+from finetune.recipe import Recipe
+from finetune.tasks import TASKS
+from finetune.training import FineTuning
+from pretrain.training.world import World
+from shards.errors import InputError
+from tests.finetune.worlds import COLOURS, grid, learn, write_model, write_regions
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs/tasks.md"
+
+
+def block(language):
+    return re.findall(rf"```{language}\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)[-1]
+
+
+@pytest.fixture
+def task_type(monkeypatch):
+    module = types.ModuleType("snli_ve")
+    monkeypatch.setitem(sys.modules, "snli_ve", module)  # where dataclasses look their annotations up
+    exec(compile(block("python"), "docs/tasks.md", "exec"), module.__dict__)
+    monkeypatch.setitem(TASKS, module.SnliVe.name, module.SnliVe)
+    return module.SnliVe
+
+
+def test_the_sixth_task_learns_predicts_and_is_scored(task_type, tmp_path):
+    start = write_model(
+        tmp_path / "model", hidden_size=16, v_hidden_size=16, co_hidden_size=24, co_num_attention_heads=2
+    )
+    regions = write_regions(tmp_path / "regions", {str(i): grid(2) for i in range(6)})
+    labels = ("contradiction", "neutral", "entailment")
+    lines = [
+        {
+            "pairID": str(i),
+            "Flickr30K_ID": str(i % 6),
+            "sentence2": f"the {COLOURS[i % 3]} dog",
+            "gold_label": labels[i % 3],
+        }
+        for i in range(12)
+    ]
+    (tmp_path / "snli_ve_train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    values = yaml.safe_load(block("yaml")) | {"epochs": 100, "batch_size": 6, "task": {"max_text": 8}}
+    values["optimizer"] |= {"learning_rate": 5e-3, "warmup_steps": 10, "layer_decay": 1.0}
+    recipe = Recipe[task_type.settings_type].model_validate(values)
+    task = task_type(recipe.task)
+    split = Data(tmp_path, [regions]).open(task, ["train"], start)
+    workload = FineTuning(task, recipe, start, split, split)
+    learn(workload, 200)
+    world = World(0, 1, torch.device("cpu"))
+    assert workload.evaluate(workload.model.eval(), world) == {"dev/accuracy": 1.0}
+
+    save(workload.model.state_dict(), workload.config, (start / "vocab.txt").read_bytes(), task, tmp_path / "tuned")
+    again = load_task(tmp_path / "tuned", "snli_ve")
+    predictions = again.infer(load(tmp_path / "tuned", again), split, batch_size=5, world=world)
+    again.write(predictions, tmp_path / "out.json")
+    assert again.evaluate(again.read_predictions(tmp_path / "out.json"), split.examples) == {"accuracy": 1.0}
+    assert np.array_equal([p["pair_id"] for p in predictions], [e.pair_id for e in split.examples])
+    with pytest.raises(InputError, match="not those of the split"):
+        again.evaluate(predictions[1:], split.examples)
+    (tmp_path / "snli_ve_dev.jsonl").write_text('{"pairID": 1}\n')
+    with pytest.raises(InputError, match="no SNLI-VE file"):
+        again.read(tmp_path, "dev")
+
+
+@pytest.mark.parametrize("path", sorted((DOCUMENT.parents[1] / "configs/finetune").glob("*/*.yaml")), ids=str)
+def test_recipes_are_valid(path):
+    task = TASKS[path.parent.name]
+    recipe = Recipe[task.settings_type].load(path, [])
+    assert all(step < (recipe.steps or np.inf) for step in recipe.optimizer.decay_steps)

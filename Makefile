@@ -51,6 +51,17 @@ demo: world
 	$(BIN)/python pretrain/run.py --config configs/pretrain/demo.yaml --set images=none \
 		--shards $(WORLD)/shards/train --out $(RUN)-text > $(RUN)-text.log 2>&1 & \
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/deepspeed pretrain/run.py --config configs/pretrain/demo.yaml \
+		--shards $(WORLD)/shards/train --out runs/demo && wait $$! || { cat runs/demo-text.log; exit 1; }
+	$(BIN)/python -m pretrain.report runs/demo --config configs/pretrain/demo.yaml --text-only runs/demo-text \
+		--held-out $(WORLD)/shards/val --images $(WORLD)/toyworld/images --out runs/demo/report
+	$(BIN)/python -m pipeline.toyworld --tasks --seed 1 --images 1500 --captions 3 --min-things 2 --max-things 3 \
+		--out $(WORLD)/tasks --overwrite
+	$(BIN)/python -m pipeline.regions $(WORLD)/tasks/regions --class-names $(WORLD)/toyworld/class_names.txt \
+		--out $(WORLD)/task-regions --overwrite
+	$(BIN)/python -m pipeline.regions $(WORLD)/tasks/tasks/vcr/regions --class-names $(WORLD)/toyworld/class_names.txt \
+		--out $(WORLD)/task-gold-regions --overwrite
+	$(BIN)/python -m finetune.comparison --world $(WORLD)/tasks --regions $(WORLD)/task-regions \
+		--gold-regions $(WORLD)/task-gold-regions --start pretrained=runs/demo --untrained --out runs/demo/report/tasks
 		--shards $(WORLD)/shards/train --out $(RUN) && wait $$! || { cat $(RUN)-text.log; exit 1; }
 	$(BIN)/python -m pretrain.report $(RUN) --config configs/pretrain/demo.yaml --text-only $(RUN)-text \
 		--held-out $(WORLD)/shards/val --images $(WORLD)/toyworld/images --out $(RUN)/report

@@ -38,6 +38,7 @@ from shards.reader import VOCABULARY
 RECIPES = Path(__file__).resolve().parent.parent / "configs/finetune"
 UNTRAINED = "no pretraining"
 CHANCE = "chance"
+TUNED_ON = "val"
 Scores = dict[str, float]
 
 app = typer.Typer(add_completion=False)
@@ -89,7 +90,7 @@ class Compared:
 
 
 COMPARED: Mapping[str, Compared] = {
-    "vqa": Compared("vqa", ("test",), ("accuracy/all",), _most_frequent_answer),
+    "vqa": Compared("vqa", ("test",), ("accuracy",), _most_frequent_answer),
     "vcr": Compared("vcr", ("test",), ("Q->A", "QA->R", "Q->AR"), _any_choice),
     "retrieval": Compared("flickr30k", ("test",), ("image/R@1", "text/R@1", "recall"), _any_rank),
     "refcoco_plus": Compared("refcoco_plus", ("testA", "testB"), ("accuracy",), _any_region),
@@ -112,34 +113,44 @@ class Comparison:
         """The files of a task."""
         return Data(self.world / "tasks" / COMPARED[name].folder, [self.regions], [self.gold_regions])
 
+    def task(self, name: str) -> Task[Any, Any]:
+        """A task with the settings of its recipe."""
+        return TASKS[name](self.recipe(name, []).task)
+
+    def recipe(self, name: str, settings: list[str]) -> Recipe[Any]:
+        """The recipe of a task, changed by ``key=value``."""
+        found: Recipe[Any] = Recipe[TASKS[name].settings_type].load(RECIPES / name / "toy.yaml", settings)  # type: ignore[misc]
+        return found
+
     def run(self, name: str, start: Path, label: str, seed: int, rate: float | None) -> Scores:
-        """Fine-tunes and tests, or reads what was found before: scores by SPLIT/NAME, and the best one on dev."""
+        """Fine-tunes and tests, or reads what was found before; scores by SPLIT/NAME.
+
+        ``rate`` replaces the recipe's learning rate; to choose by, the val split is then tested too.
+        """
         out = self.out / name / f"{label.replace(' ', '-')}-{'recipe' if rate is None else rate}-{seed}"
         result = out / "scores.json"
         if not result.exists():
             if out.exists():
                 shutil.rmtree(out)
             settings = [f"seed={seed}", *([] if rate is None else [f"optimizer.learning_rate={rate}"])]
-            recipe = Recipe[TASKS[name].settings_type].load(RECIPES / name / "toy.yaml", settings)  # type: ignore[misc]
+            recipe = self.recipe(name, settings)
             say(f"{name}, {label}, seed {seed}")
-            metrics = fine_tune(TASKS[name](recipe.task), recipe, start, self.data(name), out, resume=False)
+            fine_tune(TASKS[name](recipe.task), recipe, start, self.data(name), out, resume=False)
             folder = fine_tuned_folder(out)
             task = load_task(folder, name)
-            scores = {"dev": metrics[f"dev/{task.metric}"]}
-            model, device = load(folder, task), torch.device("cpu")
-            for split in COMPARED[name].test:
+            model, scores = load(folder, task), Scores()
+            for split in (*COMPARED[name].test, *(() if rate is None else (TUNED_ON,))):
                 examples = self.data(name).open(task, [split], folder)
-                found = task.infer(model, examples, batch_size=64, world=World(0, 1, device))
+                found = task.infer(model, examples, batch_size=256, world=World(0, 1, torch.device("cpu")))
                 scores |= {f"{split}/{n}": v for n, v in task.evaluate(found, examples.examples).items()}
             write_json(scores, result)
-        scores_found: Scores = read_json(result)
-        return scores_found
+        known: Scores = read_json(result)
+        return known
 
     def chance(self, name: str, start: Path) -> Scores:
         """What guessing gives on the test splits, by SPLIT/NAME."""
-        recipe = Recipe[TASKS[name].settings_type].load(RECIPES / name / "toy.yaml", [])  # type: ignore[misc]
-        task = TASKS[name](recipe.task)
-        training = self.data(name).open(task, recipe.train, start)
+        task = self.task(name)
+        training = self.data(name).open(task, ["train"], start)
         found: Scores = {}
         for split in COMPARED[name].test:
             test = self.data(name).open(task, [split], start)
@@ -171,17 +182,19 @@ def compare(
         starts: by name the model of each seed; a single one serves all seeds.
         tasks: which to compare.
         seeds: of the fine-tuning.
-        rates: learning rates to choose from for each task and start, on dev with seed 0; none: the recipe's.
+        rates: learning rates to choose from for each task and start, on `TUNED_ON` with seed 0; none: the recipe's.
 
     Returns:
-        By task, start (`CHANCE` among them) and score, the values of all seeds; and the chosen ``learning_rate``.
+        By task, start (`CHANCE` among them) and score, the values of all seeds; and the chosen ``learning_rate``, None
+        for the recipe's.
     """
     first = next(iter(starts.values()))[0]
     results: dict[str, dict[str, dict[str, Any]]] = {}
     for name in tasks:
         results[name] = {CHANCE: {key: [value] for key, value in comparison.chance(name, first).items()}}
         for label, models in starts.items():
-            tried = {rate: comparison.run(name, models[0], label, 0, rate)["dev"] for rate in rates}
+            metric = f"{TUNED_ON}/{comparison.task(name).metric}"
+            tried = {rate: comparison.run(name, models[0], label, 0, rate)[metric] for rate in rates}
             rate = max(tried, key=tried.__getitem__) if tried else None
             found = [comparison.run(name, models[seed % len(models)], label, seed, rate) for seed in range(seeds)]
             results[name][label] = {key: [scores[key] for scores in found] for key in found[0]}
@@ -227,7 +240,7 @@ def main(
     task: Annotated[list[str] | None, typer.Option(help="Only this task; may be repeated.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of the fine-tuning.")] = 1,
     learning_rate: Annotated[
-        list[float] | None, typer.Option(help="Choose for each task and start from these, on dev; may be repeated.")
+        list[float] | None, typer.Option(help="Choose for each task and start from these, on val; may be repeated.")
     ] = None,
 ) -> None:
     """Fine-tune the toy world's tasks from several models and compare their scores with chance."""

@@ -12,6 +12,7 @@ from finetune.paddle_files import write_record
 from finetune.recipe import Recipe
 from finetune.task import Split
 from finetune.tasks.refcoco_plus import RefcocoPlus, RefcocoPlusSettings
+from finetune.tasks.retrieval import Retrieval, RetrievalSettings
 from finetune.tasks.vcr import Vcr, VcrSettings
 from finetune.tasks.vqa import Vqa, VqaSettings
 from finetune.training import FineTuning
@@ -22,6 +23,7 @@ TASKS = {
     "vqa": Vqa(VqaSettings(answers=tuple("abcdefghijklmnopq"), hidden_size=32)),
     "vcr": Vcr(VcrSettings()),
     "refcoco_plus": RefcocoPlus(RefcocoPlusSettings()),
+    "flickr": Retrieval(RetrievalSettings(easy_images=6, scale=32.0)),
 }
 
 
@@ -53,12 +55,14 @@ def read_batch(released, step):
         case "vcr":
             right = others[0].squeeze(1)
             labels = {"right": right, "rationale": (others[5] > 0).expand(len(right))}
+        case "flickr":
+            labels = {"groups": others[0].squeeze(1)}
         case _:
             labels = {"overlaps": others[0].squeeze(2), "real": inputs["image_mask"]}
     return Batch(inputs, labels)
 
 
-@pytest.mark.parametrize("training", ["vqa", "vcr", "refcoco_plus"], indirect=True)
+@pytest.mark.parametrize("training", ["vqa", "vcr", "refcoco_plus", "flickr"], indirect=True)
 def test_three_steps_from_an_imported_checkpoint_are_the_released_ones(training, tmp_path):
     """As the training loop takes them.
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pipeline.detectors.operators  # noqa: F401 - before torchvision
+
+# isort: split
 import hashlib
 import json
 import pickle

@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import pipeline.detectors.operators  # noqa: F401 - before torchvision
+
+# isort: split
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal

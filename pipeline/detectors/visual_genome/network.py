@@ -5,6 +5,9 @@ Modules are called as in the public weights, so a state dict fits by name.
 
 from __future__ import annotations
 
+import pipeline.detectors.operators  # noqa: F401 - before torchvision
+
+# isort: split
 from dataclasses import dataclass
 
 import torch

@@ -41,7 +41,7 @@ endif
 	$(BIN)/python -m pipeline.pack --graphs $(WORLD)/graphs --regions $(WORLD)/regions \
 		--tokenizer $(WORLD)/toyworld/vocab.txt --holdout 0.1 --out $(WORLD)/shards --overwrite
 
-# The whole chain on that world.
+# The whole chain on that world: pretraining, and with generated regions the five tasks.
 demo: world
 	$(BIN)/python -m shards.inspect summary $(WORLD)/shards/train
 	$(BIN)/python -m shards.inspect head $(WORLD)/shards/train -n 2
@@ -51,9 +51,10 @@ demo: world
 	$(BIN)/python pretrain/run.py --config configs/pretrain/demo.yaml --set images=none \
 		--shards $(WORLD)/shards/train --out $(RUN)-text > $(RUN)-text.log 2>&1 & \
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/deepspeed pretrain/run.py --config configs/pretrain/demo.yaml \
-		--shards $(WORLD)/shards/train --out runs/demo && wait $$! || { cat runs/demo-text.log; exit 1; }
-	$(BIN)/python -m pretrain.report runs/demo --config configs/pretrain/demo.yaml --text-only runs/demo-text \
-		--held-out $(WORLD)/shards/val --images $(WORLD)/toyworld/images --out runs/demo/report
+		--shards $(WORLD)/shards/train --out $(RUN) && wait $$! || { cat $(RUN)-text.log; exit 1; }
+	$(BIN)/python -m pretrain.report $(RUN) --config configs/pretrain/demo.yaml --text-only $(RUN)-text \
+		--held-out $(WORLD)/shards/val --images $(WORLD)/toyworld/images --out $(RUN)/report
+ifeq ($(FROM),features)
 	$(BIN)/python -m pipeline.toyworld --tasks --seed 1 --images 1500 --captions 3 --min-things 2 --max-things 3 \
 		--out $(WORLD)/tasks --overwrite
 	$(BIN)/python -m pipeline.regions $(WORLD)/tasks/regions --class-names $(WORLD)/toyworld/class_names.txt \
@@ -61,10 +62,8 @@ demo: world
 	$(BIN)/python -m pipeline.regions $(WORLD)/tasks/tasks/vcr/regions --class-names $(WORLD)/toyworld/class_names.txt \
 		--out $(WORLD)/task-gold-regions --overwrite
 	$(BIN)/python -m finetune.comparison --world $(WORLD)/tasks --regions $(WORLD)/task-regions \
-		--gold-regions $(WORLD)/task-gold-regions --start pretrained=runs/demo --untrained --out runs/demo/report/tasks
-		--shards $(WORLD)/shards/train --out $(RUN) && wait $$! || { cat $(RUN)-text.log; exit 1; }
-	$(BIN)/python -m pretrain.report $(RUN) --config configs/pretrain/demo.yaml --text-only $(RUN)-text \
-		--held-out $(WORLD)/shards/val --images $(WORLD)/toyworld/images --out $(RUN)/report
+		--gold-regions $(WORLD)/task-gold-regions --start pretrained=$(RUN) --untrained --out $(RUN)/report/tasks
+endif
 
 # Scene-graph prediction against what it is compared with in docs/ablation.md, whose results it writes. Runs that were
 # finished before are not trained again.

@@ -89,18 +89,20 @@ def align_rois(
     A bilinear sample is a weighted sum over rows of weighted sums over columns, and so is the mean of a bin's samples.
 
     Returns:
-        float [K, C, height, width].
+        float [K, C, height, width] of the maps' type, computed in float32.
     """
-    found = maps.new_zeros(len(rois), maps.shape[1], height, width)
-    for number in range(len(maps)):
-        own = torch.nonzero(rois[:, 0] == number)[:, 0]
-        for some in torch.split(own, _ROIS_AT_ONCE):
-            x1, y1, x2, y2 = (rois[some, 1:] * scale - (0.5 if aligned else 0.0)).unbind(1)
-            rows_KPH = _bin_weights(y1, y2, height, maps.shape[2], sampling_ratio, aligned)
-            columns_KQW = _bin_weights(x1, x2, width, maps.shape[3], sampling_ratio, aligned)
-            pooled_KCPQ = torch.einsum("kph,chw,kqw->kcpq", rows_KPH, maps[number], columns_KQW)
-            found = found.index_put((some,), pooled_KCPQ)
-    return found
+    exact, rois = maps.float(), rois.float()
+    found = exact.new_zeros(len(rois), maps.shape[1], height, width)
+    with torch.autocast(maps.device.type, enabled=False):
+        for number in range(len(maps)):
+            own = torch.nonzero(rois[:, 0] == number)[:, 0]
+            for some in torch.split(own, _ROIS_AT_ONCE):
+                x1, y1, x2, y2 = (rois[some, 1:] * scale - (0.5 if aligned else 0.0)).unbind(1)
+                rows_KPH = _bin_weights(y1, y2, height, maps.shape[2], sampling_ratio, aligned)
+                columns_KQW = _bin_weights(x1, x2, width, maps.shape[3], sampling_ratio, aligned)
+                pooled_KCPQ = torch.einsum("kph,chw,kqw->kcpq", rows_KPH, exact[number], columns_KQW)
+                found = found.index_put((some,), pooled_KCPQ)
+    return found.to(maps.dtype)
 
 
 def _bin_weights(start_K: Tensor, end_K: Tensor, bins: int, cells: int, sampling_ratio: int, aligned: bool) -> Tensor:

@@ -21,6 +21,8 @@ ifeq ($(FROM),pixels)
 WORLD := data/demo-pixels
 else ifeq ($(FROM),features)
 WORLD := data/demo
+COMPARE := $(BIN)/python -m finetune.comparison --world $(WORLD)/tasks --regions $(WORLD)/task-regions \
+	--gold-regions $(WORLD)/task-gold-regions --start pretrained=runs/demo --untrained --out runs/demo/tasks
 else
 $(error FROM=$(FROM): there are features and pixels)
 endif
@@ -60,18 +62,11 @@ demo: world
 		--out $(WORLD)/task-regions --overwrite
 	$(BIN)/python -m pipeline.regions $(WORLD)/tasks/tasks/vcr/regions --class-names $(WORLD)/toyworld/class_names.txt \
 		--out $(WORLD)/task-gold-regions --overwrite
-	$(BIN)/python -m finetune.comparison --world $(WORLD)/tasks --regions $(WORLD)/task-regions \
-		--gold-regions $(WORLD)/task-gold-regions --start pretrained=runs/demo --untrained --out runs/demo/report/tasks
-		--shards $(WORLD)/shards/train --out $(RUN) && wait $$! || { cat $(RUN)-text.log; exit 1; }
-	$(BIN)/python -m pretrain.report $(RUN) --config configs/pretrain/demo.yaml --text-only $(RUN)-text \
-		--held-out $(WORLD)/shards/val --images $(WORLD)/toyworld/images --out $(RUN)/report
-
-# Scene-graph prediction against what it is compared with in docs/ablation.md, whose results it writes. Runs that were
-# finished before are not trained again.
-ABLATION := $(addprefix configs/pretrain/ablation/,words.yaml random-spans.yaml scene-graph.yaml)
-ablation: world
-	$(BIN)/python -m pretrain.ablation $(ABLATION) --shards $(WORLD)/shards/train --held-out $(WORLD)/shards/val \
-		--out runs/ablation --document docs/ablation.md
+	@echo "fine-tuning the tasks, two at a time; see also runs/demo-tasks.log"
+	export OMP_NUM_THREADS=1; \
+	$(COMPARE) --task vcr --task refcoco_plus > runs/demo-tasks.log 2>&1 & \
+	$(COMPARE) --task vqa --task retrieval && wait $$! || { cat runs/demo-tasks.log; exit 1; }
+	$(COMPARE)
 
 test: setup
 	$(BIN)/python -m pytest -m "not slow"

@@ -21,6 +21,8 @@ ifeq ($(FROM),pixels)
 WORLD := data/demo-pixels
 else ifeq ($(FROM),features)
 WORLD := data/demo
+COMPARE := $(BIN)/python -m finetune.comparison --world $(WORLD)/tasks --regions $(WORLD)/task-regions \
+	--gold-regions $(WORLD)/task-gold-regions --start pretrained=runs/demo --untrained --out runs/demo/tasks
 else
 $(error FROM=$(FROM): there are features and pixels)
 endif
@@ -71,6 +73,11 @@ ABLATION := $(addprefix configs/pretrain/ablation/,words.yaml random-spans.yaml 
 ablation: world
 	$(BIN)/python -m pretrain.ablation $(ABLATION) --shards $(WORLD)/shards/train --held-out $(WORLD)/shards/val \
 		--out runs/ablation --document docs/ablation.md
+	@echo "fine-tuning the tasks, two at a time; see also runs/demo-tasks.log"
+	export OMP_NUM_THREADS=1; \
+	$(COMPARE) --task vcr --task refcoco_plus > runs/demo-tasks.log 2>&1 & \
+	$(COMPARE) --task vqa --task retrieval && wait $$! || { cat runs/demo-tasks.log; exit 1; }
+	$(COMPARE)
 
 test: setup
 	$(BIN)/python -m pytest -m "not slow"

@@ -63,8 +63,11 @@ ifeq ($(FROM),features)
 		--out $(WORLD)/task-regions --overwrite
 	$(BIN)/python -m pipeline.regions $(WORLD)/tasks/tasks/vcr/regions --class-names $(WORLD)/toyworld/class_names.txt \
 		--out $(WORLD)/task-gold-regions --overwrite
-	$(BIN)/python -m finetune.comparison --world $(WORLD)/tasks --regions $(WORLD)/task-regions \
-		--gold-regions $(WORLD)/task-gold-regions --start pretrained=$(RUN) --untrained --out $(RUN)/report/tasks
+	@echo "fine-tuning the tasks, two at a time; see also runs/demo-tasks.log"
+	export OMP_NUM_THREADS=1; \
+	$(COMPARE) --task vcr --task refcoco_plus > runs/demo-tasks.log 2>&1 & \
+	$(COMPARE) --task vqa --task retrieval && wait $$! || { cat runs/demo-tasks.log; exit 1; }
+	$(COMPARE)
 endif
 
 # Scene-graph prediction against what it is compared with in docs/ablation.md, whose results it writes. Runs that were
@@ -73,11 +76,6 @@ ABLATION := $(addprefix configs/pretrain/ablation/,words.yaml random-spans.yaml 
 ablation: world
 	$(BIN)/python -m pretrain.ablation $(ABLATION) --shards $(WORLD)/shards/train --held-out $(WORLD)/shards/val \
 		--out runs/ablation --document docs/ablation.md
-	@echo "fine-tuning the tasks, two at a time; see also runs/demo-tasks.log"
-	export OMP_NUM_THREADS=1; \
-	$(COMPARE) --task vcr --task refcoco_plus > runs/demo-tasks.log 2>&1 & \
-	$(COMPARE) --task vqa --task retrieval && wait $$! || { cat runs/demo-tasks.log; exit 1; }
-	$(COMPARE)
 
 test: setup
 	$(BIN)/python -m pytest -m "not slow"

@@ -92,17 +92,18 @@ def align_rois(
         float [K, C, height, width] of the maps' type, computed in float32.
     """
     exact, rois = maps.float(), rois.float()
-    found = exact.new_zeros(len(rois), maps.shape[1], height, width)
+    order = torch.sort(rois[:, 0], stable=True).indices  # those of a map stand together
+    found = [exact.new_zeros(0, maps.shape[1], height, width)]
     with torch.autocast(maps.device.type, enabled=False):
         for number in range(len(maps)):
-            own = torch.nonzero(rois[:, 0] == number)[:, 0]
+            own = order[rois[order, 0] == number]
             for some in torch.split(own, _ROIS_AT_ONCE):
                 x1, y1, x2, y2 = (rois[some, 1:] * scale - (0.5 if aligned else 0.0)).unbind(1)
                 rows_KPH = _bin_weights(y1, y2, height, maps.shape[2], sampling_ratio, aligned)
                 columns_KQW = _bin_weights(x1, x2, width, maps.shape[3], sampling_ratio, aligned)
-                pooled_KCPQ = torch.einsum("kph,chw,kqw->kcpq", rows_KPH, exact[number], columns_KQW)
-                found = found.index_put((some,), pooled_KCPQ)
-    return found.to(maps.dtype)
+                tall_KPCW = torch.einsum("kph,chw->kpcw", rows_KPH, exact[number])
+                found.append(torch.einsum("kpcw,kqw->kcpq", tall_KPCW, columns_KQW))
+    return torch.cat(found)[torch.argsort(order)].to(maps.dtype)
 
 
 def _bin_weights(start_K: Tensor, end_K: Tensor, bins: int, cells: int, sampling_ratio: int, aligned: bool) -> Tensor:

@@ -51,20 +51,20 @@ def ranks_of(model, shards, probes, images="own", batch_size=7):
 @settings(max_examples=200)
 @given(captions(), st.integers(3, 18))
 def test_a_hidden_node_is_hidden_whole_and_nothing_else_is(masks, max_text):
-    pieces = masks.token_ids[: max_text - 2]
-    for node in maskable(masks, 0, lay_out(masks, 0, max_text=max_text, special=SPECIAL).places):
+    layout = lay_out(masks, 0, max_text=max_text, special=SPECIAL)
+    for node in maskable(masks, 0, layout.places):
         text = hide_node(masks, node, max_text=max_text, special=SPECIAL)
-        own = masks.tokens(node)
-        shown = text.token_ids[1:-1]
+        own = layout.places[masks.tokens(node)]
         assert len(own) > 0
-        assert (shown[own] == SPECIAL.mask).all()
-        rest = np.setdiff1d(np.arange(len(pieces)), own)
-        assert (shown[rest] == pieces[rest]).all()
-        assert (text.targets - 1).tolist() == own.tolist()
-        assert text.labels.tolist() == pieces[own].tolist()
+        assert (text.token_ids[own] == SPECIAL.mask).all()
+        rest = np.setdiff1d(np.arange(len(layout.token_ids)), own)
+        assert (text.token_ids[rest] == layout.token_ids[rest]).all()
+        assert text.targets.tolist() == own.tolist()
+        assert text.labels.tolist() == masks.token_ids[masks.tokens(node)].tolist()
         assert set(text.kinds.tolist()) == {masks.node_kind[node]}
-        needed = [p for a in masks.node_args[node] if a >= 0 for p in masks.tokens(a)]
-        assert all(p < len(pieces) and shown[p] == pieces[p] for p in needed)
+        needed = layout.places[[p for a in masks.node_args[node] if a >= 0 for p in masks.tokens(a)]]
+        assert (needed >= 0).all()
+        assert not set(needed.tolist()) & set(own.tolist())
 
 
 @settings(max_examples=200)

@@ -79,7 +79,7 @@ app = typer.Typer(add_completion=False)
 @app.command(epilog="Example: python -m pipeline.toyworld.train_detector --out data/demo/detector.safetensors")
 def main(
     out: Annotated[Path, typer.Option(help="The file for the weights, as `pipeline.extract --weights` takes it.")],
-    steps: Annotated[int, typer.Option(min=1, help="Steps of training.")] = 1000,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of training.")] = 400,
     batch_size: Annotated[int, typer.Option(min=2, help="Pictures in a step.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Of the weights and the pictures.")] = 1,
 ) -> None:

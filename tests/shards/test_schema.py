@@ -180,7 +180,7 @@ def test_sound_regions_pass():
         pytest.param(Regions(np.tile(BOXES, (51, 1)), FEATURES, None, None), (10, 8), "102 boxes", id="102 boxes"),
         pytest.param(Regions(BOXES, FEATURES[:1], None, None), (10, 8), "do not fit", id="too few features"),
         pytest.param(Regions(BOXES, FEATURES[0], None, None), (10, 8), "do not fit", id="flat features"),
-        pytest.param(Regions(BOXES[:, :3], FEATURES, None, None), (10, 8), "boxes of the shape", id="three coordinates"),
+        pytest.param(Regions(BOXES[:, :3], FEATURES, None, None), (10, 8), "four numbers", id="three coordinates"),
         pytest.param(Regions(changed(BOXES, np.nan, 0, 0), FEATURES, None, None), (10, 8), "NaN", id="NaN in a box"),
         pytest.param(Regions(changed(BOXES, np.inf, 0, 2), FEATURES, None, None), (10, 8), "inf", id="infinite box"),
         pytest.param(Regions(BOXES, changed(FEATURES, np.nan, 0, 0), None, None), (10, 8), "NaN", id="NaN feature"),

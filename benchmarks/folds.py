@@ -22,6 +22,7 @@ from rich.table import Table
 from pretrain.cloze import TOP, find_probes, interval, rank_answers
 from pretrain.evaluation import SEED
 from pretrain.export import load
+from pretrain.options import Settings, as_arguments
 from pretrain.order import generator
 from pretrain.recipe import Images, Recipe
 from shards.console import console, run
@@ -82,9 +83,7 @@ def main(
     config: Annotated[Path, typer.Option(help="Recipe.")],
     out: Annotated[Path, typer.Option(help="Folder for the folds' shards and runs, and for the results.")],
     folds: Annotated[int, typer.Option(min=2, help="Parts that the images are dealt into.")] = 5,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; may be repeated.")
-    ] = None,
+    set_: Settings = None,
 ) -> None:
     """Train on all folds but one, probe that one, five times; compare own and other images."""
     settings = set_ or []
@@ -102,7 +101,7 @@ def main(
             if not (folder / split).exists():
                 write_set(folder / split, [(whole, Removal(images=frozenset(keys[gone].tolist())))])
         command = [sys.executable, "-m", "pretrain.run", "--config", config, "--shards", folder / "train", "--resume"]
-        command += ["--out", folder / "run", *(part for setting in settings for part in ("--set", setting))]
+        command += ["--out", folder / "run", *as_arguments(settings)]
         if subprocess.run(list(map(str, command))).returncode != 0:
             raise InputError(f"{folder / 'run'}: training failed, see above")
         model, held_out = load(folder / "run" / "model"), ShardSet(folder / "val")

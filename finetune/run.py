@@ -13,6 +13,7 @@ import typer
 from finetune.checkpoints import Data
 from finetune.options import AllowMissingImages, DataFolder, GoldRegions, Regions, TaskName, find_task
 from finetune.recipe import Recipe
+from pretrain.options import Settings
 from shards.console import run
 
 app = typer.Typer(add_completion=False)
@@ -31,9 +32,7 @@ def main(
     regions: Regions = None,
     gold_regions: GoldRegions = None,
     allow_missing_images: AllowMissingImages = False,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; may be repeated.")
-    ] = None,
+    set_: Settings = None,
     resume: Annotated[bool, typer.Option(help="Continue from the latest checkpoint in --out.")] = False,
     _local_rank: Annotated[int, typer.Option("--local_rank", hidden=True, help="Given by some launchers.")] = 0,
 ) -> None:

@@ -26,6 +26,7 @@ from matplotlib import pyplot as plt
 from pretrain.batches import Collator
 from pretrain.cloze import OWN
 from pretrain.objectives import OBJECTIVES, count_targets
+from pretrain.options import Settings, as_arguments
 from pretrain.order import BatchPlan
 from pretrain.recipe import Recipe
 from shards.console import console, progress, run
@@ -82,15 +83,7 @@ def best_rate(by_rate: Mapping[float, Accuracies]) -> float:
 def mean_targets(recipe: Recipe, shards: ShardSet) -> dict[str, float]:
     """Targets of each objective per caption, in the first steps of a run."""
     plan = BatchPlan.of(recipe, shards)
-    collator = Collator(
-        shards,
-        seed=recipe.seed,
-        max_text=recipe.max_text,
-        masking=recipe.active_masking,
-        region_target=recipe.region_target,
-        images=recipe.images,
-        device_type="cpu",
-    )
+    collator = Collator.of(recipe, shards, "cpu")
     counts = torch.stack([count_targets(collator(plan.batch(step))) for step in range(COUNTED_STEPS)]).sum(0)
     return dict(zip(OBJECTIVES, (counts / counts[-1]).tolist(), strict=True))
 
@@ -131,7 +124,7 @@ class _Trials:
         folder = self._out / trial.name
         settings = [*self._settings, f"seed={trial.seed}", f"optimizer.learning_rate={trial.rate}"]
         train = ["pretrain.run", "--config", str(trial.recipe), "--shards", self._shards, "--held-out", self._held_out]
-        train += ["--out", str(folder), "--resume", *(part for setting in settings for part in ("--set", setting))]
+        train += ["--out", str(folder), "--resume", *as_arguments(settings)]
         probe = ["pretrain.cloze", "--checkpoint", str(folder), "--shards", self._held_out, "--most", str(self._most)]
         with (self._out / f"{trial.name}.log").open("wb") as log:
             for command in (train, probe):
@@ -257,9 +250,7 @@ def main(
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each recipe at its best rate.")] = 3,
     most: Annotated[int, typer.Option(min=1, help="Hidden nodes of each kind, at most.")] = 1000,
     parallel: Annotated[int, typer.Option(min=1, help="Runs at a time, one thread each.")] = 2,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change all recipes; may be repeated.")
-    ] = None,
+    set_: Settings = None,
 ) -> None:
     """Compare pretraining recipes by the cloze test, each at its best learning rate, over several seeds."""
     settings = set_ or []

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from pretrain.config import RegionTarget
 from pretrain.masking import SpecialTokens, Text, mask_regions, mask_text
 from pretrain.order import BatchPlan, Pairs, generator, micro_batches
-from pretrain.recipe import Images, Masking
+from pretrain.recipe import Images, Masking, Recipe
 from shards.reader import ShardSet
 from shards.schema import Array, Regions
 
@@ -90,6 +90,19 @@ class Collator:
         self._region_target = region_target
         self._images = images
         self._device_type = device_type
+
+    @classmethod
+    def of(cls, recipe: Recipe, shards: ShardSet, device_type: str) -> Collator:
+        """The collator that a recipe trains with."""
+        return cls(
+            shards,
+            seed=recipe.seed,
+            max_text=recipe.max_text,
+            masking=recipe.active_masking,
+            region_target=recipe.region_target,
+            images=recipe.images,
+            device_type=device_type,
+        )
 
     def __call__(self, pairs: Pairs) -> Batch:
         """Reads and masks the pairs. Text-only pairs have one image row, of zeros."""

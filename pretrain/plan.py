@@ -21,6 +21,7 @@ from pretrain.batches import padded_length
 from pretrain.config import ModelConfig
 from pretrain.heads import ErnieViLForPreTraining
 from pretrain.model.costs import costs_of, meta_encoder
+from pretrain.options import Settings
 from pretrain.order import BatchPlan, micro_batches
 from pretrain.recipe import Images, Recipe, model_config
 from shards.console import console, progress, run, say
@@ -261,9 +262,7 @@ def main(
         typer.Option(help="Shards to train on: a folder, or a URL such as s3://bucket/train. Several: see `passes`."),
     ],
     ranks: Annotated[list[int] | None, typer.Option(min=1, help="Devices; may be repeated. Default: 8.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; may be repeated.")
-    ] = None,
+    set_: Settings = None,
     batches: Annotated[int, typer.Option(min=1, help="Global batches to simulate, from the first one on.")] = 200,
     throughput: Annotated[float | None, typer.Option(help="Measured samples per second.")] = None,
     from_run: Annotated[Path | None, typer.Option(help="Folder of a run to take the throughput from.")] = None,

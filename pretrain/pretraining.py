@@ -43,15 +43,7 @@ class Pretraining:
         self.model.ernie_vil.gradient_checkpointing = recipe.gradient_checkpointing
         self.weights = [getattr(recipe.active_weights, name) for name in OBJECTIVES]
         self._plan = BatchPlan.of(recipe, shards)
-        self._collator = Collator(
-            shards,
-            seed=recipe.seed,
-            max_text=recipe.max_text,
-            masking=recipe.active_masking,
-            region_target=recipe.region_target,
-            images=recipe.images,
-            device_type=device_type,
-        )
+        self._collator = Collator.of(recipe, shards, device_type)
         self.steps_per_epoch = self._plan.steps_per_epoch
 
     def identity(self) -> dict[str, Any]:

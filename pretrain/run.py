@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from pretrain.options import Settings
 from pretrain.recipe import Recipe
 from shards.console import run
 from shards.errors import InputError
@@ -34,9 +35,7 @@ def main(
         list[str] | None,
         typer.Option(help="Shards to evaluate on; default: val beside each folder --shards, where it exists."),
     ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; may be repeated.")
-    ] = None,
+    set_: Settings = None,
     init_from: Annotated[
         Path | None, typer.Option(help="Folder of a model, or of a run, whose weights to start from: a second stage.")
     ] = None,

@@ -18,12 +18,21 @@ from finetune.heads import (
     region_loss,
     retrieval_loss,
 )
+from finetune.paddle_files import write_record
 from pretrain.config import ModelConfig
 from pretrain.model import ErnieViL
 from pretrain.released import load_released, released_name
 from tests.models import released_inputs
 
 POOLERS = {f"pooled_fc_{stream}.{kind}" for stream in ("text", "image") for kind in ("w_0", "b_0")}
+
+
+def write_variables(folder, arrays):
+    """A file for each parameter, as the released code writes them."""
+    folder.mkdir()
+    for name, array in arrays.items():
+        with (folder / name).open("wb") as stream:
+            write_record(stream, array)
 
 
 @dataclass
@@ -46,6 +55,11 @@ class Released:
         }[self.task]().eval()
         self.parameters = {released_name(name): p for name, p in self.model.named_parameters()}
         self.parameters |= {self.head.released[name]: p for name, p in self.head.named_parameters()}
+
+    def write(self, file, folder):
+        """The files that the released code would have written of these parameters."""
+        with np.load(self.folder / file) as arrays:
+            write_variables(folder, arrays)
 
     def arrays(self, file):
         """The arrays of a file; weights as the model has them, [out, in]."""

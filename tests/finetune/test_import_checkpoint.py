@@ -16,19 +16,13 @@ from pretrain.config import ModelConfig
 from pretrain.model import ErnieViL
 from pretrain.released import load_released, released_shapes
 from shards.errors import InputError
+from tests.finetune.conftest import write_variables
 from tests.models import SMALL as CONFIG
 
 PARITY = Path(__file__).resolve().parents[3] / "shared/parity"
 needs_parity = pytest.mark.skipif(not PARITY.exists(), reason="the released numbers are not here")
 
 HEAD = {"match_fc.w_0": (6, 1), "match_fc.b_0": (1,)}
-
-
-def write(folder, arrays):
-    folder.mkdir()
-    for name, array in arrays.items():
-        with (folder / name).open("wb") as stream:
-            write_record(stream, array)
 
 
 @pytest.fixture
@@ -39,7 +33,7 @@ def released(tmp_path):
     parameters = {name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
     state = {f"{name}_moment1_0": array * 0 for name, array in parameters.items()}
     state |= {"@LR_DECAY_COUNTER@": np.zeros(1, np.int64), "reduce_mean_0.tmp_0": np.zeros(1, np.float32)}
-    write(tmp_path / "released", parameters | state)
+    write_variables(tmp_path / "released", parameters | state)
     return tmp_path / "released"
 
 

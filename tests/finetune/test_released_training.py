@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -10,7 +9,6 @@ from safetensors.torch import load_file
 from finetune.heads import answer_loss
 from finetune.import_checkpoint import HEAD, import_released
 from finetune.optimization import Optimizer, parameter_groups, prepare_step
-from finetune.paddle_files import write_record
 from pretrain.model import WEIGHTS, ErnieViL
 
 SCHEDULES = {"manual_warmup_decay": "steps", "linear_warmup_decay": "linear", "noam_decay": "noam"}
@@ -18,11 +16,7 @@ SCHEDULES = {"manual_warmup_decay": "steps", "linear_warmup_decay": "linear", "n
 
 def load_imported(released, folder):
     """Loads what `import_checkpoint` makes of the files that the released code would have written."""
-    (folder / "released").mkdir()
-    with np.load(released.folder / "params.npz") as arrays:
-        for name in arrays:
-            with (folder / "released" / name).open("wb") as stream:
-                write_record(stream, arrays[name])
+    released.write("params.npz", folder / "released")
     import_released(folder / "released", released.model.config, folder / "ours", vocabulary=None, allow_missing=True)
     released.model = ErnieViL.from_pretrained(folder / "ours")
     head = {n.removeprefix(HEAD): t for n, t in load_file(folder / "ours" / WEIGHTS).items() if n.startswith(HEAD)}

@@ -2,13 +2,11 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
 
 from finetune.import_checkpoint import import_released
 from finetune.inputs import Batch
-from finetune.paddle_files import write_record
 from finetune.recipe import Recipe
 from finetune.task import Split
 from finetune.tasks.refcoco_plus import RefcocoPlus, RefcocoPlusSettings
@@ -29,11 +27,7 @@ TASKS = {
 
 def make_workload(released, hyperparameters, folder):
     """The task on a model folder that `finetune.import_checkpoint` makes of the first parameters."""
-    (folder / "released").mkdir()
-    with np.load(released.folder / "params_step0.npz") as arrays:
-        for name in arrays:
-            with (folder / "released" / name).open("wb") as stream:
-                write_record(stream, arrays[name])
+    released.write("params_step0.npz", folder / "released")
     import_released(folder / "released", released.model.config, folder / "ours", vocabulary=None, allow_missing=True)
     (folder / "ours/vocab.txt").touch()
     task = TASKS[released.task]

@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.pipeline.outputs import contents
+
 ROOT = Path(__file__).parents[2]
 ROWS, PART = 4_000, 250
 
@@ -33,14 +35,6 @@ def command(source, out, *options):
         *(sys.executable, "-m", "pipeline.parse", str(source), "--out", str(out), "--workers", "2"),
         *("--partition-size", str(PART), *options),
     ]
-
-
-def contents(out):
-    return {
-        str(path.relative_to(out)): path.read_bytes()
-        for path in sorted(out.rglob("*"))
-        if path.is_file() and path.name != "report.json"
-    }
 
 
 @pytest.fixture(scope="module")

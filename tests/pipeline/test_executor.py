@@ -13,6 +13,7 @@ from pipeline.engines import Engine
 from pipeline.executor import run_stage
 from pipeline.parts import Part, Reject, marker_of
 from shards.errors import InputError
+from tests.pipeline.outputs import contents
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,15 +70,6 @@ class ToyStage:
 
 def start(stage, out, workers=1, kind="local", **options):
     return run_stage(stage, out, Engine(kind, workers), **{"max_rejects": 0.01, "overwrite": False, **options})
-
-
-def contents(out):
-    """Everything but the report, which holds times."""
-    return {
-        str(path.relative_to(out)): path.read_bytes()
-        for path in sorted(out.rglob("*"))
-        if path.is_file() and path.name != "report.json"
-    }
 
 
 # ------------------------------------------------------------------------------------------------------------ resume

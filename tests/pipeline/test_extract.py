@@ -25,6 +25,7 @@ from pipeline.toyworld.network import CLASS_NAMES, FEATURES, build_network
 from pipeline.toyworld.recall import recall
 from shards.regions import RegionsInfo, RegionsRow, parts_of, read_rows
 from shards.schema import Classes, Regions
+from tests.pipeline.outputs import contents
 
 ROOT = Path(__file__).parents[2]
 SIZES = [(80, 60), (60, 80), (96, 64), (80, 60), (64, 64), (80, 60), (96, 64), (50, 100), (80, 60)]
@@ -70,14 +71,6 @@ def rows_of(out):
 def rejects_of(out):
     files = sorted((out / "rejects").glob("*.jsonl"))
     return [json.loads(line) for file in files for line in file.read_text().splitlines()]
-
-
-def contents(out):
-    return {
-        str(path.relative_to(out)): path.read_bytes()
-        for path in sorted(out.rglob("*"))
-        if path.is_file() and path.name != "report.json"
-    }
 
 
 @pytest.fixture(scope="module")

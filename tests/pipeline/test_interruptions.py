@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from pipeline.toyworld.network import build_network
+from tests.pipeline.outputs import contents
 
 ROOT = Path(__file__).parents[2]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -87,14 +88,6 @@ def undisturbed(world):
         assert done.returncode == 0, done.stdout + done.stderr
         found[stage] = contents(world / stage), time.monotonic() - started
     return found
-
-
-def contents(out):
-    return {
-        str(path.relative_to(out)): path.read_bytes()
-        for path in sorted(out.rglob("*"))
-        if path.is_file() and path.name != "report.json"
-    }
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])

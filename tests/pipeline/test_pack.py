@@ -20,6 +20,7 @@ from shards.regions import RegionsInfo, RegionsRow
 from shards.schema import Caption, Classes, Regions
 from shards.tokenizer import load_tokenizer
 from shards.verify import verify, verify_vocabulary
+from tests.pipeline.outputs import contents
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 PIECES = ["a", "red", "fire", "hydrant", "on", "the", "side", "##walk", "man", "hat", "'", "s", "[", "]", "mask", "."]
@@ -106,14 +107,6 @@ def read(folder):
     return {
         shards.record(*place)[0]: (shards.record(*place), shards.regions(*place), shards.masks(*place))
         for place in shards
-    }
-
-
-def contents(out):
-    return {
-        str(path.relative_to(out)): path.read_bytes()
-        for path in sorted(out.rglob("*"))
-        if path.is_file() and path.name != "report.json"
     }
 
 

@@ -15,6 +15,7 @@ from pipeline.toyworld import Detector, Related, Scene, World, describe, read_sc
 from pipeline.toyworld.__main__ import app
 from pipeline.toyworld.captions import MAX_WORDS, NUMBERS, WORDINGS, Mention, Predicated
 from pipeline.toyworld.scene import HEIGHT, SHAPES, VALUES, WIDTH, Relation
+from tests.pipeline.outputs import contents
 
 WORLD = World(images=60, seed=3)
 
@@ -29,10 +30,6 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def scenes() -> list[Scene]:
     return [sample_scene(i, np.random.default_rng((11, i))) for i in range(1, 301)]
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def test_the_same_seed_gives_the_same_bytes(folder, tmp_path):

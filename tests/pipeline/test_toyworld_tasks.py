@@ -17,6 +17,7 @@ from pipeline.toyworld import Scene, World, read_scenes, sample_scene, write_wor
 from pipeline.toyworld.captions import WORDINGS
 from pipeline.toyworld.scene import COLOURS, SHAPES, VALUES, Related
 from pipeline.toyworld.tasks import ask, choose, refer
+from tests.pipeline.outputs import contents
 
 WORLD = World(images=60, seed=3, tasks=True)
 SPLITS = "train", "val", "test"
@@ -38,10 +39,6 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def scenes(folder) -> dict[int, Scene]:
     return {scene.image_id: scene for scene in read_scenes(folder / "scenes.jsonl")}
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def read(folder, name):

@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from pipeline.toyworld.captions import ADJECTIVES, WORDINGS, Look, find_looks
-from pipeline.toyworld.scene import COLOURS, MATERIALS, SHAPES, AttributeName, Related, Relation, Scene
+from pipeline.toyworld.scene import COLOURS, MATERIALS, SHAPES, VALUES, AttributeName, Related, Relation, Scene
 
 T = TypeVar("T")
 
@@ -268,18 +268,73 @@ def _four(
 
 
 def refer(scene: Scene, thing: int, most: int, rng: np.random.Generator) -> list[str]:
-    """Up to ``most`` different expressions that fit this thing alone, without a word of place; perhaps none."""
+    """Up to ``most`` different expressions that fit this thing alone, without a word of place; perhaps none.
+
+    Those that name its looks can be matched with single regions; the others compare it with the things beside it.
+    """
     view = _View(scene, rng)
-    nameable = view.nameable(ADJECTIVES)
-    if thing not in nameable:
-        return []
-    related = [r for r in view.related(PLACELESS, nameable) if r.subject == thing]
-    expressions = dict[str, None]()
-    for _ in range(most):
-        expression = view.name(thing, ADJECTIVES)
-        if related and view.chance(0.4):
-            found = view.one_of(related)
-            words = WORDINGS[found.relation][0].bare
-            expression = f"{expression} {words} the {view.name(found.object, ADJECTIVES)}"
-        expressions[expression] = None
-    return list(expressions)
+    forms, shares = list(EXPRESSIONS), list(EXPRESSIONS.values())
+    drawn = [forms[int(i)](view, thing) for i in rng.choice(len(forms), size=TRIES, p=shares)]
+    return list(dict.fromkeys(filter(None, drawn)))[:most]
+
+
+def _by_looks(view: _View, thing: int) -> str | None:
+    """large red cube"""
+    return view.name(thing, ADJECTIVES) if thing in view.nameable(ADJECTIVES) else None
+
+
+def _by_looks_and_relation(view: _View, thing: int) -> str | None:
+    """red cube touching the ball"""
+    related = [r for r in view.related(PLACELESS, view.nameable(ADJECTIVES)) if r.subject == thing]
+    if not related:
+        return None
+    found = view.one_of(related)
+    words = WORDINGS[found.relation][0].bare
+    return f"{view.name(thing, ADJECTIVES)} {words} the {view.name(found.object, ADJECTIVES)}"
+
+
+def _by_difference(view: _View, thing: int) -> str | None:
+    """thing that is not metal"""
+    alone = [
+        others.pop()
+        for attribute in VALUES
+        if len(others := {t.value(attribute) for i, t in enumerate(view.things) if i != thing}) == 1
+        and view.things[thing].value(attribute) not in others
+    ]
+    if not alone:
+        return None
+    value = view.one_of(alone)
+    return f"thing that is not {'a ' if value in SHAPES else ''}{value}"
+
+
+def _by_likeness(view: _View, thing: int) -> str | None:
+    """thing of the same material as the ball"""
+    like = [
+        (said, other)
+        for attribute, said in LIKENESSES.items()
+        for other in view.nameable(("colour",))
+        if [i for i, t in enumerate(view.things) if t.value(attribute) == view.things[other].value(attribute)]
+        == sorted((thing, other))
+    ]
+    # Of two things it would always be the one that is not named.
+    if not like or len(view.things) < 3:
+        return None
+    said, other = view.one_of(like)
+    return f"thing of the same {said} as the {view.name(other, ('colour',))}"
+
+
+EXPRESSIONS: Mapping[Callable[[_View, int], str | None], float] = {
+    _by_looks: 0.2,
+    _by_looks_and_relation: 0.2,
+    _by_difference: 0.2,
+    _by_likeness: 0.4,
+}
+"""How often each expression is tried."""
+LIKENESSES: Mapping[AttributeName, str] = {
+    "shape": "shape",
+    "colour": "color",
+    "material": "material",
+    "size": "size",
+}
+TRIES = 12
+"""Expressions tried for a thing; many of them say nothing about it."""

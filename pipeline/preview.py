@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from shards.regions import RegionsInfo, RegionsRow
+from shards.regions import RegionsInfo, RegionsRow, label_regions
 from shards.schema import Array
 
 COLOURS = ("#ffd43b", "#69db7c", "#4dabf7", "#ff8787", "#da77f2", "#ffa94d", "#38d9a9", "#f783ac")
@@ -23,30 +23,15 @@ def draw_regions(pixels: Array, row: RegionsRow, info: RegionsInfo) -> Image.Ima
     draw = ImageDraw.Draw(picture)
     line = max(1, round(max(picture.size) / 400))
     font = ImageFont.load_default(size=max(9, max(picture.size) / 45))
-    labels, confidences = label_regions(row, info)
-    for rank, number in enumerate(np.argsort(confidences, kind="stable").tolist()):
+    labels = label_regions(row.regions, info.classes, row.attribute_ids, info.attribute_names)
+    labels = labels or [("", 0.0)] * len(row.regions.boxes)
+    for rank, number in enumerate(np.argsort([confidence for _, confidence in labels], kind="stable").tolist()):
+        name, confidence = labels[number]
+        label = f"{name} {confidence:.2f}" if name else ""
         colour = COLOURS[(len(labels) - 1 - rank) % len(COLOURS)]
         x1, y1, x2, y2 = row.regions.boxes[number].tolist()
         draw.rectangle((x1, y1, x2, y2), outline=colour, width=line)
-        left, top, right, bottom = draw.textbbox((x1 + line, y1 + line), labels[number], font=font)
+        left, top, right, bottom = draw.textbbox((x1 + line, y1 + line), label, font=font)
         draw.rectangle((left - line, top - line, right + line, bottom + line), fill=colour)
-        draw.text((x1 + line, y1 + line), labels[number], fill="black", font=font)
+        draw.text((x1 + line, y1 + line), label, fill="black", font=font)
     return picture
-
-
-def label_regions(row: RegionsRow, info: RegionsInfo) -> tuple[list[str], list[float]]:
-    """(labels, probabilities of the classes): of each box the likeliest class that is not the background."""
-    ids, probabilities = row.regions.class_ids, row.regions.class_probs
-    if ids is None or probabilities is None:
-        return [""] * len(row.regions.boxes), [0.0] * len(row.regions.boxes)
-    shown = np.where(ids == info.classes.background, -1, probabilities.astype(np.float32))
-    chosen = shown.argmax(axis=1)
-    labels, confidences = [], []
-    for number, column in enumerate(chosen.tolist()):
-        names = info.classes.names or []
-        words = [names[ids[number, column]]]
-        if row.attribute_ids is not None and info.attribute_names is not None:
-            words.insert(0, info.attribute_names[row.attribute_ids[number, 0]])
-        confidences.append(float(probabilities[number, column]))
-        labels.append(f"{' '.join(words)} {confidences[-1]:.2f}")
-    return labels, confidences

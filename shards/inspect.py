@@ -160,10 +160,14 @@ def html(
         Path | None,
         typer.Option(metavar="DIR", help="Folder of the pictures, each named by its image id.", file_okay=False),
     ] = None,
+    regions: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The regions that were packed, for the boxes' attributes.", file_okay=False),
+    ] = None,
 ) -> None:
     """Write one web page that shows images with their boxes, captions, graphs and word pieces."""
     shards = ShardSet(location)
-    page = make_page(shards, spread(shards, n), images).encode()
+    page = make_page(shards, spread(shards, n), images, regions).encode()
     write_atomic(out, page)
     say(f"{out}: {min(n, len(shards)):,} images, {len(page) / 1e6:.1f} MB")
 

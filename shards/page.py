@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 from itertools import groupby
 from pathlib import Path, PurePosixPath
@@ -17,22 +17,34 @@ import numpy as np
 from PIL import Image
 
 from parsers.graph import Relation, SceneGraph
+from shards.errors import InputError
 from shards.reader import ShardSet
-from shards.schema import KINDS, Caption, Classes, Masks, Regions
+from shards.regions import RegionsInfo, RegionStore, label_regions, parts_of
+from shards.schema import KINDS, Array, Caption, Masks, Regions
 
 _PICTURE_WIDTH, _PICTURE_QUALITY = 320, 60
 _NAMED_BOXES = 6
 """Boxes whose class is written beside them, the most likely ones; the others show it when pointed at."""
 
 
-def make_page(shards: ShardSet, places: Iterable[tuple[int, int]], images: Path | None) -> str:
-    """The page of some samples; ``images`` is a folder with their pictures.
+def make_page(
+    shards: ShardSet, places: Iterable[tuple[int, int]], images: Path | None = None, regions: Path | None = None
+) -> str:
+    """The page of some samples.
+
+    Args:
+        shards: the set.
+        places: shard and row of each sample.
+        images: a folder with their pictures.
+        regions: the regions folder they were packed from, which has what shards do not hold: the boxes' attributes.
 
     Raises:
         ShardError: a sample is damaged.
+        InputError: ``regions`` has other boxes.
     """
     vocabulary = shards.vocabulary
-    cards = [_card(shards, shard, row, vocabulary, images) for shard, row in places]
+    attributes = None if regions is None else _Attributes(regions)
+    cards = [_card(shards, shard, row, vocabulary, images, attributes) for shard, row in places]
     legend = " ".join(f'<span class="{kind}">{kind}</span>' for kind in KINDS)
     title = escape(f"{shards.location}: {len(cards):,} of {len(shards):,} images")
     return (
@@ -45,11 +57,15 @@ def make_page(shards: ShardSet, places: Iterable[tuple[int, int]], images: Path 
     )
 
 
-def _card(shards: ShardSet, shard: int, row: int, vocabulary: list[str], images: Path | None) -> str:
+def _card(
+    shards: ShardSet, shard: int, row: int, vocabulary: list[str], images: Path | None, attributes: _Attributes | None
+) -> str:
     image_id, width, height, captions = shards.record(shard, row)
     regions, masks = shards.regions(shard, row), shards.masks(shard, row)
     picture = None if images is None else find_picture(images, image_id)
-    boxes = _draw_regions(regions, width, height, shards.manifest.classes, picture)
+    described = () if attributes is None else attributes(image_id, regions)
+    labels = label_regions(regions, shards.manifest.classes, *described)
+    boxes = _draw_regions(regions, width, height, labels, picture)
     texts = "".join(
         f"<details{' open' if number == 0 else ''}><summary>{_coloured(caption)}</summary>"
         f'<div class="graph">{draw_graph(caption.graph)}</div>{_pieces(caption, number, masks, vocabulary)}</details>'
@@ -85,10 +101,26 @@ def find_picture(folder: Path, image_id: str) -> str | None:
     return None
 
 
-def _draw_regions(regions: Regions, width: int, height: int, classes: Classes, picture: str | None) -> str:
+class _Attributes:
+    """The attributes of boxes, from the regions that the samples were packed from."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._store = RegionStore([folder], attributes=True)
+        self._names = RegionsInfo.from_file(parts_of(folder)[0]).attribute_names
+
+    def __call__(self, image_id: str, regions: Regions) -> tuple[Array | None, Sequence[str] | None]:
+        """(ids as int16 [n, k], the likeliest first; names) as `label_regions` takes them."""
+        if image_id not in self._store or not np.array_equal(self._store[image_id].regions.boxes, regions.boxes):
+            raise InputError(f"{self._folder}: has not the boxes of {image_id!r}; name the folder that was packed")
+        return self._store[image_id].attribute_ids, self._names
+
+
+def _draw_regions(
+    regions: Regions, width: int, height: int, best: Sequence[tuple[str, float]], picture: str | None
+) -> str:
     boxes, texts = [], []
     size = max(width, height) / 24
-    best = _best_classes(regions, classes)
     ranked = sorted(range(len(best)), key=lambda number: -best[number][1])[:_NAMED_BOXES]
     for number, (x1, y1, x2, y2) in enumerate(regions.boxes.tolist()):
         label = f"{best[number][0]} {best[number][1]:.2f}" if best else ""
@@ -104,17 +136,6 @@ def _draw_regions(regions: Regions, width: int, height: int, classes: Classes, p
         f'<svg class="picture" viewBox="0 0 {width} {height}" role="img">{shown}<g font-size="{size:.0f}" '
         f'stroke-width="{size / 8:.1f}">{"".join(boxes)}{"".join(texts)}</g></svg>'
     )
-
-
-def _best_classes(regions: Regions, classes: Classes) -> list[tuple[str, float]]:
-    """The most likely class of each box, the background aside, and its probability."""
-    if regions.class_ids is None or regions.class_probs is None or not regions.class_ids.size:
-        return []
-    probabilities = np.where(regions.class_ids == classes.background, -1, regions.class_probs)
-    chosen = probabilities.argmax(axis=1)[:, None]
-    ids, shares = (np.take_along_axis(a, chosen, 1)[:, 0].tolist() for a in (regions.class_ids, regions.class_probs))
-    names = classes.names or []
-    return [(names[i] if i < len(names) else str(i), p) for i, p in zip(ids, shares, strict=True)]
 
 
 # ------------------------------------------------------------------------------------------------- captions and pieces

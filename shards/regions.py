@@ -74,6 +74,33 @@ class RegionsRow:
     """float16 [n, k]"""
 
 
+def label_regions(
+    regions: Regions,
+    classes: Classes,
+    attribute_ids: Array | None = None,
+    attribute_names: Sequence[str] | None = None,
+) -> list[tuple[str, float]]:
+    """For each box its likeliest class that is not the background, after its likeliest attribute ("red cube"), and the
+    probability of the class; nothing where there are no classes.
+
+    Args:
+        regions: with ``class_ids`` and ``class_probs``.
+        classes: what those numbers mean.
+        attribute_ids: int16 [n, k], the likeliest first.
+        attribute_names: what these mean.
+    """
+    ids, probabilities = regions.class_ids, regions.class_probs
+    if ids is None or probabilities is None or not ids.size:
+        return []
+    best = np.where(ids == classes.background, -1, probabilities.astype(np.float32)).argmax(axis=1)[:, None]
+    names = classes.names or []
+    numbers, shares = (np.take_along_axis(a, best, 1)[:, 0].tolist() for a in (ids, probabilities))
+    labels = [names[i] if i < len(names) else str(i) for i in numbers]
+    if attribute_ids is not None and attribute_names is not None:
+        labels = [f"{attribute_names[a]} {name}" for a, name in zip(attribute_ids[:, 0], labels, strict=True)]
+    return list(zip(labels, shares, strict=True))
+
+
 def read_rows(table: pa.Table, feature_size: int) -> Iterator[RegionsRow | ValueError]:
     """The rows of a table of `REGIONS`, their arrays views of it; an error where features and boxes do not fit.
 
@@ -155,17 +182,19 @@ class RegionStore:
     Only ids are held in memory, and the row groups that were read last; a read decodes one row group.
     """
 
-    def __init__(self, folders: Sequence[Path], *, cache_bytes: int = 1 << 28) -> None:
+    def __init__(self, folders: Sequence[Path], *, attributes: bool = False, cache_bytes: int = 1 << 28) -> None:
         """Reads the ids.
 
         Args:
             folders: what runs of `pipeline.regions` or `pipeline.extract` wrote.
+            attributes: read these too.
             cache_bytes: of decoded row groups to keep, in each process.
 
         Raises:
             InputError: a folder is no finished run; two hold the same image, or features of unequal size.
         """
         self.feature_size = 0
+        self._columns = [*REGIONS.names[:5], *(["attribute_ids", "attribute_probs"] if attributes else [])]
         self._paths: list[AnyPath] = []
         self._rows: dict[str, int] = {}
         self._groups: list[tuple[int, int]] = []
@@ -218,7 +247,7 @@ class RegionStore:
             return self._cache[group]
         part, number = self._groups[group]
         try:
-            table = parquet_file(self._paths[part]).read_row_group(number, REGIONS.names[:5], use_threads=False)
+            table = parquet_file(self._paths[part]).read_row_group(number, self._columns, use_threads=False)
         except (OSError, pa.ArrowInvalid) as error:
             raise InputError(f"{self._paths[part]}: cannot be read: {error}; write it again") from error
         rows = list(read_rows(table, self.feature_size))

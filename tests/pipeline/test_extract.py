@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -423,6 +424,24 @@ def test_real_photos_go_all_the_way_into_shards(shared, weights, tmp_path):
     ):
         said = run(*command, cwd=tmp_path)
     assert "102 images, all sound" in said
+
+
+@pytest.mark.slow
+def test_real_photos_give_the_same_bytes_with_two_workers_and_after_a_kill(shared, weights, tmp_path):
+    options = ("--partition-size", 10, "--detector", "toyworld", "--weights", weights, "--min-boxes", 5)
+    arguments = [str(value) for value in ("pipeline.extract", shared / "data/images", *options)]
+    run(*arguments, "--workers", 1, "--out", "one", cwd=tmp_path)
+    run(*arguments, "--workers", 2, "--out", "two", cwd=tmp_path)
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+    command = [sys.executable, "-m", *arguments, "--workers", "1", "--out", "killed"]
+    with subprocess.Popen(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}) as stage:
+        while not (tmp_path / "killed/part-00002.parquet").exists():
+            assert stage.poll() is None
+            time.sleep(0.05)
+        stage.kill()
+    assert not (tmp_path / "killed/report.json").exists()
+    run(*arguments, "--workers", 1, "--out", "killed", cwd=tmp_path)
+    assert contents(tmp_path / "killed") == contents(tmp_path / "one")
 
 
 @pytest.mark.slow

@@ -12,9 +12,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
+from pipeline.tables import regions_table, write_table
 from shards import inspect
+from shards.errors import InputError
 from shards.page import draw_graph, make_page
 from shards.reader import ShardSet
+from shards.regions import RegionsInfo, RegionsRow, label_regions
 from shards.schema import Caption
 from shards.summary import Histogram, spread, summarise
 from shards.verify import verify
@@ -261,6 +264,40 @@ def test_pictures_are_found_by_image_id(tmp_path, file, image_id, found):
     folder = write_shards(tmp_path / "shards", [[make_sample(image_id, 1)]])
     page = Page(make_page(ShardSet(folder), [(0, 0)], tmp_path))
     assert page.names["image"] == found
+
+
+@pytest.fixture
+def regions(folder, tmp_path):
+    """The regions that the shards were packed from, with an attribute for each box."""
+    shards, out = ShardSet(folder), tmp_path / "regions"
+    out.mkdir()
+    rows = []
+    for number, sample in enumerate(SAMPLES):
+        shown = np.full((len(sample.regions.boxes), 1), number % 2, np.int16)
+        rows.append(RegionsRow(sample.image_id, 90, 85, sample.regions, shown, np.ones(shown.shape, np.float16)))
+    info = RegionsInfo(shards.manifest.feature_size, shards.manifest.classes, ("shiny", "matt & flat"))
+    with (out / "part-00000.parquet").open("wb") as stream:
+        write_table(stream, "regions", regions_table(rows), info.to_metadata())
+    (out / "report.json").write_text("{}")
+    return out
+
+
+def test_boxes_have_attributes_where_the_packed_regions_are_given(folder, regions, tmp_path):
+    run("html", folder, "--regions", regions, "--out", tmp_path / "page.html")
+    titles = Page((tmp_path / "page.html").read_text()).texts
+    for number, sample in enumerate(SAMPLES):
+        (name, share), *_ = label_regions(sample.regions, ShardSet(folder).manifest.classes)
+        assert f"{('shiny', 'matt & flat')[number % 2]} {name} {share:.2f}" in titles
+
+
+def test_regions_that_were_not_packed_are_refused(folder, regions):
+    with pytest.raises(InputError, match="has not the boxes of 'other'"):
+        make_page(
+            ShardSet(write_shards(folder.parent / "others", [[make_sample("other", 1)]])), [(0, 0)], None, regions
+        )
+    changed = make_sample(SAMPLES[0].image_id, 5)
+    with pytest.raises(InputError, match="name the folder that was packed"):
+        make_page(ShardSet(write_shards(folder.parent / "changed", [[changed]])), [(0, 0)], None, regions)
 
 
 def test_a_file_that_is_no_picture_is_left_out(tmp_path):

@@ -32,6 +32,8 @@ from shards.errors import InputError
 from shards.regions import RegionStore
 from shards.tokenizer import load_tokenizer
 from tests.finetune.toys import make_toys
+from tests.pipeline.outputs import contents
+from tests.pretrain.launch import Launch
 
 ALONE = World(0, 1, torch.device("cpu"))
 
@@ -333,12 +335,26 @@ def test_predictions_that_do_not_fit_are_refused(task, split, damage):
         task.evaluate(predictions, split.examples)
 
 
+IN_SMALL_BLOCKS = (
+    "import finetune.score_matrix as m; m.BLOCK_PAIRS = 48\n"
+    "from finetune.retrieve import app; from shards.console import run; run(app)"
+)
+
+
+def test_ranks_share_the_matrix_and_end_in_the_same_bytes(toys, trained, tmp_path, monkeypatch):
+    line = [sys.executable, "-c", IN_SMALL_BLOCKS, *arguments(toys, trained[0], tmp_path / "two")]
+    printed = Launch(line, tmp_path, 2).succeed()
+    assert "image/R@1" in printed
+    monkeypatch.setattr(score_matrix, "BLOCK_PAIRS", 48)
+    result = CliRunner().invoke(retrieve, arguments(toys, trained[0], tmp_path / "one"))
+    assert result.exit_code == 0, result.output
+    two, one = contents(tmp_path / "two"), contents(tmp_path / "one")
+    assert two == one
+    assert sum("block-" in name for name in two) > 2
+
+
 def test_killed_and_run_again_it_ends_in_the_same_bytes(toys, trained, tmp_path, monkeypatch):
-    small_blocks = (
-        "import finetune.score_matrix as m; m.BLOCK_PAIRS = 48\n"
-        "from finetune.retrieve import app; from shards.console import run; run(app)"
-    )
-    line = [sys.executable, "-c", small_blocks, *arguments(toys, trained[0], tmp_path / "a")]
+    line = [sys.executable, "-c", IN_SMALL_BLOCKS, *arguments(toys, trained[0], tmp_path / "a")]
     killed = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while len(list((tmp_path / "a/blocks").glob("block-*.npy"))) < 3 and killed.poll() is None:
@@ -351,10 +367,7 @@ def test_killed_and_run_again_it_ends_in_the_same_bytes(toys, trained, tmp_path,
     for out in ("a", "b"):
         result = CliRunner().invoke(retrieve, arguments(toys, trained[0], tmp_path / out))
         assert result.exit_code == 0, result.output
-    a, b = (
-        {str(p.relative_to(tmp_path / out)): p.read_bytes() for p in (tmp_path / out).rglob("*") if p.is_file()}
-        for out in ("a", "b")
-    )
+    a, b = contents(tmp_path / "a"), contents(tmp_path / "b")
     assert a.items() >= b.items()
     assert all(Path(name).name.endswith(".tmp") for name in a.keys() - b.keys())  # the block that was being written
     assert done < sum("block-" in name for name in b)

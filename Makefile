@@ -21,8 +21,6 @@ ifeq ($(FROM),pixels)
 WORLD := data/demo-pixels
 else ifeq ($(FROM),features)
 WORLD := data/demo
-COMPARE := $(BIN)/python -m finetune.comparison --world $(WORLD)/tasks --regions $(WORLD)/task-regions \
-	--gold-regions $(WORLD)/task-gold-regions --start pretrained=runs/demo --untrained --out runs/demo/tasks
 else
 $(error FROM=$(FROM): there are features and pixels)
 endif
@@ -63,11 +61,8 @@ ifeq ($(FROM),features)
 		--out $(WORLD)/task-regions --overwrite
 	$(BIN)/python -m pipeline.regions $(WORLD)/tasks/tasks/vcr/regions --class-names $(WORLD)/toyworld/class_names.txt \
 		--out $(WORLD)/task-gold-regions --overwrite
-	@echo "fine-tuning the tasks, two at a time; see also runs/demo-tasks.log"
-	export OMP_NUM_THREADS=1; \
-	$(COMPARE) --task vcr --task refcoco_plus > runs/demo-tasks.log 2>&1 & \
-	$(COMPARE) --task vqa --task retrieval && wait $$! || { cat runs/demo-tasks.log; exit 1; }
-	$(COMPARE)
+	$(BIN)/python -m finetune.comparison --world $(WORLD)/tasks --regions $(WORLD)/task-regions \
+		--gold-regions $(WORLD)/task-gold-regions --start pretrained=$(RUN) --untrained --out $(RUN)/tasks
 endif
 
 # Scene-graph prediction against what it is compared with in docs/ablation.md, whose results it writes. Runs that were

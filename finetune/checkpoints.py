@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from finetune.files import read_json, write_json
+from finetune.files import read_json, sha256_of, write_json
 from finetune.inputs import Images, JoinedImages, Sources, TextEncoder
 from finetune.task import Example, FineTuned, Split, Task
 from finetune.tasks import TASKS
@@ -133,9 +133,9 @@ class Data:
         examples = list(chain.from_iterable(task.read(self.folder, split) for split in splits))
         if not examples:
             raise InputError(f"{self.folder}: {', '.join(splits)} holds no examples")
-        regions = None if self._regions is None else task.named(self._regions)
+        regions = None if self._regions is None else task.named(self._regions, examples)
         images = JoinedImages([task.images(self.folder, split, regions) for split in splits])
-        gold = None if self._gold is None else task.named(self._gold)
+        gold = None if self._gold is None else task.named(self._gold, examples)
         if images.feature_size != config.v_feature_size:
             raise InputError(
                 f"the regions of {', '.join(splits)} have features of size {images.feature_size}, {model_folder} takes "
@@ -147,7 +147,13 @@ class Data:
                 f"of {model_folder}; lower task.max_text"
             )
         self._check_images(examples, images, splits)
+        if gold is not None and (missing := _images_outside(examples, gold)):
+            say(f"{len(missing):,} images of {', '.join(splits)} have no --gold-regions, e.g. {min(missing)}")
         return Split(examples, Sources(texts, images, gold, device_type))
+
+    def checksums(self) -> list[str]:
+        """Of what was done to make each folder of regions."""
+        return [sha256_of(folder / "stage.json") for folder in (*self.regions, *self.gold_regions)]
 
     @cached_property
     def _regions(self) -> RegionStore | None:
@@ -158,10 +164,14 @@ class Data:
         return RegionStore(self.gold_regions) if self.gold_regions else None
 
     def _check_images(self, examples: Sequence[Example], images: Images, splits: Sequence[str]) -> None:
-        missing = {example.image_id for example in examples if example.image_id not in images}
+        missing = _images_outside(examples, images)
         if not missing:
             return
         found = f"{len(missing):,} images of {', '.join(splits)} have no regions, e.g. {min(missing)}"
         if not self.allow_missing_images:
             raise InputError(f"{found}; add their --regions, or show blank images with --allow-missing-images")
         say(f"{found}: they are blank")
+
+
+def _images_outside(examples: Sequence[Example], images: Images) -> set[str]:
+    return {example.image_id for example in examples if example.image_id not in images}

@@ -23,7 +23,8 @@ def main(
     data: DataFolder,
     split: SplitName,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="The fine-tuned model, where the files do not name its classes (released VQA).")
+        Path | None,
+        typer.Option(help="The fine-tuned model: for its classes (released VQA) or its one part (VCR)."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="File for the scores (JSON).")] = None,
 ) -> None:

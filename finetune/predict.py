@@ -11,7 +11,6 @@ import typer
 from finetune.checkpoints import Data, fine_tuned_folder, load, load_task
 from finetune.options import (
     AllowMissingImages,
-    Checkpoint,
     DataFolder,
     GoldRegions,
     Regions,
@@ -19,6 +18,8 @@ from finetune.options import (
     TaskName,
     find_task,
 )
+from finetune.task import Prediction
+from finetune.tasks.vcr import Vcr
 from pretrain.training.world import World
 from shards.console import run, say
 
@@ -31,7 +32,12 @@ app = typer.Typer(add_completion=False)
 )
 def main(
     task: TaskName,
-    checkpoint: Checkpoint,
+    checkpoint: Annotated[
+        list[Path],
+        typer.Option(
+            help="A fine-tuning run, or a fine-tuned model; VCR takes two, where its parts were trained separately."
+        ),
+    ],
     data: DataFolder,
     split: SplitName,
     out: Annotated[Path, typer.Option(help="File for the predictions, as the benchmark's server takes it.")],
@@ -41,15 +47,19 @@ def main(
     batch_size: Annotated[int, typer.Option(min=1, help="Examples of a batch.")] = 64,
 ) -> None:
     """Predict a split with a fine-tuned model."""
-    find_task(task)
-    folder = fine_tuned_folder(checkpoint)
-    trained = load_task(folder, task)
+    if find_task(task) is not Vcr and len(checkpoint) > 1:
+        raise typer.BadParameter("only VCR has parts that several models predict", param_hint="--checkpoint")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     files = Data(data, regions or [], gold_regions or [], allow_missing_images)
-    examples = files.open(trained, [split], folder, device.type)
-    model = load(folder, trained).to(device)
-    trained.write(trained.infer(model, examples, batch_size=batch_size, world=World(0, 1, device)), out)
-    say(f"{len(examples.examples):,} predictions of {folder} on {split}: {out}")
+    predictions: list[Prediction] = []
+    for folder in map(fine_tuned_folder, checkpoint):
+        trained = load_task(folder, task)
+        examples = files.open(trained, [split], folder, device.type)
+        model = load(folder, trained).to(device)
+        predictions += trained.infer(model, examples, batch_size=batch_size, world=World(0, 1, device))
+        say(f"{len(examples.examples):,} predictions of {folder} on {split}")
+    trained.write(predictions, out)
+    say(f"written to {out}")
 
 
 if __name__ == "__main__":

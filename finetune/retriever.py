@@ -9,6 +9,7 @@ from typing import Self
 import numpy as np
 import torch
 from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError
 
 from finetune.checkpoints import TASK, fine_tuned_folder, load, load_task, start_from
 from finetune.inputs import Image, Sources, TextEncoder
@@ -49,7 +50,7 @@ class ErnieVilForRetrieval:
         Raises:
             InputError: the folder holds no such model.
         """
-        folder = Path(name) if Path(name).is_dir() else Path(snapshot_download(str(name)))
+        folder = Path(name) if Path(name).is_dir() else _download(str(name))
         if not (folder / CONFIG).is_file() or (folder / TASK).is_file():
             folder = fine_tuned_folder(folder)
             task = Retrieval(load_task(folder, Retrieval.name).settings)
@@ -99,6 +100,13 @@ class ErnieVilForRetrieval:
                 f"regions of {row.image_id}: features of size {size}, the model takes {self._feature_size}; take "
                 "regions of the detector that it was pretrained with"
             )
+
+
+def _download(name: str) -> Path:
+    try:
+        return Path(snapshot_download(name))
+    except (OSError, HFValidationError) as error:
+        raise InputError(f"{name}: neither a folder nor a model that can be had from the hub: {error}") from error
 
 
 class _Regions(dict[str, RegionsRow]):

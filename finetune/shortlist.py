@@ -58,9 +58,12 @@ class CheapScore(nn.Module):
 
     def forward(self, texts_C2D: Tensor, images_I2V: Tensor) -> Tensor:
         """Return float [C, I]."""
-        texts_CE, images_IE = F.normalize(self.text(texts_C2D), dim=1), F.normalize(self.image(images_I2V), dim=1)
-        scores_CI: Tensor = self.log_scale.exp() * texts_CE @ images_IE.T
-        return scores_CI
+        texts_CE, images_IE = self.vectors(texts_C2D, images_I2V)
+        return self.log_scale.exp() * texts_CE @ images_IE.T
+
+    def vectors(self, texts_C2D: Tensor, images_I2V: Tensor) -> tuple[Tensor, Tensor]:
+        """Return float [C, E] and [I, E], of length 1."""
+        return F.normalize(self.text(texts_C2D), dim=1), F.normalize(self.image(images_I2V), dim=1)
 
 
 def pool(scorer: PairScorer, task: Retrieval, split: Split[Caption]) -> tuple[Tensor, Tensor, Array]:
@@ -155,18 +158,22 @@ def cheap_scores(model: CheapScore, texts_C2D: Tensor, images_I2V: Tensor) -> Ar
     return scores
 
 
+@torch.no_grad()
 def hard_negatives(
     model: CheapScore, texts_C2D: Tensor, images_I2V: Tensor, own_C: Array, names: Sequence[str], count: int
 ) -> dict[str, list[str]]:
     """For each image, by name, the ``count`` other ones that one of its captions fits best, the best first."""
     by_image = np.argsort(own_C, kind="stable")
     starts = np.searchsorted(own_C[by_image], np.arange(len(names) + 1))
+    texts_CE, images_IE = model.vectors(texts_C2D, images_I2V)
     found = {}
-    for image, name in enumerate(names):
-        captions = by_image[starts[image] : starts[image + 1]]
-        fit_I = cheap_scores(model, texts_C2D[captions], images_I2V).max(0)
-        fit_I[image] = -np.inf
-        found[name] = [names[other] for other in np.argsort(-fit_I, kind="stable")[: min(count, len(names) - 1)]]
+    with progress("negatives", len(names), "images") as advance:
+        for image, name in enumerate(names):
+            captions = by_image[starts[image] : starts[image + 1]]
+            fit_I = (texts_CE[captions] @ images_IE.T).amax(0)
+            fit_I[image] = -torch.inf
+            found[name] = [names[other] for other in fit_I.topk(min(count, len(names) - 1)).indices.tolist()]
+            advance(1)
     return found
 
 
@@ -207,7 +214,7 @@ def main(
     split: Annotated[str, typer.Option(help="The split to train on.")] = "train",
     dev: Annotated[str, typer.Option(help="The split to measure on.")] = "val",
     steps: Annotated[int, typer.Option(min=2, help="Of the training.")] = 2000,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, order and draws.")] = 0,
     negatives: Annotated[
         Path | None, typer.Option(help="Also write hard negatives of the training images (JSON).")
     ] = None,

@@ -113,7 +113,7 @@ class Task(ABC, Generic[S, E]):
             raise InputError(f"{data}: {split} has no region features of its own; give --regions")
         return regions
 
-    def named(self, regions: Images) -> Images:
+    def named(self, regions: Images, examples: Sequence[E]) -> Images:  # noqa: ARG002
         """Regions under the image ids of the examples, where folders of regions may have others."""
         return regions
 
@@ -140,8 +140,17 @@ class Task(ABC, Generic[S, E]):
     # ----------------------------------------------------------------------------------------------------- training
 
     def fitted(self, examples: Sequence[E]) -> Self:  # noqa: ARG002
-        """The task with what it takes from the training examples (VQA: its answers) in its settings."""
+        """The task with what it takes from the training examples (VQA: its answers) in its settings.
+
+        Raises:
+            InputError: the examples cannot be learned from.
+        """
         return self
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """Those that the settings name and training reads."""
+        return ()
 
     @abstractmethod
     def make_head(self, config: ModelConfig) -> TaskHead:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from finetune.checkpoints import Data, save, start_from
+from finetune.files import sha256_of
 from finetune.inputs import Batch
 from finetune.optimization import parameter_groups, prepare_step
 from finetune.recipe import Recipe
@@ -31,6 +32,8 @@ from shards.console import say
 from shards.reader import VOCABULARY
 from shards.schema import Array
 
+EVALUATION_BATCH = 64
+"""Examples, or pairs in retrieval, that each rank predicts at once."""
 _ORDER, _DRAWS = range(2)
 """Purposes of random numbers."""
 
@@ -76,6 +79,7 @@ class FineTuning:
         start: Path,
         training: Split[Any],
         dev: Split[Any] | None,
+        checksums: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """Builds the model.
 
@@ -85,8 +89,10 @@ class FineTuning:
             start: a model folder.
             training: the examples to learn from.
             dev: those to evaluate on.
+            checksums: by kind, of files that a resumed run must find again.
         """
         self.task, self.recipe, self._training, self._dev = task, recipe, training, dev
+        self._checksums = dict(checksums or {})
         self.config = ModelConfig.load(start / CONFIG)
         if recipe.hidden_dropout is not None:
             self.config = self.config.model_copy(update={"hidden_dropout_prob": recipe.hidden_dropout})
@@ -101,10 +107,16 @@ class FineTuning:
         self._costs = PairCosts.of(self.config, torch.bfloat16 if recipe.precision == "bf16" else torch.float32)
 
     def identity(self) -> dict[str, Any]:
-        """The task with its classes, the size of the model and a checksum of the examples."""
+        """The task with its classes, the size of the model, and checksums of the examples and the other files."""
         examples = hashlib.sha256("\n".join(map(repr, self._training.examples)).encode()).hexdigest()
         settings = self.task.settings.model_dump_json()
-        return {"task": settings, "model": self.config.model_dump_json(), "examples": examples}
+        model = self.config.model_dump_json()
+        return {"task": settings, "model": model, "examples": examples, **self._checksums}
+
+    @property
+    def sure_metrics(self) -> Sequence[str]:
+        """The score of the task."""
+        return () if self._dev is None else (f"dev/{self.task.metric}",)
 
     def make_optimizer(self) -> torch.optim.AdamW:
         """The released one, see `finetune.optimization`."""
@@ -144,8 +156,7 @@ class FineTuning:
         """The official scores on the development split."""
         if self._dev is None:
             return {}
-        share = self.recipe.batch_size // (world.size * self.recipe.accumulation)
-        predictions = self.task.infer(model, self._dev, batch_size=max(1, share), world=world)
+        predictions = self.task.infer(model, self._dev, batch_size=EVALUATION_BATCH, world=world)
         return {f"dev/{name}": value for name, value in self.task.evaluate(predictions, self._dev.examples).items()}
 
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
@@ -163,7 +174,8 @@ def fine_tune(
     dev = None if recipe.dev is None else data.open(task, [recipe.dev], start, world.device.type)
     if dev is not None and recipe.best is None:
         recipe = recipe.model_copy(update={"best": Best(metric=f"dev/{task.metric}", mode="max")})
-    workload = FineTuning(task, recipe, start, training, dev)
+    checksums = {"regions": data.checksums(), "files": [sha256_of(path) for path in task.files]}
+    workload = FineTuning(task, recipe, start, training, dev, checksums)
     if world.rank == 0:
         say(f"{task.name}: {len(training.examples):,} examples, weights from {start}")
         if not resume:

@@ -31,7 +31,11 @@ _CONTRACTIONS = {
 } | {"somebody'd": "somebodyd"}
 
 
-def without_punctuation(answer: str) -> str:
+def _clean(answer: str) -> str:
+    return answer.replace("\n", " ").replace("\t", " ").strip()
+
+
+def _without_punctuation(answer: str) -> str:
     """Punctuation becomes a space between two letters, and nothing beside a space or with a number such as 1,000."""
     grouped = _GROUPED_DIGITS.search(answer) is not None
     text = answer
@@ -44,7 +48,7 @@ def without_punctuation(answer: str) -> str:
 @lru_cache(1 << 16)
 def normalise(answer: str) -> str:
     """Lower case, digits for numbers up to ten, no articles, apostrophes in contractions, no punctuation."""
-    text = without_punctuation(answer.replace("\n", " ").replace("\t", " ").strip())
+    text = _without_punctuation(_clean(answer))
     words = (_DIGITS.get(word, word) for word in text.lower().split())
     return " ".join(_CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
 
@@ -52,15 +56,18 @@ def normalise(answer: str) -> str:
 def accuracy(answer: str, annotated: Sequence[str]) -> float:
     """How right an answer is, between 0 and 1.
 
-    For each annotator, a third for every other one who gave this answer, at most 1; averaged over annotators. Annotated
-    answers, which are normalised in the data set but for punctuation, lose it only where they are not all the same.
+    For each annotator, a third for every other one who gave this answer, at most 1; averaged over annotators. As in the
+    evaluator's present version, annotated answers that are all the same are compared as they stand. (It then leaves the
+    given answer alone, too; here that is always normalised, as in its versions before.)
 
     Args:
         answer: as a model gives it.
         annotated: as they stand in the annotations, ten of them.
     """
     given = normalise(answer)
-    if len(set(annotated)) > 1:
-        annotated = [without_punctuation(other) for other in annotated]
+    if len({_clean(other) for other in annotated}) > 1:
+        annotated = [normalise(other) for other in annotated]
+    else:
+        annotated = [_clean(other) for other in annotated]
     matches = sum(other == given for other in annotated)
     return sum(min(1.0, (matches - (other == given)) / 3) for other in annotated) / len(annotated)

@@ -13,8 +13,9 @@ from shards.regions import REGIONS, RegionsRow
 from shards.schema import Array
 
 GRAPHS_VERSION = "1"
-ROW_GROUP = {"graphs": 4096, "regions": 64}
-"""Rows a row group. Regions are large, and a row group is what a reader must hold at once."""
+ROW_GROUP = {"graphs": (4096, 1 << 24), "regions": (64, 1 << 20)}
+"""Most rows and, about, most bytes of a row group. Fine-tuning reads single rows of regions in any order, and to read
+one it decodes a row group."""
 
 _node = [pa.field("lemma", pa.string()), pa.field("start", pa.int32()), pa.field("end", pa.int32())]
 _span = pa.struct([pa.field("start", pa.int32()), pa.field("end", pa.int32())])
@@ -82,10 +83,11 @@ def _to_lists(matrices: Sequence[Array | None], kind: pa.DataType) -> pa.Array:
 
 def write_table(stream: BinaryIO, kind: str, table: pa.Table, metadata: dict[str, str]) -> None:
     """Writes a graphs or regions table with its metadata."""
+    rows, size = ROW_GROUP[kind]
     pq.write_table(
         table.replace_schema_metadata(metadata),
         stream,
-        row_group_size=ROW_GROUP[kind],
+        row_group_size=max(1, min(rows, size * len(table) // max(1, table.nbytes))),
         compression="zstd",
         compression_level=1,
     )

@@ -45,6 +45,7 @@ class Pretraining:
         self._plan = BatchPlan.of(recipe, shards)
         self._collator = Collator.of(recipe, shards, device_type)
         self.steps_per_epoch = self._plan.steps_per_epoch
+        self.sure_metrics = ()
 
     def identity(self) -> dict[str, Any]:
         """The checksum of the shards' manifest and the size of the model."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ REFERENCE = ("expression", "img_w", "img_h", "num_boxes", "num_gold", "boxes", "
 Fields = dict[str, str]
 _DTYPES = {"objects_id": np.dtype("<i8"), "attrs_id": np.dtype("<i8")}
 _FLOAT = np.dtype("<f4")
+_NO_FRACTION = re.compile(r"(?<=\d)\.0*$")
 
 
 def split_line(line: bytes, columns: tuple[str, ...]) -> Fields:
@@ -76,6 +78,8 @@ def whole_number(value: Any, name: str) -> int:
         if value.size != 1 or value.dtype.kind not in "iuf":
             raise ValueError(f"{name} is not a single number")
         value = value.item()
+    if isinstance(value, str):
+        value = _NO_FRACTION.sub("", value)
     try:
         number = int(value)
     except (TypeError, ValueError, OverflowError):

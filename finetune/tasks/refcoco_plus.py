@@ -21,7 +21,7 @@ from finetune.task import Prediction, Settings, Split, Task
 from pretrain.config import ModelConfig
 from shards import pickles
 from shards.errors import InputError
-from shards.region_lines import REFERENCE, Fields
+from shards.region_lines import REFERENCE, Fields, whole_number
 from shards.regions import RegionsRow
 from shards.schema import Array, Regions
 
@@ -135,13 +135,13 @@ class RefcocoPlus(Task[RefcocoPlusSettings, Expression]):
         self,
         split: Split[Expression],
         numbers: Array,
-        random: Sequence[np.random.Generator] | None,  # noqa: ARG002
+        random: Sequence[np.random.Generator] | None,
     ) -> Batch:
         """Overlaps float32 [B, R], 0 where they are below `HIT`; real bool [B, R]; boxes float32 [B, R, 4]."""
         sources = split.sources
         texts, images, boxes, labels = [], [], [], []
         for expression in split.take(numbers):
-            row = _regions(sources, expression)
+            row = _regions(sources, expression, with_gold=random is not None)
             texts.append(sources.texts.text(expression.text, self.settings.max_text))
             images.append(Image.of(row))
             boxes.append(np.concatenate([np.zeros((1, 4), np.float32), row.regions.boxes]))
@@ -206,10 +206,10 @@ class RefcocoPlus(Task[RefcocoPlusSettings, Expression]):
         ]
 
 
-def _regions(sources: Sources, expression: Expression) -> RegionsRow:
-    """The detector's regions, then the ground-truth ones."""
-    image_id = expression.image_id
-    rows = [source[image_id] for source in (sources.images, sources.gold) if source is not None and image_id in source]
+def _regions(sources: Sources, expression: Expression, *, with_gold: bool) -> RegionsRow:
+    """The detector's regions; in training then the ground-truth ones, among which the answer would be at hand."""
+    image_id, gold = expression.image_id, sources.gold if with_gold else None
+    rows = [source[image_id] for source in (sources.images, gold) if source is not None and image_id in source]
     if not rows:
         empty = Regions(
             np.zeros((0, 4), np.float32), np.zeros((0, sources.images.feature_size), np.float32), None, None
@@ -275,8 +275,8 @@ def _released(path: Path, place: str, fields: Fields) -> Expression:
         return Expression(
             place,
             place,
-            int(fields["img_w"]),
-            int(fields["img_h"]),
+            whole_number(fields["img_w"], "img_w"),
+            whole_number(fields["img_h"], "img_h"),
             fields["expression"],
             _box(fields["box"].split()),
             tuple(map(float, fields["label"].split())),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import numpy as np
 import torch
@@ -156,6 +156,18 @@ class Retrieval(Task[RetrievalSettings, Caption]):
         return self._pooled[1]
 
     _pooled: tuple[Split[Caption], _Pool] | None = None
+
+    def fitted(self, examples: Sequence[Caption]) -> Self:
+        """See `Task.fitted`."""
+        if len({caption.image_id for caption in examples}) < 2:
+            raise InputError("false pairs need at least two images; the training split has one")
+        assert self._hard_negatives is not None  # read now rather than in a worker
+        return self
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """See `Task.files`."""
+        return () if self.settings.hard_negatives is None else (self.settings.hard_negatives,)
 
     @cached_property
     def _hard_negatives(self) -> dict[str, list[str]]:
@@ -330,7 +342,7 @@ def _read_karpathy(data: Path, split: str) -> list[Caption]:
 def _read_released(path: Path) -> list[Caption]:
     """Lines of image id, caption id and caption, with tabs between them."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")  # captions may hold U+2028
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
     captions = []

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import sys
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, product
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
 import torch
@@ -82,6 +84,9 @@ class Question:
 
     annot_id: str
     image_id: str
+    """``img_id``"""
+    file: str
+    """``img_fn``"""
     part: Part
     objects: tuple[str, ...]
     """the class of each object that words may mean"""
@@ -116,7 +121,7 @@ class Vcr(Task[VcrSettings, Question]):
 
     def read(self, data: Path, split: str) -> list[Question]:
         """The questions of ``SPLIT.jsonl``: with each, its rationales given the right answer, or given every answer
-        where the right one is not public. Images are known by ``img_id`` or as in ViLBERT's LMDBs, see `named`.
+        where the right one is not public. Images are known by ``img_id`` or otherwise, see `named`.
         """
         if split not in SPLITS:
             raise InputError(f"there is no split {split!r} of VCR; there are {', '.join(SPLITS)}")
@@ -129,18 +134,20 @@ class Vcr(Task[VcrSettings, Question]):
                 raise InputError(f"{path}: line {number}: {error!r}") from error
         return questions
 
-    def named(self, regions: Images) -> Images:
-        """See `Task.named`; ViLBERT numbers images: train-7 is 7, val-7 is 1000007 and test-7 is 2000007."""
-        return _ByImgId(regions)
+    def named(self, regions: Images, examples: Sequence[Question]) -> Images:
+        """See `Task.named`; `pipeline.extract --image-ids path` has ``img_fn``; ViLBERT has numbers: train-7 is 7,
+        val-7 is 1000007 and test-7 is 2000007.
+        """
+        return _ByImgId(regions, {question.image_id: question.file for question in examples})
 
     def write(self, predictions: Sequence[Prediction], path: Path) -> None:
         """The leaderboard's CSV of probabilities, and beside it a TSV of each part as the released code writes them.
 
-        The CSV is complete for the test split; elsewhere rationales are given the right answer alone. A line of the TSV
-        is a question: its number, the best choice, the right one (-1: not public), and four probabilities.
+        The CSV is complete for the test split and both parts; elsewhere rationales are given the right answer alone.
+        A line of the TSV is a question: number, best choice, right choice (-1: not public), and four probabilities.
         """
         rows: dict[str, dict[str, Any]] = {}
-        tables: dict[Part, list[str]] = {part: [] for part in self.settings.parts}
+        tables: defaultdict[Part, list[str]] = defaultdict(list)
         for item in predictions:
             row = rows.setdefault(item["annot_id"], {"annot_id": item["annot_id"]})
             row |= {f"{_column(item['given'])}_{choice}": repr(p) for choice, p in enumerate(item["probabilities"])}
@@ -186,7 +193,10 @@ class Vcr(Task[VcrSettings, Question]):
                 )
             key = question.annot_id, question.given
             if key not in found:
-                raise InputError(f"{question.annot_id}: the predictions lack its {question.part}")
+                raise InputError(
+                    f"{question.annot_id}: the predictions lack its {question.part}; where the parts were trained "
+                    "separately, predict with both models, or name one as --checkpoint to score its part alone"
+                )
             right[question.part][question.annot_id] = _best(found[key]) == question.right
         scores = {SCORES[part]: sum(hits.values()) / len(hits) for part, hits in right.items()}
         if len(right) == len(SCORES):
@@ -195,6 +205,12 @@ class Vcr(Task[VcrSettings, Question]):
         return scores
 
     # ----------------------------------------------------------------------------------------------------- training
+
+    def fitted(self, examples: Sequence[Question]) -> Self:
+        """See `Task.fitted`."""
+        if hidden := next((question for question in examples if question.right is None), None):
+            raise InputError(f"{hidden.annot_id} has no public answer: train on a split that has (train, val)")
+        return self
 
     def make_head(self, config: ModelConfig) -> VcrHead:
         """See `Task.make_head`."""
@@ -298,16 +314,21 @@ class Vcr(Task[VcrSettings, Question]):
 
 
 class _ByImgId:
-    """Regions that are named by ``img_id``, or by numbers as in ViLBERT's LMDBs."""
+    """Regions that are named by ``img_id`` or by ``img_fn``, or by numbers as in ViLBERT's LMDBs."""
 
-    def __init__(self, images: Images) -> None:
-        self._images, self.feature_size = images, images.feature_size
+    def __init__(self, images: Images, files: Mapping[str, str]) -> None:
+        """``files``: ``img_fn`` by ``img_id``."""
+        self._images, self._files, self.feature_size = images, files, images.feature_size
 
     def __contains__(self, image_id: object) -> bool:
-        return image_id in self._images or _number(str(image_id)) in self._images
+        return self._name(str(image_id)) in self._images
 
     def __getitem__(self, image_id: str) -> Any:
-        return self._images[image_id if image_id in self._images else _number(image_id)]
+        return self._images[self._name(image_id)]
+
+    def _name(self, image_id: str) -> str:
+        names = (image_id, self._files.get(image_id, image_id), _number(image_id))
+        return next((name for name in names if name in self._images), image_id)
 
 
 def _number(image_id: str) -> str:
@@ -317,18 +338,21 @@ def _number(image_id: str) -> str:
 
 def _questions(item: Mapping[str, Any]) -> Iterator[Question]:
     """The choice of the answer, and of the rationale: of the right answer, or of each if that is not public."""
-    objects = tuple(str(name) for name in item["objects"])
+    objects = tuple(sys.intern(str(name)) for name in item["objects"])
     question, answers, rationales = (
         _words(item["question"], objects),
         _choices(item["answer_choices"], objects),
         _choices(item["rationale_choices"], objects),
     )
-    annot_id, image_id = str(item["annot_id"]), str(item["img_id"])
+    annot_id, image_id = str(item["annot_id"]), sys.intern(str(item["img_id"]))
+    file = sys.intern(str(item.get("img_fn", image_id)))
     right, reason = _label(item.get("answer_label")), _label(item.get("rationale_label"))
     int(annot_id.split("-")[1])  # must be there
-    yield Question(annot_id, image_id, ANSWER, objects, question, None, answers, right)
+    yield Question(annot_id, image_id, file, ANSWER, objects, question, None, answers, right)
     for given in range(CHOICES) if right is None else (right,):
-        yield Question(annot_id, image_id, RATIONALE, objects, question, answers[given], rationales, reason, given)
+        yield Question(
+            annot_id, image_id, file, RATIONALE, objects, question, answers[given], rationales, reason, given
+        )
 
 
 def _label(value: Any) -> int | None:
@@ -349,7 +373,7 @@ def _words(words: Sequence[Any], objects: Sequence[str]) -> tuple[Word, ...]:
     for word in words:
         if isinstance(word, list) and not all(0 <= number < len(objects) for number in word):
             raise ValueError(f"{word} is outside the {len(objects)} objects")
-    return tuple(words)
+    return tuple(sys.intern(word) if isinstance(word, str) else word for word in words)
 
 
 def _sentence(words: Sequence[Word], names: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -151,6 +152,8 @@ class Vqa(Task[VqaSettings, Question]):
 
     def fitted(self, examples: Sequence[Question]) -> Self:
         """With the frequent answers of the training questions as classes, the most frequent one first."""
+        if hidden := next((question for question in examples if question.targets is None), None):
+            raise InputError(f"question {hidden.question_id} has no answers to learn: its split lacks annotations")
         if self.settings.answers is not None:
             return self
         counts = Counter(normalise(question.main_answer) for question in examples if question.main_answer is not None)
@@ -224,8 +227,8 @@ def _read_annotations(path: Path) -> dict[int, Mapping[str, Any]]:
 
 def _with_answers(question: Question, item: Mapping[str, Any], path: Path) -> Question:
     try:
-        answers = tuple(str(answer["answer"]) for answer in item["answers"])
-        main, kind = str(item["multiple_choice_answer"]), str(item["answer_type"])
+        answers = tuple(sys.intern(str(answer["answer"])) for answer in item["answers"])
+        main, kind = (sys.intern(str(item[name])) for name in ("multiple_choice_answer", "answer_type"))
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: question {question.question_id}: {error!r}") from error
     if not answers:

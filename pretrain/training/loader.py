@@ -13,6 +13,8 @@ from typing import Generic, TypeVar
 
 from torch.utils.data import DataLoader, Dataset
 
+from shards.errors import InputError
+
 Batch = TypeVar("Batch")
 STACKS = signal.SIGUSR1
 """Makes a worker print its stacks."""
@@ -25,9 +27,9 @@ class StepLoader(Generic[Batch]):
         self.waited = 0.0
         """seconds that were spent waiting for items"""
         others = set(multiprocessing.active_children())
-        self._items: Iterator[Sequence[Batch]] = iter(
+        self._items: Iterator[Sequence[Batch] | InputError] = iter(
             DataLoader(
-                dataset,
+                _Reporting(dataset),
                 batch_size=None,
                 sampler=steps,
                 num_workers=workers,
@@ -43,6 +45,8 @@ class StepLoader(Generic[Batch]):
         started = time.perf_counter()
         item = next(self._items)
         self.waited += time.perf_counter() - started
+        if isinstance(item, InputError):
+            raise item
         return item
 
     def print_stacks(self) -> None:
@@ -58,6 +62,19 @@ class StepLoader(Generic[Batch]):
         for worker in self._workers:
             worker.kill()
             worker.join()
+
+
+class _Reporting(Dataset[Sequence[Batch] | InputError]):
+    """Hands an `InputError` on as an item; one that is raised in a worker arrives with a traceback in its text."""
+
+    def __init__(self, dataset: Dataset[Sequence[Batch]]) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, step: int) -> Sequence[Batch] | InputError:
+        try:
+            return self._dataset[step]
+        except InputError as error:
+            return error
 
 
 def _begin_worker(_worker: int) -> None:

@@ -78,7 +78,7 @@ class Trainer(Generic[Batch]):
         recipe, rank = self.recipe, self.world.rank
         self.out.mkdir(parents=True, exist_ok=True)
         self.world.on_first(lambda: write_run(self.out, recipe, self.workload.identity(), self.world, self.step))
-        if recipe.best is not None and self.step == 0:
+        if recipe.best is not None and self.step == 0 and recipe.best.metric not in self.workload.sure_metrics:
             self._check_metric(recipe.best.metric, self._metrics())  # rather than after hours
         metrics, done = None, self.step == self.steps or self._stops_early()
         loader = StepLoader(

@@ -73,6 +73,11 @@ class Workload(Protocol[Batch]):
         """Global batches of an epoch."""
         ...
 
+    @property
+    def sure_metrics(self) -> Sequence[str]:
+        """What `evaluate` surely returns; whether there are others it takes an evaluation to know."""
+        ...
+
     def identity(self) -> Mapping[str, Any]:
         """What a resumed run must have in common with the one that wrote the checkpoint, beside the recipe."""
         ...

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from finetune import evaluate, predict
+from finetune.run import app as fine_tune
 from tests.finetune.worlds import FEATURES, grid, write_model, write_refer, write_regions, write_vcr, write_vqa
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -146,6 +147,16 @@ def test_two_ranks_learn_the_same_and_score_the_same(folder):
     assert lines[0] == pytest.approx(lines[1], rel=2e-3)
 
 
+def test_a_run_is_not_resumed_on_other_regions(folder, tmp_path):
+    other = write_regions(tmp_path / "other", {str(image): grid(5) for image in range(6)})
+    arguments = [
+        "refcoco_plus", "--config", folder / "refcoco_plus.yaml", "--model", folder / "model", "--data",
+        folder / "refcoco_plus", "--regions", other, "--out", folder / "runs/refcoco_plus", "--resume",
+    ]  # fmt: skip
+    failed = CliRunner().invoke(fine_tune, [str(argument) for argument in arguments])
+    assert "belongs to another run (regions: " in str(failed.exception)
+
+
 @pytest.mark.parametrize("name", ["vqa", "vcr", "refcoco_plus"])
 def test_what_does_not_fit_is_refused_with_advice(folder, tmp_path, name):
     other = write_regions(tmp_path / "other", {image: grid(2) for image in ("0", "train-0")})
@@ -161,11 +172,15 @@ def test_what_does_not_fit_is_refused_with_advice(folder, tmp_path, name):
         (["--regions", other, "--regions", other], "has regions twice"),
         (["--regions", tmp_path], "no report.json"),
         (["--regions", folder / "regions", "--split", "nowhere"], "nowhere"),
-        (["--regions", folder / "regions", "--checkpoint", folder / "model"], "neither a fine-tuned model"),
     ):
         failed = CliRunner().invoke(predict.app, [str(argument) for argument in (*arguments, *more)])
         assert message in str(failed.exception), more
         assert not (tmp_path / "out.csv").exists()
+    plain = [folder / "model" if argument == folder / f"runs/{name}" else argument for argument in arguments]
+    failed = CliRunner().invoke(predict.app, [str(argument) for argument in (*plain, "--regions", other)])
+    assert "neither a fine-tuned model" in str(failed.exception)
+    if name != "vcr":
+        assert run(predict, *arguments, "--checkpoint", folder / "model").exit_code == 2
     blank = run(predict, *arguments, "--regions", other, "--allow-missing-images")
     assert blank.exit_code == 0
     assert "they are blank" in " ".join(blank.output.split())

@@ -104,7 +104,7 @@ def test_vcr(files, texts, vcr_regions, file, part, settings):
     """Regions are stored as float16, so features are the released ones rounded."""
     task = Vcr(VcrSettings(parts=(part,), names=str(files / "unisex_names_table.csv"), **settings))
     questions = task.read(files, "val")
-    images, gold = map(task.named, vcr_regions)
+    images, gold = (task.named(regions, questions) for regions in vcr_regions)
     batch = collate(task, questions, Sources(texts, images, gold))
     *inputs, right, question_ids, _, one_hot, _ = released(files / f"{file}.npz")
     assert_inputs(batch.inputs, inputs, features_atol=3e-4)
@@ -117,7 +117,7 @@ def test_vcr(files, texts, vcr_regions, file, part, settings):
 
 
 def test_a_long_choice_of_vcr_shortens_the_question_of_the_later_ones_only_as_released(files, texts, vcr_regions):
-    images = [Vcr(VcrSettings()).named(store) for store in vcr_regions]
+    images = [Vcr(VcrSettings()).named(store, []) for store in vcr_regions]
     batches = {}
     for as_released in (False, True):
         task = Vcr(VcrSettings(parts=(RATIONALE,), max_rationale_text=24, as_released=as_released))

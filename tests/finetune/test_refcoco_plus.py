@@ -1,6 +1,7 @@
 """RefCOCO+: overlaps, expressions from REFER's files, and the choice of a region."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -81,6 +82,16 @@ def test_labels_are_the_overlaps_from_a_half_on(tmp_path, task, sources):
     whole = type(expression)("5", "5", 100, 100, expression.text, (0, 0, 100, 60))
     batch = task.collate(Split([whole], sources), np.array([0]), None)
     np.testing.assert_allclose(batch.labels["overlaps"], [[0.6, 0, 0, 0, 0]], rtol=1e-6)
+
+
+def test_ground_truth_regions_are_for_training_alone(tmp_path, task, sources):
+    (expression,) = task.read(write_refer(tmp_path), "val")
+    gold = RegionStore([write_regions(tmp_path / "gold", {"5": [expression.box]})])
+    split = Split([expression], replace(sources, gold=gold))
+    shown = task.collate(split, np.array([0]), None).labels["boxes"]
+    learned = task.collate(split, np.array([0]), [np.random.default_rng(0)]).labels["boxes"]
+    assert learned.shape[1] == shown.shape[1] + 1
+    np.testing.assert_allclose(learned[0, -1], expression.box)
 
 
 def test_the_whole_image_and_padding_are_never_chosen(task):

@@ -33,7 +33,7 @@ def sources(tmp_path):
     model = write_model(tmp_path / "model")
     regions = write_regions(tmp_path / "regions", {f"train-{i}": grid(3 + i) for i in range(3)})
     gold = write_regions(tmp_path / "gold", {str(i): [[0, 50, 40, 90]] * 2 for i in range(3)})
-    named = [Vcr(VcrSettings()).named(RegionStore([folder])) for folder in (regions, gold)]
+    named = [Vcr(VcrSettings()).named(RegionStore([folder]), []) for folder in (regions, gold)]
     return Sources(TextEncoder(load_tokenizer(model / "vocab.txt")), *named)
 
 
@@ -133,6 +133,36 @@ def test_people_have_different_names_that_stay_theirs(tmp_path, sources):
         assert first == shown[0][0]  # the same person in the answer
     assert shown[0] == shown[1]
     assert sorted(shown[0]) == sorted(encoder.pieces("casey riley"))
+
+
+def test_regions_may_be_named_by_number_or_by_file(tmp_path):
+    items = [vcr_item(number, "val", img_id=f"val-{number}", img_fn=f"movie/shot@{number}.jpg") for number in range(3)]
+    (tmp_path / "val.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    task = Vcr(VcrSettings())
+    questions = task.read(tmp_path, "val")
+    for name in ("val-{}", "100000{}", "movie/shot@{}.jpg"):
+        folder = write_regions(tmp_path / name[:4], {name.format(i): grid(3 + i) for i in range(3)})
+        named = task.named(RegionStore([folder]), questions)
+        assert [len(named[f"val-{i}"].regions.boxes) for i in range(3)] == [3, 4, 5]
+        assert "val-3" not in named
+
+
+def test_parts_that_were_trained_separately_make_one_file(tmp_path):
+    parts = [Vcr(VcrSettings(parts=(part,))) for part in (ANSWER, RATIONALE)]
+    write_vcr(tmp_path, "test", 2, answer_label=None, rationale_label=None)
+    found = [item for task in parts for item in predictions_for(task.read(tmp_path, "test"), lambda question: 1)]
+    parts[0].write(found, tmp_path / "parts.csv")
+    both = Vcr(VcrSettings())
+    both.write(predictions_for(both.read(tmp_path, "test"), lambda question: 1), tmp_path / "both.csv")
+    assert (tmp_path / "parts.csv").read_text() == (tmp_path / "both.csv").read_text()
+    assert (tmp_path / "parts.rationale.tsv").exists()
+
+
+def test_hidden_labels_cannot_be_learned(tmp_path):
+    task = Vcr(VcrSettings())
+    questions = task.read(write_vcr(tmp_path, "test", 2, answer_label=None, rationale_label=None), "test")
+    with pytest.raises(InputError, match="test-0 has no public answer"):
+        task.fitted(questions)
 
 
 def test_names_come_from_a_table_or_a_list(tmp_path):

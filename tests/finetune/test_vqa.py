@@ -62,7 +62,13 @@ def test_answers_are_normalised_as_officially(answer, normalised):
         ("no", ["yes"] * 5 + ["no"] * 5, 1.0),  # a tie: both are right
         ("The Two", ["2"] * 10, 1.0),
         ("red/white", ["red/white"] * 9 + ["red-white"], 1.0),
-        ("red/white", ["red/white"] * 10, 0.0),  # answers that are all the same keep their punctuation, officially
+        ("red white", ["red/white"] * 10, 0.0),  # answers that are all the same keep their punctuation, officially
+        ("0", ["none"] * 9 + ["nothing"], 1.0),
+        ("cat", ["the cat"] * 5 + ["a cat"] * 5, 1.0),
+        ("don't", ["dont"] * 5 + ["no"] * 5, 1.0),
+        ("1000", ["1,000"] * 5 + ["1000."] * 5, 1.0),
+        ("a dog", ["dog"] * 10, 1.0),
+        ("yes", [" yes\n"] * 10, 1.0),
     ],
 )
 def test_accuracy_of_hand_made_cases(answer, annotated, expected):
@@ -136,10 +142,10 @@ def test_questions_without_public_answers_are_read_and_cannot_be_scored(files):
     (files / "v2_mscoco_train_annotations.json").unlink()
     questions = task.read(files, "train")
     assert len(questions) == 12
+    with pytest.raises(InputError, match="its split lacks annotations"):
+        task.fitted(questions)
     with pytest.raises(InputError, match="no public answer"):
         task.evaluate([{"question_id": q.question_id, "answer": "no"} for q in questions], questions)
-    with pytest.raises(InputError, match="none of 0 answers"):
-        task.fitted(questions)
 
 
 def test_an_unknown_split_and_annotations_of_other_questions_are_refused(files):

@@ -48,6 +48,7 @@ def write_regions(folder, images, features=FEATURES):
         rows.append(RegionsRow(image_id, SIZE, SIZE, regions))
     with (folder / "part-00000.parquet").open("wb") as stream:
         write_table(stream, "regions", regions_table(rows), RegionsInfo(features, NO_CLASSES, None).to_metadata())
+    (folder / "stage.json").write_text(json.dumps(images))
     (folder / "report.json").write_text("{}")
     return folder
 

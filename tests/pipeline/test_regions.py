@@ -301,6 +301,7 @@ def test_unsound_images_are_rejected_by_both_formats(tmp_path, image, reason):
         ({"num_boxes": "-4"}, "num_boxes is negative"),
         ({"num_boxes": "four"}, "not a whole number"),
         ({"img_w": "1e2"}, "not a whole number"),
+        ({"img_w": "640.5"}, "not a whole number"),
         ({"img_h": ""}, "not a whole number"),
         ({"objects_id": code([1, 2, 3], "<i8")}, "objects_id has the wrong size"),
         ({"objects_id": code([1, 2, 3, -1], "<i8")}, "id outside"),

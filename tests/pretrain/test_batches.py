@@ -4,6 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
+from torch.utils.data import Dataset
 
 from pretrain.batches import Collator, Steps, padded_length
 from pretrain.heads import PretrainingOutput
@@ -51,6 +52,25 @@ def test_global_batches_do_not_depend_on_ranks_workers_and_micro_batches(shards,
         assert rows([batch for part in parts for batch in part]) == rows([whole])
         counts = sum(count_targets(batch) for part in parts for batch in part)
         assert counts.tolist() == count_targets(whole).tolist()
+
+
+class _Damaged(Dataset):
+    """Steps of which the second cannot be read."""
+
+    def __getitem__(self, step):
+        if step == 1:
+            raise InputError("part-00000.parquet: is damaged; write it again")
+        return [step]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_bad_data_is_an_error_of_one_line_wherever_it_is_read(workers):
+    loader = StepLoader(_Damaged(), range(3), workers=workers)
+    assert next(loader) == [0]
+    with pytest.raises(InputError) as error:
+        next(loader)
+    assert str(error.value) == "part-00000.parquet: is damaged; write it again"
+    loader.close()
 
 
 def test_the_first_row_of_an_image_is_the_mean_after_masking_and_never_a_target(shards, plan):

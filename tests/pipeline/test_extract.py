@@ -177,6 +177,17 @@ def test_a_rerun_with_other_weights_is_refused(folder, weights, regions, tmp_pat
     assert "detector:" in str(refused.exception)
 
 
+def test_settings_of_the_weights_are_part_of_the_version(tmp_path):
+    name = "torchvision:fasterrcnn_mobilenet_v3_large_320_fpn"
+    state = detectors.get(name, weights="random")._network.state_dict()
+    versions = []
+    for number, metadata in enumerate(({}, {"settings": '{"min_size": 64}'})):
+        path = tmp_path / f"{number}.safetensors"
+        save_file({key: value.bfloat16() for key, value in state.items()}, path, metadata)
+        versions.append(detectors.get(name, weights=str(path)).version)
+    assert versions[0] != versions[1]
+
+
 def test_fewer_classes_are_kept_on_request(folder, weights, tmp_path):
     for top_k, kind in ((3, "top-k"), (1, "argmax")):
         out = tmp_path / kind
@@ -334,6 +345,15 @@ def test_images_of_different_sizes_give_what_each_gives_alone(mobile):
         assert np.allclose(found.boxes, alone.boxes, atol=1e-3)
         assert np.allclose(found.features, alone.features, atol=1e-4)
         assert np.allclose(found.class_probs, alone.class_probs, atol=1e-5)
+
+
+def test_a_thin_picture_changes_nothing_of_those_that_follow(weights):
+    first, second = (detectors.get("toyworld", weights=str(weights)) for _ in range(2))
+    second.detect([np.asarray(noise(0, (640, 72)))])
+    picture = np.asarray(noise(1, (80, 60)))
+    (expected,), (found,) = first.detect([picture]), second.detect([picture])
+    assert np.array_equal(found.boxes, expected.boxes)
+    assert np.array_equal(found.features, expected.features)
 
 
 def test_given_boxes_keep_their_order_and_features(mobile):

@@ -18,7 +18,7 @@ from pipeline.engines import Engine
 from pipeline.executor import print_report, run_stage
 from pipeline.files import expand, location
 from pipeline.given_boxes import read_boxes
-from pipeline.images import ImageIds, ImageInput, ImageSource, fingerprint_of
+from pipeline.images import ImageInput, ImageSource, fingerprint_of
 from pipeline.options import EngineKind, MaxRejects, Overwrite, RayAddress
 from pipeline.parts import Part, Reject
 from pipeline.preview import draw_regions
@@ -27,6 +27,7 @@ from pipeline.tables import regions_table, write_table
 from shards.console import run, say
 from shards.errors import InputError
 from shards.files import AnyPath
+from shards.pictures import ImageIds
 from shards.regions import RegionsInfo, RegionsRow
 from shards.schema import MAX_REGIONS, Array, Classes, check_boxes, key_of
 

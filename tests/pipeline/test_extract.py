@@ -136,16 +136,18 @@ def test_hostile_pictures_are_rejects_and_the_others_are_not_harmed(folder, weig
     (pictures / "cut.jpg").write_bytes(stream.getvalue()[:-900])
     (pictures / "sub").mkdir()
     noise(0, (80, 60)).save(pictures / "sub/000000000003.jpg")
-    noise(0, (400, 16)).save(pictures / "wide.png")
+    noise(0, (1600, 16)).save(pictures / "wide.png")
+    noise(0, (6000, 16)).save(pictures / "line.png")
     out = tmp_path / "out"
     refused = extract(pictures, "--out", out, "--workers", 1, weights=weights, code=1)
-    assert "5 of 15 rows were rejected" in str(refused.exception)
+    assert "6 of 16 rows were rejected" in str(refused.exception)
     reasons = {Path(reject["source"]).name: reject["reason"] for reject in rejects_of(out)}
     assert reasons.pop("cut.jpg").startswith("damaged or cut off")
     assert reasons == {
         "empty.jpg": "an empty file",
         "page.png": "no picture, or of an unknown format",
         "tiny.gif": "a side of less than 16 pixels",
+        "line.png": "a side more than 100 times as long as the other",
         "000000000003.jpg": "its image id occurred before",
     }
     rows, expected = rows_of(out), rows_of(regions)

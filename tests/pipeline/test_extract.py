@@ -57,7 +57,8 @@ def folder(tmp_path_factory):
 
 
 def extract(*arguments, weights=None, code=0):
-    given = [] if weights is None else ["--detector", "toyworld", "--weights", weights, "--min-boxes", 5]
+    given = [] if weights is None else ["--detector", "toyworld", "--weights", weights]
+    given += [] if weights is None or "--boxes" in arguments else ["--min-boxes", 5]
     result = CliRunner().invoke(app, [str(value) for value in (*arguments, *given)])
     if code == 0:
         assert result.exit_code == 0, result.output + repr(result.exception)
@@ -226,6 +227,8 @@ def test_boxes_of_an_earlier_run_are_described_as_they_were(folder, weights, reg
 def test_given_boxes_that_cannot_be_are_rejects(folder, weights, tmp_path):
     boxes = {str(number): [[0, 0, 40, 30], [5, 5, 20, 20]] for number in range(len(SIZES))}
     boxes |= {"1": [[0, 0, 99, 30]], "2": [[3, 3, 3, 9]], "3": [], "4": "none", "5": [[0, 0, 5, float("nan")]]}
+    boxes |= {"7": [[0, 0, 10**400, 5]], "8": [[80, 5, 80.9, 30]]}
+    boxes["0"].append([79.5, 59.5, 80.9, 60.9])
     del boxes["6"]
     (tmp_path / "boxes.json").write_text(json.dumps(boxes))
     out = tmp_path / "out"
@@ -238,10 +241,11 @@ def test_given_boxes_that_cannot_be_are_rejects(folder, weights, tmp_path):
         "given boxes: 0 boxes, expected 1 to 100",
         "given boxes: 0 boxes, expected 1 to 100",
         "given boxes: NaN or infinity in the boxes",
+        "given boxes: 0 boxes, expected 1 to 100",
+        "given boxes: a box that holds nothing of the 80 x 60 image",
     ]
-    assert {image_id: row.regions.boxes.tolist() for image_id, row in rows_of(out).items()} == {
-        key: boxes[key] for key in ("0", "7", "8")
-    }
+    (row,) = rows_of(out).values()
+    assert np.array_equal(row.regions.boxes, np.float32(boxes["0"]))
 
 
 def test_coco_instances_and_vcr_metadata_give_boxes(folder, weights, tmp_path):
@@ -300,11 +304,35 @@ def test_another_package_adds_a_detector(folder, tmp_path):
         (["--detector", "torchvision:fasterrcnn_resnet50_fpn", "--weights", "x"], "knows COCO_V1, DEFAULT"),
         (["--detector", "toyworld"], "train_detector` makes it"),
         (["--detector", "toyworld", "--preset", "ernie-vil"], "does not take these options"),
+        (["--weights", "frcnn.bin"], "frcnn.bin: there is no such file"),
+        pytest.param(
+            ["--device", "cuda"],
+            "this torch sees no GPU",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
     ],
 )
 def test_detectors_that_cannot_be_had_are_input_errors(folder, tmp_path, arguments, message):
     result = extract(folder, "--out", tmp_path / "out", *arguments, code=1)
     assert message in str(result.exception)
+
+
+def test_options_that_do_not_go_together_are_refused(folder, weights, tmp_path):
+    for options in (["--engine", "ray", "--device", "cuda"], ["--boxes", "x.json", "--min-boxes", 1], ["--gpus", 1]):
+        assert extract(folder, "--out", tmp_path / "out", *options, code=2).exit_code == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_in_an_input_is_refused(folder, weights, tmp_path):
+    for options in ((folder, "--out", folder / "out"), (folder, "--boxes", tmp_path, "--out", tmp_path / "out")):
+        assert "inputs must not change" in str(extract(*options, weights=weights, code=1).exception)
+    assert not (folder / "out").exists()
+
+
+def test_files_are_counted_not_listed(folder, weights, tmp_path):
+    said = extract(folder / "*.png", "--out", tmp_path / "out", "--workers", 1, weights=weights).output
+    assert f"{len(SIZES)} files named as pictures" in said
+    assert "000000000001.png" not in said
 
 
 def test_weights_of_another_network_and_files_that_are_none_are_input_errors(folder, weights, tmp_path):

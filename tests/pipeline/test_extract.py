@@ -441,7 +441,7 @@ def train_and_extract(folder, *, images, steps, batch_size):
 
 
 def test_the_toy_world_goes_from_pixels_to_recall(tmp_path):
-    covered, named = train_and_extract(tmp_path, images=4, steps=2, batch_size=2)
+    covered, named = train_and_extract(tmp_path, images=4, steps=10, batch_size=2)
     assert 0 <= named <= covered <= 1
     assert list(rows_of(tmp_path / "regions")) == ["1", "2", "3", "4"]
 

@@ -308,11 +308,12 @@ def main(
         inputs.append(found)
     if single := sum(found.kind == "picture" for found in inputs):
         say(f"{single:,} files named as pictures")
-    folders = [found.path for found in inputs if found.kind == "folder"]
-    folders += [boxes_path] if boxes_path is not None and boxes_path.is_dir() else []
-    for path in folders:
-        if is_inside(folder, path):
-            raise InputError(f"{out} lies in {path}, and inputs must not change; name another --out folder")
+    folders: list[AnyPath] = [found.path for found in inputs if found.kind == "folder"]
+    if boxes_path is not None and boxes_path.is_dir():
+        folders.append(boxes_path)
+    for whole in folders:  # of which all files count: what is written there would be refused as a change by the next run
+        if is_inside(folder, whole):
+            raise InputError(f"{out} lies in {whole}, and inputs must not change; name another --out folder")
     stage = ExtractStage(
         inputs=tuple(inputs),
         detector=detector,

@@ -311,7 +311,7 @@ def main(
     folders: list[AnyPath] = [found.path for found in inputs if found.kind == "folder"]
     if boxes_path is not None and boxes_path.is_dir():
         folders.append(boxes_path)
-    for whole in folders:  # of which all files count: what is written there would be refused as a change by the next run
+    for whole in folders:  # what is written there would be a change of the input, which the next run refuses
         if is_inside(folder, whole):
             raise InputError(f"{out} lies in {whole}, and inputs must not change; name another --out folder")
     stage = ExtractStage(

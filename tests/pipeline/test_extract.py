@@ -317,7 +317,7 @@ def test_detectors_that_cannot_be_had_are_input_errors(folder, tmp_path, argumen
     assert message in str(result.exception)
 
 
-def test_options_that_do_not_go_together_are_refused(folder, weights, tmp_path):
+def test_options_that_do_not_go_together_are_refused(folder, tmp_path):
     for options in (["--engine", "ray", "--device", "cuda"], ["--boxes", "x.json", "--min-boxes", 1], ["--gpus", 1]):
         assert extract(folder, "--out", tmp_path / "out", *options, code=2).exit_code == 2
     assert not (tmp_path / "out").exists()

@@ -195,7 +195,8 @@ def _run_on_ray(
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise InputError(f"no Ray cluster at {address!r}: {error}") from error
         stack.callback(ray.shutdown)  # which also ends the tasks that are not collected
-        task = ray.remote(num_cpus=1, num_gpus=engine.gpus, max_retries=RETRIES)(_make_part_as_task)
+        # A worker makes any number of parts: Ray would end one with a GPU after each, and its network with it.
+        task = ray.remote(num_cpus=1, num_gpus=engine.gpus, max_retries=RETRIES, max_calls=0)(_make_part_as_task)
         shared = ray.put((stage, out))
         running: dict[Any, int] = {}
 

@@ -13,13 +13,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Protocol
 
 from rich.table import Table
 
 from pipeline.engines import Engine, Workshop
-from pipeline.files import location, remove_leftovers, remove_tree
+from pipeline.files import is_inside, location, remove_leftovers, remove_tree
 from pipeline.parts import read_marker
 from shards.console import console, progress
 from shards.errors import InputError
@@ -131,7 +130,7 @@ def _claim(stage: Stage, out: AnyPath, overwrite: bool) -> None:
     path = out / "stage.json"
     if out.is_file():
         raise InputError(f"{out} is a file; --out names a folder")
-    if any(_is_inside(location(source), out) for source in _paths(wanted)):
+    if any(is_inside(location(source), out) for source in _paths(wanted)):
         raise InputError(f"{out} holds an input of this run; name another --out folder")
     # A run that failed before its first part, on bad input for example, left nothing to protect.
     if path.exists() and any(out.glob("part-*.stats.json")):
@@ -156,12 +155,6 @@ def _claim(stage: Stage, out: AnyPath, overwrite: bool) -> None:
 def _holds_anything(out: AnyPath) -> bool:
     """Apart from what a run left that was killed while it claimed the folder."""
     return out.exists() and any(not child.name.startswith(".stage.json.") for child in out.iterdir())
-
-
-def _is_inside(path: AnyPath, folder: AnyPath) -> bool:
-    if isinstance(path, Path) and isinstance(folder, Path):
-        return path.resolve().is_relative_to(folder.resolve())
-    return f"{path}/".startswith(f"{folder}/")
 
 
 def _paths(fingerprint: Any) -> Iterator[str]:

@@ -16,9 +16,9 @@ from pipeline import detectors, images
 from pipeline.detectors import Detections, Detector
 from pipeline.engines import Engine
 from pipeline.executor import print_report, run_stage
-from pipeline.files import expand, location
+from pipeline.files import expand, is_inside, location
 from pipeline.given_boxes import read_boxes
-from pipeline.images import ImageIds, ImageInput, ImageSource, fingerprint_of
+from pipeline.images import ImageInput, ImageSource, fingerprint_of
 from pipeline.options import EngineKind, MaxRejects, Overwrite, RayAddress
 from pipeline.parts import Part, Reject
 from pipeline.preview import draw_regions
@@ -27,6 +27,7 @@ from pipeline.tables import regions_table, write_table
 from shards.console import run, say
 from shards.errors import InputError
 from shards.files import AnyPath
+from shards.pictures import ImageIds
 from shards.regions import RegionsInfo, RegionsRow
 from shards.schema import MAX_REGIONS, Array, Classes, check_boxes, key_of
 
@@ -146,8 +147,8 @@ class ExtractStage:
         except torch.OutOfMemoryError as error:
             height, width, _ = pixels[0].shape
             raise InputError(
-                f"the GPU has too little memory for {len(pixels)} pictures of {width} x {height} at once; "
-                "a smaller --batch-size needs less"
+                f"the GPU has too little memory for pictures of {width} x {height}; --precision bf16 needs less, and "
+                "so does a smaller --batch-size where the detector takes several at once"
             ) from error
 
     def _usable(
@@ -160,7 +161,7 @@ class ExtractStage:
                 continue
             if source.boxes is not None:
                 try:
-                    check_boxes(source.boxes, *pixels.shape[1::-1])
+                    _check_given(source.boxes, *pixels.shape[1::-1])
                 except ValueError as error:
                     rows[number] = source.reject(f"given boxes: {error}")
                     continue
@@ -177,6 +178,13 @@ class ExtractStage:
 
     def finish(self, out: AnyPath, parts: int, statistics: Counter[str]) -> None:
         """Nothing to merge."""
+
+
+def _check_given(boxes: Array, width: int, height: int) -> None:
+    """Raises ValueError, with the reason, if these boxes cannot be described."""
+    check_boxes(boxes, width, height)
+    if (boxes[:, :2] >= (width, height)).any() or (boxes[:, 2:] <= 0).any():  # in the pixel that they may be outside
+        raise ValueError(f"a box that holds nothing of the {width} x {height} image")
 
 
 def to_row(
@@ -255,7 +263,9 @@ def main(
     precision: Annotated[
         Literal["fp32", "bf16"] | None, typer.Option(help="Of the network; bf16 is faster where the hardware has it.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures of one shape in a batch, at most.")] = 8,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Pictures of one shape in a batch, at most; vg-bottom-up takes them singly.")
+    ] = 8,
     preview: Annotated[int, typer.Option(min=0, help="Draw the regions of the first so many pictures.")] = 0,
     engine: EngineKind = "local",
     ray_address: RayAddress = None,
@@ -270,7 +280,14 @@ def main(
     """Find the regions of pictures and describe them with features and classes (Parquet)."""
     if engine == "local" and gpus:
         raise typer.BadParameter("goes with --engine ray; --device chooses for local workers", param_hint="--gpus")
+    if engine == "ray" and device == "cuda" and not gpus:
+        raise typer.BadParameter("with --engine ray, --device cuda needs it", param_hint="--gpus")
+    if boxes is not None and (min_boxes is not None or max_boxes is not None):
+        raise typer.BadParameter("does not go with --min-boxes or --max-boxes: all are described", param_hint="--boxes")
     cuda = device == "cuda" or (device == "auto" and (gpus > 0 if engine == "ray" else torch.cuda.is_available()))
+    if cuda and not (engine == "ray" and ray_address) and not torch.cuda.is_available():
+        raise InputError("this torch sees no GPU; --device cpu does without")
+    folder = location(out)
     given = {
         "weights": weights,
         "preset": preset,
@@ -282,11 +299,21 @@ def main(
     }
     options = {name: value for name, value in given.items() if value is not None}
     built = _build(detector, options)
+    boxes_path = None if boxes is None else expand([boxes])[0]
     inputs = []
     for path in expand(sources):
         found, what = images.recognise(path, image_ids, None if root is None else location(root))
-        say(f"{path}: {what}")
+        if found.kind != "picture":
+            say(f"{path}: {what}")
         inputs.append(found)
+    if single := sum(found.kind == "picture" for found in inputs):
+        say(f"{single:,} files named as pictures")
+    folders: list[AnyPath] = [found.path for found in inputs if found.kind == "folder"]
+    if boxes_path is not None and boxes_path.is_dir():
+        folders.append(boxes_path)
+    for whole in folders:  # what is written there would be a change of the input, which the next run refuses
+        if is_inside(folder, whole):
+            raise InputError(f"{out} lies in {whole}, and inputs must not change; name another --out folder")
     stage = ExtractStage(
         inputs=tuple(inputs),
         detector=detector,
@@ -294,13 +321,12 @@ def main(
         detector_version=built.version,
         info=regions_info(built, top_k),
         top_k=top_k,
-        boxes=None if boxes is None else expand([boxes])[0],
+        boxes=boxes_path,
         batch_size=batch_size,
         partition_size=partition_size,
         previews=preview,
     )
     del built  # the workers build their own
-    folder = location(out)
     count = workers or (1 if cuda else os.cpu_count() or 1)
     report = run_stage(
         stage, folder, Engine(engine, count, ray_address, gpus), max_rejects=max_rejects, overwrite=overwrite

@@ -63,6 +63,13 @@ def is_local(path: AnyPath) -> bool:
     return isinstance(path, Path)
 
 
+def is_inside(path: AnyPath, folder: AnyPath) -> bool:
+    """Whether the path is the folder or lies somewhere below it."""
+    if isinstance(path, Path) and isinstance(folder, Path):
+        return path.resolve().is_relative_to(folder.resolve())
+    return f"{path}/".startswith(f"{folder}/")
+
+
 def fingerprint(path: AnyPath) -> dict[str, Any]:
     """Names an input file by path, size and what changes when it is written again.
 

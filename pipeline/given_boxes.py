@@ -90,6 +90,6 @@ def _load(path: AnyPath) -> dict[str, Any]:
 def _matrix(value: Any, columns: int = 4) -> Array:
     try:
         matrix = np.array(value, np.float32)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         matrix = np.zeros(0, np.float32)
     return matrix if matrix.ndim == 2 and matrix.shape[1] == columns else np.zeros((0, columns), np.float32)

@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import os
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from pipeline.caption_formats import read_items
 from pipeline.files import fingerprint
@@ -27,20 +26,15 @@ from pipeline.parts import Reject
 from pipeline.tars import Damage, TarSample, read_samples
 from shards.errors import InputError
 from shards.files import AnyPath
+from shards.pictures import EXTENSIONS, FORMATS, ImageIds, image_id_of, to_rgb
 from shards.schema import Array
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
-"""Pillow's names of what is decoded. The others are rare, and one of them (EPS) is a program that would be run."""
-EXTENSIONS = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"}
-EXTENSIONS |= {".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jpx", ".avif"}
-"""By these a folder's pictures are known; how one is decoded follows from its bytes."""
 MAX_PIXELS = 1 << 26
 """67 million: larger than cameras make them, small enough for the memory."""
 MIN_SIDE = 16
 """Pixels. What is smaller is a tracking pixel or an icon."""
-
-ImageIds = Literal["auto", "stem", "path"]
-_COCO_NAME = re.compile(r"(?:COCO_\w+_)?(\d{12})")
+MAX_ASPECT = 100
+"""How often the longer side may hold the shorter one: detectors shrink the longer one, and something must be left."""
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -260,20 +254,6 @@ def _checked_id(value: Any) -> str | None:
     return str(value)
 
 
-def image_id_of(name: str, rule: ImageIds) -> str:
-    """The image id of a file, ``name`` below the folder that was named.
-
-    ``path`` is the name itself (VCR's ``img_fn``), ``stem`` its last part without the extension (Karpathy's
-    Flickr30k), ``auto`` the same, but the number of COCO's names: ``COCO_val2014_000000000042.jpg`` and
-    ``000000000042.jpg`` are 42.
-    """
-    if rule == "path":
-        return name
-    stem = PurePosixPath(name).stem
-    number = _COCO_NAME.fullmatch(stem) if rule == "auto" else None
-    return stem if number is None else str(int(number[1]))
-
-
 def _printable(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
@@ -320,41 +300,20 @@ def decode(data: bytes) -> Array:
         raise ValueError(f"more than {MAX_PIXELS:,} pixels")
     if min(image.size) < MIN_SIDE:
         raise ValueError(f"a side of less than {MIN_SIDE} pixels")
+    if max(image.size) > MAX_ASPECT * min(image.size):
+        raise ValueError(f"a side more than {MAX_ASPECT} times as long as the other")
     try:
         image.load()
-        upright = _upright(image)
     except Exception as error:  # as above
         raise ValueError(f"damaged or cut off: {_one_line(error)}") from None
     try:
-        return np.asarray(_to_rgb(upright))
+        return np.asarray(to_rgb(image))
     except Exception as error:  # as above
         raise ValueError(f"cannot be made RGB: {_one_line(error)}") from None
 
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """Turned as EXIF says. Where EXIF is damaged it says nothing: the picture is kept as it is stored."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # what decoders raise has no common class
-        return image
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "I" or image.mode.startswith("I;16"):  # Pillow would cut off what is above 255
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError("32-bit pixels")
-        image = Image.fromarray((values / 257).round().astype(np.uint8))
-    if image.mode == "F":
-        raise ValueError("floating-point pixels, whose range is unknown")
-    if image.has_transparency_data:
-        paper = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(paper, image.convert("RGBA"))
-    return image.convert("RGB")
 
 
 # ---------------------------------------------------------------------------------------------------- ahead of the use

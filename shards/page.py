@@ -11,13 +11,14 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from html import escape
 from itertools import groupby
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from parsers.graph import Relation, SceneGraph
 from shards.errors import InputError
+from shards.pictures import FORMATS, find_pictures, to_rgb
 from shards.reader import ShardSet
 from shards.regions import RegionsInfo, RegionStore, label_regions, parts_of
 from shards.schema import KINDS, Array, Caption, Masks, Regions
@@ -35,7 +36,7 @@ def make_page(
     Args:
         shards: the set.
         places: shard and row of each sample.
-        images: a folder with their pictures.
+        images: a folder with their pictures, see `find_pictures`.
         regions: the regions folder they were packed from, which has what shards do not hold: the boxes' attributes.
 
     Raises:
@@ -44,7 +45,9 @@ def make_page(
     """
     vocabulary = shards.vocabulary
     attributes = None if regions is None else _Attributes(regions)
-    cards = [_card(shards, shard, row, vocabulary, images, attributes) for shard, row in places]
+    places = list(places)
+    pictures = {} if images is None else find_pictures(images, [shards.record(*place)[0] for place in places])
+    cards = [_card(shards, shard, row, vocabulary, pictures, attributes) for shard, row in places]
     legend = " ".join(f'<span class="{kind}">{kind}</span>' for kind in KINDS)
     title = escape(f"{shards.location}: {len(cards):,} of {len(shards):,} images")
     return (
@@ -58,11 +61,16 @@ def make_page(
 
 
 def _card(
-    shards: ShardSet, shard: int, row: int, vocabulary: list[str], images: Path | None, attributes: _Attributes | None
+    shards: ShardSet,
+    shard: int,
+    row: int,
+    vocabulary: list[str],
+    pictures: dict[str, Path],
+    attributes: _Attributes | None,
 ) -> str:
     image_id, width, height, captions = shards.record(shard, row)
     regions, masks = shards.regions(shard, row), shards.masks(shard, row)
-    picture = None if images is None else find_picture(images, image_id)
+    picture = _embedded(pictures[image_id]) if image_id in pictures else None
     described = () if attributes is None else attributes(image_id, regions)
     labels = label_regions(regions, shards.manifest.classes, *described)
     boxes = _draw_regions(regions, width, height, labels, picture)
@@ -80,25 +88,18 @@ def _card(
 # ------------------------------------------------------------------------------------------------------------ pictures
 
 
-def find_picture(folder: Path, image_id: str) -> str | None:
-    """A small JPEG of an image as a data URL; None where the folder has none that can be read.
-
-    The file is named like the image id or its last part, with or without a suffix; COCO pads its numbers to 12 digits.
-    """
-    name = PurePosixPath(image_id).name
-    for stem in dict.fromkeys((name, name.zfill(12))):
-        for suffix in ("", ".jpg", ".jpeg", ".png", ".webp"):
-            try:
-                with Image.open(folder / (stem + suffix)) as image:
-                    image.draft("RGB", (_PICTURE_WIDTH, _PICTURE_WIDTH))
-                    small = image.convert("RGB")
-                small.thumbnail((_PICTURE_WIDTH, 2 * _PICTURE_WIDTH))
-            except (OSError, ValueError, Image.DecompressionBombError):  # missing, a folder, or no picture
-                continue
-            stream = io.BytesIO()
-            small.save(stream, "JPEG", quality=_PICTURE_QUALITY)
-            return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
-    return None
+def _embedded(path: Path) -> str | None:
+    """A small JPEG of a picture as a data URL; None if it cannot be read."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            image.draft("RGB", (_PICTURE_WIDTH, _PICTURE_WIDTH))
+            small = to_rgb(image)
+    except Exception:  # what decoders raise has no common class
+        return None
+    small.thumbnail((_PICTURE_WIDTH, 2 * _PICTURE_WIDTH))
+    stream = io.BytesIO()
+    small.save(stream, "JPEG", quality=_PICTURE_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
 class _Attributes:

@@ -142,8 +142,12 @@ def _stand_in() -> Any:
     """Defines the operators by the functions above."""
     library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for schema, key, operator in (
-        ("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor", "CPU", greedy_nms),
-        ("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor", "CPU", greedy_nms),  # it must be there
+        ("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor", "CompositeExplicitAutograd", greedy_nms),
+        (  # it must be there
+            "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+            "CompositeExplicitAutograd",
+            greedy_nms,
+        ),
         (
             "roi_align(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, SymInt pooled_width, "
             "int sampling_ratio, bool aligned) -> Tensor",

@@ -45,11 +45,11 @@ class Weights:
 
     @property
     def checksum(self) -> str:
-        """sha256 over names and values."""
-        digest = hashlib.sha256()
+        """sha256 over names and values, and over what else changes what the network computes."""
+        digest = hashlib.sha256(json.dumps([self.settings, self.norm_eps], sort_keys=True).encode())
         for name, value in sorted(self.state.items()):
             digest.update(name.encode())
-            digest.update(value.contiguous().numpy().tobytes())
+            digest.update(value.contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
 
@@ -118,6 +118,9 @@ class RoiHeadDetector:
         batch, _ = self._network.transform(list(pixels))
         resized = batch.image_sizes[0]
         scale = torch.tensor([resized[1] / width, resized[0] / height] * 2, device=self._device)
+        # From the first size that it sees the pooler infers how much smaller the maps are, and it keeps that for all
+        # that follow. Padded sides are multiples of it; those of a thin picture, which are not, would mislead it.
+        padded = [tuple(batch.tensors.shape[-2:])] * len(images)
         # What is called float32 is float32, and the same in every run.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True):
             with self._half():
@@ -125,10 +128,10 @@ class RoiHeadDetector:
             maps = {name: values.float() for name, values in maps.items()}
             if given is None:
                 proposals, _ = self._network.rpn(batch, maps)
-                kept = self._select(self._describe(maps, proposals, batch.image_sizes), resized)
+                kept = self._select(self._describe(maps, proposals, padded), resized)
             else:
                 kept = [boxes.to(self._device) * scale for boxes in given]
-            described = self._describe(maps, kept, batch.image_sizes)
+            described = self._describe(maps, kept, padded)
         return [
             Detections(
                 (boxes / scale).cpu().numpy() if given is None else given[number].numpy(),
@@ -143,7 +146,7 @@ class RoiHeadDetector:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bf16")
 
     def _describe(
-        self, maps: dict[str, Tensor], boxes: list[Tensor], sizes: list[tuple[int, int]]
+        self, maps: dict[str, Tensor], boxes: list[Tensor], sizes: list[tuple[int, ...]]
     ) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Of each image: features [n, d], class distributions [n, classes], boxes for each class [n, classes, 4]."""
         heads = self._network.roi_heads

@@ -87,7 +87,10 @@ def main(
     torch.manual_seed(seed)
     model = Trainee().train()
     optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.1)
+    rising = max(0.1, 1.5 / max(steps, 2))  # for more than a step, or it divides by zero
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, LEARNING_RATE, total_steps=max(steps, 2), pct_start=rising
+    )
     started, recent = time.monotonic(), 0.0
     with progress("train", steps, "steps") as advance:
         for step in range(steps):

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pipeline.engines import Engine
 from tests.pipeline.outputs import contents
 
 ROOT = Path(__file__).parents[2]
@@ -111,6 +112,31 @@ def test_two_nodes_write_the_same_bytes(source, expected, tmp_path, monkeypatch)
         assert done.returncode == 0, done.stdout + done.stderr
         assert contents(out) == expected
     finally:
+        cluster.shutdown()
+
+
+@pytest.mark.slow
+def test_a_worker_with_a_gpu_is_built_once(tmp_path, monkeypatch):
+    """The GPU is one by name only."""
+    ray = pytest.importorskip("ray", reason="Ray is not installed")
+    from ray.cluster_utils import Cluster
+
+    class Stage:
+        name = "stage"
+
+        def worker(self):
+            with (tmp_path / "built").open("a") as stream:
+                stream.write("once\n")
+            return lambda partition, part: None
+
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 1})
+    try:
+        engine = Engine("ray", 1, cluster.address, gpus=1)
+        assert len(list(engine.run(Stage(), tmp_path, enumerate(range(4))))) == 4
+        assert (tmp_path / "built").read_text() == "once\n"
+    finally:
+        ray.shutdown()
         cluster.shutdown()
 
 

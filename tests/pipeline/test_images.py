@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline import captions, images
-from pipeline.images import FORMATS, ImageSource, ahead, by_shape, decode, image_id_of, recognise
+from pipeline.images import ImageSource, ahead, by_shape, decode, recognise
 from pipeline.parts import Reject
 from shards.errors import InputError
+from shards.pictures import FORMATS, image_id_of
 
 RED, BLUE, GREY, WHITE = (200, 30, 40), (20, 60, 180), (128, 128, 128), (255, 255, 255)
 
@@ -122,6 +123,9 @@ def test_what_is_transparent_is_white():
     index = palette.getpixel((30, 10))
     assert close(colours(decode(encoded(palette, transparency=index)))[1], WHITE)
     assert close(colours(decode(encoded(palette, "GIF", transparency=index)))[1], WHITE)
+    deep = np.full((20, 40), 128 * 257, np.uint16)
+    deep[:, 20:] = 7
+    assert close(colours(decode(encoded(Image.fromarray(deep), transparency=7))), [GREY, WHITE], 0)
     half = Image.new("RGBA", (20, 20), (0, 0, 0, 128))
     assert close(decode(encoded(half)).reshape(-1, 3), [(127, 127, 127)], 1)
 
@@ -151,8 +155,10 @@ def test_a_truncated_picture_is_refused(format):
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n", "no picture, or of an unknown format"),
         (encoded(picture(size=(15, 400))), "a side of less than 16 pixels"),
         (encoded(picture(size=(1, 1)), "GIF"), "a side of less than 16 pixels"),
+        (encoded(picture(size=(16, 1601))), "a side more than 100 times as long as the other"),
         (encoded(Image.fromarray(np.ones((20, 20), np.float32)), "TIFF"), "cannot be made RGB: floating-point pixels"),
         (encoded(Image.fromarray(np.full((20, 20), 1 << 20, np.int32)), "TIFF"), "cannot be made RGB: 32-bit pixels"),
+        (encoded(Image.fromarray(np.full((20, 20), 1 << 10, np.int32)), "TIFF"), "cannot be made RGB: 32-bit pixels"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_a_reason(data, reason):

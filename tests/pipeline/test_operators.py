@@ -1,6 +1,10 @@
 """The operators that stand in for torchvision's compiled ones, beside their definitions written down once more."""
 
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -114,3 +118,30 @@ def test_they_are_torchvisions_own_results():
             align_rois(maps, rois, 1 / 8, 7, 7, ratio, aligned),
         )
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+STOOD_IN = """
+import torch
+
+def fail(path):
+    raise OSError(f"{path}: built for another torch")
+
+torch.ops.load_library = fail
+import pipeline.detectors.operators
+from torchvision.ops import batched_nms, nms
+
+boxes = torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 8], [5, 5, 30, 30]])
+scores = torch.tensor([0.5, 0.9, 0.1])
+assert nms(boxes, scores, 0.5).tolist() == [1, 2]
+assert batched_nms(boxes, scores, torch.tensor([0, 1, 1]), 0.5).tolist() == [1, 0, 2]
+for name in ("nms", "roi_align", "roi_pool"):
+    assert torch._C._dispatch_has_computed_kernel_for_dispatch_key(f"torchvision::{name}", "CUDA"), name
+"""
+
+
+def test_they_stand_in_on_every_device_where_the_library_does_not_load():
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", STOOD_IN], env=os.environ | {"PYTHONPATH": str(root)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

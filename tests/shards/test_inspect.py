@@ -1,5 +1,7 @@
 """The commands that look into shards: diff, html, summary, verify in parallel."""
 
+import base64
+import io
 from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -255,15 +257,45 @@ def test_a_hundred_images_with_pictures_make_one_page_below_five_megabytes(tmp_p
         ("000000000285.jpg", "285", True),
         ("a.b.jpg", "a.b.jpg", True),
         ("1.jpg", "http://example.org/photos/1.jpg", True),
+        ("COCO_val2014_000000000042.jpg", "42", True),
+        ("val2014/000000000042.jpg", "42", True),
+        ("movie/a@5.jpg", "movie/a@5.jpg", True),
+        ("9.JPG", "9", True),
+        ("9.txt", "9", False),
         ("285.png", "286", False),
         ("285.png", "..", False),
     ],
 )
 def test_pictures_are_found_by_image_id(tmp_path, file, image_id, found):
-    Image.new("RGB", (90, 85)).save(tmp_path / file)
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    Image.new("RGB", (90, 85)).save(tmp_path / file, "PNG")
     folder = write_shards(tmp_path / "shards", [[make_sample(image_id, 1)]])
     page = Page(make_page(ShardSet(folder), [(0, 0)], tmp_path))
     assert page.names["image"] == found
+
+
+def shown(tmp_path):
+    """The picture of the image 285 on its page."""
+    folder = write_shards(tmp_path / "shards", [[make_sample("285", 1)]])
+    page = Page(make_page(ShardSet(folder), [(0, 0)], tmp_path))
+    (link,) = (value for name, attribute, value in page.attributes if (name, attribute) == ("image", "href"))
+    return Image.open(io.BytesIO(base64.b64decode(link.removeprefix("data:image/jpeg;base64,"))))
+
+
+def test_pictures_are_shown_as_the_detector_saw_them(tmp_path):
+    stored = Image.new("RGB", (85, 90), "black")
+    stored.paste("white", (0, 0, 85, 45))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    stored.save(tmp_path / "285.jpg", exif=exif)
+    picture = shown(tmp_path)
+    assert picture.size == (90, 85)
+    assert picture.getpixel((80, 40))[0] > 200 > 50 > picture.getpixel((10, 40))[0]
+
+
+def test_pictures_of_sixteen_bits_are_not_all_white(tmp_path):
+    Image.fromarray(np.full((85, 90), 128 * 257, np.uint16)).save(tmp_path / "285.png")
+    assert np.abs(np.asarray(shown(tmp_path), int) - 128).max() <= 2
 
 
 @pytest.fixture

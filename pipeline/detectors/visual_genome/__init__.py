@@ -151,7 +151,7 @@ class VisualGenomeDetector:
             boxes: float32 [n, 4] for each image, in its pixels. If given, exactly these are described, in their order.
 
         Raises:
-            ValueError: an image or a box is none.
+            ValueError: an image is none, or boxes are not four numbers each.
         """
         detections = []
         for i, image in enumerate(images):
@@ -165,8 +165,6 @@ class VisualGenomeDetector:
             if given.ndim != 2 or given.shape[1] != 4:
                 raise ValueError(f"image {i}: given boxes of shape {given.shape}, expected [n, 4]")
             placed = clip(picture.scale.new_tensor(given) / picture.scale, picture.size)
-            if not not_empty(placed).all():
-                raise ValueError(f"image {i}: a given box holds nothing of it; boxes are x1, y1, x2, y2 in its pixels")
             described = self.describe(picture, placed)
             detections.append(_detections(given, described, torch.arange(len(given))))
         return detections

@@ -23,6 +23,8 @@ from shards.errors import InputError
 
 HUB_ID = "unc-nlp/frcnn-vg-finetuned"
 FILES = ("model.safetensors", "pytorch_model.bin")
+ENDINGS = (".safetensors", ".bin", ".pth", ".pt", ".pkl")
+"""What is called so is a file and no model of the hub."""
 _COUNTER = ".num_batches_tracked"
 _ANCHORS = "proposal_generator.anchor_generator.cell_anchors.0"
 ANCHOR_TOLERANCE = 0.01
@@ -57,6 +59,8 @@ def _find(source: str | Path) -> Path:
             if (path / name).is_file():
                 return path / name
         raise InputError(f"{path}: holds neither {' nor '.join(FILES)}")
+    if path.suffix in ENDINGS:
+        raise InputError(f"{path}: there is no such file")
     for name in FILES:
         try:
             return Path(hf_hub_download(str(source), name))

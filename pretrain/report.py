@@ -11,7 +11,7 @@ import torch
 import typer
 from matplotlib import patches
 from matplotlib import pyplot as plt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from rich.table import Table
 
 from pretrain.evaluation import Result, evaluate, percent
@@ -20,6 +20,7 @@ from pretrain.objectives import OBJECTIVES
 from pretrain.recipe import Images, Recipe
 from shards.console import console, run
 from shards.errors import InputError
+from shards.pictures import find_pictures, to_rgb
 from shards.reader import ShardSet
 
 mpl.use("Agg")
@@ -104,14 +105,16 @@ def _plot_losses(curves: dict[str, tuple[list[int], list[float]]], path: Path) -
 
 def _draw_scene(shards: ShardSet, images: Path, path: Path) -> None:
     """The first held-out picture that is in the folder and has a relation: its boxes, and the graph of a caption."""
+    pictures = find_pictures(images, (shards.record(shard, row)[0] for shard, row in shards))
     for shard, row in shards:
         image_id, width, height, captions = shards.record(shard, row)
         related = [caption for caption in captions if caption.graph.relations]
-        picture = _find_picture(images, image_id)
-        if related and picture is not None:
+        if related and image_id in pictures:
             break
     else:
         raise InputError(f"{images}: holds no picture of a held-out image whose captions have a relation")
+    with Image.open(pictures[image_id]) as file:
+        picture = to_rgb(file)
     graph = max(related, key=lambda caption: len(caption.graph.attributes)).graph
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     left.imshow(picture, extent=(0, width, height, 0))
@@ -141,16 +144,6 @@ def _draw_scene(shards: ShardSet, images: Path, path: Path) -> None:
         right.text(place[0], place[1] - 0.12, attributes, color=COLOURS["attribute"], ha="center", va="center")
     figure.savefig(path, dpi=120)
     plt.close(figure)
-
-
-def _find_picture(folder: Path, image_id: str) -> Image.Image | None:
-    names = [image_id, image_id.zfill(12)]
-    for path in (folder / f"{name}{suffix}" for name in names for suffix in (".png", ".jpg")):
-        try:
-            return Image.open(path).convert("RGB")
-        except (FileNotFoundError, UnidentifiedImageError):
-            continue
-    return None
 
 
 if __name__ == "__main__":

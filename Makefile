@@ -61,7 +61,8 @@ ifeq ($(FROM),features)
 		--out $(WORLD)/task-regions --overwrite
 	$(BIN)/python -m pipeline.regions $(WORLD)/tasks/tasks/vcr/regions --class-names $(WORLD)/toyworld/class_names.txt \
 		--out $(WORLD)/task-gold-regions --overwrite
-	$(BIN)/python -m finetune.comparison --world $(WORLD)/tasks --regions $(WORLD)/task-regions \
+# One thread: the model is so small that more of them wait for each other.
+	OMP_NUM_THREADS=1 $(BIN)/python -m finetune.comparison --world $(WORLD)/tasks --regions $(WORLD)/task-regions \
 		--gold-regions $(WORLD)/task-gold-regions --start pretrained=$(RUN) --untrained --out $(RUN)/tasks
 endif
 

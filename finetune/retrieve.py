@@ -58,13 +58,12 @@ def main(
     task = Retrieval(settings.model_copy(update={"as_released": settings.as_released or as_released}))
 
     def work(world: World) -> None:
-        examples = Data(data, regions or [], allow_missing_images=allow_missing_images).open(
-            task, [split], folder, world.device.type
-        )
+        files = Data(data, regions or [], allow_missing_images=allow_missing_images)
+        examples = files.open(task, [split], folder, world.device.type)
         model = load(folder, task).to(world.device)
         identity = {
             "model": sha256_of(folder / WEIGHTS),
-            "regions": [sha256_of(path / "stage.json") for path in regions or []],
+            "regions": files.checksums(),
             "precision": precision,
             "batch_size": batch_size,
         }

@@ -159,9 +159,7 @@ class Retrieval(Task[RetrievalSettings, Caption]):
 
     def fitted(self, examples: Sequence[Caption]) -> Self:
         """See `Task.fitted`."""
-        if len({caption.image_id for caption in examples}) < 2:
-            raise InputError("false pairs need at least two images; the training split has one")
-        assert self._hard_negatives is not None  # read now rather than in a worker
+        _Pool(examples, self._hard_negatives)  # what it lacks is said now rather than in a worker
         return self
 
     @property

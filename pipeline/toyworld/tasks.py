@@ -273,7 +273,7 @@ def refer(scene: Scene, thing: int, most: int, rng: np.random.Generator) -> list
     Those that name its looks can be matched with single regions; the others compare it with the things beside it.
     """
     view = _View(scene, rng)
-    forms, shares = list(EXPRESSIONS), list(EXPRESSIONS.values())
+    forms, shares = list(EXPRESSION_FORMS), list(EXPRESSION_FORMS.values())
     drawn = [forms[int(i)](view, thing) for i in rng.choice(len(forms), size=TRIES, p=shares)]
     return list(dict.fromkeys(filter(None, drawn)))[:most]
 
@@ -323,7 +323,7 @@ def _by_likeness(view: _View, thing: int) -> str | None:
     return f"thing of the same {said} as the {view.name(other, ('colour',))}"
 
 
-EXPRESSIONS: Mapping[Callable[[_View, int], str | None], float] = {
+EXPRESSION_FORMS: Mapping[Callable[[_View, int], str | None], float] = {
     _by_looks: 0.2,
     _by_looks_and_relation: 0.2,
     _by_difference: 0.2,

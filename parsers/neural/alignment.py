@@ -22,7 +22,7 @@ NUMBERS = {
     "many": {"lots", "lot", "bunch", "several", "multiple"}, "several": {"many", "some", "few"},
 }  # fmt: skip
 STAND_INS = {
-    "people": {"they", "them", "everyone", "others"}, "man": {"he", "him", "guy"}, "woman": {"she", "her", "lady"},
+    "people": {"they", "them", "everyone", "others", "guys"}, "man": {"he", "him", "guy"}, "woman": {"she", "her", "lady"},
     "person": {"guy", "someone", "he", "she", "they"},
 }  # fmt: skip
 """Names that FACTUAL's annotators wrote for other words."""
@@ -182,7 +182,17 @@ class Aligner:
             if found:
                 return found
         tokens = " ".join(name).replace("-", " - ").split()
-        return self._find(forms, tokens) if len(tokens) > length else []
+        return (self._find(forms, tokens) if len(tokens) > length else []) or self._find_spelt(forms, name)
+
+    def _find_spelt(self, forms: Sequence[str], name: Sequence[str]) -> list[Phrase]:
+        """Where the same letters are cut into words differently: "cell phone" for "cellphone", or the other way."""
+        letters = _letters(name)
+        return [
+            Phrase(i, i + length - 1)
+            for length in (len(name) + 1, len(name) - 1)
+            for i in range(len(forms) - length + 1)
+            if length and self._are_forms(letters, _letters(forms[i : i + length]))
+        ]
 
     def _relation(self, forms: Sequence[str], label: str, subject: Phrase, object_: Phrase) -> AlignedRelation:
         names = {i for phrase in (subject, object_) for i in range(phrase.first, phrase.last + 1)}
@@ -221,6 +231,10 @@ class Aligner:
 
     def _lemmas(self, word: str) -> set[str]:
         return {word}.union(*(self._lemmatizer.lemmas(word, pos) for pos in ("noun", "verb", "adj")))
+
+
+def _letters(words: Sequence[str]) -> str:
+    return "".join(words).replace("-", "")
 
 
 def _are_similar(gold: str, form: str) -> bool:

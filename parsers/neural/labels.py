@@ -1,4 +1,4 @@
-"""How a word becomes a label: by cutting its end and adding another, or by taking a whole label instead."""
+"""How words become a label: by cutting the end of the last one and adding another, or by taking a whole label instead."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 SAME = "-0+"
+JOINTS = {"^": "", "~": "-"}
+"""What an edit begins with where the last two words of a phrase become one, and what then stands between them."""
+REST = "* "
+"""What the label of a relation begins with where its first word is the first word's label, and the rest is taken."""
 
 
 def edit(form: str, label: str) -> str:
@@ -17,9 +21,28 @@ def edit(form: str, label: str) -> str:
     return f"-{len(form) - shared}+{label[shared:]}"
 
 
+def phrase_edit(words: Sequence[str], label: str) -> str:
+    """The edit of a phrase's last word, which may join it to the one before: "^-0+" makes "cellphone" of "cell phone".
+
+    Args:
+        words: the phrase as it stands in the caption.
+    """
+    if len(words) == 1:
+        return edit(words[0], label)
+    *_, before, last = words
+    ending = label.split()[-1]
+    if ending.startswith(before) and before.isalnum():
+        for mark, joint in JOINTS.items():
+            rest = ending.removeprefix(before + joint)
+            if rest[:1] == last[:1] and rest != ending:
+                return mark + edit(last, rest)
+    return edit(last, ending.rpartition("-")[2])
+
+
 @lru_cache(maxsize=1 << 16)
 def apply(edit: str, form: str) -> str:
-    """Applies an edit; a word that is too short for it stays as it is."""
+    """Applies an edit to one word; a word that is too short for it stays as it is."""
+    edit = edit.lstrip("^~")
     if edit.startswith("="):
         return edit[1:]
     cut, added = edit[1:].split("+", 1)

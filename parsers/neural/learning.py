@@ -13,12 +13,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from parsers.neural import labels as forms
-from parsers.neural.alignment import Aligned
+from parsers.neural.alignment import Aligned, AlignedRelation
 from parsers.neural.network import EDITS, ROLES, Labels, Network, Scores, triples
 from parsers.neural.words import Words
 
 LEAST_WORD, LEAST_OTHER_WORD, LEAST_LABEL = 2, 3, 3
 """How often a word of gold captions, a word of other captions and a label must occur to be known."""
+PLACE_LEADS = frozenset(("at", "in", "next", "on", "opposite", "out"))
+"""What the labels of places begin with ("on top of"): they are learned whole."""
 FREQUENT = 20
 """How often a word of gold captions must occur for another to be a misspelling of it."""
 
@@ -46,7 +48,7 @@ def make_labels(gold: Sequence[Example], others: Sequence[Example]) -> Labels:
     return Labels(
         tuple(dict.fromkeys((*known, *also))),
         forms.vocabulary((name for pair in graphs for _, _, name in _edits(*pair)), [forms.SAME], LEAST_LABEL),
-        forms.vocabulary((name for _, graph in graphs for _, name in _relation_labels(graph)), [""], LEAST_LABEL),
+        forms.vocabulary((name for pair in graphs for _, name in _relation_labels(*pair)), [""], LEAST_LABEL),
         sum(count >= FREQUENT for count in words.values()),
     )
 
@@ -55,24 +57,32 @@ def _edits(words: Words, graph: Aligned) -> Iterator[tuple[int, int, str]]:
     """(word, kind, edit)"""
     tokens = words.forms
     for phrase, name in graph.objects:
-        yield phrase.last, 0, forms.edit(tokens[phrase.last], name.split()[-1].rpartition("-")[2])
+        yield phrase.last, 0, forms.phrase_edit(tokens[phrase.first : phrase.last + 1], name)
     for attribute in graph.attributes:
-        yield (
-            attribute.phrase.last,
-            1,
-            forms.edit(tokens[attribute.phrase.last], attribute.label.split()[-1].rpartition("-")[2]),
-        )
+        phrase = attribute.phrase
+        yield phrase.last, 1, forms.phrase_edit(tokens[phrase.first : phrase.last + 1], attribute.label)
     for relation in graph.relations:
         parts_ = relation.label.split()
         if len(parts_) == len(relation.words):
             for word, part in zip(relation.words, parts_, strict=True):
                 yield word, 2, forms.edit(tokens[word], part)
+        elif _rest(tokens, relation):
+            yield relation.words[0], 2, forms.edit(tokens[relation.words[0]], parts_[0])
 
 
-def _relation_labels(graph: Aligned) -> Iterator[tuple[int, str]]:
-    """(anchor, whole label, empty where its words give it)"""
+def _relation_labels(words: Words, graph: Aligned) -> Iterator[tuple[int, str]]:
+    """(anchor, whole label or rest of it, empty where its words give it)"""
     for relation in graph.relations:
-        yield relation.anchor, "" if len(relation.label.split()) == len(relation.words) else relation.label
+        spoken = len(relation.label.split()) == len(relation.words)
+        yield relation.anchor, "" if spoken else _rest(words.forms, relation) or relation.label
+
+
+def _rest(forms_: Sequence[str], relation: AlignedRelation) -> str | None:
+    """The label without its first word, if that is the first of the relation's words: "sit in" for "sitting at"."""
+    first, _, rest = relation.label.partition(" ")
+    if not rest or not relation.words or first in PLACE_LEADS:
+        return None
+    return None if forms.edit(forms_[relation.words[0]], first).startswith("=") else forms.REST + rest
 
 
 class Targets(NamedTuple):
@@ -119,7 +129,7 @@ def graph_targets(examples: Sequence[Example], labels: Labels) -> Targets:
             cubes[b, relation.anchor, relation.subject, relation.object] = 1
             anchors[b, relation.anchor] = 1
             words[b, relation.anchor, list(relation.words[:-1])] = 1
-        for anchor, name in _relation_labels(example.graph):
+        for anchor, name in _relation_labels(example.words, example.graph):
             relations[b, anchor] = 0
             if name in relation_numbers:
                 relations[b, anchor, relation_numbers[name]] = 1

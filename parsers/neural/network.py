@@ -185,10 +185,15 @@ class Network(nn.Module):
         """Scores what the encoder's ``inputs`` made of a batch."""
         states = self.encoder(*inputs)
         batch, length, _ = states.shape
-        ends = torch.relu(self.ends(states)).view(batch, length, ARCS, 2, self.arc)
-        ends = torch.cat([self.dropout(ends), torch.ones_like(ends[..., :1])], dim=-1)
-        starts, stops = ends.permute(3, 2, 0, 1, 4)  # each [arcs, B, T, arc + 1]
-        arcs = (starts.flatten(1, 2) @ self.arcs).view_as(starts) @ stops.transpose(-1, -2)
+        ends = self.dropout(torch.relu(self.ends(states))).view(batch, length, ARCS, 2, self.arc)
+        starts, stops = ends.permute(3, 2, 0, 1, 4)  # each [arcs, B, T, arc]
+        # A bilinear form of both vectors with a one behind them: the last row and column of `arcs` are for the ones.
+        matrix, column, row, corner = (
+            self.arcs[:, :-1, :-1], self.arcs[:, :-1, -1:], self.arcs[:, -1:, :-1], self.arcs[:, -1:, -1:]
+        )  # fmt: skip
+        starts = starts.flatten(1, 2)
+        arcs = torch.baddbmm(row, starts, matrix).view_as(stops) @ stops.transpose(-1, -2)
+        arcs = arcs + torch.baddbmm(corner, starts, column).view(ARCS, batch, length, 1)
         edits = self.edits(states).view(batch, length, len(EDITS), -1)
         return Scores(self.roles(states), *arcs.unbind(0), self.relations(states), edits)  # type: ignore[call-arg]
 

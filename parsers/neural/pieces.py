@@ -1,4 +1,4 @@
-"""A pretrained BERT under the network of the neural parser: a teacher, too slow to parse millions of captions.
+"""A pretrained BERT or MPNet under the network of the neural parser: a teacher, too slow to parse millions of captions.
 
 Read are folders as Hugging Face lays them out: ``config.json``, ``model.safetensors``, ``tokenizer.json``.
 """
@@ -6,6 +6,7 @@ Read are folders as Hugging Face lays them out: ``config.json``, ``model.safeten
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,25 +15,28 @@ import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from parsers.neural.words import Words
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
-LAYER_PARTS = {
-    "self_attn.out_proj": "attention.output.dense",
-    "norm1": "attention.output.LayerNorm",
-    "linear1": "intermediate.dense",
-    "linear2": "output.dense",
-    "norm2": "output.LayerNorm",
-}
-"""`nn.TransformerEncoderLayer`'s names, and BERT's."""
+MARKS = (("<s>", "[CLS]"), ("</s>", "[SEP]"), ("[UNK]",), ("<pad>", "[PAD]"))
+"""What begins a text, ends it, stands for what is not known and for nothing, as MPNet, which has BERT's too, and as BERT has it."""
+COMMON_PARTS = {"widen": "intermediate.dense", "narrow": "output.dense", "second_norm": "output.LayerNorm"}
+BERT_PARTS = {"gather": "attention.output.dense", "first_norm": "attention.output.LayerNorm", **COMMON_PARTS}
+MPNET_PARTS = {"gather": "attention.attn.o", "first_norm": "attention.LayerNorm", **COMMON_PARTS}
+"""The names in `_Layer`, and theirs."""
+MPNET_SHIFT = 2
+"""The place of MPNet's first piece."""
+FARTHEST = 128
+"""MPNet tells distances between pieces apart up to this one."""
 
 
 class PieceEncoder(nn.Module):
-    """BERT (arXiv 1810.04805) over word pieces; a word's vector is its first and its last piece's state.
+    """BERT (arXiv 1810.04805) or MPNet (arXiv 2004.09297); a word's vector is its first and its last piece's state.
 
     Args:
-        config: BERT's, as in ``config.json``.
+        config: the model's, as in ``config.json``.
         tokenizer: cuts a word into its pieces.
     """
 
@@ -41,38 +45,40 @@ class PieceEncoder(nn.Module):
         self.config = dict(config)
         self.tokenizer = tokenizer
         self._pieces: dict[str, list[int]] = {}
-        self._start, self._end, self._unknown = (_number(tokenizer, mark) for mark in ("[CLS]", "[SEP]", "[UNK]"))
+        self._start, self._end, self._unknown, self._padding = (_number(tokenizer, marks) for marks in MARKS)
         width, epsilon = config["hidden_size"], config["layer_norm_eps"]
+        is_mpnet = config.get("model_type") == "mpnet"
+        self._shift = MPNET_SHIFT if is_mpnet else 0
         self.size = 2 * width
         self.words = nn.Embedding(config["vocab_size"], width).requires_grad_(False)
         self.places = nn.Embedding(config["max_position_embeddings"], width)
+        self.distances = (
+            nn.Embedding(config["relative_attention_num_buckets"], config["num_attention_heads"]) if is_mpnet else None
+        )
         self.norm = nn.LayerNorm(width, eps=epsilon)
         self.dropout = nn.Dropout(config["hidden_dropout_prob"])
-        layer = nn.TransformerEncoderLayer(
-            width, config["num_attention_heads"], config["intermediate_size"], config["hidden_dropout_prob"], "gelu",
-            layer_norm_eps=epsilon, batch_first=True,
-        )  # fmt: skip
-        self.layers = nn.TransformerEncoder(layer, config["num_hidden_layers"], enable_nested_tensor=False)
+        self.layers = nn.ModuleList(_Layer(config) for _ in range(config["num_hidden_layers"]))
 
     @classmethod
     def from_pretrained(cls, folder: Path) -> PieceEncoder:
-        """Reads a BERT without its heads.
+        """Reads a model without its heads.
 
         Raises:
             OSError: a file is missing.
-            ValueError: the files are not a BERT's.
+            ValueError: the files are neither a BERT's nor an MPNet's.
         """
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         tokenizer = read_tokenizer(folder)
         try:
             encoder = cls(config, tokenizer)
-            encoder.load_state_dict(_renamed(load_file(folder / WEIGHTS), config["num_hidden_layers"]))
+            renamed = _mpnet if encoder.distances is not None else _bert
+            encoder.load_state_dict(renamed(load_file(folder / WEIGHTS), config["num_hidden_layers"]))
         except KeyError as error:
-            raise ValueError(f"{folder} holds no BERT: {error} is missing") from error
+            raise ValueError(f"{folder} holds no BERT and no MPNet: {error} is missing") from error
         return encoder
 
     def inputs(self, captions: Sequence[Words]) -> tuple[Tensor, Tensor, Tensor]:
-        """int64 [B, P] pieces, 0 behind the end; int64 [B, T] places of each word's first and of its last piece."""
+        """int64 [B, P] pieces, [B, T] places of each word's first and of its last piece."""
         rows, first, last = [], [], []
         for words in captions:
             row = [self._start]
@@ -84,7 +90,8 @@ class PieceEncoder(nn.Module):
             rows.append(torch.tensor([*row, self._end]))
             first.append(starts)
             last.append(ends)
-        return nn.utils.rnn.pad_sequence(rows, batch_first=True), torch.tensor(first), torch.tensor(last)
+        pieces = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self._padding)
+        return pieces, torch.tensor(first), torch.tensor(last)
 
     def _cut(self, form: str) -> list[int]:
         if form not in self._pieces:
@@ -93,16 +100,73 @@ class PieceEncoder(nn.Module):
         return self._pieces[form]
 
     def forward(self, pieces: Tensor, first: Tensor, last: Tensor) -> Tensor:
-        """[B, T, size]"""
-        places = self.places.weight[: pieces.shape[1]]
-        vectors = self.dropout(self.norm(self.words(pieces) + places))
-        states: Tensor = self.layers(vectors, src_key_padding_mask=pieces == 0)
+        """[B, T, size]; computed in bfloat16, which is several times as fast where the processor has it."""
+        with torch.autocast(pieces.device.type, torch.bfloat16):
+            states = self.states(pieces).float()
         chosen = torch.stack([first, last], dim=-1).flatten(1)[..., None].expand(-1, -1, states.shape[-1])
         return states.gather(1, chosen).view(*first.shape, self.size)
 
+    def states(self, pieces: Tensor) -> Tensor:
+        """[B, P, width]: what the model makes of each piece."""
+        length = pieces.shape[1]
+        vectors = self.words(pieces) + self.places.weight[self._shift : self._shift + length]
+        vectors = self.dropout(self.norm(vectors))
+        mask = torch.zeros(pieces.shape, device=pieces.device).masked_fill(pieces == self._padding, -torch.inf)
+        mask = mask[:, None, None]  # [B, heads, P, P]
+        if self.distances is not None:
+            rows = _buckets(length, self.distances.num_embeddings).to(pieces.device)
+            mask = mask + self.distances(rows).permute(2, 0, 1)
+        for layer in self.layers:
+            vectors = layer(vectors, mask)
+        return vectors
+
+    def word_vectors(self, words: Sequence[str], width: int) -> Tensor:
+        """float32 [words, width]: the main components of the words' pieces, as the model holds them below its layers."""
+        vectors = torch.stack([self.words.weight[self._cut(word)].mean(0) for word in words]).detach()
+        vectors = vectors - vectors.mean(0)
+        _, _, directions = torch.linalg.svd(vectors, full_matrices=False)
+        return vectors @ directions[:width].T
+
+
+class _Layer(nn.Module):
+    """Attention and two linear layers, each with a residual and a norm behind it."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        width, inner, epsilon = config["hidden_size"], config["intermediate_size"], config["layer_norm_eps"]
+        self._heads, self._dropped = config["num_attention_heads"], config["attention_probs_dropout_prob"]
+        self.attend, self.gather = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.widen, self.narrow = nn.Linear(width, inner), nn.Linear(inner, width)
+        self.first_norm, self.second_norm = nn.LayerNorm(width, eps=epsilon), nn.LayerNorm(width, eps=epsilon)
+        self.dropout = nn.Dropout(config["hidden_dropout_prob"])
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        """[B, P, width] from the same and what is added to the scores of attention, [B, heads, P, P]."""
+        parts = self.attend(states).unflatten(-1, (3, self._heads, -1)).permute(2, 0, 3, 1, 4)
+        dropped = self._dropped if self.training else 0.0
+        found = F.scaled_dot_product_attention(*parts, attn_mask=mask.to(parts.dtype), dropout_p=dropped)
+        states = self.first_norm(states + self.dropout(self.gather(found.transpose(1, 2).flatten(2))))
+        inner = F.gelu(self.widen(states))
+        result: Tensor = self.second_norm(states + self.dropout(self.narrow(inner)))
+        return result
+
+
+def _buckets(length: int, count: int) -> Tensor:
+    """int64 [length, length]: which row of the table of distances goes with piece i looking at piece j.
+
+    As in T5 (arXiv 1910.10683): one half of the rows looks back, the other ahead; near distances have a row each,
+    far ones share rows by their logarithm.
+    """
+    ahead = torch.arange(length) - torch.arange(length)[:, None]
+    half = count // 2
+    near = half // 2
+    distance = ahead.abs()
+    far = near + (distance.clamp(min=1) / near).log() / math.log(FARTHEST / near) * (half - near)
+    return (ahead > 0) * half + torch.where(distance < near, distance, far.long().clamp(max=half - 1))
+
 
 def read_tokenizer(folder: Path) -> Tokenizer:
-    """The word pieces of a BERT, without padding or a limit on the length."""
+    """The model's word pieces, without padding or a limit on the length."""
     if not (folder / TOKENIZER).is_file():
         raise FileNotFoundError(f"{folder / TOKENIZER} is missing")
     tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
@@ -111,28 +175,40 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def _number(tokenizer: Tokenizer, mark: str) -> int:
-    number = tokenizer.token_to_id(mark)
-    if number is None:
-        raise ValueError(f"the tokenizer does not know {mark}: it is none of BERT's")
-    return int(number)
+def _number(tokenizer: Tokenizer, marks: Sequence[str]) -> int:
+    for mark in marks:
+        if (number := tokenizer.token_to_id(mark)) is not None:
+            return int(number)
+    raise ValueError(f"the tokenizer does not know {' or '.join(marks)}: it is neither BERT's nor MPNet's")
 
 
-def _renamed(weights: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
+def _bert(weights: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
     """BERT's weights under the names of `PieceEncoder`; all captions are first sentences."""
     weights = {name.removeprefix("bert."): tensor for name, tensor in weights.items()}
-    found = {
-        "words.weight": weights["embeddings.word_embeddings.weight"],
-        "places.weight": weights["embeddings.position_embeddings.weight"]
-        + weights["embeddings.token_type_embeddings.weight"][0],
+    places = weights["embeddings.position_embeddings.weight"] + weights["embeddings.token_type_embeddings.weight"][0]
+    attention = [f"attention.self.{part}" for part in ("query", "key", "value")]
+    return {"places.weight": places, **_common(weights, layers, BERT_PARTS, attention)}
+
+
+def _mpnet(weights: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
+    """MPNet's weights under the names of `PieceEncoder`."""
+    weights = {name.removeprefix("mpnet."): tensor for name, tensor in weights.items()}
+    return {
+        "places.weight": weights["embeddings.position_embeddings.weight"],
+        "distances.weight": weights["encoder.relative_attention_bias.weight"],
+        **_common(weights, layers, MPNET_PARTS, [f"attention.attn.{part}" for part in "qkv"]),
     }
+
+
+def _common(
+    weights: Mapping[str, Tensor], layers: int, names: Mapping[str, str], attention: Sequence[str]
+) -> dict[str, Tensor]:
+    found = {"words.weight": weights["embeddings.word_embeddings.weight"]}
     for kind in ("weight", "bias"):
         found[f"norm.{kind}"] = weights[f"embeddings.LayerNorm.{kind}"]
         for i in range(layers):
-            to, source = f"layers.layers.{i}", f"encoder.layer.{i}"
-            found |= {
-                f"{to}.{ours}.{kind}": weights[f"{source}.{theirs}.{kind}"] for ours, theirs in LAYER_PARTS.items()
-            }
-            parts = [weights[f"{source}.attention.self.{part}.{kind}"] for part in ("query", "key", "value")]
-            found[f"{to}.self_attn.in_proj_{kind}"] = torch.cat(parts)
+            to, source = f"layers.{i}", f"encoder.layer.{i}"
+            found |= {f"{to}.{ours}.{kind}": weights[f"{source}.{theirs}.{kind}"] for ours, theirs in names.items()}
+            parts = [weights[f"{source}.{part}.{kind}"] for part in attention]
+            found[f"{to}.attend.{kind}"] = torch.cat(parts)
     return found

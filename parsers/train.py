@@ -4,9 +4,9 @@ The network learns gold graphs, and, of captions that have none, the graphs that
 gold captions are short, and the rules read long ones better. Pairs of gold captions are joined into longer ones, so
 that far words are not tied together. Weights are averaged over the last steps.
 
-With ``--bert`` the network also learns what teachers say: a fine-tuned BERT and networks of its own kind, trained first
-(knowledge distillation, arXiv 1503.02531; of BERT into an LSTM, arXiv 1903.12136). They read the gold captions, those
-without graphs, and gold captions into which phrases of others were put.
+With ``--pretrained`` the network also learns what teachers say: fine-tuned BERTs or MPNets and a network of its own
+kind, trained first (knowledge distillation, arXiv 1503.02531; of BERT into an LSTM, arXiv 1903.12136). They read the
+gold captions, those without graphs, and gold captions into which phrases of others were put.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -47,7 +47,7 @@ from parsers.neural.learning import (
 from parsers.neural.network import Encoder, Labels, Network, Scores, WordEncoder
 from parsers.neural.parser import NeuralParser, load, save
 from parsers.neural.pieces import PieceEncoder
-from parsers.neural.spelling import Speller
+from parsers.neural.spelling import Speller, lookalikes
 from parsers.neural.words import split
 from parsers.scoring import Lemmatizer, installed_synonyms
 
@@ -64,13 +64,14 @@ class Recipe:
     """joined pairs for each gold caption"""
     last: float = 0.0
     """share of the rate that is left at the end; it falls evenly"""
+    averaged: float = 0.998
+    """how much of the averaged weights is kept at a step"""
 
 
 FROM_SCRATCH = Recipe(epochs=10, batch=48, rate=2e-3, encoder_rate=2e-3, joined=0.3)
-FROM_BERT = Recipe(epochs=3, batch=48, rate=2e-3, encoder_rate=2e-4, joined=0.2, last=0.25)
-FROM_TEACHERS = Recipe(epochs=6, batch=96, rate=3e-3, encoder_rate=3e-3, joined=0.2)
+FROM_PRETRAINED = Recipe(epochs=3, batch=64, rate=1e-3, encoder_rate=6e-5, joined=0.1, last=0.03, averaged=0.995)
+FROM_TEACHERS = Recipe(epochs=8, batch=96, rate=3e-3, encoder_rate=3e-3, joined=0.2)
 WARM_UP = 300
-AVERAGED = 0.998
 CLIP = 5.0
 RULES_WEIGHT = 0.4
 """How much a graph by rules counts beside a gold one."""
@@ -85,59 +86,58 @@ app = typer.Typer(add_completion=False)
 
 @app.command(
     epilog="Example: python -m parsers.train --data factual/train_id.csv --dev factual/dev.csv "
-    "--unlabelled captions.txt --bert MiniLM-L6 --out parsers/neural/model"
+    "--unlabelled captions.txt --pretrained all-mpnet-base-v2 --out parsers/neural/model"
 )
 def main(
     data: Annotated[Path, typer.Option(help="Gold graphs to learn (FACTUAL CSV, best the one with ids).")],
     dev: Annotated[Path, typer.Option(help="Gold graphs to score the parser on.")],
     out: Annotated[Path, typer.Option(help="Folder for the model.")],
     unlabelled: Annotated[Path | None, typer.Option(help="Captions without graphs to learn from, one a line.")] = None,
-    bert: Annotated[Path | None, typer.Option(help="Folder of a BERT: learn from teachers, too.")] = None,
+    pretrained: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of a BERT or MPNet that becomes a teacher; several times for several teachers."),
+    ] = None,
     teachers: Annotated[Path, typer.Option(help="Where teachers are kept, and found again.")] = Path("teachers"),
-    width: Annotated[int, typer.Option(min=8, help="Of the word vectors and of each LSTM direction.")] = 96,
+    width: Annotated[int, typer.Option(min=8, help="Of the word vectors and of each LSTM direction.")] = 128,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Train the neural parser."""
-    torch.set_num_threads(1)
     try:
         gold, scored = read_gold(data), read_gold(dev)
         others = [] if unlabelled is None else unlabelled.read_text(encoding="utf-8").splitlines()
-        pretrained = None if bert is None else PieceEncoder.from_pretrained(bert)
+        encoders = [PieceEncoder.from_pretrained(folder) for folder in pretrained or []]
     except (OSError, ValueError) as error:
         _fail(error)
-    respell = _speller(gold)
+    similar, respell = _spelling(gold)
     examples, ruled = _aligned(gold, respell), _read_by_rules(others, respell)
-    labels = make_labels(examples, ruled)
+    labels = make_labels(examples, ruled, similar)
     console.print(
         f"{len(examples):,} of {len(gold):,} gold captions could be aligned; {len(labels.words):,} words, "
         f"{len(labels.edits)} edits, {len(labels.relations)} whole relation labels",
         soft_wrap=True,
     )
 
-    def small() -> Encoder:
+    def train(encoder: Encoder, learned: Sequence[Example], recipe: Recipe, seed: int, to: Path) -> None:
+        console.print(f"training {to} on {len(learned):,} captions", soft_wrap=True)
+        _train(Network(encoder, labels), learned, examples, scored, to, recipe, np.random.default_rng(seed))
+
+    def small(seed: int) -> Encoder:
+        torch.manual_seed(seed)
         return WordEncoder(labels.words, width=width)
 
-    def train(encoder: Callable[[], Encoder], learned: Sequence[Example], recipe: Recipe, seed: int, to: Path) -> None:
-        console.print(f"training {to} on {len(learned):,} captions", soft_wrap=True)
-        torch.manual_seed(seed)
-        _train(Network(encoder(), labels), learned, examples, scored, to, recipe, np.random.default_rng(seed))
-
     learned, recipe = [*examples, *ruled], FROM_SCRATCH
-    if pretrained is not None:
-        courses: dict[str, tuple[Callable[[], Encoder], Sequence[Example], Recipe]] = {
-            "bert": (lambda: pretrained, examples, FROM_BERT),
-            "gold": (small, examples, FROM_SCRATCH),
-            "rules": (small, learned, FROM_SCRATCH),
-        }
-        for name, (encoder, what, how) in courses.items():
-            if not (teachers / name / REPORT).is_file():
-                train(encoder, what, how, 0, teachers / name)
-        found = [load(teachers / name) for name in courses]
+    if encoders:
+        folders = [teachers / f"pretrained-{i}" for i in range(len(encoders))]
+        for i, (encoder, folder) in enumerate(zip(encoders, folders, strict=True)):
+            if not (folder / REPORT).is_file():
+                torch.manual_seed(i)
+                train(encoder, examples, FROM_PRETRAINED, i, folder)
+        found = [load(folder) for folder in folders]
         if any((t.labels.edits, t.labels.relations) != (labels.edits, labels.relations) for t in found):
             _fail(f"{teachers}: teachers of other gold graphs; delete them, or name another folder with --teachers")
         learned = _taught([*learned, *_spliced(examples)], found)
         recipe = FROM_TEACHERS
-    train(small, learned, recipe, seed, out)
+    train(small(seed), learned, recipe, seed, out)
 
 
 def _fail(error: object) -> NoReturn:
@@ -145,10 +145,14 @@ def _fail(error: object) -> NoReturn:
     sys.exit(1)
 
 
-def _speller(gold: Sequence[GoldCaption]) -> Speller:
+def _spelling(gold: Sequence[GoldCaption]) -> tuple[list[str], Speller]:
+    """Words that look like slips and are none, and what repairs slips."""
     counts = Counter(form for caption in gold for form in split(caption.caption).forms)
     known = [form for form, count in counts.items() if count >= LEAST_WORD]
-    return Speller(known, [form for form, count in counts.most_common() if count >= FREQUENT])
+    frequent = [form for form, count in counts.most_common() if count >= FREQUENT]
+    lemmatizer = Lemmatizer()
+    similar = lookalikes(frequent, lambda form: any(lemmatizer.lemmas(form, pos) for pos in ("noun", "verb", "adj")))
+    return similar, Speller([*known, *similar], frequent)
 
 
 def _aligned(gold: Sequence[GoldCaption], respell: Speller) -> list[Example]:
@@ -201,7 +205,7 @@ def _train(
     lemmatizer, synonyms = Lemmatizer(), installed_synonyms()
     optimizer = torch.optim.AdamW(_rates(network, recipe), betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     rates = [group["lr"] for group in optimizer.param_groups]
-    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(AVERAGED))  # type: ignore[no-untyped-call]
+    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaged))  # type: ignore[no-untyped-call]
     step = 0
     report: dict[str, object] = {}
     for epoch in range(recipe.epochs):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,16 +32,11 @@ class Decoder:
         scores = Scores(*(tensor.cpu() for tensor in scores))
         batch, length = scores.roles.shape[:2]
         roles = scores.roles > 0
-        # In long texts only the likeliest anchors and objects are looked at.
-        anchors = nouns = [list(range(length))] * batch
-        if length > MAX_NODES:
-            anchors = _likeliest(scores.anchor_object.amax(2))
-            nouns = _likeliest(torch.maximum(scores.subject_object.amax(2), scores.subject_object.amax(1)))
-            scores_of = torch.stack([_between(scores, i, anchors[i], nouns[i]) for i in range(batch)])
-        else:
-            scores_of = triples(scores)
-        objects, attributes = _Places(roles[:, :, ROLES.index("object")]), _Places(scores.attributes > 0)
-        relations, others = _Places(scores_of > 0), _Places(scores.words > 0)
+        itself = torch.eye(length, dtype=torch.bool)
+        objects = _Places(batch, *roles[:, :, ROLES.index("object")].nonzero().T)
+        attributes = _Places(batch, *_chosen(scores.attributes.masked_fill(itself, -torch.inf)).nonzero().T)
+        relations = _Places(batch, *_relations(scores))
+        others = _Places(batch, *(scores.words > 0).nonzero().T)
         # One flat list a caption: many small ones would keep the garbage collector busy.
         joined = roles[:, :, 1:].flatten(1).numpy().tolist()
         edits = scores.edits.argmax(-1).flatten(1).numpy().tolist()
@@ -51,12 +45,8 @@ class Decoder:
         for b, (caption, split) in enumerate(zip(captions, words, strict=True)):
             found = _Found(
                 {word for (word,) in objects.of(b)},
-                [(noun, word) for word, noun in attributes.of(b) if word != noun],
-                [
-                    (nouns[b][subject], nouns[b][object_], anchors[b][anchor])
-                    for anchor, subject, object_ in relations.of(b)
-                    if nouns[b][subject] not in (anchors[b][anchor], nouns[b][object_])
-                ],
+                [(noun, word) for word, noun in attributes.of(b)],
+                [(subject, object_, anchor) for anchor, subject, object_ in relations.of(b)],
                 list(others.of(b)),
             )
             graphs.append(self._graph(caption, split, found, joined[b], edits[b], labels[b]))
@@ -105,32 +95,59 @@ class Decoder:
         )
 
 
-def _likeliest(scores: Tensor) -> list[list[int]]:
-    """The numbers of the `MAX_NODES` best words of each caption, in the caption's order."""
-    best: list[list[int]] = scores.topk(MAX_NODES, dim=1).indices.sort(dim=1).values.tolist()
-    return best
+def _chosen(scores: Tensor) -> Tensor:
+    """What is likelier than not; and where one is that could go to several nouns, it goes to the likeliest of them.
+
+    Args:
+        scores: log-odds, the nouns it could go to in dimension 2.
+    """
+    exists = scores.sigmoid().sum(2, keepdim=True) > 0.5
+    return (scores > 0) | (exists & (scores == scores.amax(2, keepdim=True)))
 
 
-def _between(scores: Scores, i: int, anchors: list[int], nouns: list[int]) -> Tensor:
-    """Log-odds of caption i's relations between some words: [anchors, nouns, nouns]."""
-    subjects = scores.anchor_subject[i][anchors][:, nouns]
-    objects = scores.anchor_object[i][anchors][:, nouns]
-    return subjects[:, :, None] + objects[:, None, :] + scores.subject_object[i][nouns][:, nouns]
+def _relations(scores: Scores) -> tuple[Tensor, ...]:
+    """Caption, anchor, subject and object of each relation; an anchor finds the likeliest subject for an object."""
+    batch, length = scores.roles.shape[:2]
+    if length > MAX_NODES:  # in long texts only the likeliest anchors and objects are looked at
+        anchors = _likeliest(scores.anchor_object.amax(2))
+        nouns = _likeliest(torch.maximum(scores.subject_object.amax(2), scores.subject_object.amax(1)))
+        rows = torch.arange(batch)[:, None, None]
+        from_anchors, pairs = (rows, anchors[:, :, None], nouns[:, None]), (rows, nouns[:, :, None], nouns[:, None])
+        scores = scores._replace(
+            anchor_subject=scores.anchor_subject[from_anchors],
+            anchor_object=scores.anchor_object[from_anchors],
+            subject_object=scores.subject_object[pairs],
+        )
+    else:
+        anchors = nouns = torch.arange(length).expand(batch, length)
+    same = (anchors[:, :, None] == nouns[:, None])[..., None] | torch.eye(nouns.shape[1], dtype=torch.bool)
+    caption, anchor, subject, object_ = _chosen(triples(scores).masked_fill(same, -torch.inf)).nonzero().T
+    return caption, anchors[caption, anchor], nouns[caption, subject], nouns[caption, object_]
+
+
+def _likeliest(scores: Tensor) -> Tensor:
+    """int64 [B, MAX_NODES]: the numbers of the best words of each caption, in the caption's order."""
+    return scores.topk(MAX_NODES, dim=1).indices.sort(dim=1).values
 
 
 class _Places:
-    """Where a mask over a batch is true, to be read caption by caption."""
+    """Rows of integers that belong to captions, to be read caption by caption.
+
+    Args:
+        captions: how many there are.
+        caption: the captions' numbers, in order.
+        columns: as long.
+    """
 
     __slots__ = ("_bounds", "_columns")
 
-    def __init__(self, mask: Tensor) -> None:
-        rows, *columns = mask.nonzero().numpy().T
-        self._bounds = np.searchsorted(rows, np.arange(len(mask) + 1)).tolist()
+    def __init__(self, captions: int, caption: Tensor, *columns: Tensor) -> None:
+        self._bounds = torch.searchsorted(caption.contiguous(), torch.arange(captions + 1)).tolist()
         self._columns = [column.tolist() for column in columns]
 
-    def of(self, row: int) -> Iterator[tuple[int, ...]]:
-        """The places in one row, in order."""
-        start, end = self._bounds[row : row + 2]
+    def of(self, caption: int) -> Iterator[tuple[int, ...]]:
+        """The rows of one caption, in order."""
+        start, end = self._bounds[caption : caption + 2]
         return zip(*(column[start:end] for column in self._columns), strict=True)
 
 

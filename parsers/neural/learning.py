@@ -21,7 +21,7 @@ LEAST_WORD, LEAST_OTHER_WORD, LEAST_LABEL = 2, 3, 3
 """How often a word of gold captions, a word of other captions and a label must occur to be known."""
 PLACE_LEADS = frozenset(("at", "in", "next", "on", "opposite", "out"))
 """What the labels of places begin with ("on top of"): they are learned whole."""
-FREQUENT = 20
+FREQUENT = 8
 """How often a word of gold captions must occur for another to be a misspelling of it."""
 
 
@@ -38,7 +38,7 @@ class Example:
     """what teachers say: log-odds, float16, without the dimension of the batch"""
 
 
-def make_labels(gold: Sequence[Example], others: Sequence[Example]) -> Labels:
+def make_labels(gold: Sequence[Example], others: Sequence[Example], lookalikes: Sequence[str] = ()) -> Labels:
     """The vocabularies of a training set: labels come from gold graphs, words also from other captions."""
     words = Counter(form for example in gold for form in example.words.forms)
     more = Counter(form for example in others for form in example.words.forms)
@@ -50,6 +50,7 @@ def make_labels(gold: Sequence[Example], others: Sequence[Example]) -> Labels:
         forms.vocabulary((name for pair in graphs for _, _, name in _edits(*pair)), [forms.SAME], LEAST_LABEL),
         forms.vocabulary((name for pair in graphs for _, name in _relation_labels(*pair)), [""], LEAST_LABEL),
         sum(count >= FREQUENT for count in words.values()),
+        tuple(lookalikes),
     )
 
 

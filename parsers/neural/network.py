@@ -42,6 +42,8 @@ class Labels:
     """Labels that no words are put together for; number 0 means that they are."""
     frequent: int
     """So many of the words are frequent, and come first after number 0."""
+    lookalikes: tuple[str, ...] = ()
+    """Other words, one letter from a frequent one, that are no slips of the pen; see `parsers.neural.spelling`."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -50,8 +52,10 @@ class Labels:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Labels:
         """The inverse of `to_dict`."""
-        words, edits, relations = (tuple(values[name]) for name in ("words", "edits", "relations"))
-        return cls(words, edits, relations, values["frequent"])
+        words, edits, relations, lookalikes = (
+            tuple(values[name]) for name in ("words", "edits", "relations", "lookalikes")
+        )
+        return cls(words, edits, relations, values["frequent"], lookalikes)
 
 
 class Scores(NamedTuple):

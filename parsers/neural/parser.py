@@ -72,7 +72,7 @@ class NeuralParser:
         self.version = f"model {checksum}"
         labels = self._network.labels
         self._decode = Decoder(labels)
-        self._respell = Speller(labels.words, labels.words[1 : labels.frequent + 1])
+        self._respell = Speller((*labels.words, *labels.lookalikes), labels.words[1 : labels.frequent + 1])
 
     def parse(self, captions: Sequence[str]) -> list[SceneGraph]:
         """One graph for each caption, in the same order. Captions of equal length are read together."""

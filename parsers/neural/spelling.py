@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from parsers.neural.words import Words
 
-SHORTEST_SWAPPED, SHORTEST_DROPPED = 4, 5
-"""Letters of the shortest words in which swapped, and dropped or doubled, letters are repaired."""
+SHORTEST_SWAPPED, SHORTEST_WRONG, SHORTEST_DROPPED = 4, 4, 5
+"""Letters of the shortest words in which swapped, wrong, and dropped or doubled letters are repaired.
+
+In one that is no longer than the shortest, the first letter is right and none was added.
+"""
 MOST_REPAIRED = 200_000
 """Unknown words whose repair is kept at hand."""
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 class Speller:
-    """Reads an unknown word as a frequent one if two letters were swapped, one was dropped or one was doubled.
-
-    A wrong or an added letter is not repaired: that would turn too many rare words into frequent ones. The first letter
-    is never touched.
+    """Reads an unknown word as a frequent one that is a single letter away, or two that changed places.
 
     Args:
-        known: words that are right as they are.
+        known: words that are right as they are, among them those of `lookalikes`.
         frequent: words that may be meant, the most frequent first.
     """
 
@@ -37,12 +37,31 @@ class Speller:
         if form not in self._repaired:
             if len(self._repaired) >= MOST_REPAIRED:
                 self._repaired.clear()
-            meant = [word for word in _nearby(form) if word in self._rank] if form.isascii() and form.isalpha() else []
-            self._repaired[form] = min(meant, key=self._rank.__getitem__, default=form)
+            self._repaired[form] = self._meant(form) if form.isascii() and form.isalpha() else form
         return self._repaired[form]
 
+    def _meant(self, form: str) -> str:
+        """Slips that keep the first letter are the likelier ones."""
+        for slips in (_slips, _other_slips):
+            meant = [word for word in slips(form) if word in self._rank]
+            if meant:
+                return min(meant, key=self._rank.__getitem__)
+        return form
 
-def _nearby(form: str) -> Iterator[str]:
+
+def lookalikes(frequent: Iterable[str], is_word: Callable[[str], bool]) -> list[str]:
+    """The words that would pass for slips of frequent ones, in alphabetical order: "slate" for "plate".
+
+    Args:
+        frequent: what they look like.
+        is_word: tells words from slips.
+    """
+    # What a slip turned into a frequent word, the opposite slip turns back.
+    near = {form for word in frequent if word.isalpha() and word.isascii() for form in _variants(word)}
+    return sorted(form for form in near if is_word(form))
+
+
+def _slips(form: str) -> Iterator[str]:
     if len(form) >= SHORTEST_SWAPPED:
         for i in range(1, len(form) - 1):
             yield form[:i] + form[i + 1] + form[i] + form[i + 2 :]
@@ -50,5 +69,26 @@ def _nearby(form: str) -> Iterator[str]:
         for i in range(1, len(form)):
             if form[i] == form[i - 1]:
                 yield form[:i] + form[i + 1 :]
+        for i in range(1, len(form) + 1):
             for letter in LETTERS:
                 yield form[:i] + letter + form[i:]
+
+
+def _other_slips(form: str) -> Iterator[str]:
+    is_long = len(form) > SHORTEST_WRONG
+    if len(form) >= SHORTEST_WRONG:
+        for i in range(0 if is_long else 1, len(form)):
+            if is_long:
+                yield form[:i] + form[i + 1 :]
+            for letter in LETTERS:
+                yield form[:i] + letter + form[i + 1 :]
+
+
+def _variants(word: str) -> Iterator[str]:
+    for i in range(len(word)):
+        yield word[:i] + word[i + 1 :]
+        yield word[:i] + word[i : i + 2][::-1] + word[i + 2 :]
+        for letter in LETTERS:
+            yield word[:i] + letter + word[i + 1 :]
+            yield word[:i] + letter + word[i:]
+    yield from (word + letter for letter in LETTERS)

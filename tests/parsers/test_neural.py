@@ -15,8 +15,8 @@ from parsers.neural.decode import MAX_NODES, Decoder
 from parsers.neural.learning import Example, batches, graph_targets, loss, make_labels, usable
 from parsers.neural.network import Network, WordEncoder, parts
 from parsers.neural.parser import NeuralParser, save
-from parsers.neural.spelling import Speller
-from parsers.neural.words import MAX_WORDS, split
+from parsers.neural.spelling import Speller, lookalikes
+from parsers.neural.words import MAX_WORDS, Words, split
 from parsers.scoring import Lemmatizer
 
 FACTUAL = Path(__file__).resolve().parents[3] / "shared/data/scene_graphs/factual"
@@ -90,16 +90,33 @@ def test_parts_of_words_have_a_fixed_number(form):
 @pytest.mark.parametrize(
     ("form", "meant"),
     [
-        ("plaet", "plate"), ("pltae", "plate"), ("plte", "plte"), ("platte", "plate"), ("wman", "wman"),
-        ("wmoan", "woman"), ("womn", "womn"), ("slate", "slate"), ("plates", "plates"), ("plata", "plata"),
-        ("boqueet", "boqueet"), ("épltae", "épltae"),
+        ("plaet", "plate"), ("pltae", "plate"), ("plte", "plte"), ("platte", "plate"), ("purpl", "purple"),
+        ("wmoan", "woman"), ("womn", "womn"), ("slate", "slate"), ("plates", "plates"), ("plata", "plate"),
+        ("aplate", "plate"), ("olate", "plate"), ("bluw", "blue"), ("alue", "alue"), ("blu", "blu"),
+        ("bluee", "blue"), ("boqueet", "boqueet"), ("épltae", "épltae"), ("plite", "polite"),
     ],
 )  # fmt: skip
 def test_slips_are_repaired_and_rare_words_are_not(form, meant):
-    respell = Speller(["plates", "slate"], ["woman", "plate"])
+    respell = Speller(["plates", "slate"], ["woman", "plate", "blue", "purple", "polite"])
     words = respell(split(f"a {form}"))
     assert words.forms[1] == meant
     assert words.places == split(f"a {form}").places
+
+
+WORDS = {"plate", "plates", "slate", "late", "palate", "blue", "glue", "bluet", "lube", "zebra"}
+
+
+def test_words_that_look_like_slips_are_known():
+    assert lookalikes(["plate", "blue"], WORDS.__contains__) == [
+        "blue", "bluet", "glue", "late", "palate", "plate", "plates", "slate",
+    ]  # fmt: skip
+
+
+@given(st.text("abcdef", min_size=1, max_size=8), st.text("abcdef", min_size=4, max_size=7))
+def test_no_lookalike_is_repaired(form, frequent):
+    repair = lambda known: Speller(known, [frequent])(Words([form], [(0, len(form))])).forms[0]  # noqa: E731
+    assert repair([]) == form or form in lookalikes([frequent], lambda _: True)
+    assert repair([form]) == form
 
 
 # --- alignment ---

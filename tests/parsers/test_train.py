@@ -39,12 +39,12 @@ def test_a_model_is_trained_scored_and_loaded(arguments, tmp_path):
     assert graph.caption == "two dogs on a red mat"
 
 
-def test_teachers_are_trained_first_and_only_once(arguments, bert, tmp_path):
-    arguments += ["--bert", str(bert), "--teachers", str(tmp_path / "teachers")]
+def test_teachers_are_trained_first_and_only_once(arguments, bert, mpnet, tmp_path):
+    arguments += ["--pretrained", str(bert), "--pretrained", str(mpnet), "--teachers", str(tmp_path / "teachers")]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "teachers").rglob("*.safetensors")}
-    assert {path.parent.name for path in made} == {"bert", "gold", "rules"}
+    assert {path.parent.name for path in made} == {"pretrained-0", "pretrained-1"}
     again = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "again")])
     assert again.exit_code == 0, again.output
     assert made == {path: path.stat().st_mtime_ns for path in made}
@@ -63,5 +63,7 @@ def test_bad_input_is_named(tmp_path):
     assert CliRunner().invoke(app, arguments).exit_code == 1
 
 
-def test_a_folder_without_a_bert_is_named(arguments, tmp_path):
-    assert CliRunner().invoke(app, [*arguments, "--bert", str(tmp_path)]).exit_code == 1
+def test_a_folder_without_a_pretrained_model_is_named(arguments, tmp_path):
+    result = CliRunner().invoke(app, [*arguments, "--pretrained", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "config.json" in result.output

@@ -13,7 +13,7 @@ from parsers.neural import labels
 from parsers.neural.alignment import Aligner, Phrase
 from parsers.neural.decode import MAX_NODES, Decoder
 from parsers.neural.learning import Example, batches, graph_targets, loss, make_labels, usable
-from parsers.neural.network import Network, WordEncoder, parts
+from parsers.neural.network import Labels, Network, Scores, WordEncoder, parts
 from parsers.neural.parser import NeuralParser, save
 from parsers.neural.spelling import Speller, lookalikes
 from parsers.neural.words import MAX_WORDS, Words, split
@@ -277,3 +277,26 @@ def test_decoding_never_joins_a_word_with_itself(learned):
     (graph,) = Decoder(network.labels)(["a b c d"], [split("a b c d")], everything)
     assert len(graph.objects) == 4
     assert all(relation.subject != relation.object for relation in graph.relations)
+
+
+def scores_of(length: int) -> Scores:
+    """Of one caption of which nothing is said."""
+    never = torch.full((1, length, length), -20.0)
+    labels = torch.zeros(1, length, 1), torch.zeros(1, length, 3, 1)
+    return Scores(torch.full((1, length, 3), -20.0), *(never.clone() for _ in range(5)), *labels)
+
+
+@pytest.mark.parametrize(
+    ("chances", "nouns"),
+    [((0.4, 0.45), ["plate"]), ((0.2, 0.25), []), ((0.6, 0.7), ["cup", "plate"]), ((0.1, 0.6), ["plate"])],
+)
+def test_what_surely_exists_goes_to_its_likeliest_noun(chances, nouns):
+    caption = "red cup plate on table"
+    scores = scores_of(5)
+    scores.roles[0, [1, 2, 4], 0] = 1
+    scores.attributes[0, 0, 1:3] = scores.anchor_subject[0, 3, 1:3] = torch.tensor(chances).logit()
+    scores.anchor_object[0, 3, 4] = 0
+    scores.subject_object[0, 1:3, 4] = 0
+    (graph,) = Decoder(Labels(("",), ("-0+",), ("",), 0))([caption], [split(caption)], scores)
+    assert [graph.objects[attribute.object].lemma for attribute in graph.attributes] == nouns
+    assert [graph.objects[relation.subject].lemma for relation in graph.relations] == nouns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -39,8 +40,8 @@ class Decoder:
         others = _Places(batch, *(scores.words > 0).nonzero().T)
         # One flat list a caption: many small ones would keep the garbage collector busy.
         joined = roles[:, :, 1:].flatten(1).numpy().tolist()
-        edits = scores.edits.argmax(-1).flatten(1).numpy().tolist()
-        labels = scores.relations.argmax(-1).numpy().tolist()
+        edits = scores.edits.flatten(1, 2).numpy().argmax(-1).tolist()
+        labels = scores.relations.numpy().argmax(-1).tolist()
         graphs = []
         for b, (caption, split) in enumerate(zip(captions, words, strict=True)):
             found = _Found(
@@ -99,10 +100,10 @@ def _chosen(scores: Tensor) -> Tensor:
     """What is likelier than not; and where one is that could go to several nouns, it goes to the likeliest of them.
 
     Args:
-        scores: log-odds, the nouns it could go to in dimension 2.
+        scores: log-odds, the nouns it could go to in the last dimension.
     """
-    exists = scores.sigmoid().sum(2, keepdim=True) > 0.5
-    return (scores > 0) | (exists & (scores == scores.amax(2, keepdim=True)))
+    exists = scores.sigmoid().sum(-1, keepdim=True) > 0.5
+    return (scores > 0) | (exists & (scores == scores.amax(-1, keepdim=True)))
 
 
 def _relations(scores: Scores) -> tuple[Tensor, ...]:
@@ -120,8 +121,17 @@ def _relations(scores: Scores) -> tuple[Tensor, ...]:
         )
     else:
         anchors = nouns = torch.arange(length).expand(batch, length)
-    same = (anchors[:, :, None] == nouns[:, None])[..., None] | torch.eye(nouns.shape[1], dtype=torch.bool)
-    caption, anchor, subject, object_ = _chosen(triples(scores).masked_fill(same, -torch.inf)).nonzero().T
+    itself = torch.eye(nouns.shape[1], dtype=torch.bool)
+    odds = triples(
+        scores._replace(
+            anchor_subject=scores.anchor_subject.masked_fill(anchors[:, :, None] == nouns[:, None], -torch.inf),
+            subject_object=scores.subject_object.masked_fill(itself, -torch.inf),
+        )
+    )
+    # Together the subjects reach a chance of one half only if one of them alone has a good part of it.
+    caption, anchor, object_ = (odds.amax(2) > -math.log(2 * len(itself))).nonzero().T
+    which, subject = _chosen(odds[caption, anchor, :, object_]).nonzero().T
+    caption, anchor, object_ = caption[which], anchor[which], object_[which]
     return caption, anchors[caption, anchor], nouns[caption, subject], nouns[caption, object_]
 
 

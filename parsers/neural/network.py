@@ -189,7 +189,7 @@ class Network(nn.Module):
         """Scores what the encoder's ``inputs`` made of a batch."""
         states = self.encoder(*inputs)
         batch, length, _ = states.shape
-        ends = self.dropout(torch.relu(self.ends(states))).view(batch, length, ARCS, 2, self.arc)
+        ends = self.dropout(torch.relu_(self.ends(states))).view(batch, length, ARCS, 2, self.arc)
         starts, stops = ends.permute(3, 2, 0, 1, 4)  # each [arcs, B, T, arc]
         # A bilinear form of both vectors with a one behind them: the last row and column of `arcs` are for the ones.
         matrix, column, row, corner = (

@@ -66,11 +66,15 @@ class Recipe:
     """share of the rate that is left at the end; it falls evenly"""
     averaged: float = 0.998
     """how much of the averaged weights is kept at a step"""
+    dropout: float = 0.33
+    """of vectors above the word pieces"""
 
 
 FROM_SCRATCH = Recipe(epochs=10, batch=48, rate=2e-3, encoder_rate=2e-3, joined=0.3)
 FROM_PRETRAINED = Recipe(epochs=3, batch=64, rate=1e-3, encoder_rate=6e-5, joined=0.1, last=0.03, averaged=0.995)
-FROM_TEACHERS = Recipe(epochs=8, batch=96, rate=3e-3, encoder_rate=3e-3, joined=0.2)
+FROM_TEACHERS = Recipe(epochs=8, batch=96, rate=3e-3, encoder_rate=3e-3, joined=0.2, dropout=0.1)
+SPLICED = 2
+"""How many captions with a phrase of another are made of each gold one."""
 WARM_UP = 300
 CLIP = 5.0
 RULES_WEIGHT = 0.4
@@ -78,6 +82,7 @@ RULES_WEIGHT = 0.4
 JOINTS = ("and", ".", ",", "while", "with", "as", ";")
 LONGEST = 40
 """Words of the longest caption that is learned from."""
+THREADS = torch.get_num_threads()
 REPORT = "scores.json"
 """Written last: a folder that holds it holds a trained network."""
 console = Console(highlight=False)
@@ -119,11 +124,8 @@ def main(
 
     def train(encoder: Encoder, learned: Sequence[Example], recipe: Recipe, seed: int, to: Path) -> None:
         console.print(f"training {to} on {len(learned):,} captions", soft_wrap=True)
-        _train(Network(encoder, labels), learned, examples, scored, to, recipe, np.random.default_rng(seed))
-
-    def small(seed: int) -> Encoder:
-        torch.manual_seed(seed)
-        return WordEncoder(labels.words, width=width)
+        network = Network(encoder, labels, dropout=recipe.dropout)
+        _train(network, learned, examples, scored, to, recipe, np.random.default_rng(seed))
 
     learned, recipe = [*examples, *ruled], FROM_SCRATCH
     if encoders:
@@ -137,7 +139,11 @@ def main(
             _fail(f"{teachers}: teachers of other gold graphs; delete them, or name another folder with --teachers")
         learned = _taught([*learned, *_spliced(examples)], found)
         recipe = FROM_TEACHERS
-    train(small(seed), learned, recipe, seed, out)
+    torch.manual_seed(seed)
+    small = WordEncoder(labels.words, width=width, dropout=recipe.dropout)
+    if encoders:
+        small.start_from(encoders[0].word_vectors(labels.words, width))
+    train(small, learned, recipe, seed, out)
 
 
 def _fail(error: object) -> NoReturn:
@@ -173,10 +179,12 @@ def _read_by_rules(lines: Sequence[str], respell: Speller) -> list[Example]:
 
 
 def _spliced(examples: Sequence[Example]) -> list[Example]:
-    """As many captions again, each with a phrase of another."""
-    rng = np.random.default_rng(0)
-    others = rng.permutation(len(examples)).tolist()
-    found = [spliced(example, examples[i], rng) for example, i in zip(examples, others, strict=True)]
+    """`SPLICED` times as many captions, each with a phrase of another."""
+    found = []
+    for seed in range(SPLICED):
+        rng = np.random.default_rng(seed)
+        others = rng.permutation(len(examples)).tolist()
+        found += [spliced(example, examples[i], rng) for example, i in zip(examples, others, strict=True)]
     return [example for example in found if 1 <= len(example.words) <= LONGEST]
 
 
@@ -202,6 +210,8 @@ def _train(
     network: Network, learned: Sequence[Example], gold: Sequence[Example], dev: Sequence[GoldCaption], out: Path,
     recipe: Recipe, rng: np.random.Generator,
 ) -> None:  # fmt: skip
+    # In a small network several threads would wait for each other.
+    torch.set_num_threads(1 if isinstance(network.encoder, WordEncoder) else THREADS)
     lemmatizer, synonyms = Lemmatizer(), installed_synonyms()
     optimizer = torch.optim.AdamW(_rates(network, recipe), betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     rates = [group["lr"] for group in optimizer.param_groups]

@@ -34,46 +34,42 @@ class Decoder:
         batch, length = scores.roles.shape[:2]
         roles = scores.roles > 0
         itself = torch.eye(length, dtype=torch.bool)
-        objects = _Places(batch, *roles[:, :, ROLES.index("object")].nonzero().T)
-        attributes = _Places(batch, *_chosen(scores.attributes.masked_fill(itself, -torch.inf)).nonzero().T)
-        relations = _Places(batch, *_relations(scores))
-        others = _Places(batch, *(scores.words > 0).nonzero().T)
+        attributes = _chosen(scores.attributes.masked_fill(itself, -torch.inf))
+        caption, anchor, subject, object_ = _relations(scores)
+        is_object = roles[:, :, ROLES.index("object")] | attributes.any(1)
+        is_object[caption, subject] = is_object[caption, object_] = True
+        found = (
+            _Places(batch, *is_object.nonzero().T),
+            _Places(batch, *attributes.nonzero().T),
+            _Places(batch, caption, subject, object_, anchor),
+            _Places(batch, *(scores.words > 0).nonzero().T),
+        )
         # One flat list a caption: many small ones would keep the garbage collector busy.
         joined = roles[:, :, 1:].flatten(1).numpy().tolist()
         edits = scores.edits.flatten(1, 2).numpy().argmax(-1).tolist()
         labels = scores.relations.numpy().argmax(-1).tolist()
-        graphs = []
-        for b, (caption, split) in enumerate(zip(captions, words, strict=True)):
-            found = _Found(
-                {word for (word,) in objects.of(b)},
-                [(noun, word) for word, noun in attributes.of(b)],
-                [(subject, object_, anchor) for anchor, subject, object_ in relations.of(b)],
-                list(others.of(b)),
+        return [
+            self._graph(
+                _Labeller(captions[b], words[b], edits[b], self._labels),
+                _Found(*(list(places.of(b)) for places in found)),  # type: ignore[arg-type]
+                joined[b],
+                labels[b],
             )
-            graphs.append(self._graph(caption, split, found, joined[b], edits[b], labels[b]))
-        return graphs
+            for b in range(batch)
+        ]
 
-    def _graph(
-        self, caption: str, words: Words, found: _Found, joined: list[bool], edits: list[int], relations: list[int]
-    ) -> SceneGraph:
-        label = _Labeller(caption, words, edits, self._labels)
-        nouns = sorted(
-            found.objects.union(
-                (noun for noun, _ in found.attributes),
-                (end for subject, object_, _ in found.relations for end in (subject, object_)),
-            )
-        )
-        order = {noun: index for index, noun in enumerate(nouns)}
+    def _graph(self, label: _Labeller, found: _Found, joined: list[bool], relations: list[int]) -> SceneGraph:
+        order = {noun: index for index, (noun,) in enumerate(found.objects)}
         objects = []
         last = -1
-        for noun in nouns:
+        for noun in order:
             first = noun
             while first - 1 > last and joined[2 * (first - 1)]:
                 first -= 1
             objects.append(Object(label.phrase(first, noun, 0), label.span(first, noun)))
             last = noun
         attributes = set()
-        for noun, word in found.attributes:
+        for word, noun in found.attributes:
             first = word
             while first > 0 and joined[2 * first - 1] and first - 1 not in order:
                 first -= 1
@@ -82,14 +78,14 @@ class Decoder:
         for subject, object_, anchor in found.relations:
             spoken: list[int] = []
             if anchor != object_:
-                others = (word for head, word in found.others if head == anchor and word not in (subject, object_))
-                spoken = sorted({anchor, *others})
+                others = [word for head, word in found.others if head == anchor and word not in (subject, object_)]
+                spoken = sorted({anchor, *others}) if others else [anchor]
             name = label.relation(self._labels.relations[relations[anchor]], spoken)
             if name:
                 key = (order[subject], order[object_], name)
                 edges.setdefault(key, Relation(*key, label.spans(spoken)))
         return SceneGraph(
-            caption,
+            label.caption,
             tuple(objects),
             tuple(Attribute(noun, name, span) for noun, span, name in sorted(attributes)),
             tuple(edges[key] for key in sorted(edges)),
@@ -164,22 +160,22 @@ class _Places:
 class _Found(NamedTuple):
     """Word numbers of what is in one caption."""
 
-    objects: set[int]
+    objects: list[tuple[int]]
     attributes: list[tuple[int, int]]
-    """object, attribute"""
+    """attribute, object"""
     relations: list[tuple[int, int, int]]
     """subject, object, anchor"""
-    others: list[tuple[int, ...]]
+    others: list[tuple[int, int]]
     """anchor, another word"""
 
 
 class _Labeller:
     """Normal forms and places of one caption's words."""
 
-    __slots__ = ("_caption", "_edits", "_labels", "_words")
+    __slots__ = ("_edits", "_labels", "_words", "caption")
 
     def __init__(self, caption: str, words: Words, edits: list[int], labels: Labels) -> None:
-        self._caption, self._words, self._edits, self._labels = caption, words, edits, labels
+        self.caption, self._words, self._edits, self._labels = caption, words, edits, labels
 
     def word(self, i: int, kind: int) -> str:
         return forms.apply(self._edit(i, kind), self._words.forms[i])
@@ -192,7 +188,7 @@ class _Labeller:
         if first == last:
             return self.word(last, kind)
         places = self._words.places
-        gaps = (self._caption[places[i][1] : places[i + 1][0]] for i in range(first, last))
+        gaps = (self.caption[places[i][1] : places[i + 1][0]] for i in range(first, last))
         before = "".join(form + gap for form, gap in zip(self._words.forms[first:last], gaps, strict=True))
         joint = forms.JOINTS.get(self._edit(last, kind)[0])
         if joint is not None:
@@ -203,6 +199,8 @@ class _Labeller:
         """A whole label, or what the words make, or what the first of them and the rest of a label make."""
         if label and not label.startswith(forms.REST):
             return label
+        if not label and len(spoken) == 1:
+            return self.word(spoken[0], 2)
         words = spoken[:1] if label else spoken
         return " ".join([*(self.word(i, 2) for i in words), *label.split()[1:]])
 
@@ -211,6 +209,8 @@ class _Labeller:
 
     def spans(self, words: Sequence[int]) -> tuple[Span, ...]:
         """Neighbours share a span."""
+        if len(words) == 1:
+            return (self.span(words[0], words[0]),)
         runs: list[list[int]] = []
         for i in words:
             if runs and runs[-1][1] + 1 == i:

@@ -21,6 +21,8 @@ from parsers.neural.words import Words
 BUCKETS = 8192
 """Rows of the table for parts of words; row 0 stays empty."""
 PARTS_PER_WORD = 12
+WORD_SPREAD = 0.3
+"""Standard deviation of the word vectors that training starts from."""
 MOST_FORMS = 200_000
 """Words whose numbers are kept at hand."""
 
@@ -119,13 +121,19 @@ class WordEncoder(nn.Module):
         self.size = 3 * width
         self.words = nn.Embedding(len(words), width, padding_idx=0)
         self.parts = nn.EmbeddingBag(BUCKETS, width, mode="sum", padding_idx=0)
-        nn.init.normal_(self.words.weight, std=0.3)
+        nn.init.normal_(self.words.weight, std=WORD_SPREAD)
         nn.init.normal_(self.parts.weight, std=0.1)
         with torch.no_grad():
             self.words.weight[0] = 0
             self.parts.weight[0] = 0
         self.lstm = nn.LSTM(width, width, num_layers=2, bidirectional=True, batch_first=True, dropout=dropout)
         self.dropout = nn.Dropout(dropout)
+
+    def start_from(self, vectors: Tensor) -> None:
+        """Takes word vectors, [words, width], as the first ones, scaled to the spread of random ones."""
+        with torch.no_grad():
+            self.words.weight.copy_(vectors * WORD_SPREAD / vectors.std())
+            self.words.weight[0] = 0
 
     def inputs(self, captions: Sequence[Words]) -> tuple[Tensor, ...]:
         """int64 [B, T] numbers and int64 [B, T, PARTS_PER_WORD] parts of captions of equal length."""

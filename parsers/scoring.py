@@ -52,6 +52,10 @@ class Lemmatizer:
         stems = (word[: -len(end)] + new for end, new in self._rules[pos] if word.endswith(end))
         return tuple(form for form in (word, *stems) if form in index)
 
+    def knows(self, word: str) -> bool:
+        """Whether it is a form of a noun, a verb or an adjective."""
+        return any(self.lemmas(word, pos) for pos in ("noun", "verb", "adj"))
+
     def triple(self, triple: Triple) -> Triple:
         """The triple with each word's lemma."""
         return tuple(part if part == IS else " ".join(map(self, part.split())) for part in triple)

@@ -15,7 +15,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -72,12 +72,12 @@ class Recipe:
 
 FROM_SCRATCH = Recipe(epochs=10, batch=48, rate=2e-3, encoder_rate=2e-3, joined=0.3)
 FROM_PRETRAINED = Recipe(epochs=3, batch=64, rate=1e-3, encoder_rate=6e-5, joined=0.1, last=0.03, averaged=0.995)
-FROM_TEACHERS = Recipe(epochs=8, batch=96, rate=3e-3, encoder_rate=3e-3, joined=0.2, dropout=0.1)
+FROM_TEACHERS = Recipe(epochs=6, batch=96, rate=3e-3, encoder_rate=3e-3, joined=0.2, dropout=0.1)
 SPLICED = 2
 """How many captions with a phrase of another are made of each gold one."""
 WARM_UP = 300
 CLIP = 5.0
-RULES_WEIGHT = 0.4
+RULES_WEIGHT = 0.2
 """How much a graph by rules counts beside a gold one."""
 JOINTS = ("and", ".", ",", "while", "with", "as", ";")
 LONGEST = 40
@@ -103,7 +103,7 @@ def main(
         typer.Option(help="Folder of a BERT or MPNet that becomes a teacher; several times for several teachers."),
     ] = None,
     teachers: Annotated[Path, typer.Option(help="Where teachers are kept, and found again.")] = Path("teachers"),
-    width: Annotated[int, typer.Option(min=8, help="Of the word vectors and of each LSTM direction.")] = 128,
+    width: Annotated[int, typer.Option(min=8, help="Of the word vectors and of each LSTM direction.")] = 112,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Train the neural parser."""
@@ -113,7 +113,8 @@ def main(
         encoders = [PieceEncoder.from_pretrained(folder) for folder in pretrained or []]
     except (OSError, ValueError) as error:
         _fail(error)
-    similar, respell = _spelling(gold)
+    lemmatizer = Lemmatizer()
+    similar, respell = _spelling(gold, lemmatizer)
     examples, ruled = _aligned(gold, respell), _read_by_rules(others, respell)
     labels = make_labels(examples, ruled, similar)
     console.print(
@@ -137,7 +138,8 @@ def main(
         found = [load(folder) for folder in folders]
         if any((t.labels.edits, t.labels.relations) != (labels.edits, labels.relations) for t in found):
             _fail(f"{teachers}: teachers of other gold graphs; delete them, or name another folder with --teachers")
-        learned = _taught([*learned, *_spliced(examples)], found)
+        said = {word for caption in gold for triple in caption.triples for part in triple for word in part.split()}
+        learned = _taught([*learned, *_spliced(examples)], found, lambda form: form in said or lemmatizer.knows(form))
         recipe = FROM_TEACHERS
     torch.manual_seed(seed)
     small = WordEncoder(labels.words, width=width, dropout=recipe.dropout)
@@ -151,13 +153,12 @@ def _fail(error: object) -> NoReturn:
     sys.exit(1)
 
 
-def _spelling(gold: Sequence[GoldCaption]) -> tuple[list[str], Speller]:
+def _spelling(gold: Sequence[GoldCaption], lemmatizer: Lemmatizer) -> tuple[list[str], Speller]:
     """Words that look like slips and are none, and what repairs slips."""
     counts = Counter(form for caption in gold for form in split(caption.caption).forms)
     known = [form for form, count in counts.items() if count >= LEAST_WORD]
     frequent = [form for form, count in counts.most_common() if count >= FREQUENT]
-    lemmatizer = Lemmatizer()
-    similar = lookalikes(frequent, lambda form: any(lemmatizer.lemmas(form, pos) for pos in ("noun", "verb", "adj")))
+    similar = lookalikes(frequent, lemmatizer.knows)
     return similar, Speller([*known, *similar], frequent)
 
 
@@ -188,9 +189,9 @@ def _spliced(examples: Sequence[Example]) -> list[Example]:
     return [example for example in found if 1 <= len(example.words) <= LONGEST]
 
 
-def _taught(examples: Sequence[Example], teachers: Sequence[Network]) -> list[Example]:
+def _taught(examples: Sequence[Example], teachers: Sequence[Network], is_word: Callable[[str], bool]) -> list[Example]:
     started = time.monotonic()
-    taught = teach(examples, teachers)
+    taught = teach(examples, teachers, is_word)
     console.print(f"the teachers read {len(examples):,} captions in {time.monotonic() - started:.0f} s")
     return taught
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
 SAME = "-0+"
@@ -47,6 +47,11 @@ def apply(edit: str, form: str) -> str:
         return edit[1:]
     cut, added = edit[1:].split("+", 1)
     return form[: len(form) - int(cut)] + added if int(cut) < len(form) else form
+
+
+def is_sound(edit: str, form: str, is_word: Callable[[str], bool]) -> bool:
+    """Whether an edit leaves a form alone, replaces it whole, or makes a word of it."""
+    return edit == SAME or edit.startswith("=") or is_word(apply(edit, form))
 
 
 def vocabulary(labels: Iterable[str], first: Sequence[str], least: int) -> tuple[str, ...]:

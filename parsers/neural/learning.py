@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -163,14 +163,26 @@ def taught_targets(taught: Sequence[Scores]) -> Targets:
     )
 
 
-def teach(examples: Sequence[Example], teachers: Sequence[Network], size: int = 128) -> list[Example]:
-    """The examples with what the teachers say of them, their log-odds averaged."""
+def teach(
+    examples: Sequence[Example], teachers: Sequence[Network], is_word: Callable[[str], bool], size: int = 128
+) -> list[Example]:
+    """The examples with what the teachers say of them, their log-odds averaged.
+
+    Args:
+        is_word: tells words from what an edit made by mistake ("ladie" of "ladies"): such edits are not learned.
+    """
+    edits = teachers[0].labels.edits
+    mistaken: dict[str, Tensor] = {}
     found = list(examples)
     for numbers in equally_long(examples, size):
         captions = [examples[i].words for i in numbers]
         with torch.inference_mode():
             said = [_normal(teacher(*teacher.inputs(captions))) for teacher in teachers]
-        mean = [torch.stack(tensors).mean(0).half() for tensors in zip(*said, strict=True)]
+        mean = Scores(*(torch.stack(tensors).mean(0).half() for tensors in zip(*said, strict=True)))
+        for form in {form for words in captions for form in words.forms} - mistaken.keys():
+            mistaken[form] = torch.tensor([not forms.is_sound(edit, form, is_word) for edit in edits])
+        wrong = torch.stack([torch.stack([mistaken[form] for form in words.forms]) for words in captions])
+        mean = mean._replace(edits=mean.edits.masked_fill(wrong[:, :, None], -torch.inf))
         for i, *tensors in zip(numbers, *mean, strict=True):
             found[i] = replace(examples[i], taught=Scores(*tensors))
     return found

@@ -167,12 +167,24 @@ def test_teachers_are_averaged_and_every_caption_is_read(examples):
     labels = make_labels(examples, [])
     torch.manual_seed(0)
     teachers = [Network(WordEncoder(labels.words, width=8), labels).eval() for _ in range(2)]
-    taught = teach(examples, teachers, size=2)
+    taught = teach(examples, teachers, lambda _: True, size=2)
     assert [example.words for example in taught] == [example.words for example in examples]
     for example in taught:
         both = [teacher(*teacher.inputs([example.words])).roles[0] for teacher in teachers]
         torch.testing.assert_close(example.taught.roles.float(), (both[0] + both[1]) / 2, atol=1e-2, rtol=1e-2)
         assert example.graph is not None
+
+
+def test_what_makes_no_word_is_not_taught(examples):
+    labels = make_labels(examples, [])
+    teacher = Network(WordEncoder(labels.words, width=8), labels).eval()
+    assert labels.edits == ("-0+", "-3+", "=2", "=have")
+    taught = teach(examples[:1], [teacher], {"wear"}.__contains__)[0].taught
+    for form, odds in zip(examples[0].words.forms, taught.edits, strict=True):
+        assert odds.isfinite().all(0).tolist() == [True, form == "wearing", True, True]
+    targets = taught_targets([taught])
+    assert targets.edits.isfinite().all()
+    assert not targets.edits[0, 1, :, 1].any()
 
 
 @given(first=st.integers(0, 3), second=st.integers(0, 3), seed=st.integers(0, 99))

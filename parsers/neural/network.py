@@ -116,6 +116,7 @@ class WordEncoder(nn.Module):
         self._known = {word: i for i, word in enumerate(words)}
         self._rows: dict[str, int] = {}
         self._table = np.zeros((1024, 1 + PARTS_PER_WORD), np.int64)
+        self._kept, self._ready = torch.zeros(0), 0
         self._forgotten = forgotten
         self.config = {"width": width}
         self.size = 3 * width
@@ -136,13 +137,13 @@ class WordEncoder(nn.Module):
             self.words.weight[0] = 0
 
     def inputs(self, captions: Sequence[Words]) -> tuple[Tensor, ...]:
-        """int64 [B, T] numbers and int64 [B, T, PARTS_PER_WORD] parts of captions of equal length."""
+        """int64 [B, T]: where the words of captions of equal length are kept."""
         known = self._rows
         if len(known) > MOST_FORMS:
             known.clear()
+            self._ready = 0
         rows = [known[form] if form in known else self._row(form) for words in captions for form in words.forms]
-        found = torch.from_numpy(self._table[rows].reshape(len(captions), -1, 1 + PARTS_PER_WORD))
-        return found[:, :, 0], found[:, :, 1:]
+        return (torch.tensor(rows).view(len(captions), -1),)
 
     def _row(self, form: str) -> int:
         """Where the number and the parts of a word are kept once they are looked up."""
@@ -156,14 +157,33 @@ class WordEncoder(nn.Module):
         """Long numbers all look the same."""
         return self._known.get(form) or self._known.get("0" * len(form) if form.isdigit() else form, 0)
 
-    def forward(self, numbers: Tensor, spelling: Tensor) -> Tensor:
+    def forward(self, rows: Tensor) -> Tensor:
         """[B, T, size]: the states of the LSTM and the word vectors below it."""
-        batch, length = numbers.shape
         if self.training:
-            numbers = numbers * (torch.rand(numbers.shape, device=numbers.device) >= self._forgotten)
-        vectors = self.words(numbers) + self.parts(spelling.reshape(batch * length, -1)).view(batch, length, -1)
-        vectors = self.dropout(vectors)
+            kept = torch.from_numpy(self._table[rows.flatten().cpu().numpy()]).to(rows.device)
+            known = torch.rand(len(kept), device=rows.device) >= self._forgotten
+            vectors = self.dropout((self.words(kept[:, 0] * known) + self.parts(kept[:, 1:])).view(*rows.shape, -1))
+        else:
+            vectors = nn.functional.embedding(rows, self._vectors())
         return torch.cat([self.dropout(self.lstm(vectors)[0]), vectors], dim=-1)
+
+    def train(self, mode: bool = True) -> WordEncoder:
+        """Vectors of words are kept only as long as nothing is learned."""
+        self._ready = 0
+        super().train(mode)
+        return self
+
+    def _vectors(self) -> Tensor:
+        """[at least as many as are kept, width]: the vectors of all words that were looked up."""
+        weight = self.words.weight
+        with torch.inference_mode(False), torch.no_grad():
+            if len(self._kept) != len(self._table) or self._kept.device != weight.device:
+                self._kept, self._ready = weight.new_zeros(len(self._table), weight.shape[1]), 0
+            if self._ready < len(self._rows):
+                new = torch.from_numpy(self._table[self._ready : len(self._rows)]).to(weight.device)
+                self._kept[self._ready : len(self._rows)] = self.words(new[:, 0]) + self.parts(new[:, 1:])
+                self._ready = len(self._rows)
+        return self._kept
 
 
 class Network(nn.Module):

@@ -300,3 +300,23 @@ def test_what_surely_exists_goes_to_its_likeliest_noun(chances, nouns):
     (graph,) = Decoder(Labels(("",), ("-0+",), ("",), 0))([caption], [split(caption)], scores)
     assert [graph.objects[attribute.object].lemma for attribute in graph.attributes] == nouns
     assert [graph.objects[relation.subject].lemma for relation in graph.relations] == nouns
+
+
+def test_kept_word_vectors_follow_the_weights(align):
+    examples = [Example(words, align(words, triples)) for text, triples in CAPTIONS for words in [split(text)]]
+    known = make_labels(examples, [])
+    torch.manual_seed(0)
+    network = Network(WordEncoder(known.words, width=8, dropout=0.0, forgotten=0.0), known, dropout=0.0)
+    captions = [split("two unheard-of dogs on a mat")]
+    learning = network(*network.inputs(captions)).roles
+    network.eval()
+    torch.testing.assert_close(network(*network.inputs(captions)).roles, learning)
+    more = [split(f"word{i}" * 3) for i in range(1500)]  # more than are kept at first
+    for start in (0, 700):
+        network(*network.inputs(more[start : start + 800]))
+    torch.testing.assert_close(network(*network.inputs(captions)).roles, learning)
+    with torch.no_grad():
+        network.train().encoder.words.weight.add_(1)
+    other = network(*network.inputs(captions)).roles
+    assert not torch.allclose(other, learning)
+    torch.testing.assert_close(network.eval()(*network.inputs(captions)).roles, other)

@@ -92,6 +92,7 @@ def _make_part(work: Work, out: AnyPath, number: int, partition: Any) -> Counter
 def _build(stage: Workshop) -> Work:
     work = stage.worker()
     gc.freeze()  # models and modules stay: the collector need not go through them again and again
+    gc.set_threshold(50_000)  # and what a partition is made of is no garbage: it need not look so often
     return work
 
 

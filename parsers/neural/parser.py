@@ -53,7 +53,7 @@ def load(folder: Path) -> Network:
 
 
 class NeuralParser:
-    """Scene graphs by a network of 2 million weights, trained on FACTUAL; see ``docs/parsers.md``.
+    """Scene graphs by a network of 2.5 million weights, trained on FACTUAL; see ``docs/parsers.md``.
 
     Args:
         model: folder of a model made by ``python -m parsers.train``; the shipped one if not given.

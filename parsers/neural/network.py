@@ -131,9 +131,9 @@ class WordEncoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def start_from(self, vectors: Tensor) -> None:
-        """Takes word vectors, [words, width], as the first ones, scaled to the spread of random ones."""
+        """Takes word vectors, [words, width or less], as the first ones, scaled to the spread of random ones."""
         with torch.no_grad():
-            self.words.weight.copy_(vectors * WORD_SPREAD / vectors.std())
+            self.words.weight[:, : vectors.shape[1]] = vectors * WORD_SPREAD / vectors.std()
             self.words.weight[0] = 0
 
     def inputs(self, captions: Sequence[Words]) -> tuple[Tensor, ...]:

@@ -124,7 +124,10 @@ class PieceEncoder(nn.Module):
         return states
 
     def word_vectors(self, words: Sequence[str], width: int) -> Tensor:
-        """float32 [words, width]: the main components of the vectors that the words' pieces have below the layers."""
+        """float32 [words, width]: the main components of the vectors that the words' pieces have below the layers.
+
+        There are fewer than ``width`` where there are no more.
+        """
         vectors = torch.stack([self.words.weight[self._cut(word)].mean(0) for word in words]).detach()
         vectors = vectors - vectors.mean(0)
         directions: Tensor = torch.linalg.svd(vectors, full_matrices=False).Vh

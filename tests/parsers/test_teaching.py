@@ -106,6 +106,19 @@ def test_word_vectors_keep_distances(mpnet):
     assert encoder.word_vectors(words, 2).shape == (9, 2)
 
 
+def test_a_network_starts_from_word_vectors():
+    words = ["", "man", "dog", "hat"]
+    encoder = WordEncoder(words, width=8)
+    before = encoder.words.weight.detach().clone()
+    vectors = torch.randn(4, 6) * 7
+    encoder.start_from(vectors)
+    after = encoder.words.weight.detach()
+    torch.testing.assert_close(after[1:, :6] / after[1, 0], vectors[1:] / vectors[1, 0])
+    torch.testing.assert_close(after[1:, 6:], before[1:, 6:])
+    assert not after[0].any()
+    assert 0.2 < after[1:, :6].std() < 0.4
+
+
 @pytest.mark.parametrize("model", ["bert", "mpnet"])
 def test_files_of_other_models_are_refused(model, request, tmp_path):
     shutil.copytree(request.getfixturevalue(model), tmp_path, dirs_exist_ok=True)

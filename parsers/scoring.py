@@ -38,6 +38,7 @@ class Lemmatizer:
             for name in ("lemma_rules", "lemma_exc", "lemma_index")
         )
         self._index = {pos: frozenset(words) for pos, words in index.items()}
+        self._adverbs = frozenset(lookups.get_table("lemma_index").get("adv", ()))
 
     def __call__(self, word: str) -> str:
         """The shortest noun lemma, or the word itself if it is no form of a noun."""
@@ -53,8 +54,9 @@ class Lemmatizer:
         return tuple(form for form in (word, *stems) if form in index)
 
     def knows(self, word: str) -> bool:
-        """Whether it is a form of a noun, a verb or an adjective."""
-        return any(self.lemmas(word, pos) for pos in ("noun", "verb", "adj"))
+        """Whether it is a form of a noun, a verb or an adjective, or an adverb."""
+        look_up = type(self).lemmas.__wrapped__  # not kept: whoever asks goes through many words once
+        return word in self._adverbs or any(look_up(self, word, pos) for pos in self._index)
 
     def triple(self, triple: Triple) -> Triple:
         """The triple with each word's lemma."""

@@ -4,9 +4,9 @@ The network learns gold graphs, and, of captions that have none, the graphs that
 gold captions are short, and the rules read long ones better. Pairs of gold captions are joined into longer ones, so
 that far words are not tied together. Weights are averaged over the last steps.
 
-With ``--pretrained`` the network also learns what teachers say: fine-tuned BERTs or MPNets and a network of its own
-kind, trained first (knowledge distillation, arXiv 1503.02531; of BERT into an LSTM, arXiv 1903.12136). They read the
-gold captions, those without graphs, and gold captions into which phrases of others were put.
+With ``--pretrained`` the network also learns what teachers say: fine-tuned BERTs or MPNets (knowledge distillation,
+arXiv 1503.02531; of BERT into an LSTM, arXiv 1903.12136). They read the gold captions, those without graphs, and gold
+captions into which phrases of others were put. In the end it learns from gold graphs and teachers alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -24,6 +25,7 @@ import numpy as np
 import torch
 import typer
 from rich.console import Console
+from spacy.lang.en.stop_words import STOP_WORDS
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -44,7 +46,7 @@ from parsers.neural.learning import (
     teach,
     usable,
 )
-from parsers.neural.network import Encoder, Labels, Network, Scores, WordEncoder
+from parsers.neural.network import Labels, Network, Scores, WordEncoder
 from parsers.neural.parser import NeuralParser, load, save
 from parsers.neural.pieces import PieceEncoder
 from parsers.neural.spelling import Speller, lookalikes
@@ -67,12 +69,13 @@ class Recipe:
     averaged: float = 0.998
     """how much of the averaged weights is kept at a step"""
     dropout: float = 0.33
-    """of vectors above the word pieces"""
+    """of what the scores are made from, and in a small network of its word vectors and between its layers"""
 
 
 FROM_SCRATCH = Recipe(epochs=10, batch=48, rate=2e-3, encoder_rate=2e-3, joined=0.3)
 FROM_PRETRAINED = Recipe(epochs=3, batch=64, rate=1e-3, encoder_rate=6e-5, joined=0.1, last=0.03, averaged=0.995)
 FROM_TEACHERS = Recipe(epochs=6, batch=96, rate=3e-3, encoder_rate=3e-3, joined=0.2, dropout=0.1)
+WITHOUT_RULES = Recipe(epochs=2, batch=96, rate=1e-3, encoder_rate=1e-3, joined=0.2, dropout=0.1)
 SPLICED = 2
 """How many captions with a phrase of another are made of each gold one."""
 WARM_UP = 300
@@ -114,7 +117,8 @@ def main(
     except (OSError, ValueError) as error:
         _fail(error)
     lemmatizer = Lemmatizer()
-    similar, respell = _spelling(gold, lemmatizer)
+    knows = partial(_knows, lemmatizer, encoders)
+    similar, respell = _spelling(gold, knows)
     examples, ruled = _aligned(gold, respell), _read_by_rules(others, respell)
     labels = make_labels(examples, ruled, similar)
     console.print(
@@ -123,29 +127,37 @@ def main(
         soft_wrap=True,
     )
 
-    def train(encoder: Encoder, learned: Sequence[Example], recipe: Recipe, seed: int, to: Path) -> None:
+    def train(network: Network, learned: Sequence[Example], recipe: Recipe, rng: np.random.Generator, to: Path) -> None:
         console.print(f"training {to} on {len(learned):,} captions", soft_wrap=True)
-        network = Network(encoder, labels, dropout=recipe.dropout)
-        _train(network, learned, examples, scored, to, recipe, np.random.default_rng(seed))
+        _train(network, learned, examples, scored, to, recipe, rng)
 
-    learned, recipe = [*examples, *ruled], FROM_SCRATCH
-    if encoders:
-        folders = [teachers / f"pretrained-{i}" for i in range(len(encoders))]
-        for i, (encoder, folder) in enumerate(zip(encoders, folders, strict=True)):
-            if not (folder / REPORT).is_file():
-                torch.manual_seed(i)
-                train(encoder, examples, FROM_PRETRAINED, i, folder)
-        found = [load(folder) for folder in folders]
-        if any((t.labels.edits, t.labels.relations) != (labels.edits, labels.relations) for t in found):
-            _fail(f"{teachers}: teachers of other gold graphs; delete them, or name another folder with --teachers")
-        said = {word for caption in gold for triple in caption.triples for part in triple for word in part.split()}
-        learned = _taught([*learned, *_spliced(examples)], found, lambda form: form in said or lemmatizer.knows(form))
-        recipe = FROM_TEACHERS
+    folders = [teachers / f"pretrained-{i}" for i in range(len(encoders))]
+    for encoder, folder in zip(encoders, folders, strict=True):
+        if (folder / REPORT).is_file() and not _is_teacher(load(folder), encoder, labels):
+            _fail(
+                f"{folder}: a teacher of other gold graphs or another model; delete it, or name others with --teachers"
+            )
+    for i, (encoder, folder) in enumerate(zip(encoders, folders, strict=True)):
+        if not (folder / REPORT).is_file():
+            torch.manual_seed(i)
+            network = Network(encoder, labels, dropout=FROM_PRETRAINED.dropout)
+            train(network, examples, FROM_PRETRAINED, np.random.default_rng(i), folder)
     torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    recipe = FROM_TEACHERS if encoders else FROM_SCRATCH
     small = WordEncoder(labels.words, width=width, dropout=recipe.dropout)
-    if encoders:
-        small.start_from(encoders[0].word_vectors(labels.words, width))
-    train(small, learned, recipe, seed, out)
+    network = Network(small, labels, dropout=recipe.dropout)
+    if not encoders:
+        train(network, [*examples, *ruled], FROM_SCRATCH, rng, out)
+        return
+    small.start_from(encoders[0].word_vectors(labels.words, width))
+    said = {word for caption in gold for triple in caption.triples for part in triple for word in part.split()}
+    learned = _taught(
+        [*examples, *ruled, *_spliced(examples)], list(map(load, folders)), lambda form: form in said or knows(form)
+    )
+    train(network, learned, FROM_TEACHERS, rng, out)
+    without_rules = [replace(example, graph=None, weight=0.0) if example.weight < 1 else example for example in learned]
+    train(network, without_rules, WITHOUT_RULES, rng, out)
 
 
 def _fail(error: object) -> NoReturn:
@@ -153,12 +165,23 @@ def _fail(error: object) -> NoReturn:
     sys.exit(1)
 
 
-def _spelling(gold: Sequence[GoldCaption], lemmatizer: Lemmatizer) -> tuple[list[str], Speller]:
+def _is_teacher(network: Network, encoder: PieceEncoder, labels: Labels) -> bool:
+    """Whether the network stands on such an encoder, and means the same with its numbers."""
+    names = (network.labels.edits, network.labels.relations)
+    return names == (labels.edits, labels.relations) and network.encoder.config == encoder.config
+
+
+def _knows(lemmatizer: Lemmatizer, encoders: Sequence[PieceEncoder], form: str) -> bool:
+    """Whether it is a word of WordNet, a function word or a whole piece of a pretrained model."""
+    return lemmatizer.knows(form) or form in STOP_WORDS or any(encoder.knows(form) for encoder in encoders)
+
+
+def _spelling(gold: Sequence[GoldCaption], is_word: Callable[[str], bool]) -> tuple[list[str], Speller]:
     """Words that look like slips and are none, and what repairs slips."""
     counts = Counter(form for caption in gold for form in split(caption.caption).forms)
     known = [form for form, count in counts.items() if count >= LEAST_WORD]
     frequent = [form for form, count in counts.most_common() if count >= FREQUENT]
-    similar = lookalikes(frequent, lemmatizer.knows)
+    similar = [form for form in lookalikes(frequent, is_word) if counts[form] < LEAST_WORD]
     return similar, Speller([*known, *similar], frequent)
 
 

@@ -14,6 +14,8 @@ from parsers.neural import labels as forms
 from parsers.neural.network import EDITS, ROLES, Labels, Scores, triples
 from parsers.neural.words import Words
 
+LEAST_ODDS = math.log(0.1 / 0.9)
+"""Log-odds that the likeliest of several nouns must have."""
 MAX_NODES = 128
 """Objects, and words that relations hang on, of one caption that are looked at: bounds the memory of long texts."""
 
@@ -93,13 +95,14 @@ class Decoder:
 
 
 def _chosen(scores: Tensor) -> Tensor:
-    """What is likelier than not; and where one is that could go to several nouns, it goes to the likeliest of them.
+    """What is likelier than not; and what is so only for some noun or other goes to the likeliest one.
 
     Args:
         scores: log-odds, the nouns it could go to in the last dimension.
     """
-    exists = scores.sigmoid().sum(-1, keepdim=True) > 0.5
-    return (scores > 0) | (exists & (scores == scores.amax(-1, keepdim=True)))
+    best, place = scores.max(-1, keepdim=True)
+    exists = (scores.sigmoid().sum(-1, keepdim=True) > 0.5) & (best > LEAST_ODDS)
+    return (scores > 0).scatter(-1, place, (best > 0) | exists)
 
 
 def _relations(scores: Scores) -> tuple[Tensor, ...]:
@@ -124,8 +127,7 @@ def _relations(scores: Scores) -> tuple[Tensor, ...]:
             subject_object=scores.subject_object.masked_fill(itself, -torch.inf),
         )
     )
-    # Together the subjects reach a chance of one half only if one of them alone has a good part of it.
-    caption, anchor, object_ = (odds.amax(2) > -math.log(2 * len(itself))).nonzero().T
+    caption, anchor, object_ = (odds.amax(2) > LEAST_ODDS).nonzero().T
     which, subject = _chosen(odds[caption, anchor, :, object_]).nonzero().T
     caption, anchor, object_ = caption[which], anchor[which], object_[which]
     return caption, anchors[caption, anchor], nouns[caption, subject], nouns[caption, object_]
@@ -196,9 +198,11 @@ class _Labeller:
         return " ".join((before + self.word(last, kind)).split())
 
     def relation(self, label: str, spoken: Sequence[int]) -> str:
-        """A whole label, or what the words make, or what the first of them and the rest of a label make."""
+        """A whole label, or what the words make, or what the first of them and the rest of a label make; or nothing."""
         if label and not label.startswith(forms.REST):
             return label
+        if not spoken:
+            return ""
         if not label and len(spoken) == 1:
             return self.word(spoken[0], 2)
         words = spoken[:1] if label else spoken

@@ -50,8 +50,9 @@ def apply(edit: str, form: str) -> str:
 
 
 def is_sound(edit: str, form: str, is_word: Callable[[str], bool]) -> bool:
-    """Whether an edit leaves a form alone, replaces it whole, or makes a word of it."""
-    return edit == SAME or edit.startswith("=") or is_word(apply(edit, form))
+    """Whether an edit leaves a form alone, replaces it whole, or makes words of it."""
+    edit = edit.lstrip("^~")
+    return edit == SAME or edit.startswith("=") or all(map(is_word, apply(edit, form).split()))
 
 
 def vocabulary(labels: Iterable[str], first: Sequence[str], least: int) -> tuple[str, ...]:

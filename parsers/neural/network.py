@@ -23,8 +23,8 @@ BUCKETS = 8192
 PARTS_PER_WORD = 12
 WORD_SPREAD = 0.3
 """Standard deviation of the word vectors that training starts from."""
-MOST_FORMS = 200_000
-"""Words whose numbers are kept at hand."""
+MOST_FORMS = 50_000
+"""Words whose vectors are kept at hand."""
 
 ROLES = ("object", "object_joined", "attribute_joined")
 """What a word is: the last word of an object's name; joined to the next word in a name, or in an attribute."""
@@ -45,7 +45,7 @@ class Labels:
     frequent: int
     """So many of the words are frequent, and come first after number 0."""
     lookalikes: tuple[str, ...] = ()
-    """Other words, one letter from a frequent one, that are no slips of the pen; see `parsers.neural.spelling`."""
+    """Unknown words, one letter from a frequent one, that are no slips of the pen; see `parsers.neural.spelling`."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -54,10 +54,8 @@ class Labels:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Labels:
         """The inverse of `to_dict`."""
-        words, edits, relations, lookalikes = (
-            tuple(values[name]) for name in ("words", "edits", "relations", "lookalikes")
-        )
-        return cls(words, edits, relations, values["frequent"], lookalikes)
+        words, edits, relations = (tuple(values[name]) for name in ("words", "edits", "relations"))
+        return cls(words, edits, relations, values["frequent"], tuple(values.get("lookalikes", ())))
 
 
 class Scores(NamedTuple):
@@ -117,6 +115,7 @@ class WordEncoder(nn.Module):
         self._rows: dict[str, int] = {}
         self._table = np.zeros((1024, 1 + PARTS_PER_WORD), np.int64)
         self._kept, self._ready = torch.zeros(0), 0
+        self._source: tuple[object, ...] = ()
         self._forgotten = forgotten
         self.config = {"width": width}
         self.size = 3 * width
@@ -137,7 +136,7 @@ class WordEncoder(nn.Module):
             self.words.weight[0] = 0
 
     def inputs(self, captions: Sequence[Words]) -> tuple[Tensor, ...]:
-        """int64 [B, T]: where the words of captions of equal length are kept."""
+        """int64 [B, T]: where the words of captions of equal length are kept until the next call."""
         known = self._rows
         if len(known) > MOST_FORMS:
             known.clear()
@@ -167,18 +166,14 @@ class WordEncoder(nn.Module):
             vectors = nn.functional.embedding(rows, self._vectors())
         return torch.cat([self.dropout(self.lstm(vectors)[0]), vectors], dim=-1)
 
-    def train(self, mode: bool = True) -> WordEncoder:
-        """Vectors of words are kept only as long as nothing is learned."""
-        self._ready = 0
-        super().train(mode)
-        return self
-
     def _vectors(self) -> Tensor:
         """[at least as many as are kept, width]: the vectors of all words that were looked up."""
         weight = self.words.weight
+        source = (weight.device, weight.dtype, weight._version, self.parts.weight._version, len(self._table))
         with torch.inference_mode(False), torch.no_grad():
-            if len(self._kept) != len(self._table) or self._kept.device != weight.device:
+            if source != self._source:  # the weights are others, or there is no more room
                 self._kept, self._ready = weight.new_zeros(len(self._table), weight.shape[1]), 0
+                self._source = source
             if self._ready < len(self._rows):
                 new = torch.from_numpy(self._table[self._ready : len(self._rows)]).to(weight.device)
                 self._kept[self._ready : len(self._rows)] = self.words(new[:, 0]) + self.parts(new[:, 1:])

@@ -95,6 +95,10 @@ class PieceEncoder(nn.Module):
         pieces = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self._padding)
         return pieces, torch.tensor(first), torch.tensor(last)
 
+    def knows(self, word: str) -> bool:
+        """Whether the word is a piece of its own."""
+        return self.tokenizer.token_to_id(word) is not None
+
     def _cut(self, form: str) -> list[int]:
         if form not in self._pieces:
             found = self.tokenizer.encode(form, add_special_tokens=False).ids

@@ -41,7 +41,7 @@ class Speller:
         return self._repaired[form]
 
     def _meant(self, form: str) -> str:
-        """Slips that keep the first letter are the likelier ones."""
+        """Swapped, doubled and dropped letters are tried before wrong and added ones: they are the likelier slips."""
         for slips in (_slips, _other_slips):
             meant = [word for word in slips(form) if word in self._rank]
             if meant:

@@ -112,11 +112,12 @@ def test_words_that_look_like_slips_are_known():
     ]  # fmt: skip
 
 
-@given(st.text("abcdef", min_size=1, max_size=8), st.text("abcdef", min_size=4, max_size=7))
-def test_no_lookalike_is_repaired(form, frequent):
-    repair = lambda known: Speller(known, [frequent])(Words([form], [(0, len(form))])).forms[0]  # noqa: E731
-    assert repair([]) == form or form in lookalikes([frequent], lambda _: True)
-    assert repair([form]) == form
+@given(st.text("abcdef", min_size=5, max_size=8), st.integers(0, 7), st.text("abcdefg", max_size=2), st.integers(0, 1))
+def test_what_may_be_repaired_is_among_the_lookalikes(frequent, place, letters, cut):
+    form = frequent[:place] + letters + frequent[place + cut :]
+    repaired = Speller([], [frequent])(Words([form], [(0, len(form))])).forms[0]
+    assert repaired in (form, frequent)
+    assert repaired == form or form in lookalikes([frequent], lambda _: True)
 
 
 # --- alignment ---
@@ -320,3 +321,39 @@ def test_kept_word_vectors_follow_the_weights(align):
     other = network(*network.inputs(captions)).roles
     assert not torch.allclose(other, learning)
     torch.testing.assert_close(network.eval()(*network.inputs(captions)).roles, other)
+
+
+def test_forgotten_words_are_looked_up_again(align, monkeypatch):
+    monkeypatch.setattr("parsers.neural.network.MOST_FORMS", 5)
+    examples = [Example(words, align(words, triples)) for text, triples in CAPTIONS for words in [split(text)]]
+    known = make_labels(examples, [])
+    network = Network(WordEncoder(known.words, width=8), known).eval()
+    texts = [text for text, _ in CAPTIONS] * 2
+    first = [network(*network.inputs([split(text)])).roles for text in texts]
+    for found, text in zip(first, texts, strict=True):
+        torch.testing.assert_close(network(*network.inputs([split(text)])).roles, found)
+    torch.testing.assert_close(first[: len(CAPTIONS)], first[len(CAPTIONS) :])
+
+
+def test_a_rest_of_a_label_needs_a_first_word():
+    scores = scores_of(2)
+    scores.roles[0, :, 0] = 1
+    scores.anchor_subject[0, 1, 0] = scores.anchor_object[0, 1, 1] = scores.subject_object[0, 0, 1] = 1
+    for name, relations in (("have", 1), ("* on", 0)):
+        (graph,) = Decoder(Labels(("",), ("-0+",), (name,), 0))(["car tire"], [split("car tire")], scores)
+        assert len(graph.relations) == relations
+
+
+@pytest.mark.parametrize("length", [MAX_NODES, MAX_NODES + 30])
+def test_relations_are_found_in_long_texts(length):
+    scores = scores_of(length)
+    planted = {(3, 1, 5), (70, 60, 80), (length - 2, length - 9, length - 1)}
+    for anchor, subject, object_ in planted:
+        scores.anchor_subject[0, anchor, subject] = scores.anchor_object[0, anchor, object_] = 1
+        scores.subject_object[0, subject, object_] = 1
+    caption = " ".join(f"w{i}" for i in range(length))
+    (graph,) = Decoder(Labels(("",), ("-0+",), ("",), 0))([caption], [split(caption)], scores)
+    names = [thing.lemma for thing in graph.objects]
+    assert {(r.lemma, names[r.subject], names[r.object]) for r in graph.relations} == {
+        tuple(f"w{i}" for i in triple) for triple in planted
+    }

@@ -50,11 +50,14 @@ def test_teachers_are_trained_first_and_only_once(arguments, bert, mpnet, tmp_pa
     assert made == {path: path.stat().st_mtime_ns for path in made}
     weights = [load_file(tmp_path / name / "model.safetensors") for name in ("model", "again")]
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+    swapped = CliRunner().invoke(app, [*arguments[:-6], "--pretrained", str(mpnet), *arguments[-2:]])
+    assert swapped.exit_code == 1
+    assert "pretrained-0: a teacher of other gold graphs or another model" in swapped.output.replace("\n", "")
     other = tmp_path / "other.jsonl"
     other.write_text((json.dumps({"caption": "six geese", "triples": [["goose", "is", "6"]]}) + "\n") * 4)
     refused = CliRunner().invoke(app, [*arguments, "--data", str(other)])
     assert refused.exit_code == 1
-    assert "teachers of other gold graphs" in refused.output
+    assert "a teacher of other gold graphs or another model" in refused.output
 
 
 def test_bad_input_is_named(tmp_path):

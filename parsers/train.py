@@ -6,7 +6,8 @@ that far words are not tied together. Weights are averaged over the last steps.
 
 With ``--pretrained`` the network also learns what teachers say: fine-tuned BERTs or MPNets (knowledge distillation,
 arXiv 1503.02531; of BERT into an LSTM, arXiv 1903.12136). They read the gold captions, those without graphs, and gold
-captions into which phrases of others were put. In the end it learns from gold graphs and teachers alone.
+captions into which phrases of others were put. In the end it learns from gold graphs and teachers alone, and the
+weights before and after that are averaged.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -30,7 +31,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import parsers
-from parsers.evaluate import evaluate
+from parsers.evaluate import Evaluation, evaluate
 from parsers.gold import GoldCaption, read_gold
 from parsers.neural.alignment import Aligner, align_graph
 from parsers.neural.augmentation import joined, spliced
@@ -88,6 +89,7 @@ LONGEST = 40
 THREADS = torch.get_num_threads()
 REPORT = "scores.json"
 """Written last: a folder that holds it holds a trained network."""
+_lemmatizer, _synonyms = cache(Lemmatizer), cache(installed_synonyms)
 console = Console(highlight=False)
 app = typer.Typer(add_completion=False)
 
@@ -116,8 +118,7 @@ def main(
         encoders = [PieceEncoder.from_pretrained(folder) for folder in pretrained or []]
     except (OSError, ValueError) as error:
         _fail(error)
-    lemmatizer = Lemmatizer()
-    knows = partial(_knows, lemmatizer, encoders)
+    knows = partial(_knows, _lemmatizer(), encoders)
     similar, respell = _spelling(gold, knows)
     examples, ruled = _aligned(gold, respell), _read_by_rules(others, respell)
     labels = make_labels(examples, ruled, similar)
@@ -156,8 +157,14 @@ def main(
         [*examples, *ruled, *_spliced(examples)], list(map(load, folders)), lambda form: form in said or knows(form)
     )
     train(network, learned, FROM_TEACHERS, rng, out)
+    mean = AveragedModel(load(out))
+    mean.update_parameters(mean.module)
     without_rules = [replace(example, graph=None, weight=0.0) if example.weight < 1 else example for example in learned]
     train(network, without_rules, WITHOUT_RULES, rng, out)
+    mean.update_parameters(load(out))
+    console.print("the weights before and after that, averaged:")
+    assert isinstance(mean.module, Network)
+    _write_report(_save_and_score(mean.module, scored, out).to_dict(), out)
 
 
 def _fail(error: object) -> NoReturn:
@@ -186,7 +193,7 @@ def _spelling(gold: Sequence[GoldCaption], is_word: Callable[[str], bool]) -> tu
 
 
 def _aligned(gold: Sequence[GoldCaption], respell: Speller) -> list[Example]:
-    align = Aligner(Lemmatizer())
+    align = Aligner(_lemmatizer())
     words = [respell(split(caption.caption)) for caption in gold]
     examples = [Example(w, align(w, caption.triples)) for w, caption in zip(words, gold, strict=True)]
     return [example for example in usable(examples) if len(example.words) <= LONGEST]
@@ -236,7 +243,6 @@ def _train(
 ) -> None:  # fmt: skip
     # In a small network several threads would wait for each other.
     torch.set_num_threads(1 if isinstance(network.encoder, WordEncoder) else THREADS)
-    lemmatizer, synonyms = Lemmatizer(), installed_synonyms()
     optimizer = torch.optim.AdamW(_rates(network, recipe), betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     rates = [group["lr"] for group in optimizer.param_groups]
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaged))  # type: ignore[no-untyped-call]
@@ -260,16 +266,27 @@ def _train(
             averaged.update_parameters(network)
             losses.append(value.item())
             step += 1
+        mean = float(np.mean(losses))
+        console.print(f"epoch {epoch + 1} of {recipe.epochs}, {time.monotonic() - started:.0f} s, loss {mean:.2f}:")
         assert isinstance(averaged.module, Network)
-        save(averaged.module.eval(), out)
-        result = evaluate(NeuralParser(out).parse([caption.caption for caption in dev]), dev, lemmatizer, synonyms)
-        report = {"epoch": epoch + 1, "loss": float(np.mean(losses)), **result.to_dict()}
-        console.print(
-            f"epoch {epoch + 1} of {recipe.epochs}, {time.monotonic() - started:.0f} s, loss {np.mean(losses):.2f}, "
-            f"SPICE {result.spice:.2%}, Set Match {result.set_match:.2%}; "
-            f"long: {result.long_spice:.2%}, {result.long_set_match:.2%}",
-            soft_wrap=True,
-        )
+        result = _save_and_score(averaged.module, dev, out)
+        report = {"epoch": epoch + 1, "loss": mean, **result.to_dict()}
+    _write_report(report, out)
+
+
+def _save_and_score(network: Network, dev: Sequence[GoldCaption], out: Path) -> Evaluation:
+    save(network.eval(), out)
+    graphs = NeuralParser(out).parse([caption.caption for caption in dev])
+    result = evaluate(graphs, dev, _lemmatizer(), _synonyms())
+    console.print(
+        f"  SPICE {result.spice:.2%}, Set Match {result.set_match:.2%}; "
+        f"long captions: {result.long_spice:.2%}, {result.long_set_match:.2%}",
+        soft_wrap=True,
+    )
+    return result
+
+
+def _write_report(report: Mapping[str, object], out: Path) -> None:
     (out / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 

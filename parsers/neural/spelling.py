@@ -27,6 +27,10 @@ class Speller:
     def __init__(self, known: Collection[str], frequent: Sequence[str]) -> None:
         self._known = frozenset(known)
         self._rank = {word: rank for rank, word in enumerate(frequent)}
+        self._near: dict[str, list[str]] = {}
+        for word in frequent:
+            for shortened in (word, *_shortened(word)):
+                self._near.setdefault(shortened, []).append(word)
         self._repaired: dict[str, str] = {}
 
     def __call__(self, words: Words) -> Words:
@@ -42,8 +46,10 @@ class Speller:
 
     def _meant(self, form: str) -> str:
         """Swapped, doubled and dropped letters are tried before wrong and added ones: they are the likelier slips."""
-        for slips in (_slips, _other_slips):
-            meant = [word for word in slips(form) if word in self._rank]
+        # Two words that are a slip apart are the same, or one is the other, once a letter is taken from each.
+        near = {word for shortened in (form, *_shortened(form)) for word in self._near.get(shortened, ())}
+        for slips in (_slips, _other_slips) if near else ():
+            meant = near.intersection(slips(form))
             if meant:
                 return min(meant, key=self._rank.__getitem__)
         return form
@@ -59,6 +65,10 @@ def lookalikes(frequent: Iterable[str], is_word: Callable[[str], bool]) -> list[
     # What a slip turned into a frequent word, the opposite slip turns back.
     near = {form for word in frequent if word.isalpha() and word.isascii() for form in _variants(word)}
     return sorted(form for form in near if is_word(form))
+
+
+def _shortened(word: str) -> Iterator[str]:
+    return (word[:i] + word[i + 1 :] for i in range(len(word)))
 
 
 def _slips(form: str) -> Iterator[str]:

@@ -14,6 +14,8 @@ from parsers.neural import labels as forms
 from parsers.neural.network import EDITS, ROLES, Labels, Scores, triples
 from parsers.neural.words import Words
 
+SIDES = ("left", "right")
+"""Whole labels that name one ("at the left of") are taken only where the caption does: rare, they are mixed up."""
 LEAST_ODDS = math.log(0.1 / 0.9)
 """Log-odds that the likeliest of several nouns must have."""
 MAX_NODES = 128
@@ -29,6 +31,7 @@ class Decoder:
 
     def __init__(self, labels: Labels) -> None:
         self._labels = labels
+        self._sides = torch.tensor([[side in name.split() for side in SIDES] for name in labels.relations])
 
     def __call__(self, captions: Sequence[str], words: Sequence[Words], scores: Scores) -> list[SceneGraph]:
         """The graphs of a batch of captions of equal length."""
@@ -49,7 +52,9 @@ class Decoder:
         # One flat list a caption: many small ones would keep the garbage collector busy.
         joined = roles[:, :, 1:].flatten(1).numpy().tolist()
         edits = scores.edits.flatten(1, 2).numpy().argmax(-1).tolist()
-        labels = scores.relations.numpy().argmax(-1).tolist()
+        sides = torch.tensor([[side in split.forms for side in SIDES] for split in words])
+        unsaid = (self._sides & ~sides[:, None]).any(-1)[:, None]  # [B, 1, relation labels]
+        labels = scores.relations.masked_fill(unsaid, -torch.inf).numpy().argmax(-1).tolist()
         return [
             self._graph(
                 _Labeller(captions[b], words[b], edits[b], self._labels),

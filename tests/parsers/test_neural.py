@@ -357,3 +357,22 @@ def test_relations_are_found_in_long_texts(length):
     assert {(r.lemma, names[r.subject], names[r.object]) for r in graph.relations} == {
         tuple(f"w{i}" for i in triple) for triple in planted
     }
+
+
+@pytest.mark.parametrize(
+    ("caption", "label"),
+    [
+        ("ball left of cube", "at the left of"),
+        ("ball right of cube", "on the right side of"),
+        ("ball top of cube", "top of"),
+    ],
+)
+def test_a_side_is_the_one_that_the_caption_names(caption, label):
+    scores = scores_of(4)
+    scores.roles[0, [0, 3], 0] = 1
+    scores.anchor_subject[0, 2, 0] = scores.anchor_object[0, 2, 3] = scores.subject_object[0, 0, 3] = 1
+    scores.words[0, 2, 1] = 1
+    labels = Labels(("",), ("-0+",), ("", "at the left of", "on the right side of"), 0)
+    odds = torch.tensor([0.0, 2.0, 1.0]).expand(1, 4, 3)
+    (graph,) = Decoder(labels)([caption], [split(caption)], scores._replace(relations=odds))
+    assert [relation.lemma for relation in graph.relations] == [label]

@@ -210,8 +210,10 @@ class _Labeller:
             return ""
         if not label and len(spoken) == 1:
             return self.word(spoken[0], 2)
-        words = spoken[:1] if label else spoken
-        return " ".join([*(self.word(i, 2) for i in words), *label.split()[1:]])
+        words = [self.word(i, 2) for i in (spoken[:1] if label else spoken)]
+        if not label and self._words.forms[spoken[-1]] == "of":
+            words[-1] = "of"  # alone it may be "have", but "right of" is never "right have"
+        return " ".join([*words, *label.split()[1:]])
 
     def span(self, first: int, last: int) -> Span:
         return Span(self._words.places[first][0], self._words.places[last][1])

@@ -376,3 +376,17 @@ def test_a_side_is_the_one_that_the_caption_names(caption, label):
     odds = torch.tensor([0.0, 2.0, 1.0]).expand(1, 4, 3)
     (graph,) = Decoder(labels)([caption], [split(caption)], scores._replace(relations=odds))
     assert [relation.lemma for relation in graph.relations] == [label]
+
+
+def test_of_is_have_only_alone():
+    labels = Labels(("",), ("-0+", "=have"), ("",), 0)
+    for caption, words, label in (("ball right of cube", [1], "right of"), ("leg of man", [], "have")):
+        length = len(caption.split())
+        scores = scores_of(length)
+        of, last = length - 2, length - 1
+        scores.anchor_subject[0, of, 0] = scores.anchor_object[0, of, last] = scores.subject_object[0, 0, last] = 1
+        scores.words[0, of, words] = 1
+        edits = torch.zeros(1, length, 3, 2)
+        edits[0, of, 2, 1] = 1
+        (graph,) = Decoder(labels)([caption], [split(caption)], scores._replace(edits=edits))
+        assert [relation.lemma for relation in graph.relations] == [label]

@@ -76,7 +76,7 @@ class Recipe:
 FROM_SCRATCH = Recipe(epochs=10, batch=48, rate=2e-3, encoder_rate=2e-3, joined=0.3)
 FROM_PRETRAINED = Recipe(epochs=3, batch=64, rate=1e-3, encoder_rate=6e-5, joined=0.1, last=0.03, averaged=0.995)
 FROM_TEACHERS = Recipe(epochs=6, batch=96, rate=3e-3, encoder_rate=3e-3, joined=0.2, dropout=0.1)
-WITHOUT_RULES = Recipe(epochs=2, batch=96, rate=1e-3, encoder_rate=1e-3, joined=0.2, dropout=0.1)
+WITHOUT_RULES = replace(FROM_TEACHERS, epochs=2, rate=1e-3, encoder_rate=1e-3)
 SPLICED = 2
 """How many captions with a phrase of another are made of each gold one."""
 WARM_UP = 300
@@ -149,14 +149,14 @@ def main(
     small = WordEncoder(labels.words, width=width, dropout=recipe.dropout)
     network = Network(small, labels, dropout=recipe.dropout)
     if not encoders:
-        train(network, [*examples, *ruled], FROM_SCRATCH, rng, out)
+        train(network, [*examples, *ruled], recipe, rng, out)
         return
     small.start_from(encoders[0].word_vectors(labels.words, width))
     said = {word for caption in gold for triple in caption.triples for part in triple for word in part.split()}
     learned = _taught(
         [*examples, *ruled, *_spliced(examples)], list(map(load, folders)), lambda form: form in said or knows(form)
     )
-    train(network, learned, FROM_TEACHERS, rng, out)
+    train(network, learned, recipe, rng, out)
     mean = AveragedModel(load(out))
     mean.update_parameters(mean.module)
     without_rules = [replace(example, graph=None, weight=0.0) if example.weight < 1 else example for example in learned]

@@ -50,7 +50,9 @@ class Decoder:
             _Places(batch, *(scores.words > 0).nonzero().T),
         )
         # One flat list a caption: many small ones would keep the garbage collector busy.
-        joined = roles[:, :, 1:].flatten(1).numpy().tolist()
+        in_object, in_attribute = (
+            roles[:, :, ROLES.index(role)].numpy().tolist() for role in ("object_joined", "attribute_joined")
+        )
         edits = scores.edits.flatten(1, 2).numpy().argmax(-1).tolist()
         sides = torch.tensor([[side in split.forms for side in SIDES] for split in words])
         unsaid = (self._sides & ~sides[:, None]).any(-1)[:, None]  # [B, 1, relation labels]
@@ -59,34 +61,37 @@ class Decoder:
             self._graph(
                 _Labeller(captions[b], words[b], edits[b], self._labels),
                 _Found(*(list(places.of(b)) for places in found)),  # type: ignore[arg-type]
-                joined[b],
+                in_object[b],
+                in_attribute[b],
                 labels[b],
             )
             for b in range(batch)
         ]
 
-    def _graph(self, label: _Labeller, found: _Found, joined: list[bool], relations: list[int]) -> SceneGraph:
+    def _graph(
+        self, label: _Labeller, found: _Found, in_object: list[bool], in_attribute: list[bool], relations: list[int]
+    ) -> SceneGraph:
         order = {noun: index for index, (noun,) in enumerate(found.objects)}
         objects = []
         last = -1
         for noun in order:
             first = noun
-            while first - 1 > last and joined[2 * (first - 1)]:
+            while first - 1 > last and in_object[first - 1]:
                 first -= 1
             objects.append(Object(label.phrase(first, noun, 0), label.span(first, noun)))
             last = noun
         attributes = set()
         for word, noun in found.attributes:
             first = word
-            while first > 0 and joined[2 * first - 1] and first - 1 not in order:
+            while first > 0 and in_attribute[first - 1] and first - 1 not in order:
                 first -= 1
             attributes.add((order[noun], label.span(first, word), label.phrase(first, word, 1)))
         edges: dict[tuple[int, int, str], Relation] = {}
         for subject, object_, anchor in found.relations:
             spoken: list[int] = []
             if anchor != object_:
-                others = [word for head, word in found.others if head == anchor and word not in (subject, object_)]
-                spoken = sorted({anchor, *others}) if others else [anchor]
+                others = (word for head, word in found.others if head == anchor and word not in (subject, object_))
+                spoken = sorted({anchor, *others})
             name = label.relation(self._labels.relations[relations[anchor]], spoken)
             if name:
                 key = (order[subject], order[object_], name)
@@ -208,10 +213,8 @@ class _Labeller:
             return label
         if not spoken:
             return ""
-        if not label and len(spoken) == 1:
-            return self.word(spoken[0], 2)
         words = [self.word(i, 2) for i in (spoken[:1] if label else spoken)]
-        if not label and self._words.forms[spoken[-1]] == "of":
+        if len(words) > 1 and self._words.forms[spoken[-1]] == "of":
             words[-1] = "of"  # alone it may be "have", but "right of" is never "right have"
         return " ".join([*words, *label.split()[1:]])
 
@@ -220,8 +223,6 @@ class _Labeller:
 
     def spans(self, words: Sequence[int]) -> tuple[Span, ...]:
         """Neighbours share a span."""
-        if len(words) == 1:
-            return (self.span(words[0], words[0]),)
         runs: list[list[int]] = []
         for i in words:
             if runs and runs[-1][1] + 1 == i:

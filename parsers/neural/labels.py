@@ -9,6 +9,7 @@ from functools import lru_cache
 SAME = "-0+"
 JOINTS = {"^": "", "~": "-"}
 """What an edit begins with where the last two words of a phrase become one, and what then stands between them."""
+MARKS = "".join(JOINTS)
 REST = "* "
 """What the label of a relation begins with where its first word is the first word's label, and the rest is taken."""
 
@@ -42,7 +43,7 @@ def phrase_edit(words: Sequence[str], label: str) -> str:
 @lru_cache(maxsize=1 << 16)
 def apply(edit: str, form: str) -> str:
     """Applies an edit to one word; a word that is too short for it stays as it is."""
-    edit = edit.lstrip("^~")
+    edit = edit.lstrip(MARKS)
     if edit.startswith("="):
         return edit[1:]
     cut, added = edit[1:].split("+", 1)
@@ -51,7 +52,7 @@ def apply(edit: str, form: str) -> str:
 
 def is_sound(edit: str, form: str, is_word: Callable[[str], bool]) -> bool:
     """Whether an edit leaves a form alone, replaces it whole, or makes words of it."""
-    edit = edit.lstrip("^~")
+    edit = edit.lstrip(MARKS)
     return edit == SAME or edit.startswith("=") or all(map(is_word, apply(edit, form).split()))
 
 

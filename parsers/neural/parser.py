@@ -77,14 +77,13 @@ class NeuralParser:
     def parse(self, captions: Sequence[str]) -> list[SceneGraph]:
         """One graph for each caption, in the same order. Captions of equal length are read together."""
         words = [self._respell(split(caption)) for caption in captions]
-        graphs = [SceneGraph(caption) for caption in captions]
+        graphs: dict[int, SceneGraph] = {}
         for numbers in _batches(words):
             batch = [words[i] for i in numbers]
             with torch.inference_mode():
                 scores = self._network(*self._network.inputs(batch))
-            for i, graph in zip(numbers, self._decode([captions[i] for i in numbers], batch, scores), strict=True):
-                graphs[i] = graph
-        return graphs
+            graphs |= zip(numbers, self._decode([captions[i] for i in numbers], batch, scores), strict=True)
+        return [graphs[i] if i in graphs else SceneGraph(caption) for i, caption in enumerate(captions)]
 
 
 def _batches(words: Sequence[Words]) -> Iterator[list[int]]:

@@ -86,17 +86,17 @@ def _slips(form: str) -> Iterator[str]:
 
 def _other_slips(form: str) -> Iterator[str]:
     is_long = len(form) > SHORTEST_WRONG
+    if is_long:
+        yield from _shortened(form)
     if len(form) >= SHORTEST_WRONG:
         for i in range(0 if is_long else 1, len(form)):
-            if is_long:
-                yield form[:i] + form[i + 1 :]
             for letter in LETTERS:
                 yield form[:i] + letter + form[i + 1 :]
 
 
 def _variants(word: str) -> Iterator[str]:
+    yield from _shortened(word)
     for i in range(len(word)):
-        yield word[:i] + word[i + 1 :]
         yield word[:i] + word[i : i + 2][::-1] + word[i + 2 :]
         for letter in LETTERS:
             yield word[:i] + letter + word[i + 1 :]

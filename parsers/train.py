@@ -133,16 +133,18 @@ def main(
         _train(network, learned, examples, scored, to, recipe, rng)
 
     folders = [teachers / f"pretrained-{i}" for i in range(len(encoders))]
+    found = {folder: load(folder) for folder in folders if (folder / REPORT).is_file()}
     for encoder, folder in zip(encoders, folders, strict=True):
-        if (folder / REPORT).is_file() and not _is_teacher(load(folder), encoder, labels):
+        if folder in found and not _is_teacher(found[folder], encoder, labels):
             _fail(
                 f"{folder}: a teacher of other gold graphs or another model; delete it, or name others with --teachers"
             )
     for i, (encoder, folder) in enumerate(zip(encoders, folders, strict=True)):
-        if not (folder / REPORT).is_file():
+        if folder not in found:
             torch.manual_seed(i)
             network = Network(encoder, labels, dropout=FROM_PRETRAINED.dropout)
             train(network, examples, FROM_PRETRAINED, np.random.default_rng(i), folder)
+            found[folder] = load(folder)
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     recipe = FROM_TEACHERS if encoders else FROM_SCRATCH
@@ -154,7 +156,9 @@ def main(
     small.start_from(encoders[0].word_vectors(labels.words, width))
     said = {word for caption in gold for triple in caption.triples for part in triple for word in part.split()}
     learned = _taught(
-        [*examples, *ruled, *_spliced(examples)], list(map(load, folders)), lambda form: form in said or knows(form)
+        [*examples, *ruled, *_spliced(examples)],
+        [found[folder] for folder in folders],
+        lambda form: form in said or knows(form),
     )
     train(network, learned, recipe, rng, out)
     mean = AveragedModel(load(out))

@@ -53,7 +53,7 @@ class Decoder:
         in_object, in_attribute = (
             roles[:, :, ROLES.index(role)].numpy().tolist() for role in ("object_joined", "attribute_joined")
         )
-        edits = scores.edits.flatten(1, 2).numpy().argmax(-1).tolist()
+        edits = scores.edits.numpy().argmax(-1).reshape(batch, -1).tolist()
         sides = torch.tensor([[side in split.forms for side in SIDES] for split in words])
         unsaid = (self._sides & ~sides[:, None]).any(-1)[:, None]  # [B, 1, relation labels]
         labels = scores.relations.masked_fill(unsaid, -torch.inf).numpy().argmax(-1).tolist()

@@ -176,8 +176,7 @@ def teach(
     found = list(examples)
     for numbers in equally_long(examples, size):
         captions = [examples[i].words for i in numbers]
-        with torch.inference_mode():
-            said = [_normal(teacher(*teacher.inputs(captions))) for teacher in teachers]
+        said = [_normal(teacher.score(captions)) for teacher in teachers]
         mean = Scores(*(torch.stack(tensors).mean(0).half() for tensors in zip(*said, strict=True)))
         for form in {form for words in captions for form in words.forms} - mistaken.keys():
             mistaken[form] = torch.tensor([not forms.is_sound(edit, form, is_word) for edit in edits])

@@ -10,9 +10,9 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,8 +23,6 @@ BUCKETS = 8192
 PARTS_PER_WORD = 12
 WORD_SPREAD = 0.3
 """Standard deviation of the word vectors that training starts from."""
-MOST_FORMS = 50_000
-"""Words whose vectors are kept at hand."""
 
 ROLES = ("object", "object_joined", "attribute_joined")
 """What a word is: the last word of an object's name; joined to the next word in a name, or in an attribute."""
@@ -112,10 +110,6 @@ class WordEncoder(nn.Module):
     def __init__(self, words: Sequence[str], *, width: int = 96, dropout: float = 0.33, forgotten: float = 0.1) -> None:
         super().__init__()
         self._known = {word: i for i, word in enumerate(words)}
-        self._rows: dict[str, int] = {}
-        self._table = np.zeros((1024, 1 + PARTS_PER_WORD), np.int64)
-        self._kept, self._ready = torch.zeros(0), 0
-        self._source: tuple[object, ...] = ()
         self._forgotten = forgotten
         self.config = {"width": width}
         self.size = 3 * width
@@ -136,49 +130,26 @@ class WordEncoder(nn.Module):
             self.words.weight[0] = 0
 
     def inputs(self, captions: Sequence[Words]) -> tuple[Tensor, ...]:
-        """int64 [B, T]: where the words of captions of equal length are kept until the next call."""
-        known = self._rows
-        if len(known) > MOST_FORMS:
-            known.clear()
-            self._ready = 0
-        rows = [known[form] if form in known else self._row(form) for words in captions for form in words.forms]
-        return (torch.tensor(rows).view(len(captions), -1),)
-
-    def _row(self, form: str) -> int:
-        """Where the number and the parts of a word are kept once they are looked up."""
-        row = self._rows[form] = len(self._rows)
-        if row == len(self._table):
-            self._table = np.concatenate([self._table, np.zeros_like(self._table)])
-        self._table[row] = (self._number(form), *parts(form))
-        return row
+        """int64 [B, T, 1 + PARTS_PER_WORD]: the number and the parts of each word."""
+        return (torch.tensor([[(self._number(form), *parts(form)) for form in words.forms] for words in captions]),)
 
     def _number(self, form: str) -> int:
         """Long numbers all look the same."""
         return self._known.get(form) or self._known.get("0" * len(form) if form.isdigit() else form, 0)
 
-    def forward(self, rows: Tensor) -> Tensor:
+    def embed(self, numbers: Tensor) -> Tensor:
+        """[B, T, width] of what ``inputs`` gives."""
+        spelling = self.parts(numbers[..., 1:].flatten(0, 1)).view(*numbers.shape[:2], -1)
+        vectors: Tensor = self.words(numbers[..., 0]) + spelling
+        return vectors
+
+    def forward(self, numbers: Tensor) -> Tensor:
         """[B, T, size]: the states of the LSTM and the word vectors below it."""
         if self.training:
-            kept = torch.from_numpy(self._table[rows.flatten().cpu().numpy()]).to(rows.device)
-            known = torch.rand(len(kept), device=rows.device) >= self._forgotten
-            vectors = self.dropout((self.words(kept[:, 0] * known) + self.parts(kept[:, 1:])).view(*rows.shape, -1))
-        else:
-            vectors = nn.functional.embedding(rows, self._vectors())
+            known = torch.rand(numbers.shape[:2], device=numbers.device) >= self._forgotten
+            numbers = torch.cat([numbers[..., :1] * known[..., None], numbers[..., 1:]], dim=-1)
+        vectors = self.dropout(self.embed(numbers))
         return torch.cat([self.dropout(self.lstm(vectors)[0]), vectors], dim=-1)
-
-    def _vectors(self) -> Tensor:
-        """[at least as many as are kept, width]: the vectors of all words that were looked up."""
-        weight = self.words.weight
-        source = (weight.device, weight.dtype, weight._version, self.parts.weight._version, len(self._table))
-        with torch.inference_mode(False), torch.no_grad():
-            if source != self._source:  # the weights are others, or there is no more room
-                self._kept, self._ready = weight.new_zeros(len(self._table), weight.shape[1]), 0
-                self._source = source
-            if self._ready < len(self._rows):
-                new = torch.from_numpy(self._table[self._ready : len(self._rows)]).to(weight.device)
-                self._kept[self._ready : len(self._rows)] = self.words(new[:, 0]) + self.parts(new[:, 1:])
-                self._ready = len(self._rows)
-        return self._kept
 
 
 class Network(nn.Module):
@@ -208,11 +179,20 @@ class Network(nn.Module):
         """What `forward` takes, for captions of equal length, on the network's device."""
         return tuple(tensor.to(self.arcs.device) for tensor in self.encoder.inputs(captions))
 
+    @torch.inference_mode()
+    def score(self, captions: Sequence[Words]) -> Scores:
+        """Scores captions of equal length."""
+        return self(*self.inputs(captions))  # type: ignore[no-any-return]
+
     def forward(self, *inputs: Tensor) -> Scores:
         """Scores what the encoder's ``inputs`` made of a batch."""
         states = self.encoder(*inputs)
-        batch, length, _ = states.shape
-        ends = self.dropout(torch.relu_(self.ends(states))).view(batch, length, ARCS, 2, self.arc)
+        return self.from_heads(self.ends(states), self.roles(states), self.relations(states), self.edits(states))
+
+    def from_heads(self, ends: Tensor, roles: Tensor, relations: Tensor, edits: Tensor) -> Scores:
+        """Scores from what the linear layers make of the encoder's vectors, each [B, T, its size]."""
+        batch, length, _ = ends.shape
+        ends = self.dropout(torch.relu_(ends)).unflatten(-1, (ARCS, 2, self.arc))
         starts, stops = ends.permute(3, 2, 0, 1, 4)  # each [arcs, B, T, arc]
         # A bilinear form of both vectors with a one behind them: the last row and column of `arcs` are for the ones.
         matrix, column, row, corner = (
@@ -221,10 +201,10 @@ class Network(nn.Module):
         starts = starts.flatten(1, 2)
         arcs = torch.baddbmm(row, starts, matrix).view_as(stops) @ stops.transpose(-1, -2)
         arcs = arcs + torch.baddbmm(corner, starts, column).view(ARCS, batch, length, 1)
-        edits = self.edits(states).view(batch, length, len(EDITS), -1)
-        return Scores(self.roles(states), *arcs.unbind(0), self.relations(states), edits)  # type: ignore[call-arg]
+        return Scores(roles, *arcs.unbind(0), relations, edits.unflatten(-1, (len(EDITS), -1)))  # type: ignore[call-arg, no-untyped-call]
 
 
+@lru_cache(maxsize=1 << 16)
 def parts(form: str) -> tuple[int, ...]:
     """`PARTS_PER_WORD` rows of the table: length, ends and three-letter parts of the word, then zeros.
 

@@ -7,11 +7,11 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file, save_file
 
 from parsers.graph import SceneGraph
 from parsers.neural.decode import Decoder
+from parsers.neural.inference import Inference
 from parsers.neural.network import Encoder, Labels, Network, WordEncoder
 from parsers.neural.pieces import TOKENIZER, PieceEncoder, read_tokenizer
 from parsers.neural.spelling import Speller
@@ -21,7 +21,7 @@ MODEL = Path(__file__).parent / "model"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 CUBES_PER_BATCH = 2_000_000
 """Anchor-subject-object scores at a time; bounds memory and keeps matrices large enough to be fast."""
-MOST_CAPTIONS = 512
+MOST_CAPTIONS = 128
 
 
 def save(network: Network, folder: Path) -> None:
@@ -67,10 +67,11 @@ class NeuralParser:
 
     def __init__(self, model: str | Path = MODEL, device: str = "cpu") -> None:
         folder = Path(model)
-        self._network = load(folder).to(device)
+        network = load(folder).to(device)
+        self._score = Inference(network) if isinstance(network.encoder, WordEncoder) else network.score
         checksum = hashlib.sha256((folder / CONFIG).read_bytes() + (folder / WEIGHTS).read_bytes()).hexdigest()[:12]
         self.version = f"model {checksum}"
-        labels = self._network.labels
+        labels = network.labels
         self._decode = Decoder(labels)
         self._respell = Speller((*labels.words, *labels.lookalikes), labels.words[1 : labels.frequent + 1])
 
@@ -80,9 +81,7 @@ class NeuralParser:
         graphs: dict[int, SceneGraph] = {}
         for numbers in _batches(words):
             batch = [words[i] for i in numbers]
-            with torch.inference_mode():
-                scores = self._network(*self._network.inputs(batch))
-            graphs |= zip(numbers, self._decode([captions[i] for i in numbers], batch, scores), strict=True)
+            graphs |= zip(numbers, self._decode([captions[i] for i in numbers], batch, self._score(batch)), strict=True)
         return [graphs[i] if i in graphs else SceneGraph(caption) for i, caption in enumerate(captions)]
 
 

@@ -12,9 +12,10 @@ from parsers.gold import read_gold, triples_of
 from parsers.neural import labels
 from parsers.neural.alignment import Aligner, Phrase
 from parsers.neural.decode import MAX_NODES, Decoder
+from parsers.neural.inference import Inference
 from parsers.neural.learning import Example, batches, graph_targets, loss, make_labels, usable
 from parsers.neural.network import Labels, Network, Scores, WordEncoder, parts
-from parsers.neural.parser import NeuralParser, save
+from parsers.neural.parser import NeuralParser, load, save
 from parsers.neural.spelling import Speller, lookalikes
 from parsers.neural.words import MAX_WORDS, Words, split
 from parsers.scoring import Lemmatizer
@@ -212,8 +213,8 @@ def without_plurals(triples):
 
 
 @pytest.fixture(scope="module")
-def learned(align, tmp_path_factory):
-    """A network that has learned a handful of captions by heart."""
+def model(align, tmp_path_factory):
+    """The folder of a network that has learned a handful of captions by heart."""
     torch.manual_seed(0)
     examples = [Example(words, align(words, triples)) for text, triples in CAPTIONS * 6 for words in [split(text)]]
     examples = usable(examples)
@@ -230,7 +231,12 @@ def learned(align, tmp_path_factory):
             optimizer.step()
     folder = tmp_path_factory.mktemp("model")
     save(network, folder)
-    return NeuralParser(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def learned(model):
+    return NeuralParser(model)
 
 
 def test_a_network_can_learn_every_kind_of_node(learned):
@@ -256,9 +262,9 @@ def test_long_texts_are_read_up_to_a_bound(learned):
         assert graph.caption == caption
 
 
-def test_the_version_follows_the_weights(learned, tmp_path):
+def test_the_version_follows_the_weights(model, learned, tmp_path):
     torch.manual_seed(1)
-    known = learned._network.labels
+    known = load(model).labels
     other = Network(WordEncoder(known.words, width=8), known)
     save(other, tmp_path)
     assert NeuralParser(tmp_path).version != learned.version
@@ -271,9 +277,9 @@ def test_a_batch_keeps_captions_of_equal_length(align):
     assert all(len({len(example.words) for example in batch}) == 1 and len(batch) <= 2 for batch in found)
 
 
-def test_decoding_never_joins_a_word_with_itself(learned):
-    network = learned._network
-    scores = network(*network.inputs([split("a b c d")]))
+def test_decoding_never_joins_a_word_with_itself(model):
+    network = load(model)
+    scores = network.score([split("a b c d")])
     everything = type(scores)(*(torch.ones_like(tensor) for tensor in scores))
     (graph,) = Decoder(network.labels)(["a b c d"], [split("a b c d")], everything)
     assert len(graph.objects) == 4
@@ -303,36 +309,36 @@ def test_what_surely_exists_goes_to_its_likeliest_noun(chances, nouns):
     assert [graph.objects[relation.subject].lemma for relation in graph.relations] == nouns
 
 
-def test_kept_word_vectors_follow_the_weights(align):
-    examples = [Example(words, align(words, triples)) for text, triples in CAPTIONS for words in [split(text)]]
-    known = make_labels(examples, [])
+@pytest.fixture(scope="module")
+def network():
     torch.manual_seed(0)
-    network = Network(WordEncoder(known.words, width=8, dropout=0.0, forgotten=0.0), known, dropout=0.0)
-    captions = [split("two unheard-of dogs on a mat")]
-    learning = network(*network.inputs(captions)).roles
-    network.eval()
-    torch.testing.assert_close(network(*network.inputs(captions)).roles, learning)
-    more = [split(f"word{i}" * 3) for i in range(1500)]  # more than are kept at first
-    for start in (0, 700):
-        network(*network.inputs(more[start : start + 800]))
-    torch.testing.assert_close(network(*network.inputs(captions)).roles, learning)
-    with torch.no_grad():
-        network.train().encoder.words.weight.add_(1)
-    other = network(*network.inputs(captions)).roles
-    assert not torch.allclose(other, learning)
-    torch.testing.assert_close(network.eval()(*network.inputs(captions)).roles, other)
+    known = Labels(("", "a", "dog", "mat"), ("-0+", "-1+"), ("", "have", "in"), 2)
+    network = Network(WordEncoder(known.words, width=7), known, arc=4).eval()
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return network
 
 
-def test_forgotten_words_are_looked_up_again(align, monkeypatch):
-    monkeypatch.setattr("parsers.neural.network.MOST_FORMS", 5)
-    examples = [Example(words, align(words, triples)) for text, triples in CAPTIONS for words in [split(text)]]
-    known = make_labels(examples, [])
-    network = Network(WordEncoder(known.words, width=8), known).eval()
-    texts = [text for text, _ in CAPTIONS] * 2
-    first = [network(*network.inputs([split(text)])).roles for text in texts]
-    for found, text in zip(first, texts, strict=True):
-        torch.testing.assert_close(network(*network.inputs([split(text)])).roles, found)
-    torch.testing.assert_close(first[: len(CAPTIONS)], first[len(CAPTIONS) :])
+FORMS = st.sampled_from(["a", "dog", "mat", "mats", "x1", "2", "25", "'", "é"])
+
+
+@given(
+    st.integers(1, 12).flatmap(
+        lambda length: st.lists(st.lists(FORMS, min_size=length, max_size=length), min_size=1, max_size=5)
+    )
+)
+def test_inference_scores_as_the_network_does(network, forms):
+    captions = [Words(words, ()) for words in forms]
+    for found, scores in zip(Inference(network)(captions), network.score(captions), strict=True):
+        torch.testing.assert_close(found, scores, atol=1e-4, rtol=1e-4)
+
+
+def test_forgotten_words_are_looked_up_again(network, monkeypatch):
+    monkeypatch.setattr("parsers.neural.inference.MOST_FORMS", 6)
+    infer = Inference(network)
+    captions = [[split(text)] for text, _ in CAPTIONS if len(text.split()) < 7] * 2
+    for caption in captions:
+        torch.testing.assert_close(infer(caption).roles, network.score(caption).roles)
 
 
 def test_a_rest_of_a_label_needs_a_first_word():

@@ -154,7 +154,7 @@ def test_a_network_over_bert_is_saved_and_loaded(bert, examples, tmp_path):
     save(network, tmp_path)
     again = load(tmp_path)
     caption = [split("two dogs on a red mat")]
-    for ours, theirs in zip(network(*network.inputs(caption)), again(*again.inputs(caption)), strict=True):
+    for ours, theirs in zip(network.score(caption), again.score(caption), strict=True):
         torch.testing.assert_close(ours, theirs, atol=2e-2, rtol=2e-2)  # weights are kept in float16
 
 
@@ -183,7 +183,7 @@ def test_teachers_are_averaged_and_every_caption_is_read(examples):
     taught = teach(examples, teachers, lambda _: True, size=2)
     assert [example.words for example in taught] == [example.words for example in examples]
     for example in taught:
-        both = [teacher(*teacher.inputs([example.words])).roles[0] for teacher in teachers]
+        both = [teacher.score([example.words]).roles[0] for teacher in teachers]
         torch.testing.assert_close(example.taught.roles.float(), (both[0] + both[1]) / 2, atol=1e-2, rtol=1e-2)
         assert example.graph is not None
 

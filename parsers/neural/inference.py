@@ -1,0 +1,123 @@
+"""The network over word vectors as it parses: the scores of `Network`, in less time.
+
+What depends on a word alone is computed once: what the first LSTM layer and the heads make of its vector. The LSTM's
+steps are plain matrix products, which need no preparation for each length and batch size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from parsers.neural.network import Network, Scores, WordEncoder
+from parsers.neural.words import Words
+
+MOST_FORMS = 20_000
+"""Words that are kept at hand; the shipped model takes 7 kB for each."""
+
+
+class Inference:
+    """Scores captions as a trained network does.
+
+    Args:
+        network: over a `WordEncoder`; what becomes of its weights later is not seen.
+    """
+
+    @torch.inference_mode()
+    def __init__(self, network: Network) -> None:
+        assert isinstance(network.encoder, WordEncoder)
+        self._network, self._encoder = network, network.encoder
+        lstm = self._encoder.lstm
+        self._layers = [_layer(lstm, i) for i in range(lstm.num_layers)]
+        heads = (network.ends, network.roles, network.relations, network.edits)
+        self._sizes = [head.out_features for head in heads]
+        weight = torch.cat([head.weight for head in heads]).t()
+        states = 2 * lstm.hidden_size
+        self._of_states, self._of_vector = weight[:states].contiguous(), weight[states:].contiguous()
+        self._bias = torch.cat([head.bias for head in heads])
+        self._rows: dict[str, int] = {}
+        self._gates, self._heads = (
+            bias.new_empty(MOST_FORMS, len(bias)) for bias in (self._layers[0].bias, self._bias)
+        )
+
+    @torch.inference_mode()
+    def __call__(self, captions: Sequence[Words]) -> Scores:
+        """The scores of captions of equal length."""
+        rows = self._look_up(captions)
+        states = self._states(rows).flatten(0, 1)
+        heads = self._heads[rows.flatten()].addmm_(states, self._of_states).view(*rows.shape, -1)
+        return self._network.from_heads(*heads.transpose(0, 1).split(self._sizes, dim=-1))  # type: ignore[no-untyped-call]
+
+    def _look_up(self, captions: Sequence[Words]) -> Tensor:
+        """int64 [T, B]: where what is kept of the words stands."""
+        known = self._rows
+        if len(known) + sum(map(len, captions)) > MOST_FORMS:
+            known.clear()
+        before = len(known)
+        rows = [known.setdefault(form, len(known)) for words in captions for form in words.forms]
+        if len(known) > before:
+            self._keep(list(known)[before:], before)
+        return torch.tensor(rows, device=self._gates.device).view(len(captions), -1).T.contiguous()
+
+    def _keep(self, forms: Sequence[str], first: int) -> None:
+        (numbers,) = self._encoder.inputs([Words(forms, ())])
+        vectors = self._encoder.embed(numbers.to(self._gates.device))[0]
+        below, new = self._layers[0], slice(first, first + len(forms))
+        self._gates[new] = torch.addmm(below.bias, vectors, below.inputs)
+        self._heads[new] = torch.addmm(self._bias, vectors, self._of_vector)
+
+    def _states(self, rows: Tensor) -> Tensor:
+        """[T, B, 2 * width] of the upper LSTM layer."""
+        below, above = self._layers
+        states = _steps(F.embedding(rows, self._gates), below.states)
+        gates = torch.addmm(above.bias, states.flatten(0, 1), above.inputs)
+        return _steps(gates.view(*rows.shape, -1), above.states)
+
+
+class _Layer(NamedTuple):
+    """An LSTM layer's weights, its gates in the order input, forget, output, new value, forwards then backwards."""
+
+    inputs: Tensor
+    """[inputs, 8 * width]"""
+    bias: Tensor
+    """[8 * width]"""
+    states: list[Tensor]
+    """two of [width, 4 * width]"""
+
+
+def _layer(lstm: nn.LSTM, number: int) -> _Layer:
+    def both(name: str) -> list[Tensor]:
+        found = []
+        for suffix in ("", "_reverse"):
+            entry, keep, new, out = getattr(lstm, f"{name}_l{number}{suffix}").chunk(4)
+            found.append(torch.cat([entry, keep, out, new]).t().contiguous())
+        return found
+
+    bias = torch.cat(both("bias_ih")) + torch.cat(both("bias_hh"))
+    return _Layer(torch.cat(both("weight_ih"), dim=1), bias, both("weight_hh"))
+
+
+def _steps(gates: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """A bidirectional LSTM layer: states [T, B, 2 * width].
+
+    Args:
+        gates: [T, B, 8 * width], what the inputs contribute; overwritten.
+        weights: of the states, for each direction.
+    """
+    length, batch, size = gates.shape
+    width = size // 8
+    states = gates.new_empty(length, batch, 2 * width)
+    directions = (range(length), range(length - 1, -1, -1))
+    for order, weight, gate, out in zip(directions, weights, gates.chunk(2, -1), states.chunk(2, -1), strict=True):
+        state = cell = None
+        for i in order:
+            step = gate[i] if state is None else gate[i].addmm_(state, weight)
+            new = step[:, 3 * width :].tanh_()
+            entry, keep, exit_ = step[:, : 3 * width].sigmoid_().chunk(3, -1)
+            cell = entry * new if cell is None else torch.addcmul(entry * new, keep, cell)
+            state = torch.mul(exit_, cell.tanh(), out=out[i])
+    return states

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,8 @@ from parsers.neural.words import Words
 
 SIDES = ("left", "right")
 """Whole labels that name one ("at the left of") are taken only where the caption does: rare, they are mixed up."""
+RULED_OUT = -1e9
+"""Log-odds of a label that shall not be taken."""
 LEAST_ODDS = math.log(0.1 / 0.9)
 """Log-odds that the likeliest of several nouns must have."""
 MAX_NODES = 128
@@ -31,7 +34,8 @@ class Decoder:
 
     def __init__(self, labels: Labels) -> None:
         self._labels = labels
-        self._sides = torch.tensor([[side in name.split() for side in SIDES] for name in labels.relations])
+        named = torch.tensor([[side in name.split() for name in labels.relations] for side in SIDES])
+        self._unsaid = named * RULED_OUT
 
     def __call__(self, captions: Sequence[str], words: Sequence[Words], scores: Scores) -> list[SceneGraph]:
         """The graphs of a batch of captions of equal length."""
@@ -43,29 +47,29 @@ class Decoder:
         caption, anchor, subject, object_ = _relations(scores)
         is_object = roles[:, :, ROLES.index("object")] | attributes.any(1)
         is_object[caption, subject] = is_object[caption, object_] = True
-        found = (
-            _Places(batch, *is_object.nonzero().T),
-            _Places(batch, *attributes.nonzero().T),
-            _Places(batch, caption, subject, object_, anchor),
-            _Places(batch, *(scores.words > 0).nonzero().T),
+        found = zip(
+            _by_caption(batch, *is_object.nonzero().T),
+            _by_caption(batch, *attributes.nonzero().T),
+            _by_caption(batch, caption, subject, object_, anchor),
+            _by_caption(batch, *(scores.words > 0).nonzero().T),
+            strict=True,
         )
         # One flat list a caption: many small ones would keep the garbage collector busy.
         in_object, in_attribute = (
             roles[:, :, ROLES.index(role)].numpy().tolist() for role in ("object_joined", "attribute_joined")
         )
         edits = scores.edits.numpy().argmax(-1).reshape(batch, -1).tolist()
-        sides = torch.tensor([[side in split.forms for side in SIDES] for split in words])
-        unsaid = (self._sides & ~sides[:, None]).any(-1)[:, None]  # [B, 1, relation labels]
-        labels = scores.relations.masked_fill(unsaid, -torch.inf).numpy().argmax(-1).tolist()
+        missing = torch.tensor([[float(side not in split.forms) for side in SIDES] for split in words])
+        labels = (scores.relations + (missing @ self._unsaid)[:, None]).numpy().argmax(-1).tolist()
         return [
             self._graph(
                 _Labeller(captions[b], words[b], edits[b], self._labels),
-                _Found(*(list(places.of(b)) for places in found)),  # type: ignore[arg-type]
+                _Found(*here),  # type: ignore[arg-type]
                 in_object[b],
                 in_attribute[b],
                 labels[b],
             )
-            for b in range(batch)
+            for b, here in enumerate(found)
         ]
 
     def _graph(
@@ -148,25 +152,17 @@ def _likeliest(scores: Tensor) -> Tensor:
     return scores.topk(MAX_NODES, dim=1).indices.sort(dim=1).values
 
 
-class _Places:
-    """Rows of integers that belong to captions, to be read caption by caption.
+def _by_caption(captions: int, caption: Tensor, *columns: Tensor) -> list[list[tuple[int, ...]]]:
+    """The rows of each caption, in order.
 
     Args:
         captions: how many there are.
-        caption: the captions' numbers, in order.
-        columns: as long.
+        caption: int64 [N], the number of each row's caption, rising.
+        columns: int64 [N] each.
     """
-
-    __slots__ = ("_bounds", "_columns")
-
-    def __init__(self, captions: int, caption: Tensor, *columns: Tensor) -> None:
-        self._bounds = torch.searchsorted(caption.contiguous(), torch.arange(captions + 1)).tolist()
-        self._columns = [column.tolist() for column in columns]
-
-    def of(self, caption: int) -> Iterator[tuple[int, ...]]:
-        """The rows of one caption, in order."""
-        start, end = self._bounds[caption : caption + 2]
-        return zip(*(column[start:end] for column in self._columns), strict=True)
+    bounds = torch.searchsorted(caption.contiguous(), torch.arange(captions + 1)).tolist()
+    rows = list(zip(*(column.tolist() for column in columns), strict=True))
+    return [rows[start:end] for start, end in pairwise(bounds)]
 
 
 class _Found(NamedTuple):

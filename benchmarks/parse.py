@@ -24,7 +24,7 @@ from pipeline.captions import CaptionRow
 from shards.console import console, run
 
 PEER = "SceneGraphParser, one by one"
-PARTITION = "3000"
+PARTITION = 3000
 """Captions of a part: small enough that two workers end at about the same time."""
 app = typer.Typer(add_completion=False)
 
@@ -116,7 +116,7 @@ def _stage(name: str, workers: int, single: Path, whole: Path, count: int, folde
     for source in (single, whole):
         out = folder / f"{name}-{workers}-{source.stem}"
         command = [sys.executable, "-m", "pipeline.parse", str(source), "--parser", name, "--out", str(out)]
-        results.append(timed([*command, "--workers", str(workers), "--partition-size", PARTITION]))
+        results.append(timed([*command, "--workers", str(workers), "--partition-size", str(PARTITION)]))
     (start_up, *_), (seconds, memory, _) = results
     return Timing(f"pipeline.parse --parser {name} --workers {workers}", count, start_up, seconds - start_up, memory)
 

@@ -47,6 +47,9 @@ class Lemmatizer:
     @cache  # noqa: B019 (one lives as long as the command)
     def lemmas(self, word: str, pos: str) -> tuple[str, ...]:
         """All lemmas of a word read as a "noun", "verb" or "adj"; none if it is no form of one."""
+        return self._look_up(word, pos)
+
+    def _look_up(self, word: str, pos: str) -> tuple[str, ...]:
         index = self._index[pos]
         if word in self._exceptions[pos]:
             return tuple(form for form in (word, *self._exceptions[pos][word]) if form in index)
@@ -55,8 +58,8 @@ class Lemmatizer:
 
     def knows(self, word: str) -> bool:
         """Whether it is a form of a noun, a verb or an adjective, or an adverb."""
-        look_up = type(self).lemmas.__wrapped__  # not kept: whoever asks goes through many words once
-        return word in self._adverbs or any(look_up(self, word, pos) for pos in self._index)
+        # Nothing is kept: whoever asks goes through many words once.
+        return word in self._adverbs or any(self._look_up(word, pos) for pos in self._index)
 
     def triple(self, triple: Triple) -> Triple:
         """The triple with each word's lemma."""

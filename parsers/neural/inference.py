@@ -49,7 +49,8 @@ class Inference:
         """The scores of captions of equal length."""
         rows = self._look_up(captions)
         states = self._states(rows).flatten(0, 1)
-        heads = self._heads[rows.flatten()].addmm_(states, self._of_states).view(*rows.shape, -1)
+        heads = F.embedding(rows, self._heads)
+        heads.flatten(0, 1).addmm_(states, self._of_states)
         return self._network.from_heads(*heads.transpose(0, 1).split(self._sizes, dim=-1))  # type: ignore[no-untyped-call]
 
     def _look_up(self, captions: Sequence[Words]) -> Tensor:

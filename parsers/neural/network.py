@@ -52,8 +52,10 @@ class Labels:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Labels:
         """The inverse of `to_dict`."""
-        words, edits, relations = (tuple(values[name]) for name in ("words", "edits", "relations"))
-        return cls(words, edits, relations, values["frequent"], tuple(values.get("lookalikes", ())))
+        words, edits, relations, lookalikes = (
+            tuple(values[name]) for name in ("words", "edits", "relations", "lookalikes")
+        )
+        return cls(words, edits, relations, values["frequent"], lookalikes)
 
 
 class Scores(NamedTuple):

@@ -20,8 +20,9 @@ from parsers.neural.words import Words, split
 MODEL = Path(__file__).parent / "model"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 CUBES_PER_BATCH = 2_000_000
-"""Anchor-subject-object scores at a time; bounds memory and keeps matrices large enough to be fast."""
+"""Anchor-subject-object scores at a time; bounds the memory of long captions."""
 MOST_CAPTIONS = 128
+"""At a time: enough for matrices to be fast, few enough for the processor's cache."""
 
 
 def save(network: Network, folder: Path) -> None:

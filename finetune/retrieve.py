@@ -57,7 +57,12 @@ def main(
     settings = load_task(folder, Retrieval.name).settings
     task = Retrieval(settings.model_copy(update={"as_released": settings.as_released or as_released}))
 
+    # Another number of threads adds up in another order, and blocks of several runs and ranks stand side by side.
+    torch.set_num_threads(1)
+
     def work(world: World) -> None:
+        if world.device.type == "cpu" and (cores := len(os.sched_getaffinity(0))) > world.size:
+            say(f"{world.size} of {cores} cores: `torchrun --nproc-per-node {cores} -m finetune.retrieve …` uses all")
         files = Data(data, regions or [], allow_missing_images=allow_missing_images)
         examples = files.open(task, [split], folder, world.device.type)
         model = load(folder, task).to(world.device)

@@ -5,7 +5,6 @@ An engine takes numbered partitions and hands back the statistics of each part a
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import logging
 import multiprocessing
@@ -18,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -75,7 +75,8 @@ class Engine:
 def _make_part(work: Work, out: AnyPath, number: int, partition: Any) -> Counter[str]:
     part = Part(out, number)
     try:
-        work(partition, part)
+        with _one_thread():
+            work(partition, part)
         part.complete()
     except OSError as error:
         part.discard()
@@ -87,6 +88,21 @@ def _make_part(work: Work, out: AnyPath, number: int, partition: Any) -> Counter
         part.discard()
         raise
     return part.statistics
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """PyTorch computes with one thread: another number would add up in another order, and give other bytes."""
+    torch = sys.modules.get("torch")  # a stage that computes with it has imported it
+    if torch is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _build(stage: Workshop) -> Work:
@@ -109,7 +125,7 @@ def _run_here(stage: Workshop, out: AnyPath, partitions: Iterable[tuple[int, Any
 def _run_in_processes(
     stage: Workshop, out: AnyPath, partitions: Iterable[tuple[int, Any]], workers: int
 ) -> Iterator[Counter[str]]:
-    # One thread of linear algebra in each: more would stand in each other's way.
+    # One thread of every library in each: more would stand in each other's way.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # Spawned, not forked: a fork would copy the threads' locks of Arrow and torch in whatever state they are.
     pool = ProcessPoolExecutor(
@@ -178,7 +194,7 @@ def _run_on_ray(
         import ray
     except ImportError:
         raise InputError("--engine ray needs Ray: pip install 'ernie-vil-pytorch[ray]'") from None
-    with contextlib.ExitStack() as stack:
+    with ExitStack() as stack:
         workers, address = engine.workers, engine.ray_address
         # Processes of this machine find what this one finds; on a cluster the package is installed on every node.
         paths = {} if address else {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

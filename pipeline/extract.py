@@ -120,7 +120,6 @@ class ExtractStage:
 
     def worker(self) -> Callable[[Pictures, Part], None]:
         """Builds the detector; see `pipeline.executor.Stage`."""
-        torch.set_num_threads(1)  # another number of threads adds up in another order: other bytes
         detector = detectors.get(self.detector, **dict(self.options))
 
         def extract(partition: Pictures, part: Part) -> None:

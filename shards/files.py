@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -58,8 +59,9 @@ class NewFile:
             self._aside.unlink()
 
     def discard(self) -> None:
-        """Removes what was written."""
-        self.stream.close()
+        """Removes what was written, also where the disk had no room for the rest of it."""
+        with suppress(OSError):  # to close is to write what is still held back
+            self.stream.close()
         self._aside.unlink(missing_ok=True)
 
 

@@ -44,6 +44,10 @@ class Inference:
             bias.new_empty(MOST_FORMS, len(bias)) for bias in (self._layers[0].bias, self._bias)
         )
 
+    def forget(self) -> None:
+        """Keeps nothing of earlier captions: beside other words, a word's numbers differ in the last bit."""
+        self._rows.clear()
+
     @torch.inference_mode()
     def __call__(self, captions: Sequence[Words]) -> Scores:
         """The scores of captions of equal length."""

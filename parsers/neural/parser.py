@@ -78,6 +78,8 @@ class NeuralParser:
 
     def parse(self, captions: Sequence[str]) -> list[SceneGraph]:
         """One graph for each caption, in the same order. Captions of equal length are read together."""
+        if isinstance(self._score, Inference):
+            self._score.forget()
         words = [self._respell(split(caption)) for caption in captions]
         graphs: dict[int, SceneGraph] = {}
         for numbers in _batches(words):

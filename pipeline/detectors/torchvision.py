@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import pipeline.detectors.operators  # noqa: F401 - before torchvision
-
-# isort: split
 import hashlib
 import json
 import pickle

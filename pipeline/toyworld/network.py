@@ -5,9 +5,6 @@
 
 from __future__ import annotations
 
-import pipeline.detectors.operators  # noqa: F401 - before torchvision
-
-# isort: split
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal

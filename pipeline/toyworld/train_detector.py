@@ -7,9 +7,6 @@ leaves is that colour and material can be read off them.
 
 from __future__ import annotations
 
-import pipeline.detectors.operators  # noqa: F401 - before torchvision
-
-# isort: split
 import json
 import time
 from collections.abc import Sequence

@@ -22,6 +22,7 @@ from pretrain.training.recipe import TrainingRecipe
 from pretrain.training.watchdog import Watchdog
 from pretrain.training.workload import Batch, Scores, Workload
 from pretrain.training.world import World
+from shards.console import say
 from shards.errors import InputError
 from shards.files import write_atomic
 
@@ -237,11 +238,29 @@ class Trainer(Generic[Batch]):
 
     def _load(self, checkpoint: Checkpoint) -> None:
         self.checkpoints.load(self.engine, checkpoint)
+        self._keep_threads(checkpoint)
         self.step, self.best = checkpoint.state["step"], checkpoint.state["best"]
         self.evaluations_since_best = checkpoint.state["evaluations_since_best"]
 
+    def _keep_threads(self, checkpoint: Checkpoint) -> None:
+        """On a CPU, computes with as many threads as before: another number adds up in another order."""
+        threads = checkpoint.state.get("threads", torch.get_num_threads())  # older checkpoints do not say
+        if (
+            self.world.device.type == "cpu"
+            and checkpoint.ranks == self.world.size
+            and threads != torch.get_num_threads()
+        ):
+            torch.set_num_threads(threads)
+            if self.world.rank == 0:
+                say(f"each process computes with {threads} threads, as the run has done before")
+
     def _save(self) -> None:
-        state = {"step": self.step, "best": self.best, "evaluations_since_best": self.evaluations_since_best}
+        state = {
+            "step": self.step,
+            "best": self.best,
+            "evaluations_since_best": self.evaluations_since_best,
+            "threads": torch.get_num_threads(),
+        }
         self.checkpoints.save(self.engine, self.step, state)
 
     def _identity(self) -> dict[str, Any]:

@@ -41,6 +41,7 @@ class Released:
 
     folder: Path
     task: str
+    dtype: torch.dtype = torch.float32
 
     def __post_init__(self):
         name = "tiny_config.json" if self.folder.name.startswith("forward") else "tiny_config_nodrop.json"
@@ -56,6 +57,12 @@ class Released:
         self.parameters = {released_name(name): p for name, p in self.model.named_parameters()}
         self.parameters |= {self.head.released[name]: p for name, p in self.head.named_parameters()}
 
+    def compute_exactly(self):
+        """In double precision, so that the released values alone are rounded, and that on every processor alike."""
+        self.dtype = torch.float64
+        self.model.double()
+        self.head.double()
+
     def write(self, file, folder):
         """The files that the released code would have written of these parameters."""
         with np.load(self.folder / file) as arrays:
@@ -65,6 +72,7 @@ class Released:
         """The arrays of a file; weights as the model has them, [out, in]."""
         with np.load(self.folder / file) as arrays:
             found = {name: torch.from_numpy(arrays[name]) for name in sorted(arrays)}
+        found = {name: a.to(self.dtype) if a.is_floating_point() else a for name, a in found.items()}
         embeddings = {name for name in found if name.endswith("_embedding")}
         if not file.startswith(("params", "grads")):
             return found

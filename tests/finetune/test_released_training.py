@@ -62,6 +62,9 @@ def test_scores_are_the_released_ones(forward_pass, imported, tmp_path):
 
 def test_losses_and_gradients_are_the_released_ones(training):
     log = json.loads((training.folder / "log.json").read_text())
+    # Of the released values, where large terms cancel: most in the circle loss, the only one with a scale of 32.
+    rounding = 1e-7 if training.task == "flickr" else 2e-8
+    training.compute_exactly()
     for step in range(3):
         training.load(f"params_step{step}.npz")
         training.model.zero_grad()
@@ -75,8 +78,9 @@ def test_losses_and_gradients_are_the_released_ones(training):
         assert found.keys() == released.keys()
         for name, expected in released.items():
             error = (found[name] - expected).abs().max()
-            # The second summand is rounding: a key's bias moves all scores of a query alike, so its gradient is 0.
-            assert error <= min(1e-5, 1e-5 * expected.abs().max() + 2e-8), name
+            assert error <= min(1e-5, 1e-5 * expected.abs().max() + rounding), name
+            if name.endswith("key_fc.b_0"):  # it moves all scores of a query alike
+                assert found[name].abs().max() <= 1e-15, name
 
 
 def test_three_steps_of_the_optimiser_are_the_released_ones(training):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from pipeline.engines import Engine
 from pipeline.executor import run_stage
@@ -127,6 +128,22 @@ def test_the_number_of_workers_changes_no_byte(tmp_path):
     start(ToyStage(numbers, 10), tmp_path / "one")
     start(ToyStage(numbers, 10), tmp_path / "two", workers=2)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+class ThreadStage(ToyStage):
+    """Writes with how many threads PyTorch computes."""
+
+    def square(self, numbers: list[int], part: Part) -> None:
+        with part.open(f"{part.name}.txt") as stream:
+            stream.write(f"{torch.get_num_threads()}".encode())
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_parts_are_made_with_one_thread_and_the_caller_keeps_its_own(tmp_path, workers):
+    torch.set_num_threads(3)
+    start(ThreadStage(), tmp_path / "out", workers=workers)
+    assert {path.read_bytes() for path in (tmp_path / "out").glob("part-*.txt")} == {b"1"}
+    assert torch.get_num_threads() == 3
 
 
 def test_a_worker_that_dies_is_an_input_error_and_what_was_done_is_kept(tmp_path):

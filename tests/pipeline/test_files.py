@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 from upath import UPath
 
@@ -31,6 +34,31 @@ def test_what_is_discarded_leaves_nothing(folder):
     file.discard()
     assert (folder / "a").read_bytes() == b"old"
     assert [path.name for path in folder.iterdir()] == ["a"]
+
+
+TOO_LARGE = """
+import resource, sys
+from pathlib import Path
+from shards.files import NewFile, write_atomic
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+path = Path(sys.argv[1])
+file = NewFile(path)
+file.stream.write(b"x" * 2000)  # held back so far
+for write in (file.flush, lambda: write_atomic(path, b"x" * 2000), lambda: write_atomic(path, b"x" * 2_000_000)):
+    try:
+        write()
+    except OSError as error:
+        print(error.strerror)
+file.discard()
+"""
+
+
+def test_what_finds_no_room_can_be_discarded(tmp_path):
+    """To close the stream is to try once more."""
+    done = subprocess.run([sys.executable, "-c", TOO_LARGE, tmp_path / "a"], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == (3 * "File too large\n", "")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_replaces_another_and_is_then_another(folder):

@@ -1,8 +1,5 @@
 """The detector beside the numbers of the Hugging Face port, with weights that a rule generates."""
 
-import pipeline.detectors.operators  # noqa: F401 - before torchvision
-
-# isort: split
 import copy
 import json
 import math

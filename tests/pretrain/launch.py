@@ -13,13 +13,13 @@ ROOT = Path(__file__).resolve().parents[2]
 class Launch:
     """The processes of one command, one for each rank, in a process group of their own."""
 
-    def __init__(self, command, folder, ranks, **options):
+    def __init__(self, command, folder, ranks, threads=1, **options):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.processes = [
             subprocess.Popen(
-                [str(part) for part in command], cwd=folder, env=environment(folder, rank, ranks, port),
+                [str(part) for part in command], cwd=folder, env=environment(folder, rank, ranks, port, threads),
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, **options,
             )
             for rank in range(ranks)
@@ -52,10 +52,10 @@ class Launch:
         self.wait()
 
 
-def environment(folder, rank=0, ranks=1, port=0):
+def environment(folder, rank=0, ranks=1, port=0, threads=1):
     taken = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     found = {key: value for key, value in os.environ.items() if key not in taken} | {
-        "OMP_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": str(threads),
         "PYTHONPATH": str(ROOT),
         "TORCH_EXTENSIONS_DIR": str(folder / "compiled"),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",

@@ -217,7 +217,7 @@ def test_the_command_writes_a_table_numbers_and_a_chart(checkpoint, shard_folder
             assert 0 <= scores["acc@1"]["nodes"] <= scores["acc@5"]["nodes"] <= 1
     again = cloze(
         "--checkpoint", checkpoint / "model", "--shards", shard_folder, "--train", shard_folder, "--most", 9,
-        "--batch-size", 4, "--out", tmp_path / "again",
+        "--out", tmp_path / "again",
     )  # fmt: skip
     assert again.returncode == 0, again.stderr
     assert (tmp_path / "again/cloze.json").read_text() == first

@@ -39,6 +39,25 @@ workers: 1
 STEPS = 24
 
 
+SIGNALLED = """
+import os, signal
+from pretrain.run import app
+from pretrain.training.trainer import Trainer
+from shards.console import run
+
+optimizer_step = Trainer._optimizer_step
+
+def signalled(self):
+    if self.step == {step} and self.world.rank in {ranks}:
+        os.killpg(0, signal.{signal})  # as a terminal does: the workers get it as well
+    return optimizer_step(self)
+
+Trainer._optimizer_step = signalled
+run(app)
+"""
+"""The trainer, and in the middle of a step a signal."""
+
+
 class Runs:
     """Runs in one folder."""
 
@@ -48,20 +67,30 @@ class Runs:
         (folder / "no-dropout.json").write_text(json.dumps(NO_DROPOUT))
         (folder / "recipe.yaml").write_text(RECIPE)
 
-    def start(self, out, *options, ranks=1, **others):
+    def start(self, out, *options, ranks=1, program=(ROOT / "pretrain/run.py",), **others):
         """Options with an equals sign are settings of the recipe."""
         settings = itertools.chain(*(("--set", option) for option in options if "=" in str(option)))
         rest = (option for option in options if "=" not in str(option))
-        command = [sys.executable, ROOT / "pretrain/run.py", "--config", self.folder / "recipe.yaml"]
+        command = [sys.executable, *program, "--config", self.folder / "recipe.yaml"]
         command += ["--shards", self.shards, "--out", self.folder / out, *settings, *rest]
         return Launch(command, self.folder, ranks, **others)
 
-    def whole(self, ranks=1):
+    def whole(self, ranks=1, threads=1):
         """An undisturbed run."""
-        out = f"whole-{ranks}"
+        out = f"whole-{ranks}-{threads}"
         if not (self.folder / out).exists():
-            self.start(out, ranks=ranks).succeed()
+            self.start(out, ranks=ranks, threads=threads).succeed()
         return out
+
+    def signal(self, out, name, step, *options, ranks=1, to=(0, 1), **others):
+        """A run whose ranks ``to`` get a signal in the middle of a step."""
+        program = SIGNALLED.format(signal=name, step=step, ranks=to)
+        return self.start(out, *options, ranks=ranks, program=["-c", program], **others)
+
+    def kill(self, out, step, *options, **others):
+        """A run that is killed in the middle of a step."""
+        self.signal(out, "SIGKILL", step, *options, **others).fail(code=-signal.SIGKILL)
+        assert len(self.metrics(out)) == step
 
     def metrics(self, out):
         """The lines of metrics.jsonl without what the machine decides."""
@@ -85,9 +114,9 @@ def runs(tmp_path_factory, shard_folder):
     return Runs(tmp_path_factory.mktemp("runs"), shard_folder)
 
 
-def assert_undisturbed(runs, out, ranks=1):
+def assert_undisturbed(runs, out, ranks=1, threads=1):
     """The run has ended as one that nothing has disturbed."""
-    whole = runs.whole(ranks)
+    whole = runs.whole(ranks, threads)
     assert runs.metrics(out) == runs.metrics(whole)
     found, wanted = runs.weights(out), runs.weights(whole)
     assert found.keys() == wanted.keys()
@@ -97,10 +126,7 @@ def assert_undisturbed(runs, out, ranks=1):
 def kill_at(runs, out, steps, ranks, workers):
     """Starts the run and kills it at each of these steps, then lets it come to its end."""
     for step in steps:
-        launch = runs.start(out, f"workers={workers}", "--resume", ranks=ranks)
-        runs.wait_for_step(out, step, launch)
-        launch.kill()
-        assert len(runs.metrics(out)) < STEPS, "killed too late"
+        runs.kill(out, step, f"workers={workers}", "--resume", ranks=ranks)
     runs.start(out, f"workers={workers}", "--resume", ranks=ranks).succeed()
 
 
@@ -108,6 +134,14 @@ def kill_at(runs, out, steps, ranks, workers):
 def test_a_killed_run_resumes_to_the_same_weights(runs, ranks):
     kill_at(runs, f"killed-{ranks}", [6], ranks, workers=1)
     assert_undisturbed(runs, f"killed-{ranks}", ranks)
+
+
+def test_a_resumed_run_computes_with_as_many_threads_as_before(runs):
+    """Another number adds up in another order."""
+    runs.kill("threads", 6, threads=2)
+    printed = runs.start("threads", "--resume", threads=1).succeed()
+    assert "each process computes with 2 threads, as the run has done before" in printed
+    assert_undisturbed(runs, "threads", threads=2)
 
 
 @pytest.mark.slow
@@ -150,12 +184,10 @@ def test_an_interrupted_run_resumes_on_another_number_of_ranks(runs, before, aft
     settings = ["model=no-dropout.json", *settings]
     name = "-".join(map(str, (before, after, *settings))).replace("=", "")
     runs.start(f"one-{name}", *settings).succeed()
-    launch = runs.start(name, *settings, ranks=before)
-    runs.wait_for_step(name, 5, launch)
-    os.kill(launch.processes[-1].pid, signal.SIGTERM)  # a single rank: the others must hear of it
+    launch = runs.signal(name, "SIGTERM", 5, *settings, ranks=before, to=[before - 1])  # the others must hear of it
     launch.fail(*(["SIGTERM: ends after this step"] if before == 1 else []), code=143)
     stopped = len(runs.metrics(name))
-    assert 5 <= stopped < STEPS
+    assert stopped in (6, 7), "the ranks agree on it when a step begins"
     assert (runs.folder / name / "checkpoints/latest").read_text() == f"step-{stopped}"
     runs.start(name, *settings, "--resume", ranks=after).succeed()
     one, other = runs.metrics(f"one-{name}"), runs.metrics(name)
@@ -168,10 +200,7 @@ def test_an_interrupted_run_resumes_on_another_number_of_ranks(runs, before, aft
 
 
 def test_an_interrupt_leaves_a_checkpoint(runs):
-    launch = runs.start("interrupted")
-    runs.wait_for_step("interrupted", 3, launch)
-    os.killpg(launch.processes[0].pid, signal.SIGINT)  # as a terminal does: the workers get it as well
-    launch.fail("SIGINT: ends after this step", code=130)
+    runs.signal("interrupted", "SIGINT", 3).fail("SIGINT: ends after this step", code=130)
     runs.start("interrupted", "--resume").succeed()
     assert_undisturbed(runs, "interrupted")
 

@@ -5,9 +5,6 @@ Modules are called as in the public weights, so a state dict fits by name.
 
 from __future__ import annotations
 
-import pipeline.detectors.operators  # noqa: F401 - before torchvision
-
-# isort: split
 from dataclasses import dataclass
 
 import torch
@@ -211,7 +208,7 @@ class Network(nn.Module):
         for module in self.modules():
             if isinstance(module, ConvNorm):
                 module.fuse()
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations lack it
+        self.to(memory_format=torch.channels_last)
         for part in (self.backbone, self.proposal_generator.rpn_head.conv, self.roi_heads.res5):
             part.to(dtype)
 

@@ -5,9 +5,6 @@ Widths are ``x2 - x1``, without Caffe's extra pixel. Boxes are float32 [n, 4]: x
 
 from __future__ import annotations
 
-import pipeline.detectors.operators  # noqa: F401 - before torchvision
-
-# isort: split
 import math
 
 import torch

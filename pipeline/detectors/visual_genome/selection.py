@@ -6,9 +6,6 @@
 
 from __future__ import annotations
 
-import pipeline.detectors.operators  # noqa: F401 - before torchvision
-
-# isort: split
 from collections.abc import Iterator
 from itertools import pairwise
 

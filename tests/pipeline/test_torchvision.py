@@ -1,0 +1,28 @@
+"""The detectors' operators are torchvision's compiled ones: torch and torchvision must be built for each other."""
+
+from importlib.metadata import requires, version
+from pathlib import Path
+
+import torch
+from packaging.requirements import Requirement
+from torchvision.ops import nms, roi_align, roi_pool
+
+CONSTRAINTS = Path(__file__).parents[2] / "constraints.txt"
+
+
+def test_compiled_operators_are_there():
+    boxes = torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 8], [5, 5, 30, 30]])
+    assert nms(boxes, torch.tensor([0.5, 0.9, 0.1]), 0.5).tolist() == [1, 2]
+    maps = torch.arange(16.0).view(1, 1, 4, 4)
+    whole = torch.tensor([[0.0, 0, 0, 3, 3]])
+    assert roi_pool(maps, whole, 2).tolist() == [[[[5, 7], [13, 15]]]]
+    assert roi_align(maps, whole, 1, sampling_ratio=3).item() == 7.5
+
+
+def test_what_setup_installs_is_a_pair():
+    pinned = dict(line.split("==") for line in CONSTRAINTS.read_text().split())
+    assert {name: version(name).partition("+")[0] for name in ("torch", "torchvision")} == {
+        name: pinned[name] for name in ("torch", "torchvision")
+    }
+    (wanted,) = (need for need in map(Requirement, requires("torchvision")) if need.name == "torch")
+    assert wanted.specifier.contains(pinned["torch"])

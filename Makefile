@@ -1,7 +1,8 @@
 # `make demo`, `make ablation` and `make test` each work as the only command in a fresh clone; the first installs into .venv.
 PYTHON ?= python3
-BIN := .venv/bin
-STAMP := .venv/.installed
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
 
 .PHONY: setup world demo ablation test test-slow check bench bench-full clean
 .DELETE_ON_ERROR:
@@ -9,7 +10,7 @@ STAMP := .venv/.installed
 setup: $(STAMP)
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
@@ -50,7 +51,7 @@ demo: world
 	export OMP_NUM_THREADS=1; \
 	$(BIN)/python pretrain/run.py --config configs/pretrain/demo.yaml --set images=none \
 		--shards $(WORLD)/shards/train --out $(RUN)-text > $(RUN)-text.log 2>&1 & \
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/deepspeed pretrain/run.py --config configs/pretrain/demo.yaml \
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/deepspeed pretrain/run.py --config configs/pretrain/demo.yaml \
 		--shards $(WORLD)/shards/train --out $(RUN) && wait $$! || { cat $(RUN)-text.log; exit 1; }
 	$(BIN)/python -m pretrain.report $(RUN) --config configs/pretrain/demo.yaml --text-only $(RUN)-text \
 		--held-out $(WORLD)/shards/val --images $(WORLD)/toyworld/images --out $(RUN)/report
@@ -90,17 +91,35 @@ CAPTIONS ?= $(wildcard ../shared/data/captions/captions_val2017.json ../shared/d
 # Pictures to time the extractor on, likewise.
 PICTURES ?= $(wildcard ../shared/data/images)
 
+# How often everything is timed. Once is only to see that it runs: then the inputs are small, too.
+ROUNDS ?= 5
+ifeq ($(ROUNDS),1)
+SMALL_PARSE := --captions 400
+SMALL_MODEL := --config tiny --batch 4
+SMALL_RETRIEVAL := --config tiny --strata 1
+SMALL_SHARDS := --images 500
+SMALL_LOADER := --config tiny --images 250 --epochs 1
+SMALL_TRAINING := --config tiny --steps 5
+SMALL_EXTRACT := --count 3
+TOYS := 200
+else
+TOYS := 2000
+endif
+
+bench: export COLUMNS := 120
+KEEP_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=-1
+
 bench: setup
-	test -n "$(CAPTIONS)" || $(BIN)/python -m pipeline.toyworld --images 2000 --out data/bench/toyworld --overwrite
-	$(BIN)/python -m benchmarks.parse $(or $(CAPTIONS),data/bench/toyworld/captions.json)
+	test -n "$(CAPTIONS)" -a -n "$(PICTURES)" || \
+		$(BIN)/python -m pipeline.toyworld --images $(TOYS) --out data/bench/toyworld --overwrite
+	$(BIN)/python -m benchmarks.parse $(or $(CAPTIONS),data/bench/toyworld/captions.json) --rounds $(ROUNDS) $(SMALL_PARSE)
 # Freed memory stays with the process, for all contestants: else a sixth of a step on a CPU goes into page faults.
-	MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=-1 $(BIN)/python -m benchmarks.model
-	MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=-1 $(BIN)/python -m benchmarks.retrieval
-	$(BIN)/python -m benchmarks.shards
-	MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=-1 $(BIN)/python -m benchmarks.loader
-	MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=-1 $(BIN)/python -m benchmarks.training
-	test -n "$(PICTURES)" || $(BIN)/python -m pipeline.toyworld --images 2000 --out data/bench/toyworld --overwrite
-	$(BIN)/python -m benchmarks.extract $(or $(PICTURES),data/bench/toyworld/images)
+	$(KEEP_MEMORY) $(BIN)/python -m benchmarks.model --rounds $(ROUNDS) $(SMALL_MODEL)
+	$(KEEP_MEMORY) $(BIN)/python -m benchmarks.retrieval --rounds $(ROUNDS) $(SMALL_RETRIEVAL)
+	$(BIN)/python -m benchmarks.shards --rounds $(ROUNDS) $(SMALL_SHARDS)
+	$(KEEP_MEMORY) $(BIN)/python -m benchmarks.loader --rounds $(ROUNDS) $(SMALL_LOADER)
+	$(KEEP_MEMORY) $(BIN)/python -m benchmarks.training --rounds $(ROUNDS) $(SMALL_TRAINING)
+	$(BIN)/python -m benchmarks.extract $(or $(PICTURES),data/bench/toyworld/images) --rounds $(ROUNDS) $(SMALL_EXTRACT)
 
 # What takes minutes and tens of gigabytes of disk.
 bench-full: bench

@@ -1,17 +1,16 @@
 """Pictures per second of ``pipeline.extract``, by step, beside the same network called picture by picture.
 
 ``python -m benchmarks.extract PICTURES``: one process, one thread of the network, and for the stage its threads that
-decode. The contestants take turns, and each figure is the best of the rounds. Where others use the machine too, the
-seconds of the CPU still tell what the work costs, but nothing tells what the overlap gains. Weights may be random: they
-take as long.
+decode. The contestants take turns. Seconds of the CPU tell what the work costs; what the overlap gains shows only in
+those of the wall clock, and only where others leave the machine alone. Weights may be random: they take as long.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,6 +18,7 @@ import torch
 import typer
 from rich.table import Table
 
+from benchmarks.turns import ROUNDS, Rounds, cpu, machine, others, ratio, spread, take_turns, wall
 from pipeline import detectors, images
 from pipeline.extract import HELD_BYTES, ExtractStage, Pictures, regions_info, to_row
 from pipeline.images import ImageSource
@@ -29,7 +29,7 @@ from shards.errors import InputError
 from shards.regions import RegionsRow
 
 app = typer.Typer(add_completion=False)
-PEER = "picture by picture"
+PEER, STAGE = "picture by picture", "the stage"
 
 
 @app.command(epilog="Example: python -m benchmarks.extract val2017/ --detector vg-bottom-up --weights frcnn.bin")
@@ -40,8 +40,8 @@ def main(
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the network runs.")] = "cpu",
     precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="Of the network.")] = "fp32",
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures of one shape in a batch, at most.")] = 8,
-    count: Annotated[int, typer.Option(min=1, help="How many pictures.")] = 40,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each contestant is timed.")] = 3,
+    count: Annotated[int, typer.Option(min=1, help="How many pictures.")] = 24,
+    rounds: Rounds = ROUNDS,
     out: Annotated[Path | None, typer.Option(help="File for the figures (JSON).")] = None,
 ) -> None:
     """Time the steps of the stage."""
@@ -83,31 +83,33 @@ def main(
         "network": lambda _: [network.detect([picture for _, picture in batch]) for batch in batches],
         "post-processing": post_process,
         PEER: one_by_one,
-        "the stage": extract,
+        STAGE: extract,
     }
-    best = dict.fromkeys(contestants, float("inf"))
-    cpu = best.copy()
-    for _ in range(rounds):
-        for name, work in contestants.items():
-            with tempfile.TemporaryDirectory() as place:
-                started = time.perf_counter(), time.process_time()
-                work(Path(place))
-                best[name] = min(best[name], time.perf_counter() - started[0])
-                cpu[name] = min(cpu[name], time.process_time() - started[1])
+
+    def in_a_folder(work: Callable[[Path], object]) -> None:
+        with tempfile.TemporaryDirectory() as place:
+            work(Path(place))
+
+    turns = take_turns({name: partial(in_a_folder, work) for name, work in contestants.items()}, rounds)
     boxes = sum(len(found.boxes) for found in detections) / len(detections)
     table = Table(
-        "",
-        "pictures/s",
-        "ratio",
-        "CPU ms a picture",
-        title=f"{len(sources)} pictures, {boxes:.0f} regions each, {detector}",
-    )
-    for name, seconds in best.items():
-        ratio = f"{best[PEER] / seconds:.2f}" if name == "the stage" else ""
-        table.add_row(name, f"{len(sources) / seconds:,.1f}", ratio, f"{1000 * cpu[name] / len(sources):,.1f}")
+        "", "CPU ms a picture", "as fast, by CPU", "wall ms a picture", "as fast, by the clock", "others' cores",
+        title=f"{len(sources)} pictures, {boxes:.0f} regions each, {detector}; {machine()}", title_justify="left",
+    )  # fmt: skip
+    for name, taken in turns.items():
+        by_cpu, by_clock = ratio(cpu(taken), cpu(turns[PEER])), ratio(wall(taken), wall(turns[PEER]))
+        table.add_row(
+            name,
+            f"{1000 * spread(cpu(taken)).median / len(sources):,.1f}",
+            f"× {by_cpu:.2f}" if name == STAGE else "",
+            f"{1000 * spread(wall(taken)).median / len(sources):,.1f}",
+            f"× {by_clock:.2f}" if name == STAGE else "",
+            others(taken),
+        )
     console.print(table)
     if out is not None:
-        out.write_text(json.dumps({name: len(sources) / seconds for name, seconds in best.items()}, indent=1) + "\n")
+        record = {name: spread(cpu(taken)).median / len(sources) for name, taken in turns.items()}
+        out.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 Generated images of 36 regions with 2,048 features and five captions; the tars stay in the page cache. Ours reads pairs
 in the order of the plan, draws captions and mismatches, masks and pads. The other is a plain webdataset pipeline over
-the same tars: shuffle buffer, ``decode()``, one caption, padding; it masks nothing. They take turns, and each ratio is
-the median over the rounds. The need is that of a training step of the base model on this machine, all its cores.
+the same tars: shuffle buffer, ``decode()``, one caption, padding; it masks nothing. They take turns, in seconds of the
+CPU; with worker processes by the wall clock. A training step of the model stands beside, on one thread of the CPU.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import random
 import tempfile
-import time
 import warnings
 from functools import partial
 from pathlib import Path
@@ -28,6 +27,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks.model import OURS, Size, make
 from benchmarks.shards import BOXES, PIECES, describe, make_sample, race, write_ours
+from benchmarks.turns import ROUNDS, Rounds, cpu, machine, others, ratio, spread, take_turns
 from pretrain.batches import Collator, Steps
 from pretrain.config import ModelConfig
 from pretrain.model.__main__ import SIZES
@@ -48,37 +48,42 @@ def main(
     images: Annotated[int, typer.Option(min=2 * SHARD, help="How many images.")] = 1500,
     epochs: Annotated[int, typer.Option(min=1, help="How often each is read in a round.")] = 3,
     batch_size: Annotated[int, typer.Option(min=1, help="Pairs of a batch.")] = 64,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each pair runs.")] = 3,
+    config: Annotated[str, typer.Option(help="Size of the model that is trained.")] = "base",
+    rounds: Rounds = ROUNDS,
     folder: Annotated[Path | None, typer.Option(help="Where to write; default: the temporary folder.")] = None,
     out: Annotated[Path | None, typer.Option(help="File for the figures (JSON).")] = None,
 ) -> None:
     """Time loading."""
-    need = _need()
     torch.set_num_threads(1)
-    figures = []
+    step = _step(ModelConfig.load(SIZES / f"{config}.json"), rounds)
+    races = {}
     with tempfile.TemporaryDirectory(dir=folder) as name:
         shards = _write(Path(name), images)
         tars = [str(path) for path in sorted(Path(name).glob("*.tar"))]
         pairs = epochs * len(shards)
-        for workers, clock in ((0, time.process_time), (1, time.perf_counter), (2, time.perf_counter)):
+        for workers in (0, 1, 2):
             ours = partial(read_ours, shards, batch_size, epochs, workers)
             peer = partial(read_webdataset, tars, batch_size, epochs, workers)
-            mine, theirs, ratio = race(rounds, ours, peer, clock)
-            figures.append({"workers": workers, "ours": pairs / mine, "webdataset": pairs / theirs, "ratio": ratio})
-    table = Table("", "ours, pairs/s", "webdataset, pairs/s", "ratio", "ours / need")
-    for found in figures:
-        process = f"{found['workers']} workers" if found["workers"] else "in the process, of CPU time"
+            races[workers] = race(f"{workers} workers", rounds, ours, peer, by_clock=workers > 0)
+    title = f"{images:,} images; {machine()}"
+    columns = ("", "clock", "ours, pairs/s", "webdataset, pairs/s", "as fast", "others' cores")
+    table = Table(*columns, title=title, title_justify="left")
+    for found in races.values():
+        mine, theirs = found.seconds()
         table.add_row(
-            process,
-            f"{found['ours']:,.0f}",
-            f"{found['webdataset']:,.0f}",
-            f"{found['ratio']:.1f}",
-            f"{found['ours'] / need:,.0f}",
+            found.name,
+            "wall" if found.by_clock else "CPU",
+            f"{pairs / spread(mine).median:,.0f}",
+            f"{pairs / spread(theirs).median:,.0f}",
+            f"× {ratio(mine, theirs):.1f}",
+            others(found.ours + found.theirs),
         )
     console.print(table)
-    console.print(f"a training step of the base model: {need:.1f} pairs/s on this machine")
+    loading = spread(cpu(races[0].ours)).median / pairs
+    console.print(f"A training step of {config} takes {step / loading:,.0f} times the CPU time of loading its pairs.")
     if out is not None:
-        out.write_text(json.dumps({"need": need, "figures": figures}, indent=1) + "\n")
+        record = {found.name: {"ratio": ratio(*found.seconds()).median} for found in races.values()}
+        out.write_text(json.dumps({"step": step / loading, **record}, indent=1) + "\n")
 
 
 def _write(folder: Path, images: int) -> ShardSet:
@@ -124,22 +129,18 @@ def _stack(samples: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
     return tuple(pad_sequence(list(tensors), batch_first=True) for tensors in zip(*samples, strict=True))
 
 
-def _need() -> float:
-    """Pairs a second that the base model trains on, of the lengths that are read here."""
+def _step(config: ModelConfig, rounds: int) -> float:
+    """Seconds of the CPU that training takes for a pair, of the lengths that are read here."""
     size = Size(batch=16, text=PIECES + 2, rows=BOXES + 1)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    contestant = make(OURS, ModelConfig.load(SIZES / "base.json"), size, device)
+    contestant = make(OURS, config, size, torch.device("cpu"))
     optimizer = torch.optim.AdamW(contestant.model.parameters(), lr=1e-5, fused=True)
-    fastest = float("inf")
-    for _ in range(3):
-        started = time.perf_counter()
+
+    def step() -> None:
         torch.autograd.backward(contestant.loss())
         optimizer.step()
         optimizer.zero_grad()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        fastest = min(fastest, time.perf_counter() - started)
-    return size.batch / fastest
+
+    return spread(cpu(take_turns({"step": step}, rounds)["step"])).median / size.batch
 
 
 if __name__ == "__main__":

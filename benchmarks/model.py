@@ -1,8 +1,7 @@
 """The model's speed and memory beside the released way to compute it and beside LXMERT.
 
-``python -m benchmarks.model`` times forward passes and training steps (forward, losses, backward, AdamW) in rounds, one
-contestant after the other, and takes the fastest of each. The rate of a large matrix multiplication is measured in the
-same rounds. Float32 on the CPU, bfloat16 on a GPU.
+``python -m benchmarks.model`` times forward passes and training steps (forward, losses, backward, AdamW) and a large
+matrix multiplication, in turns. Float32, one thread and seconds of the CPU; on a GPU bfloat16 and the wall clock.
 """
 
 from __future__ import annotations
@@ -12,11 +11,10 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
@@ -26,6 +24,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LxmertConfig, LxmertForPreTraining
 
+from benchmarks.turns import ROUNDS, Rounds, cpu, machine, ratio, spread, take_turns, wall
 from pretrain.attention import AttentionLayer, MultiHeadAttention
 from pretrain.config import ModelConfig
 from pretrain.heads import ErnieViLForPreTraining, PretrainingOutput
@@ -188,13 +187,13 @@ def _batch(config: ModelConfig, size: Size) -> dict[str, Tensor]:
 
 @dataclasses.dataclass
 class Figures:
-    """What was measured of one contestant: the fastest of all rounds."""
+    """What was measured of one contestant."""
 
     forward_flops: int = 0
     step_flops: int = 0
-    forward: float = float("inf")
-    """seconds"""
-    step: float = float("inf")
+    forward: list[float] = dataclasses.field(default_factory=list)
+    """seconds, by round"""
+    step: list[float] = dataclasses.field(default_factory=list)
     memory: int = 0
     """bytes that forward and backward add to the weights: activations and gradients"""
     gradients: int = 0
@@ -207,13 +206,14 @@ def main(
     batch: Annotated[int, typer.Option(min=2, help="Pairs.")] = 16,
     text: Annotated[int, typer.Option(min=4, help="Text positions.")] = 20,
     rows: Annotated[int, typer.Option(min=4, help="Image rows.")] = 37,
-    rounds: Annotated[int, typer.Option(min=1, help="How often everything is timed.")] = 5,
+    rounds: Rounds = ROUNDS,
     out: Annotated[Path | None, typer.Option(help="File for the figures (JSON).")] = None,
     memory_of: Annotated[str | None, typer.Option(hidden=True, help="Only this, in a process of its own.")] = None,
 ) -> None:
     """Time the model."""
     size, model_config = Size(batch, text, rows), ModelConfig.load(SIZES / f"{config}.json")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.set_num_threads(1)
     if memory_of is not None:
         print(_memory(make(memory_of, model_config, size, device), device))
         return
@@ -270,64 +270,68 @@ def _resident(which: str) -> int:
 
 
 def _time(contestants: dict[str, Contestant], figures: dict[str, Figures], rounds: int, device: torch.device) -> float:
-    """Adds the fastest times to the figures; returns the highest rate of matrix multiplication (FLOP/s)."""
+    """Adds the times to the figures; returns the rate of matrix multiplication (FLOP/s)."""
     optimizers = {
         name: torch.optim.AdamW(contestant.model.parameters(), lr=1e-5, fused=True)
         for name, contestant in contestants.items()
     }
 
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
     def forward(contestant: Contestant) -> None:
+        contestant.model.eval()
         with torch.no_grad():
             contestant.loss()
+        wait()
 
     def step(contestant: Contestant, optimizer: torch.optim.Optimizer) -> None:
+        contestant.model.train()
         torch.autograd.backward(contestant.loss())
         optimizer.step()
         optimizer.zero_grad()
+        wait()
+
+    def multiply() -> None:
+        for _ in range(3):
+            torch.mm(matrix, matrix, out=product)
+        wait()
 
     order = 8192 if device.type == "cuda" else 2048
     matrix = torch.randn(order, order, device=device, dtype=next(contestants[OURS].model.parameters()).dtype)
-    rate = 0.0
-    for contestant, optimizer in zip(contestants.values(), optimizers.values(), strict=True):
-        step(contestant, optimizer)  # allocates gradients and moments
-    for _ in range(rounds):
-        for name, contestant in contestants.items():
-            found, optimizer = figures[name], optimizers[name]
-            rate = max(rate, *(2 * order**3 / _seconds(lambda: matrix @ matrix, device) for _ in range(3)))
-            contestant.model.eval()
-            found.forward = min(found.forward, *(_seconds(partial(forward, contestant), device) for _ in range(2)))
-            contestant.model.train()
-            found.step = min(found.step, _seconds(partial(step, contestant, optimizer), device))
-    return rate
-
-
-def _seconds(work: Callable[[], Any], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    started = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
+    product = torch.empty_like(matrix)
+    works: dict[tuple[str, str], Callable[[], object]] = {("multiply", ""): multiply}
+    for name, contestant in contestants.items():
+        works["forward", name] = partial(forward, contestant)
+    for name, contestant in contestants.items():
+        works["step", name] = partial(step, contestant, optimizers[name])
+    clock = wall if device.type == "cuda" else cpu
+    seconds = {what: clock(turns) for what, turns in take_turns(works, rounds).items()}
+    for name, found in figures.items():
+        found.forward, found.step = seconds["forward", name], seconds["step", name]
+    return 3 * 2 * order**3 / spread(seconds["multiply", ""]).median
 
 
 def _print(figures: dict[str, Figures], rate: float, device: torch.device, title: str) -> None:
     """The ratios say how many times as long, or as much, the contestant takes as this model."""
-    machine = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
-    console.print(f"{title}; {machine}; matrix multiplication {rate / 1e9:,.0f} GFLOP/s", soft_wrap=True)
+    place = torch.cuda.get_device_name() if device.type == "cuda" else f"{machine()}, one thread"
+    console.print(f"{title}; {place}; matrix multiplication {rate / 1e9:,.0f} GFLOP/s", soft_wrap=True)
     ours = figures[OURS]
     for what, headline in (("forward", "Forward pass"), ("step", "Training step")):
-        table = Table("", "GFLOP", "seconds", "of matmul", "time", "per FLOP", title=headline, title_justify="left")
+        table = Table("", "GFLOP", "seconds", "of matmul", "time", "by FLOP", title=headline, title_justify="left")
         for name, found in figures.items():
             flops, seconds = getattr(found, f"{what}_flops"), getattr(found, what)
             our_flops, our_seconds = getattr(ours, f"{what}_flops"), getattr(ours, what)
+            times = ratio(our_seconds, seconds)
+            by_flop = ratio([each / our_flops for each in our_seconds], [each / flops for each in seconds])
             table.add_row(
                 name,
                 f"{flops / 1e9:,.0f}",
-                f"{seconds:.3f}",
-                f"{flops / seconds / rate:.0%}",
-                f"× {seconds / our_seconds:.2f}",
-                f"× {seconds / flops / (our_seconds / our_flops):.2f}",
+                f"{spread(seconds).median:.3f}",
+                f"{flops / spread(seconds).median / rate:.0%}",
+                f"× {times:.2f}",
+                f"× {by_flop:.2f}",
             )
         console.print(table)
     table = Table(

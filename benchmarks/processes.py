@@ -1,16 +1,19 @@
-"""Commands as processes of their own, with time and memory."""
+"""Commands as processes of their own."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 
 
-def timed(command: Sequence[str]) -> tuple[float, int, str]:
-    """Wall seconds, peak memory of the largest process it started, and output of a command."""
+def run_alone(command: Sequence[str]) -> tuple[int, str]:
+    """Runs a command with one thread for each library; returns the peak memory of its largest process and its output.
+
+    Raises:
+        CalledProcessError: it has failed.
+    """
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     watched = (
         "import json, resource, subprocess, sys\n"
@@ -18,7 +21,6 @@ def timed(command: Sequence[str]) -> tuple[float, int, str]:
         "print(done.stdout)\n"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n"
     )
-    started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", watched, *command],
         env=os.environ | threads,
@@ -26,6 +28,5 @@ def timed(command: Sequence[str]) -> tuple[float, int, str]:
         text=True,
         check=True,
     )
-    seconds = time.perf_counter() - started
     output, _, peak = done.stdout.rstrip().rpartition("\n")
-    return seconds, int(peak) * 1024, output.rstrip()
+    return int(peak) * 1024, output.rstrip()

@@ -2,7 +2,7 @@
 
 1,000 images of 10 to 36 regions, 5,000 captions; lengths and features are generated, weights are random. The whole
 would take days on a CPU, so a slice is timed: pairs of captions and images from all over the matrix. The contestants
-take turns, and of each the fastest of its turns counts, in seconds of the CPU, on one thread:
+take turns, in seconds of the CPU, on one thread:
 
 - from scratch, every text and every image padded to the longest of the split;
 - from scratch, padded to the longest of the batch, captions in any order;
@@ -11,7 +11,6 @@ take turns, and of each the fastest of its turns counts, in seconds of the CPU, 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ import torch
 import typer
 from rich.table import Table
 
+from benchmarks.turns import ROUNDS, Rounds, cpu, machine, ratio, spread, take_turns
 from finetune.heads import RetrievalHead
 from finetune.inputs import Image, Sources, Text
 from finetune.score_matrix import PairScorer
@@ -109,14 +109,14 @@ class Slice:
         return filled
 
 
-def measure(config: ModelConfig, *, pairs: int, strata: int, turns: int) -> dict[str, float]:
-    """CPU seconds of a pair for each contestant, over the whole matrix."""
+def measure(config: ModelConfig, *, pairs: int, strata: int, rounds: int) -> dict[str, list[float]]:
+    """CPU seconds of a pair for each contestant, over the whole matrix, by round."""
     torch.manual_seed(0)
     model = FineTuned(config, RetrievalHead(config)).eval()
     part = Slice(config, pairs, strata)
     scorer = PairScorer(model, part.sources, device=torch.device("cpu"), batch_size=pairs)
     every = np.argwhere(np.ones((4, pairs // 4), bool))
-    seconds = dict.fromkeys((WHOLE, BATCH, CACHED), 0.0)
+    seconds = {name: np.zeros(rounds) for name in (WHOLE, BATCH, CACHED)}
     with torch.no_grad():
         for near, mixed in zip(part.near, part.mixed, strict=True):
             texts, images = scorer.encode_texts(near[0]), scorer.encode_images(near[1])
@@ -128,35 +128,33 @@ def measure(config: ModelConfig, *, pairs: int, strata: int, turns: int) -> dict
                 "texts": partial(scorer.encode_texts, near[0]),
                 "images": partial(scorer.encode_images, near[1]),
             }
-            fastest = dict.fromkeys(works, np.inf)
-            for _ in range(turns):
-                for name, work in works.items():
-                    started = time.process_time()
-                    work()
-                    fastest[name] = min(fastest[name], time.process_time() - started)
-            once = fastest["texts"] / 4 / IMAGES + fastest["images"] / (pairs // 4) / CAPTIONS
+            found = {name: np.array(cpu(turns)) for name, turns in take_turns(works, rounds).items()}
+            once = found["texts"] / 4 / IMAGES + found["images"] / (pairs // 4) / CAPTIONS
             for name in seconds:
-                seconds[name] += (fastest[name] / pairs + (once if name == CACHED else 0)) / strata
-    return seconds
+                seconds[name] += (found[name] / pairs + (once if name == CACHED else 0)) / strata
+    return {name: found.tolist() for name, found in seconds.items()}
 
 
 @app.command(epilog="Example: python -m benchmarks.retrieval --config large")
 def main(
     config: Annotated[str, typer.Option(help="base, large, or a JSON file.")] = "base",
-    pairs: Annotated[int, typer.Option(min=4, help="Pairs of a batch, a multiple of 4.")] = 32,
-    strata: Annotated[int, typer.Option(min=1, help="Places of the matrix that are timed.")] = 8,
-    turns: Annotated[int, typer.Option(min=1, help="Turns of each contestant at each place.")] = 2,
+    pairs: Annotated[int, typer.Option(min=4, help="Pairs of a batch, a multiple of 4.")] = 16,
+    strata: Annotated[int, typer.Option(min=1, help="Places of the matrix that are timed.")] = 4,
+    rounds: Rounds = ROUNDS,
 ) -> None:
     """Time the scoring of pairs in three ways."""
     torch.set_num_threads(1)
     named = SIZES / f"{config}.json"
     path = named if named.is_file() else Path(config)
-    seconds = measure(ModelConfig.load(path), pairs=pairs, strata=strata, turns=turns)
-    title = f"{path.stem}: {CAPTIONS:,} captions with {IMAGES:,} images, one CPU thread"
-    table = Table("", "pairs/s", "ratio", "hours for all", title=title, title_justify="left")
-    for name, value in seconds.items():
+    seconds = measure(ModelConfig.load(path), pairs=pairs, strata=strata, rounds=rounds)
+    title = f"{path.stem}: {CAPTIONS:,} captions with {IMAGES:,} images, one CPU thread; {machine()}"
+    table = Table("", "pairs a CPU second", "as fast", "CPU hours for all", title=title, title_justify="left")
+    for name, values in seconds.items():
         table.add_row(
-            name, f"{1 / value:.2f}", f"{seconds[WHOLE] / value:.2f}", f"{value * IMAGES * CAPTIONS / 3600:.0f}"
+            name,
+            f"{1 / spread(values).median:.2f}",
+            f"× {ratio(values, seconds[WHOLE]):.2f}",
+            f"{spread(values).median * IMAGES * CAPTIONS / 3600:.0f}",
         )
     console.print(table)
 

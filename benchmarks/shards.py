@@ -2,8 +2,7 @@
 
 Generated images of 36 regions with 2,048 features, their 20 most likely classes and five captions. One process and one
 thread each. Every array that is read, on either side, is copied into a torch tensor and summed. The contestants take
-turns, round after round, and each ratio is the median over the rounds, so that a busy machine is busy for both. Seconds
-are those of the CPU; where two workers write, those of the wall clock.
+turns, round after round. Seconds are those of the CPU; where two workers write, those of the wall clock.
 """
 
 from __future__ import annotations
@@ -14,12 +13,10 @@ import io
 import json
 import multiprocessing
 import pickle
-import statistics
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,6 +28,7 @@ import typer
 import webdataset
 from rich.table import Table
 
+from benchmarks.turns import ROUNDS, Rounds, Turn, cpu, machine, others, ratio, spread, take_turns, wall
 from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
 from shards import index
 from shards.console import console, run
@@ -214,24 +212,28 @@ def read_lmdb(path: Path, shuffle: bool) -> float:
 # ------------------------------------------------------------------------------------------------------------- the race
 
 
+@dataclass(frozen=True)
+class Race:
+    """We and a peer, in turns."""
+
+    name: str
+    by_clock: bool
+    """the wall clock counts, not the CPU"""
+    ours: list[Turn]
+    theirs: list[Turn]
+
+    def seconds(self) -> tuple[list[float], list[float]]:
+        """Ours and theirs, by round."""
+        clock = wall if self.by_clock else cpu
+        return clock(self.ours), clock(self.theirs)
+
+
 def race(
-    rounds: int,
-    ours: Callable[[], object],
-    peer: Callable[[], object],
-    clock: Callable[[], float] = time.process_time,
-) -> tuple[float, float, float]:
-    """Median seconds of both, and the median of the peer's over ours. CPU time, unless another clock is given."""
-    times = []
-    for number in range(rounds + 1):
-        pair = []
-        for contestant in (ours, peer):
-            started = clock()
-            contestant()
-            pair.append(clock() - started)
-        if number:  # the first round warms the caches
-            times.append(pair)
-    mine, theirs = zip(*times, strict=True)
-    return statistics.median(mine), statistics.median(theirs), statistics.median(b / a for a, b in times)
+    name: str, rounds: int, ours: Callable[[], object], theirs: Callable[[], object], *, by_clock: bool = False
+) -> Race:
+    """Times two contestants."""
+    turns = take_turns({"ours": ours, "theirs": theirs}, rounds)
+    return Race(name, by_clock, turns["ours"], turns["theirs"])
 
 
 def _write_in_worker(first: int, last: int, path: Path) -> None:
@@ -245,7 +247,7 @@ _made: list[Sample] = []
 @app.command(epilog="Example: python -m benchmarks.shards --images 3000 --rounds 5")
 def main(
     images: Annotated[int, typer.Option(min=SHARD, help="How many images.")] = 1500,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each pair runs.")] = 3,
+    rounds: Rounds = ROUNDS,
     folder: Annotated[Path | None, typer.Option(help="Where to write; default: the temporary folder.")] = None,
     out: Annotated[Path | None, typer.Option(help="File for the figures (JSON).")] = None,
 ) -> None:
@@ -253,18 +255,26 @@ def main(
     torch.set_num_threads(1)
     _made.extend(make_sample(number) for number in range(images))
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        figures = list(_compare(Path(temporary), rounds))
-    table = Table("", "ours s", "peer s", "ratio")
-    for name, ours, peer, ratio in figures:
-        table.add_row(name, f"{ours:.2f}", f"{peer:.2f}", f"{ratio:.2f}")
+        races = list(_compare(Path(temporary), rounds))
+    title = f"{images:,} images; {machine()}"
+    table = Table("", "clock", "ours s", "peer s", "peer / ours", "others' cores", title=title, title_justify="left")
+    for found in races:
+        ours, theirs = found.seconds()
+        table.add_row(
+            found.name,
+            "wall" if found.by_clock else "CPU",
+            f"{spread(ours).median:.2f}",
+            f"{spread(theirs).median:.2f}",
+            f"{ratio(ours, theirs):.2f}",
+            others(found.ours + found.theirs),
+        )
     console.print(table)
     if out is not None:
-        out.write_text(
-            json.dumps({name: {"ours": a, "peer": b, "ratio": r} for name, a, b, r in figures}, indent=1) + "\n"
-        )
+        record = {found.name: {"ratio": ratio(*found.seconds()).median} for found in races}
+        out.write_text(json.dumps(record, indent=1) + "\n")
 
 
-def _compare(folder: Path, rounds: int) -> Iterator[tuple[str, float, float, float]]:
+def _compare(folder: Path, rounds: int) -> Iterator[Race]:
     ours, theirs, copied = (folder / name for name in ("ours", "webdataset", "copied"))
     for path in (ours, theirs, copied):
         path.mkdir()
@@ -282,11 +292,11 @@ def _compare(folder: Path, rounds: int) -> Iterator[tuple[str, float, float, flo
             copy(ours / name, copied / name)
 
     for name, compress in (("webdataset.TarWriter", True), ("the same with numpy.savez", False)):
-        yield f"write, {name}", *race(rounds, write_all, partial(write_peer, compress=compress))
+        yield race(f"write, {name}", rounds, write_all, partial(write_peer, compress=compress))
     jobs = [(first, last, ours / name) for first, last, name in cuts]
     with multiprocessing.get_context("fork").Pool(2) as pool:  # the samples are there already
         write_in_two = partial(pool.starmap, _write_in_worker, jobs, 1)
-        yield "write with 2 workers and fsync, cp", *race(rounds, write_in_two, copy_all, time.perf_counter)
+        yield race("write with 2 workers and fsync, cp", rounds, write_in_two, copy_all, by_clock=True)
     describe(ours, write_all())
     write_lmdb(_made, folder / "lmdb")
 
@@ -296,13 +306,11 @@ def _compare(folder: Path, rounds: int) -> Iterator[tuple[str, float, float, flo
     tars = [str(ours / name) for *_, name in cuts]
     for name, order, buffer in (("in order", in_order, 0), ("shuffled", shuffled, 1000)):
         contestants = partial(read_ours, shards, order), partial(read_webdataset, tars, buffer)
-        yield f"read {name}, webdataset", *race(rounds, *contestants)
+        yield race(f"read {name}, webdataset", rounds, *contestants)
     for name, order in (("in order", in_order), ("shuffled", shuffled)):
         regions = partial(read_ours, shards, order, everything=False)
-        yield (
-            f"read regions {name}, LMDB",
-            *race(rounds, regions, partial(read_lmdb, folder / "lmdb", order is shuffled)),
-        )
+        peer = partial(read_lmdb, folder / "lmdb", order is shuffled)
+        yield race(f"read regions {name}, LMDB", rounds, regions, peer)
 
 
 def describe(folder: Path, writers: list[ShardWriter]) -> None:

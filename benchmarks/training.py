@@ -2,8 +2,8 @@
 
 Generated shards of 36 regions with 2,048 features are trained on by ``pretrain/run.py`` as users start it, one thread a
 process, on the CPU. The bare step is that of ``benchmarks.model``: the same model and batch size, one batch over and
-over, neither data nor log. All take turns, round after round; each figure is the median of a run's steps, of the
-fastest round.
+over, neither data nor log. All take turns; each figure is the median of a run's steps, by the wall clock, for waiting
+is the point here.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -25,9 +27,10 @@ from rich.table import Table
 
 from benchmarks.model import OURS, Size, make
 from benchmarks.shards import BOXES, PIECES, describe, make_sample, write_ours
+from benchmarks.turns import ROUNDS, Rounds, Turn, machine, others, ratio, spread, take_turns
 from pretrain.config import ModelConfig
 from pretrain.model.__main__ import SIZES
-from shards.console import console, progress, run
+from shards.console import console, run
 from shards.errors import InputError
 
 WARM_UP = 3
@@ -39,35 +42,31 @@ app = typer.Typer(add_completion=False)
 @app.command(epilog="Example: python -m benchmarks.training --config base --steps 20")
 def main(
     config: Annotated[str, typer.Option(help="Size of the model.")] = "base",
-    batch: Annotated[int, typer.Option(min=2, help="Pairs of each process.")] = 16,
-    steps: Annotated[int, typer.Option(min=WARM_UP + 1, help="Steps of a run.")] = 12,
-    rounds: Annotated[int, typer.Option(min=1, help="How often everything is timed.")] = 2,
+    batch: Annotated[int, typer.Option(min=2, help="Pairs of each process.")] = 4,
+    steps: Annotated[int, typer.Option(min=WARM_UP + 1, help="Steps of a run.")] = 9,
+    rounds: Rounds = ROUNDS,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read, for each that trains.")] = 1,
 ) -> None:
     """Time the training loop."""
     model_config = ModelConfig.load(SIZES / f"{config}.json")
-    bare: list[float] = []
-    found: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
-    with tempfile.TemporaryDirectory() as name, progress("train", 3 * rounds, "runs") as advance:
+    with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shards = folder / "shards"
         shards.mkdir()
         describe(shards, [write_ours([make_sample(n) for n in range(20 * batch)], shards / "00000.tar")])
-        for number in range(rounds):
-            bare.append(_bare_step(model_config, Size(batch, PIECES + 2, BOXES + 1), steps))
-            advance(1)
-            for ranks in found:
-                recipe = {
-                    "model": str(SIZES / f"{config}.json"),
-                    "steps": steps,
-                    "batch_size": batch * ranks,
-                    "workers": workers,
-                    "log_every": 1,
-                    "checkpoint_every": steps,
-                }
-                found[ranks].append(_train(recipe, shards, folder / f"run-{ranks}-{number}", ranks))
-                advance(1)
-    _print(config, batch, min(bare), {ranks: min(rounds) for ranks, rounds in found.items()})
+        recipe = {
+            "model": str(SIZES / f"{config}.json"),
+            "steps": steps,
+            "workers": workers,
+            "log_every": 1,
+            "checkpoint_every": steps,
+        }
+        size = Size(batch, PIECES + 2, BOXES + 1)
+        contestants: dict[int, Callable[[], object]] = {0: partial(_bare_step, model_config, size, steps)}
+        for ranks in (1, 2):
+            contestants[ranks] = partial(_train, recipe | {"batch_size": batch * ranks}, shards, folder, ranks)
+        turns = take_turns(contestants, rounds, warm_up=False)
+    _print(f"{config}, {batch} pairs a process, one thread each; {machine()}", batch, turns)
 
 
 def _bare_step(config: ModelConfig, size: Size, steps: int) -> float:
@@ -86,8 +85,9 @@ def _bare_step(config: ModelConfig, size: Size, steps: int) -> float:
     return statistics.median(seconds[WARM_UP:])
 
 
-def _train(recipe: dict[str, object], shards: Path, out: Path, ranks: int) -> tuple[float, float]:
+def _train(recipe: dict[str, object], shards: Path, folder: Path, ranks: int) -> tuple[float, float]:
     """Seconds of a step and the share of it that was spent waiting for data."""
+    out = Path(tempfile.mkdtemp(dir=folder))
     file = out.with_suffix(".yaml")
     file.write_text(yaml.safe_dump(recipe))
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
@@ -104,16 +104,26 @@ def _train(recipe: dict[str, object], shards: Path, out: Path, ranks: int) -> tu
     )
 
 
-def _print(config: str, batch: int, bare: float, found: dict[int, tuple[float, float]]) -> None:
+def _print(title: str, batch: int, turns: dict[int, list[Turn]]) -> None:
     table = Table(
-        "", "seconds a step", "pairs/s", "beside the line above", "waiting for data",
-        title=f"{config}, {batch} pairs a process, one thread each", title_justify="left",
+        "", "seconds a step", "pairs/s", "beside the line above", "waiting for data", "others' cores",
+        title=title, title_justify="left",
     )  # fmt: skip
-    one, two = found[1], found[2]
-    table.add_row("bare step", f"{bare:.3f}", f"{batch / bare:.1f}", "", "")
-    table.add_row("loop", f"{one[0]:.3f}", f"{batch / one[0]:.1f}", f"{bare / one[0]:.1%} as fast", f"{one[1]:.2%}")
-    faster = 2 * one[0] / two[0]
-    table.add_row("2 processes", f"{two[0]:.3f}", f"{2 * batch / two[0]:.1f}", f"× {faster:.2f}", f"{two[1]:.2%}")
+    bare = [turn.result for turn in turns[0]]
+    one, two = ([turn.result[0] for turn in turns[ranks]] for ranks in (1, 2))
+    waits = {ranks: spread(turn.result[1] for turn in turns[ranks]) for ranks in (1, 2)}
+    table.add_row(
+        "bare step", f"{spread(bare).median:.3f}", f"{batch / spread(bare).median:.1f}", "", "", others(turns[0])
+    )
+    table.add_row(
+        "loop", f"{spread(one).median:.3f}", f"{batch / spread(one).median:.1f}", f"× {ratio(one, bare):.2f} as fast",
+        f"{waits[1].median:.2%}", others(turns[1]),
+    )  # fmt: skip
+    twice = [seconds / 2 for seconds in two]
+    table.add_row(
+        "2 processes", f"{spread(two).median:.3f}", f"{batch / spread(twice).median:.1f}", f"× {ratio(twice, one):.2f}",
+        f"{waits[2].median:.2%}", others(turns[2]),
+    )  # fmt: skip
     console.print(table)
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from benchmarks.processes import timed
+from benchmarks.processes import run_alone
 from pipeline import detectors
 from pipeline.extract import app
 from pipeline.toyworld import sample_scene
@@ -504,6 +504,6 @@ def test_memory_does_not_grow_with_the_number_of_pictures(weights, tmp_path):
             noise(number, SIZES[number % len(SIZES)]).save(pictures / f"{number}.jpg")
         command = [sys.executable, "-m", "pipeline.extract", str(pictures), "--out", str(tmp_path / f"out{count}")]
         options = ["--detector", "toyworld", "--weights", str(weights), "--workers", "1", "--partition-size", "100"]
-        _, peak, _ = timed([*command, *options])
+        peak, _ = run_alone([*command, *options])
         peaks.append(peak)
     assert peaks[1] - peaks[0] < 60e6, peaks

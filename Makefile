@@ -127,4 +127,4 @@ bench-full: bench
 	$(BIN)/python -m benchmarks.order measure --samples 100000000
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf $(VENV) build dist *.egg-info

@@ -66,11 +66,18 @@ def get(name: str, **options: Any) -> Detector:
     """Builds a detector with its own options; ``NAME:MODEL`` builds one of several models that go by a name.
 
     Raises:
-        ValueError: no installed package offers such a detector, or the detector does not take the options.
+        ValueError: no installed package offers such a detector, or it cannot be imported, or does not take the options.
     """
     head, _, model = name.partition(":")
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         if entry.name == head:
-            detector: Detector = entry.load()(**({"model": model} if model else {}), **options)
+            try:
+                make = entry.load()
+            except (ImportError, RuntimeError) as error:  # the latter where torchvision was built for another torch
+                raise ValueError(
+                    f"the detector {head!r} cannot be imported: {error}. torchvision must be the release that was "
+                    "made for the installed torch, from the same index"
+                ) from error
+            detector: Detector = make(**({"model": model} if model else {}), **options)
             return detector
     raise ValueError(f"there is no detector {head!r}; installed are: {', '.join(names()) or 'none'}")

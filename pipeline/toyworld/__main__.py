@@ -22,7 +22,9 @@ app = typer.Typer(add_completion=False)
 def main(
     out: Annotated[Path, typer.Option(help="The folder for the world; it appears when all is done.", file_okay=False)],
     images: Annotated[int, typer.Option(min=1, help="How many pictures.")] = DEFAULT.images,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = DEFAULT.seed,
+    seed: Annotated[
+        int, typer.Option(min=0, help="The same seed gives the same bytes on the same machine.")
+    ] = DEFAULT.seed,
     captions: Annotated[int, typer.Option(min=1, max=10, help="Captions for each picture.")] = DEFAULT.captions,
     feature_size: Annotated[int, typer.Option(min=32, help="The size of a region feature.")] = DEFAULT.feature_size,
     min_things: Annotated[int, typer.Option(min=2, max=6, help="Fewest things in a picture.")] = DEFAULT.things[0],

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from finetune import evaluate, predict
 from finetune.run import app as fine_tune
 from tests.finetune.worlds import FEATURES, grid, write_model, write_refer, write_regions, write_vcr, write_vqa
+from tests.pretrain.launch import deepspeed
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = {
@@ -134,7 +135,7 @@ def test_a_stopped_run_ends_in_the_same_weights(folder):
 def test_two_ranks_learn_the_same_and_score_the_same(folder):
     settings = ["--set", "steps=8", "--set", "zero_stage=1", "--set", "evaluate_every=8"]
     lines = []
-    for out, launcher in (("one", [sys.executable]), ("two", ["deepspeed", "--num_gpus", "2"])):
+    for out, launcher in (("one", [sys.executable]), ("two", deepspeed())):
         command = [*launcher, str(ROOT / "finetune/run.py"), "refcoco_plus", "--config", folder / "refcoco_plus.yaml"]
         command += ["--model", folder / "model", "--data", folder / "refcoco_plus", "--regions", folder / "regions"]
         command += ["--out", folder / "runs" / out, *settings]

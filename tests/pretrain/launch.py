@@ -10,13 +10,23 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def deepspeed():
+    """The launcher's command for two processes. Its usual port, 29500, may be another run's."""
+    return ["deepspeed", "--num_gpus", "2", "--master_port", str(free_port())]
+
+
+def free_port():
+    """One that nobody has right now."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 class Launch:
     """The processes of one command, one for each rank, in a process group of their own."""
 
     def __init__(self, command, folder, ranks, threads=1, **options):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         self.processes = [
             subprocess.Popen(
                 [str(part) for part in command], cwd=folder, env=environment(folder, rank, ranks, port, threads),

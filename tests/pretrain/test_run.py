@@ -16,7 +16,7 @@ import yaml
 from safetensors.torch import load_file
 
 from shards.reader import ShardSet
-from tests.pretrain.launch import ROOT, Launch, environment
+from tests.pretrain.launch import ROOT, Launch, deepspeed, environment
 
 MODEL = {
     "vocab_size": 50, "max_position_embeddings": 32, "sent_type_vocab_size": 4, "hidden_size": 16,
@@ -226,7 +226,7 @@ def test_a_second_signal_quits_at_once():
 @pytest.mark.slow
 def test_the_launcher_ends_with_a_checkpoint(runs):
     """It passes the signal on to processes that have it already, kills them in the end, and exits with 1."""
-    command = ["deepspeed", "--num_gpus", "2", ROOT / "pretrain/run.py", "--config", "recipe.yaml"]
+    command = [*deepspeed(), ROOT / "pretrain/run.py", "--config", "recipe.yaml"]
     launch = Launch([*command, "--shards", runs.shards, "--out", "launched"], runs.folder, 1)
     runs.wait_for_step("launched", 5, launch)
     os.killpg(launch.processes[0].pid, signal.SIGTERM)
@@ -289,7 +289,7 @@ def test_a_full_disk_loses_nothing(runs):
 def test_ranks_and_micro_batches_learn_the_same(runs):
     settings = ["model=no-dropout.json", "steps=6"]
     runs.start("one", *settings).succeed()
-    command = ["deepspeed", "--num_gpus", "2", ROOT / "pretrain/run.py", "--config", "recipe.yaml"]
+    command = [*deepspeed(), ROOT / "pretrain/run.py", "--config", "recipe.yaml"]
     command += ["--shards", runs.shards, "--out", "two", "--set", settings[0], "--set", settings[1]]
     Launch(command, runs.folder, 1).succeed()
     runs.start("accumulated", *settings, "accumulation=3").succeed()

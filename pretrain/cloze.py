@@ -286,6 +286,7 @@ def main(
         "train": train,
         "max_text": max_text,
         "most": most,
+        "threads": torch.get_num_threads(),
         "nodes": {
             kind: {
                 "in_shards": getattr(held_out.manifest.totals, kind + "s"),

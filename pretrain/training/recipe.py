@@ -45,6 +45,14 @@ class Best(Section):
     """stop after so many evaluations in a row without a better one; 0 never stops early"""
 
 
+class Profile(Section):
+    """Steps that are watched by PyTorch's profiler; see `pretrain.training.profiling`."""
+
+    start: Annotated[int, Field(ge=0)] = 20
+    """the first of them, counted from 0; before it, kernels and caches are still warming up"""
+    steps: Positive = 5
+
+
 class TrainingRecipe(Section):
     """How long, how and on what hardware to train. Paths are relative to the recipe's own file."""
 
@@ -73,6 +81,10 @@ class TrainingRecipe(Section):
     checkpoint_every: Positive = 1000
     keep_checkpoints: Positive = 2
     best: Best | None = None
+    skip_steps: frozenset[Annotated[int, Field(ge=0)]] = frozenset()
+    """steps, counted from 0, whose batch is passed over: one that spoils a run. All other steps stay as they are"""
+    profile: Profile | None = None
+    """write a trace of some steps, and print what took longest in them"""
     stall_seconds: Annotated[float, Field(gt=0)] = 600.0
     """when no step, evaluation or checkpoint has ended for so long, all ranks print their stacks"""
     peak_tflops: Annotated[float, Field(gt=0)] | None = None

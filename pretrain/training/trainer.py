@@ -17,6 +17,7 @@ from pretrain.training.checkpoints import Checkpoint, Checkpoints
 from pretrain.training.interruption import SIGNALS, Interruption
 from pretrain.training.loader import StepLoader
 from pretrain.training.log import Log, StepRecord, check_wandb, peak_flops
+from pretrain.training.profiling import Profiler
 from pretrain.training.provenance import write_run
 from pretrain.training.recipe import TrainingRecipe
 from pretrain.training.watchdog import Watchdog
@@ -29,8 +30,10 @@ from shards.files import write_atomic
 FREE = {
     *("workers", "log_every", "evaluate_every", "evaluate_steps", "checkpoint_every", "keep_checkpoints"),
     *("stall_seconds", "peak_tflops", "wandb_project", "accumulation", "gradient_checkpointing"),
+    *("skip_steps", "profile"),
 }
-"""Keys of a recipe that may change when a run is resumed: they change neither data nor losses, but for rounding."""
+"""Keys of a recipe that may change when a run is resumed. They change neither data nor losses, rounding apart, and but
+for steps that are passed over: a run that one of them spoils is resumed from before it."""
 
 
 class Trainer(Generic[Batch]):
@@ -92,12 +95,21 @@ class Trainer(Generic[Batch]):
             Interruption(rank) as interruption,
             Watchdog(recipe.stall_seconds, rank, loader.print_stacks) as watchdog,
             closing(loader),
+            Profiler(
+                recipe.profile, self.engine.module, self.out, rank=rank, cuda=self.world.device.type == "cuda"
+            ) as profiler,
         ):
             for micro_batches in loader:
-                record, stop = self.train_step(micro_batches, interruption.received)
+                stop = None
+                if self.step in recipe.skip_steps:
+                    if rank == 0:
+                        say(f"step {self.step}: passed over (skip_steps)")
+                else:
+                    profiler.begin_step()
+                    record, stop = self.train_step(micro_batches, interruption.received)
+                    log.add(record)
                 self.step += 1
                 done = self.step == self.steps
-                log.add(record)
                 if self._due(recipe.log_every) or self._due(recipe.checkpoint_every) or done or stop:
                     log.write(self.step, loader.waited)
                 metrics = None
@@ -184,7 +196,8 @@ class Trainer(Generic[Batch]):
         raise InputError(
             f"step {self.step}: the {what} is not finite, so the step was not taken. The samples of the micro-batches "
             f"in question: {shown} (all of them: {path}). Look at them with `python -m shards.inspect`; if they are "
-            "sound, lower the learning rate or use fp32"
+            "sound, lower the learning rate or use fp32, or pass over them: resume with --set "
+            f"'skip_steps=[{self.step}]'"
         )
 
     def _log(self) -> Log:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import pytest
 import yaml
@@ -329,6 +330,37 @@ def test_the_best_model_is_kept_and_training_stops_early(runs, shard_folder):
     assert "--out" in start["command"]
     assert {"torch", "deepspeed", "numpy"} <= start["packages"].keys()
     assert start["ranks"] == 1
+
+
+def test_steps_are_passed_over_and_all_others_stay_as_they_are(runs):
+    steps = range(1, 7)
+    runs.start("passing", "steps=6", "checkpoint_every=2").succeed()
+    printed = runs.start("passed", "steps=6", "checkpoint_every=2", "skip_steps=[3, 5]").succeed()
+    assert "step 3: passed over" in printed
+    whole, found = runs.metrics("passing"), runs.metrics("passed")
+    assert [line["step"] for line in whole] == list(steps)
+    assert [line["step"] for line in found] == [1, 2, 3, 5]
+    assert found[:3] == whole[:3]
+    assert found[3]["learning_rate"] == whole[4]["learning_rate"]
+    assert found[3]["loss"] != whole[4]["loss"]
+
+    shutil.rmtree(runs.folder / "passing/model")
+    (runs.folder / "passing/checkpoints/latest").write_text("step-4")
+    runs.start("passing", "steps=6", "checkpoint_every=2", "--resume", "skip_steps=[5]").succeed()
+    assert [line["step"] for line in runs.metrics("passing")] == [1, 2, 3, 4, 5]
+
+
+def test_what_takes_the_time_is_shown_by_module(runs):
+    printed = runs.start("profiled", "steps=6", "profile={start: 2, steps: 3}", ranks=2).succeed()
+    assert "3 steps: the 10 operations that took most CPU time" in printed
+    assert "optimiser" in printed
+    for rank in range(2):
+        trace = json.loads((runs.folder / f"profiled/profile/rank-{rank}.json").read_text())
+        names = Counter(event.get("name") for event in trace["traceEvents"])
+        assert names["module: ernie_vil.text_layers.0.attention.query"] == 3
+        assert names["Optimizer.step#AdamW.step"] == 3
+    runs.start("short", "steps=3", "profile={start: 2, steps: 9}").succeed()
+    assert (runs.folder / "short/profile/rank-0.json").is_file()
 
 
 def test_bad_input_is_refused_without_a_traceback(runs, tmp_path):

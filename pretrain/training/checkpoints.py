@@ -1,8 +1,9 @@
 """Checkpoints to resume from: they appear whole or not at all, and are read again after they are written.
 
-DeepSpeed writes a folder of files, some by each rank. It does so under a temporary name; every file is then read from
-the disk and compared with the checksums that were taken from memory; last comes a rename. ``checkpoint.json`` in the
-folder holds the sizes and checksums, the state of the loop, and what the run was.
+DeepSpeed makes a folder of files, some by each rank. What they hold is copied, and written under a temporary name while
+training goes on. Every file is then read from the disk and compared with the checksums that were taken from memory;
+last comes a rename. ``checkpoint.json`` in the folder holds the sizes and checksums, the state of the loop, and what
+the run was.
 """
 
 from __future__ import annotations
@@ -15,11 +16,15 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import deepspeed
+import torch
+from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointCommitInfo, CheckpointEngine
+from torch import Tensor, UntypedStorage
 
 from pretrain.training.world import World
 from shards.errors import InputError
@@ -47,6 +52,18 @@ class Checkpoint:
         return _size(self.folder)
 
 
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """A checkpoint that is being written."""
+
+    folder: Path
+    target: Path
+    """where it appears"""
+    record: dict[str, Any]
+    files: Future[dict[str, dict[str, Any]]]
+    """sizes and checksums of this rank's files"""
+
+
 class Checkpoints:
     """The last few checkpoints of a run. All ranks call its methods together."""
 
@@ -55,6 +72,8 @@ class Checkpoints:
         self._keep = keep
         self._identity = dict(identity)
         self._world = world
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: _Writing | None = None
 
     def exist(self) -> bool:
         """Whether there is one."""
@@ -62,40 +81,67 @@ class Checkpoints:
 
     # --------------------------------------------------------------------------------------------------------- write
 
-    def save(self, engine: deepspeed.DeepSpeedEngine, step: int, state: Mapping[str, Any]) -> None:
-        """Writes a checkpoint; older ones are removed once it is complete.
+    def begin(self, engine: deepspeed.DeepSpeedEngine, step: int, state: Mapping[str, Any]) -> None:
+        """Copies what a checkpoint holds, and begins to write it. The one before must be `finish`-ed.
 
         Raises:
-            InputError: it cannot be written. The earlier checkpoints are as they were.
+            InputError: there is no room for it. The earlier checkpoints are as they were.
         """
+        assert self._writing is None, "one checkpoint at a time"
         writing, target = self.folder / f"{_TEMPORARY}{step}", self.folder / f"{_PREFIX}{step}"
         self._world.on_first(lambda: self._make_room(engine))
+        plain = engine.checkpoint_engine
+        engine.checkpoint_engine = copies = _Copies(plain)
         try:
             engine.save_checkpoint(str(self.folder), tag=writing.name, save_latest=False)
         except (OSError, RuntimeError) as error:
             # The other ranks wait for this one inside DeepSpeed; they end with the process group.
             raise InputError(f"{target}: cannot be written: {error}; {self._advice()}") from error
-        files = self._world.share(lambda: self._checksums(writing, verify=True))
+        finally:
+            engine.checkpoint_engine = plain
+        record = {"step": step, "ranks": self._world.size, "state": dict(state), "identity": self._identity}
+        self._writing = _Writing(writing, target, record, self._thread.submit(self._write, copies.files, plain, target))
 
-        def publish() -> None:
-            record = {
-                "step": step,
-                "ranks": self._world.size,
-                "state": dict(state),
-                "identity": self._identity,
-                "files": files,
-            }
-            write_atomic(writing / RECORD, json.dumps(record, indent=1).encode())
-            flush(writing)
-            if target.exists():  # left by a run that was killed before it became the latest
-                shutil.rmtree(target)
-            writing.rename(target)
-            flush(self.folder)
-            write_atomic(self.folder / LATEST, target.name.encode())
-            for old in self._found()[: -self._keep]:
-                shutil.rmtree(old)
+    def _write(self, files: dict[Path, Any], plain: CheckpointEngine, target: Path) -> dict[str, dict[str, Any]]:
+        """Writes this rank's files; returns their sizes and checksums."""
+        found = {}
+        try:
+            for path in list(files):
+                plain.save(files.pop(path), str(path))
+                found[path.name] = _checksum(path, verify=True)
+        except (OSError, RuntimeError) as error:
+            raise InputError(f"{target}: cannot be written: {error}; {self._advice()}") from error
+        return found
 
-        self._world.on_first(publish)
+    @property
+    def written(self) -> bool:
+        """Whether this rank has ended its part of a checkpoint that is not finished yet, well or not."""
+        return self._writing is not None and self._writing.files.done()
+
+    def finish(self) -> None:
+        """Waits until all ranks have written what they began, and makes it appear; older ones are removed.
+
+        Does nothing where nothing was begun.
+
+        Raises:
+            InputError: it could not be written. The earlier checkpoints are as they were.
+        """
+        if self._writing is None:
+            return
+        writing, self._writing = self._writing, None
+        files = self._world.share(writing.files.result)
+        self._world.on_first(lambda: self._publish(writing, files))
+
+    def _publish(self, writing: _Writing, files: dict[str, dict[str, Any]]) -> None:
+        write_atomic(writing.folder / RECORD, json.dumps(writing.record | {"files": files}, indent=1).encode())
+        flush(writing.folder)
+        if writing.target.exists():  # left by a run that was killed before it became the latest
+            shutil.rmtree(writing.target)
+        writing.folder.rename(writing.target)
+        flush(self.folder)
+        write_atomic(self.folder / LATEST, writing.target.name.encode())
+        for old in self._found()[: -self._keep]:
+            shutil.rmtree(old)
 
     def _make_room(self, engine: deepspeed.DeepSpeedEngine) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -114,10 +160,10 @@ class Checkpoints:
     def _advice(self) -> str:
         return "make room and continue with --resume" if self.exist() else "make room and start again"
 
-    def _checksums(self, folder: Path, *, verify: bool) -> dict[str, dict[str, Any]]:
+    def _checksums(self, folder: Path) -> dict[str, dict[str, Any]]:
         """Size and checksum of this rank's share of the files, read from the disk."""
         return {
-            path.name: _checksum(path, verify=verify)
+            path.name: _checksum(path, verify=False)
             for number, path in enumerate(sorted(folder.iterdir()))
             if path.name != RECORD and number % self._world.size == self._world.rank
         }
@@ -142,7 +188,7 @@ class Checkpoints:
             raise InputError(
                 f"{self.folder} belongs to another run ({changes}); resume with the same, or name another --out"
             )
-        on_disk = self._world.share(lambda: self._checksums(folder, verify=False))
+        on_disk = self._world.share(lambda: self._checksums(folder))
         damaged = [name for name in sorted({*files, *on_disk}) if files.get(name) != on_disk.get(name)]
         if damaged:
             what = ", ".join(f"{name} ({'differs' if name in on_disk else 'is missing'})" for name in damaged)
@@ -188,6 +234,48 @@ class Checkpoints:
                 f"{checkpoint.folder}: cannot be converted from {checkpoint.ranks} to {self._world.size} ranks "
                 f"({' '.join(command)}: {' '.join(tail)}); resume on {checkpoint.ranks}"
             )
+
+
+class _Copies(CheckpointEngine):  # type: ignore[misc]  # DeepSpeed has no types
+    """Takes copies, in the host's memory, of what DeepSpeed wants to write."""
+
+    def __init__(self, plain: CheckpointEngine) -> None:
+        super().__init__()
+        self.files: dict[Path, Any] = {}
+        self._plain = plain
+
+    def create(self, info: CheckpointCommitInfo) -> None:
+        """Says that a checkpoint comes."""
+        self._plain.create(info)
+
+    def save(self, state_dict: Any, path: str) -> None:
+        """Copies the content of a file."""
+        self.files[Path(path)] = _copied(state_dict, {})
+
+    def load(self, path: str, map_location: Any = None) -> Any:
+        """Reads a file."""
+        return self._plain.load(path, map_location)
+
+    def commit(self, info: CheckpointCommitInfo) -> bool:
+        """Says that all files were handed over."""
+        return bool(self._plain.commit(info))
+
+
+def _copied(value: Any, storages: dict[tuple[torch.device, int], UntypedStorage]) -> Any:
+    """Copies the tensors in containers; those that share memory share it again, as in a file."""
+    if isinstance(value, Tensor):
+        storage = value.untyped_storage()
+        key = storage.device, storage.data_ptr()
+        if key not in storages:
+            on_cpu = storage.device.type == "cpu"
+            storages[key] = storage.clone() if on_cpu else storage.cpu()  # type: ignore[no-untyped-call]
+        copy = torch.empty(0, dtype=value.dtype)
+        return copy.set_(storages[key], value.storage_offset(), value.shape, value.stride())
+    if isinstance(value, dict):
+        return type(value)((key, _copied(item, storages)) for key, item in value.items())
+    if isinstance(value, list | tuple) and type(value) in (list, tuple):
+        return type(value)(_copied(item, storages) for item in value)
+    return value
 
 
 def _read(path: Path) -> str:

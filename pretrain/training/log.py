@@ -64,7 +64,7 @@ class Log:
         self._printed = float("-inf")
         self._board: SummaryWriter | None = None
         self._wandb: Any = None
-        self._clear(0.0)
+        self._clear(0.0, 0.0)
         if world.rank != 0:
             return
         if self._path.exists():
@@ -86,29 +86,31 @@ class Log:
         if self._wandb is not None:
             self._wandb.finish(exit_code=0 if kind is None else 1)
 
-    def _clear(self, waited: float) -> None:
+    def _clear(self, waited: float, blocked: float) -> None:
         self._records: list[StepRecord] = []
-        self._since, self._waited = time.monotonic(), waited
+        self._since, self._waited, self._blocked = time.monotonic(), waited, blocked
 
     def add(self, record: StepRecord) -> None:
         """Adds a step."""
         self._records.append(record)
 
-    def write(self, step: int, waited: float) -> None:
+    def write(self, step: int, waited: float, blocked: float) -> None:
         """Ends a line: means over the targets of all steps since the last one.
 
         Args:
             step: steps that were done.
             waited: seconds that this run has spent waiting for data until now.
+            blocked: seconds that it has waited for checkpoints.
         """
         if self._board is not None and self._records:
             seconds = time.monotonic() - self._since
             metrics = self._losses() | self._speed(seconds, waited - self._waited) | {"memory_gb": self._memory()}
+            metrics["checkpoint_wait_share"] = (blocked - self._blocked) / seconds
             self.write_metrics(step, metrics)
             if time.monotonic() - self._printed >= PLAIN_PROGRESS_SECONDS or step == self._steps:
                 self._printed = time.monotonic()
                 say(self._line(step, metrics))
-        self._clear(waited)
+        self._clear(waited, blocked)
 
     def _losses(self) -> dict[str, float]:
         loss, correct, count = (
@@ -160,7 +162,8 @@ class Log:
         return (
             f"step {step:,} of {self._steps:,}: loss {metrics['loss']:.3f} ({losses}) | "
             f"{metrics['samples_per_second']:,.0f} samples/s, {metrics['tokens_per_second']:,.0f} tokens/s, "
-            f"{peak}{metrics['data_wait_share']:.1%} waiting for data | "
+            f"{peak}{metrics['data_wait_share']:.1%} waiting for data, "
+            f"{metrics['checkpoint_wait_share']:.1%} for checkpoints | "
             f"{metrics['memory_gb']:.1f} GB | {left} left"
         )
 

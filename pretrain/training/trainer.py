@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -52,6 +53,8 @@ class Trainer(Generic[Batch]):
             check_wandb()
         self.steps = recipe.total_steps(workload.steps_per_epoch)
         self.step = 0
+        self.blocked = 0.0
+        """seconds that training has waited for checkpoints"""
         self.best: float | None = None
         self.evaluations_since_best = 0
         self.checkpoints = Checkpoints(
@@ -106,12 +109,14 @@ class Trainer(Generic[Batch]):
                         say(f"step {self.step}: passed over (skip_steps)")
                 else:
                     profiler.begin_step()
-                    record, stop = self.train_step(micro_batches, interruption.received)
+                    record, stop, written = self.train_step(micro_batches, interruption.received)
                     log.add(record)
+                    if written:
+                        self._finish_checkpoint()
                 self.step += 1
                 done = self.step == self.steps
                 if self._due(recipe.log_every) or self._due(recipe.checkpoint_every) or done or stop:
-                    log.write(self.step, loader.waited)
+                    log.write(self.step, loader.waited, self.blocked)
                 metrics = None
                 if self._due(recipe.evaluate_every) or done:
                     watchdog.beat()
@@ -120,7 +125,9 @@ class Trainer(Generic[Batch]):
                     done = done or self._stops_early()
                 if self._due(recipe.checkpoint_every) or done or stop:
                     watchdog.beat()
-                    self._save()
+                    self._begin_checkpoint()
+                    if done or stop:
+                        self._finish_checkpoint()
                 watchdog.beat()
                 if stop is not None:
                     raise SystemExit(128 + stop)
@@ -131,8 +138,11 @@ class Trainer(Generic[Batch]):
 
     def train_step(
         self, micro_batches: Sequence[Batch], received: signal.Signals | None = None
-    ) -> tuple[StepRecord, signal.Signals | None]:
-        """One optimiser step over a global batch; also tells all ranks of a signal that one of them has received.
+    ) -> tuple[StepRecord, signal.Signals | None, bool]:
+        """One optimiser step over a global batch, in which the ranks also tell each other what they must agree on.
+
+        Returns:
+            What was done; a signal that one of the ranks has received; whether all have written a checkpoint.
 
         Raises:
             InputError: a loss or gradient is not finite; the parameters are as they were before the step.
@@ -143,6 +153,7 @@ class Trainer(Generic[Batch]):
             sum(batch.tokens() for batch in micro_batches),
             sum(workload.flops(batch) for batch in micro_batches) if self.peak_flops else 0.0,
             *(float(received == number) for number in SIGNALS),
+            float(self.checkpoints.written),
         ]
         micro_batches = [batch.to(world.device) for batch in micro_batches]
         counts = world.all_reduce(torch.stack([workload.count_targets(batch) for batch in micro_batches]).sum(0))
@@ -164,10 +175,10 @@ class Trainer(Generic[Batch]):
         if not bool(reduced[:n].isfinite().all()):
             self._refuse("loss", [not bool(loss.isfinite().all()) for loss in losses])
         norm = self._optimizer_step()
-        samples, tokens, flops, *signals = reduced[2 * n :].tolist()
+        samples, tokens, flops, *signals, written = reduced[2 * n :].tolist()
         scores = Scores(reduced[:n], reduced[n : 2 * n], counts)
         stop = next((number for number, count in zip(SIGNALS, signals, strict=True) if count), None)
-        return StepRecord(scores, int(samples), int(tokens), flops, norm, rate), stop
+        return StepRecord(scores, int(samples), int(tokens), flops, norm, rate), stop, written == world.size
 
     def _optimizer_step(self) -> float:
         """Clips the gradient and steps, or refuses to; returns the norm of the gradient."""
@@ -190,6 +201,7 @@ class Trainer(Generic[Batch]):
         names = self.workload.sample_names(self.step, self.world.rank, self.world.size)
         own = [name for part, suspect in zip(names, suspects, strict=True) if suspect for name in part]
         all_names = [name for of_rank in self.world.gather(own) for name in of_rank]
+        self._finish_checkpoint()
         path = self.out / f"not-finite-step-{self.step}.txt"
         self.world.on_first(lambda: write_atomic(path, "".join(name + "\n" for name in all_names).encode()))
         shown = "; ".join(all_names[:8]) + (f"; {len(all_names) - 8:,} more" if len(all_names) > 8 else "")
@@ -267,14 +279,24 @@ class Trainer(Generic[Batch]):
             if self.world.rank == 0:
                 say(f"each process computes with {threads} threads, as the run has done before")
 
-    def _save(self) -> None:
+    def _begin_checkpoint(self) -> None:
+        """Copies what a checkpoint holds; it is written while training goes on."""
+        self._finish_checkpoint()
+        started = time.perf_counter()
         state = {
             "step": self.step,
             "best": self.best,
             "evaluations_since_best": self.evaluations_since_best,
             "threads": torch.get_num_threads(),
         }
-        self.checkpoints.save(self.engine, self.step, state)
+        self.checkpoints.begin(self.engine, self.step, state)
+        self.blocked += time.perf_counter() - started
+
+    def _finish_checkpoint(self) -> None:
+        """Makes a checkpoint that was begun appear; waits until it is written."""
+        started = time.perf_counter()
+        self.checkpoints.finish()
+        self.blocked += time.perf_counter() - started
 
     def _identity(self) -> dict[str, Any]:
         paths = {name for name, value in self.recipe if isinstance(value, Path)}  # the workload knows their contents

@@ -97,7 +97,8 @@ class Runs:
         """The lines of metrics.jsonl without what the machine decides."""
         path = self.folder / out / "metrics.jsonl"
         lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        speed = {"samples_per_second", "tokens_per_second", "share_of_peak", "data_wait_share", "memory_gb"}
+        speed = {"samples_per_second", "tokens_per_second", "share_of_peak", "data_wait_share", "checkpoint_wait_share"}
+        speed |= {"memory_gb"}
         return [{key: value for key, value in line.items() if key not in speed} for line in lines]
 
     def weights(self, out, folder="model"):
@@ -282,6 +283,74 @@ def test_a_full_disk_loses_nothing(runs):
     runs.start("full", "--resume").succeed()
     assert_undisturbed(runs, "full")
     assert not list(checkpoints.glob(".*"))
+
+
+# What happens while a checkpoint is written: `at(step)` is called in the writing thread, in the middle of the files.
+WRITING = """
+import os, signal, threading
+from pretrain.run import app
+from pretrain.training.checkpoints import Checkpoints
+from pretrain.training.trainer import Trainer
+from shards.console import run
+
+write, step_of, later = Checkpoints._write, Trainer.train_step, threading.Event()
+
+def writing(self, files, plain, target):
+    last = list(files)[-1]
+    class Interrupted:
+        def save(_, state, path):
+            if path == str(last):
+                at(int(target.name.removeprefix("step-")), self._world.rank)
+            plain.save(state, path)
+    return write(self, files, Interrupted(), target)
+
+def stepping(self, *arguments):
+    if self.step == 7:
+        later.set()
+    return step_of(self, *arguments)
+
+Checkpoints._write, Trainer.train_step = writing, stepping
+{at}
+run(app)
+"""
+
+
+def while_writing(runs, out, at, *options, ranks=1):
+    return runs.start(out, "steps=8", *options, ranks=ranks, program=["-c", WRITING.format(at=at)])
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(runs):
+    at = "def at(step, rank): assert step == 8 or later.wait(100), 'no step was taken meanwhile'"
+    while_writing(runs, "meanwhile", at).succeed()
+    assert (runs.folder / "meanwhile/checkpoints/latest").read_text() == "step-8"
+    assert len(list((runs.folder / "meanwhile/checkpoints").glob("step-*"))) == 2
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_run_killed_while_a_checkpoint_is_written_has_the_one_before(runs, ranks):
+    out = f"writing-{ranks}"
+    at = f"def at(step, rank): (step, rank) == (8, {ranks - 1}) and os.kill(os.getpid(), signal.SIGKILL)"
+    launch = while_writing(runs, out, at, "zero_stage=1", ranks=ranks)
+    assert launch.processes[-1].wait(timeout=300) == -signal.SIGKILL
+    launch.kill()
+    checkpoints = runs.folder / out / "checkpoints"
+    assert (checkpoints / "latest").read_text() == "step-4"
+    assert [path.name for path in checkpoints.glob("*step-*")] == ["step-4"]
+    runs.start(out, "steps=8", "zero_stage=1", "--resume", ranks=ranks).succeed()
+    runs.start(f"undisturbed-{out}", "steps=8", "zero_stage=1", ranks=ranks).succeed()
+    assert runs.metrics(out) == runs.metrics(f"undisturbed-{out}")
+    assert not list(checkpoints.glob(".*"))
+
+
+def test_a_checkpoint_that_one_rank_cannot_write_ends_all_of_them(runs):
+    at = """
+def at(step, rank):
+    if (step, rank) == (4, 1):
+        raise OSError("the disk is gone")
+"""
+    launch = while_writing(runs, "gone", at, "zero_stage=1", "checkpoint_every=2", ranks=2)
+    launch.fail("step-4: cannot be written: the disk is gone; make room and continue with --resume")
+    assert (runs.folder / "gone/checkpoints/latest").read_text() == "step-2"
 
 
 # ------------------------------------------------------------------------------------------------------ all the rest

@@ -1,4 +1,4 @@
-# `make demo`, `make ablation` and `make test` each work as the only command in a fresh clone; the first installs into .venv.
+# `make demo`, `make ablation` and `make test` each work as the only command in a fresh clone; the first installs into .venv (VENV=DIR: elsewhere).
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -101,12 +101,14 @@ SMALL_SHARDS := --images 500
 SMALL_LOADER := --config tiny --images 250 --epochs 1
 SMALL_TRAINING := --config tiny --steps 5
 SMALL_EXTRACT := --count 3
+SMALL_PACK := --images 200
+SMALL_ORDER := 200000
 TOYS := 200
 else
 TOYS := 2000
 endif
 
-bench: export COLUMNS := 120
+bench bench-full: export COLUMNS := 120
 KEEP_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=-1
 
 bench: setup
@@ -121,10 +123,10 @@ bench: setup
 	$(KEEP_MEMORY) $(BIN)/python -m benchmarks.training --rounds $(ROUNDS) $(SMALL_TRAINING)
 	$(BIN)/python -m benchmarks.extract $(or $(PICTURES),data/bench/toyworld/images) --rounds $(ROUNDS) $(SMALL_EXTRACT)
 
-# What takes minutes and tens of gigabytes of disk.
+# And what takes minutes and tens of gigabytes of disk.
 bench-full: bench
-	$(BIN)/python -m benchmarks.pack --images 25000 --images 50000
-	$(BIN)/python -m benchmarks.order measure --samples 100000000
+	$(BIN)/python -m benchmarks.pack $(or $(SMALL_PACK),--images 25000 --images 50000)
+	$(BIN)/python -m benchmarks.order measure --samples $(or $(SMALL_ORDER),100000000)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

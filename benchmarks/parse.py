@@ -1,30 +1,31 @@
 """Captions per second of ``pipeline.parse``, file in and Parquet out, beside SceneGraphParser called one by one.
 
 ``python -m benchmarks.parse CAPTIONS...`` starts every contestant as a process of its own with one thread per library,
-on a number of captions that takes it some seconds. Start-up (imports, loading a model) is measured with a single
-caption, in turn with the others, and left out on both sides.
+on a number of captions that takes it some seconds. Start-up (imports, loading a model) is measured with one caption for
+each worker, in turn with the others, and left out on both sides.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 from rich.table import Table
 
 from benchmarks.processes import run_alone
-from benchmarks.turns import ROUNDS, Rounds, cpu, machine, others, ratio, spread, take_turns, wall
+from benchmarks.turns import ROUNDS, Rounds, Turn, cpu, machine, others, ratio, spread, take_turns, wall
 from pipeline import captions
 from pipeline.captions import CaptionRow
 from shards.console import console, run
 
-PEER = "SceneGraphParser, one by one"
+PEER = "SceneGraphParser"
 PARTITION = 3000
 """Captions of a part: small enough that two workers end at about the same time."""
 SHARES = {"neural": 1.0, "dependency": 0.25, PEER: 0.1}
@@ -39,6 +40,22 @@ for line in open(sys.argv[1]):
 app = typer.Typer(add_completion=False)
 
 
+class Contestant(NamedTuple):
+    """Who parses."""
+
+    parser: str
+    workers: int
+
+    @property
+    def name(self) -> str:
+        """For a table."""
+        return self.parser if self.parser == PEER else f"{self.parser}, {self.workers} worker{'s'[: self.workers - 1]}"
+
+
+Turns = dict[tuple[Contestant, bool], list[Turn]]
+"""Of each contestant, with a few captions for its start-up (True) and with all of them."""
+
+
 @app.command(epilog="Example: python -m benchmarks.parse captions_val2017.json --captions 8000")
 def main(
     sources: Annotated[list[Path], typer.Argument(metavar="CAPTIONS...", help="Caption files of any known format.")],
@@ -51,72 +68,71 @@ def main(
     texts = texts[:: max(1, len(texts) // count)][:count]
     words = sum(len(text.split()) for text in texts) / len(texts)
     console.print(f"{len(texts):,} captions, {words:.1f} words on average; {machine()}", soft_wrap=True)
-    works: dict[str, Callable[[], object]] = {}
-    counts: dict[str, int] = {}
-    peaks: dict[str, int] = {}
-
-    def take(name: str, command: Sequence[str]) -> None:
-        peaks[name] = run_alone(command)[0]
-
+    works: dict[tuple[Contestant, bool], Callable[[], int]] = {}
+    counts: dict[Contestant, int] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _write(folder / "single.jsonl", texts[:1])
         for parser, share in SHARES.items():
-            whole = folder / f"{parser}.jsonl"
             some = texts[:: round(1 / share)]
-            _write(whole, some)
             for workers in (1,) if parser == PEER else (1, 2):
-                contestant = parser if parser == PEER else f"pipeline.parse --parser {parser} --workers {workers}"
+                contestant = Contestant(parser, workers)
                 counts[contestant] = len(some)
-                for source, what in ((folder / "single.jsonl", _alone(contestant)), (whole, contestant)):
-                    command = (
-                        [sys.executable, "-c", PROGRAM, str(source)]
-                        if parser == PEER
-                        else _stage(parser, workers, source, folder / f"{parser}-{workers}-{source.stem}")
-                    )
-                    works[what] = partial(take, what, command)
+                # A caption for each worker: they are started when there is work for them.
+                for starting, captions_of, size in ((True, texts[:workers], 1), (False, some, PARTITION)):
+                    source = folder / f"{parser}-{workers}-{starting}.jsonl"
+                    _write(source, captions_of)
+                    works[contestant, starting] = partial(_run, contestant, source, size)
         turns = take_turns(works, rounds)
-    record = {}
-    table = Table(
-        "", "captions", "CPU ms a caption", "as fast, by CPU", "captions/s, by the clock", "others' cores",
-        "start-up s", "peak MB", title="Parsers", title_justify="left",
-    )  # fmt: skip
-    clocks: dict[str, list[float]] = {}
-    costs: dict[str, list[float]] = {}
-    for contestant, number in counts.items():
-        alone, whole_turns = turns[_alone(contestant)], turns[contestant]
-        costs[contestant] = _each(cpu(whole_turns), cpu(alone), number)
-        clocks[contestant] = _each(wall(whole_turns), wall(alone), number)
-    for contestant, number in counts.items():
-        faster, by_clock = ratio(costs[contestant], costs[PEER]), spread(1 / each for each in clocks[contestant])
-        alone = turns[_alone(contestant)]
-        table.add_row(
-            contestant,
-            f"{number:,}",
-            f"{spread(1000 * each for each in costs[contestant]).median:.3f}",
-            "" if contestant == PEER else f"× {faster:.1f}",
-            f"{by_clock.median:,.0f}",
-            others(turns[contestant]),
-            f"{spread(wall(alone)).median:.1f}",
-            f"{peaks[contestant] / 1e6:,.0f}",
-        )
-        record[contestant] = {"ratio": faster.median, "rate": by_clock.median, "memory": peaks[contestant]}
-    console.print(table)
-    for parser in SHARES:
-        if parser != PEER:
-            one, two = (clocks[f"pipeline.parse --parser {parser} --workers {workers}"] for workers in (1, 2))
-            console.print(f"{parser}: two workers are × {ratio(two, one):.2f} as fast as one, by the clock")
+    _print(turns, counts)
     if out is not None:
+        peer = _each(cpu, turns, Contestant(PEER, 1), counts[Contestant(PEER, 1)])
+        record = {
+            contestant.name: ratio(_each(cpu, turns, contestant, count), peer).median
+            for contestant, count in counts.items()
+        }
         out.write_text(json.dumps(record, indent=1) + "\n")
 
 
-def _alone(contestant: str) -> str:
-    return f"{contestant}: a single caption"
+def _run(contestant: Contestant, source: Path, size: int) -> int:
+    """Parses a file; returns the peak memory of the largest process."""
+    if contestant.parser == PEER:
+        return run_alone([sys.executable, "-c", PROGRAM, str(source)])[0]
+    command = [sys.executable, "-m", "pipeline.parse", str(source), "--parser", contestant.parser, "--overwrite"]
+    command += ["--out", str(source.with_suffix("")), "--partition-size", str(size)]
+    return run_alone([*command, "--workers", str(contestant.workers)])[0]
 
 
-def _each(whole: Sequence[float], alone: Sequence[float], count: int) -> list[float]:
-    """Seconds of a caption in each round, without start-up; no less than a microsecond, where there are few."""
-    return [max(a - b, 1e-6 * count) / count for a, b in zip(whole, alone, strict=True)]
+def _each(clock: Callable[[list[Turn]], list[float]], turns: Turns, contestant: Contestant, count: int) -> list[float]:
+    """Seconds of a caption in each round, without start-up; NaN where start-up is nearly all there was."""
+    whole, starting = clock(turns[contestant, False]), clock(turns[contestant, True])
+    return [(a - b) / count if a > 1.1 * b else math.nan for a, b in zip(whole, starting, strict=True)]
+
+
+def _print(turns: Turns, counts: dict[Contestant, int]) -> None:
+    table = Table(
+        "", "captions", "CPU ms each", "as fast, by CPU", "captions/s", "others' cores", "start-up s", "peak MB",
+        title="Parsers; captions/s and start-up by the clock", title_justify="left",
+    )  # fmt: skip
+    peer = Contestant(PEER, 1)
+    by_cpu = {contestant: _each(cpu, turns, contestant, count) for contestant, count in counts.items()}
+    by_clock = {contestant: _each(wall, turns, contestant, count) for contestant, count in counts.items()}
+    for contestant, count in counts.items():
+        whole = turns[contestant, False]
+        table.add_row(
+            contestant.name,
+            f"{count:,}",
+            f"{1000 * spread(by_cpu[contestant]).median:.3f}",
+            f"× {ratio(by_cpu[contestant], by_cpu[peer]):.1f}",
+            f"{1 / spread(by_clock[contestant]).median:,.0f}",
+            others(whole),
+            f"{spread(wall(turns[contestant, True])).median:.1f}",
+            f"{max(turn.result for turn in whole) / 1e6:,.0f}",
+        )
+    console.print(table)
+    for parser in SHARES:
+        if parser != PEER:
+            one, two = (by_clock[Contestant(parser, workers)] for workers in (1, 2))
+            console.print(f"{parser}: two workers are × {ratio(two, one):.2f} as fast as one, by the clock")
 
 
 def _rows(path: Path) -> list[CaptionRow]:
@@ -126,11 +142,6 @@ def _rows(path: Path) -> list[CaptionRow]:
 def _write(path: Path, texts: Sequence[str]) -> None:
     lines = (json.dumps({"image_id": str(i), "caption": text}) for i, text in enumerate(texts))
     path.write_text("".join(line + "\n" for line in lines))
-
-
-def _stage(parser: str, workers: int, source: Path, out: Path) -> list[str]:
-    command = [sys.executable, "-m", "pipeline.parse", str(source), "--parser", parser, "--out", str(out)]
-    return [*command, "--overwrite", "--workers", str(workers), "--partition-size", str(PARTITION)]
 
 
 if __name__ == "__main__":

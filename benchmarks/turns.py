@@ -20,7 +20,7 @@ import psutil
 import typer
 
 Name = TypeVar("Name", bound=Hashable)
-Rounds = Annotated[int, typer.Option(min=1, help="How often everything is timed; a first round before is not counted.")]
+Rounds = Annotated[int, typer.Option(min=1, help="How often everything is timed.")]
 ROUNDS = 5
 
 
@@ -57,16 +57,18 @@ def spread(values: Iterable[float]) -> Spread:
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
-    """How many times our seconds theirs are, round by round."""
+    """Their seconds by ours, round by round."""
     return spread(their / our for our, their in zip(ours, theirs, strict=True))
 
 
 def timed(work: Callable[[], object]) -> Turn:
     """Does something once."""
-    cpu, wall, busy = _own_cpu(), time.perf_counter(), _busy()
+    busy, of_children = _busy(), _cpu_of_children()
+    wall, cpu = time.perf_counter(), time.process_time()
     result = work()
-    cpu, wall, busy = _own_cpu() - cpu, time.perf_counter() - wall, _busy() - busy
-    return Turn(cpu, wall, max(0.0, busy - cpu) / wall, result)
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall  # to look at the children takes time
+    cpu += _cpu_of_children() - of_children
+    return Turn(cpu, wall, max(0.0, _busy() - busy - cpu) / wall, result)
 
 
 def take_turns(
@@ -115,8 +117,8 @@ def machine() -> str:
     return f"{name}, {psutil.cpu_count()} cores; Python {platform.python_version()}, torch {version('torch')}"
 
 
-def _own_cpu() -> float:
-    """Seconds of the CPU of this process, of its children that have ended, and of those that run."""
+def _cpu_of_children() -> float:
+    """Seconds of the CPU of the children that have ended, and of those that run."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     running = 0.0
     for child in psutil.Process().children(recursive=True):
@@ -124,7 +126,7 @@ def _own_cpu() -> float:
             running += sum(child.cpu_times()[:4])  # user and system, its own and those of its ended children
         except psutil.NoSuchProcess:
             continue
-    return time.process_time() + ended.ru_utime + ended.ru_stime + running
+    return ended.ru_utime + ended.ru_stime + running
 
 
 def _busy() -> float:

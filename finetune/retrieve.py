@@ -25,6 +25,8 @@ from pretrain.model import WEIGHTS
 from pretrain.training.world import World, with_process_group
 from shards.console import console, run, say
 
+THREADS = 1
+"""Of a process on a CPU."""
 PREDICTIONS, SCORES, RECALLS = "predictions.json", "scores.npy", "recalls.json"
 
 app = typer.Typer(add_completion=False)
@@ -57,12 +59,13 @@ def main(
     settings = load_task(folder, Retrieval.name).settings
     task = Retrieval(settings.model_copy(update={"as_released": settings.as_released or as_released}))
 
-    # Another number of threads adds up in another order, and blocks of several runs and ranks stand side by side.
-    torch.set_num_threads(1)
-
     def work(world: World) -> None:
-        if world.device.type == "cpu" and (cores := len(os.sched_getaffinity(0))) > world.size:
-            say(f"{world.size} of {cores} cores: `torchrun --nproc-per-node {cores} -m finetune.retrieve …` uses all")
+        on_cpu = world.device.type == "cpu"
+        if on_cpu:
+            # Another number adds up in another order, and blocks of several runs and ranks stand side by side.
+            torch.set_num_threads(THREADS)
+            if world.size == 1 and (cores := len(os.sched_getaffinity(0))) > 1:
+                say(f"1 of {cores} cores: `torchrun --nproc-per-node {cores} -m finetune.retrieve …` uses all of them")
         files = Data(data, regions or [], allow_missing_images=allow_missing_images)
         examples = files.open(task, [split], folder, world.device.type)
         model = load(folder, task).to(world.device)
@@ -71,6 +74,7 @@ def main(
             "regions": files.checksums(),
             "precision": precision,
             "batch_size": batch_size,
+            "threads": THREADS if on_cpu else None,
         }
         chosen, costs = None, {}
         if shortlist is not None and cheap_score is not None:

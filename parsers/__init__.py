@@ -19,7 +19,7 @@ class Parser(Protocol):
     """Turns captions into scene graphs: a batch in, a batch out, in the same order.
 
     ``parse`` is deterministic, touches no file and no network, and the graph of a caption does not depend on its
-    neighbours in the batch. Whatever must be loaded is loaded when the parser is built.
+    neighbours in the batch, the rounding of sums aside. Whatever must be loaded is loaded when the parser is built.
     """
 
     name: str

@@ -224,6 +224,7 @@ def _spliced(examples: Sequence[Example]) -> list[Example]:
 
 
 def _taught(examples: Sequence[Example], teachers: Sequence[Network], is_word: Callable[[str], bool]) -> list[Example]:
+    torch.set_num_threads(THREADS)  # whatever was trained before, the teachers say the same
     started = time.monotonic()
     taught = teach(examples, teachers, is_word)
     console.print(f"the teachers read {len(examples):,} captions in {time.monotonic() - started:.0f} s")

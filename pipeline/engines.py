@@ -125,8 +125,6 @@ def _run_here(stage: Workshop, out: AnyPath, partitions: Iterable[tuple[int, Any
 def _run_in_processes(
     stage: Workshop, out: AnyPath, partitions: Iterable[tuple[int, Any]], workers: int
 ) -> Iterator[Counter[str]]:
-    # One thread of every library in each: more would stand in each other's way.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     # Spawned, not forked: a fork would copy the threads' locks of Arrow and torch in whatever state they are.
     pool = ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(stage, out)
@@ -138,6 +136,9 @@ def _run_in_processes(
             running.remove(future)
             yield future.result()
 
+    # One thread of every library in each worker: more would stand in each other's way.
+    threads = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
     try:
         for number, partition in partitions:
             running.add(pool.submit(_make_part_in_worker, number, partition))
@@ -154,6 +155,10 @@ def _run_in_processes(
         for process in list((pool._processes or {}).values()) if running else []:
             process.terminate()
         pool.shutdown(wait=True, cancel_futures=True)
+        if threads is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = threads
 
 
 _worker: tuple[Work, AnyPath] | None = None

@@ -286,6 +286,7 @@ def main(
         "train": train,
         "max_text": max_text,
         "most": most,
+        "batch_size": batch_size,
         "threads": torch.get_num_threads(),
         "nodes": {
             kind: {

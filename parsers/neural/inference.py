@@ -1,7 +1,8 @@
 """The network over word vectors as it parses: the scores of `Network`, in less time.
 
-What depends on a word alone is computed once: what the first LSTM layer and the heads make of its vector. The LSTM's
-steps are plain matrix products, which need no preparation for each length and batch size.
+What depends on a word alone is computed once for all captions that are parsed together: what the first LSTM layer and
+the heads make of its vector. The LSTM's steps are plain matrix products, which need no preparation for each length and
+batch size.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Inference:
         )
 
     def forget(self) -> None:
-        """Keeps nothing of earlier captions: beside other words, a word's numbers differ in the last bit."""
+        """Keeps nothing of earlier captions: beside other words, a word's numbers may differ in the last bit."""
         self._rows.clear()
 
     @torch.inference_mode()

@@ -74,10 +74,9 @@ def get(name: str, **options: Any) -> Detector:
             try:
                 make = entry.load()
             except (ImportError, RuntimeError) as error:  # the latter where torchvision was built for another torch
-                raise ValueError(
-                    f"the detector {head!r} cannot be imported: {error}. torchvision must be the release that was "
-                    "made for the installed torch, from the same index"
-                ) from error
+                pair = "; take the torchvision that was made for the installed torch, from the same index"
+                advice = pair if "torchvision" in str(error) else ""
+                raise ValueError(f"the detector {head!r} cannot be imported: {error}{advice}") from error
             detector: Detector = make(**({"model": model} if model else {}), **options)
             return detector
     raise ValueError(f"there is no detector {head!r}; installed are: {', '.join(names()) or 'none'}")

@@ -23,7 +23,7 @@ def main(
     out: Annotated[Path, typer.Option(help="The folder for the world; it appears when all is done.", file_okay=False)],
     images: Annotated[int, typer.Option(min=1, help="How many pictures.")] = DEFAULT.images,
     seed: Annotated[
-        int, typer.Option(min=0, help="The same seed gives the same bytes on the same machine.")
+        int, typer.Option(min=0, help="The same seed gives the same bytes on the same kind of processor.")
     ] = DEFAULT.seed,
     captions: Annotated[int, typer.Option(min=1, max=10, help="Captions for each picture.")] = DEFAULT.captions,
     feature_size: Annotated[int, typer.Option(min=32, help="The size of a region feature.")] = DEFAULT.feature_size,

@@ -33,7 +33,7 @@ VOCABULARY_SIZE = 320
 class World:
     """How a world is made.
 
-    The same world gives the same bytes on the same machine; picture ``i`` does not depend on how many follow.
+    The same world gives the same bytes on the same kind of processor; picture ``i`` does not depend on how many follow.
     """
 
     images: int = 3000

@@ -267,17 +267,19 @@ class Trainer(Generic[Batch]):
         self.step, self.best = checkpoint.state["step"], checkpoint.state["best"]
         self.evaluations_since_best = checkpoint.state["evaluations_since_best"]
 
+    @property
+    def _threads(self) -> int | None:
+        """What rounding depends on, on a CPU."""
+        return torch.get_num_threads() if self.world.device.type == "cpu" else None
+
     def _keep_threads(self, checkpoint: Checkpoint) -> None:
         """On a CPU, computes with as many threads as before: another number adds up in another order."""
-        threads = checkpoint.state.get("threads", torch.get_num_threads())  # older checkpoints do not say
-        if (
-            self.world.device.type == "cpu"
-            and checkpoint.ranks == self.world.size
-            and threads != torch.get_num_threads()
-        ):
-            torch.set_num_threads(threads)
-            if self.world.rank == 0:
-                say(f"each process computes with {threads} threads, as the run has done before")
+        threads = checkpoint.state.get("threads")  # not there in older checkpoints
+        if threads in (None, self._threads) or self._threads is None or checkpoint.ranks != self.world.size:
+            return
+        if self.world.rank == 0:
+            say(f"threads of each process: {threads}, as before, not {self._threads}")
+        torch.set_num_threads(threads)
 
     def _begin_checkpoint(self) -> None:
         """Copies what a checkpoint holds; it is written while training goes on."""
@@ -287,7 +289,7 @@ class Trainer(Generic[Batch]):
             "step": self.step,
             "best": self.best,
             "evaluations_since_best": self.evaluations_since_best,
-            "threads": torch.get_num_threads(),
+            "threads": self._threads,
         }
         self.checkpoints.begin(self.engine, self.step, state)
         self.blocked += time.perf_counter() - started

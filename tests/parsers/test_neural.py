@@ -333,6 +333,15 @@ def test_inference_scores_as_the_network_does(network, forms):
         torch.testing.assert_close(found, scores, atol=1e-4, rtol=1e-4)
 
 
+def test_parsing_starts_from_nothing(network, tmp_path):
+    """Computed beside other words, a word's numbers may differ in the last bit, and workers read different captions."""
+    save(network, tmp_path)
+    parser = NeuralParser(tmp_path)
+    parser.parse(["a dog", "two mats"])
+    parser.parse(["a mat"])
+    assert list(parser._score._rows) == ["a", "mat"]
+
+
 def test_forgotten_words_are_looked_up_again(network, monkeypatch):
     monkeypatch.setattr("parsers.neural.inference.MOST_FORMS", 6)
     infer = Inference(network)

@@ -139,11 +139,12 @@ class ThreadStage(ToyStage):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_parts_are_made_with_one_thread_and_the_caller_keeps_its_own(tmp_path, workers):
+def test_parts_are_made_with_one_thread_and_the_caller_keeps_its_own(tmp_path, monkeypatch, workers):
     torch.set_num_threads(3)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
     start(ThreadStage(), tmp_path / "out", workers=workers)
     assert {path.read_bytes() for path in (tmp_path / "out").glob("part-*.txt")} == {b"1"}
-    assert torch.get_num_threads() == 3
+    assert (torch.get_num_threads(), os.environ["OMP_NUM_THREADS"]) == (3, "3")
 
 
 def test_a_worker_that_dies_is_an_input_error_and_what_was_done_is_kept(tmp_path):

@@ -140,13 +140,13 @@ class Checkpoints:
         writing.folder.rename(writing.target)
         flush(self.folder)
         write_atomic(self.folder / LATEST, writing.target.name.encode())
-        for old in self._found()[: -self._keep]:
-            shutil.rmtree(old)
+        for old in self._found()[: -self._keep]:  # gigabytes take a while
+            self._thread.submit(shutil.rmtree, old.rename(self.folder / f"{_TEMPORARY}{old.name}"), ignore_errors=True)
 
     def _make_room(self, engine: deepspeed.DeepSpeedEngine) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         for leftover in self.folder.glob(f"{_TEMPORARY}*"):
-            shutil.rmtree(leftover)
+            shutil.rmtree(leftover, ignore_errors=True)
         found = self._found()
         parameters = sum(getattr(p, "ds_numel", p.numel()) for p in engine.module.parameters())
         check_free_disk(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -88,3 +89,6 @@ def with_process_group(work: Callable[[], None]) -> None:
         work()
     finally:
         dist.destroy_process_group()
+        # DeepSpeed keeps the groups, and so their threads, alive. One that lets go of the last tensor while Python ends
+        # takes the process down ("terminate called without an active exception"): it gets a moment to do so before.
+        time.sleep(0.1)

@@ -39,6 +39,8 @@ class StepRecord:
     """of the forward passes"""
     gradient_norm: float
     learning_rate: float
+    norms: Mapping[str, float]
+    """of layers, where the recipe asks for them"""
 
 
 class Log:
@@ -106,6 +108,7 @@ class Log:
             seconds = time.monotonic() - self._since
             metrics = self._losses() | self._speed(seconds, waited - self._waited) | {"memory_gb": self._memory()}
             metrics["checkpoint_wait_share"] = (blocked - self._blocked) / seconds
+            metrics |= self._records[-1].norms
             self.write_metrics(step, metrics)
             if time.monotonic() - self._printed >= PLAIN_PROGRESS_SECONDS or step == self._steps:
                 self._printed = time.monotonic()

@@ -83,6 +83,8 @@ class TrainingRecipe(Section):
     best: Best | None = None
     skip_steps: frozenset[Annotated[int, Field(ge=0)]] = frozenset()
     """steps, counted from 0, whose batch is passed over: one that spoils a run. All other steps stay as they are"""
+    norms: bool = False
+    """log the norms of the gradients and activations of each layer; takes about a forward pass with every line"""
     profile: Profile | None = None
     """write a trace of some steps, and print what took longest in them"""
     stall_seconds: Annotated[float, Field(gt=0)] = 600.0

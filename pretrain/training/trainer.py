@@ -18,6 +18,7 @@ from pretrain.training.checkpoints import Checkpoint, Checkpoints
 from pretrain.training.interruption import SIGNALS, Interruption
 from pretrain.training.loader import StepLoader
 from pretrain.training.log import Log, StepRecord, check_wandb, peak_flops
+from pretrain.training.norms import Norms
 from pretrain.training.profiling import Profiler
 from pretrain.training.provenance import write_run
 from pretrain.training.recipe import TrainingRecipe
@@ -31,7 +32,7 @@ from shards.files import write_atomic
 FREE = {
     *("workers", "log_every", "evaluate_every", "evaluate_steps", "checkpoint_every", "keep_checkpoints"),
     *("stall_seconds", "peak_tflops", "wandb_project", "accumulation", "gradient_checkpointing"),
-    *("skip_steps", "profile"),
+    *("skip_steps", "profile", "norms"),
 }
 """Keys of a recipe that may change when a run is resumed. They change neither data nor losses, rounding apart, and but
 for steps that are passed over: a run that one of them spoils is resumed from before it."""
@@ -69,6 +70,7 @@ class Trainer(Generic[Batch]):
             config=deepspeed_config(recipe, load_universal=universal),
         )
         self.peak_flops = peak_flops(recipe, world.device)
+        self._norms = Norms(self.engine.module)
         self.weights = torch.tensor(workload.weights, dtype=torch.float64, device=world.device)
         if found is not None:
             self._load(found)
@@ -161,8 +163,10 @@ class Trainer(Generic[Batch]):
         # Dropout follows from (seed, step, rank), so that a resumed run draws what the undisturbed one would have.
         torch.manual_seed((self.recipe.seed * 1_000_003 + self.step) * 65_537 + world.rank)
         losses, correct = [], torch.zeros_like(counts)
+        watched = self.recipe.norms and (self.step + 1) % self.recipe.log_every == 0
         for number, batch in enumerate(micro_batches):
-            scores = workload.score(self.engine, batch)
+            with self._norms.activations(watch=watched) as activations:
+                scores = workload.score(self.engine, batch)
             loss = (self.weights * scores.loss / counts.clamp(min=1)).sum()
             # DeepSpeed divides by ranks and micro-batches; the loss is normalised already.
             self.engine.backward(loss.float() * world.size * self.recipe.accumulation)
@@ -174,11 +178,15 @@ class Trainer(Generic[Batch]):
         reduced = world.all_reduce(torch.cat([torch.stack(losses).sum(0), correct, counts.new_tensor(sizes)]))
         if not bool(reduced[:n].isfinite().all()):
             self._refuse("loss", [not bool(loss.isfinite().all()) for loss in losses])
+        norms = {name: norm.item() for name, norm in activations.items()}
+        if watched:
+            norms |= self._norms.gradients()
         norm = self._optimizer_step()
         samples, tokens, flops, *signals, written = reduced[2 * n :].tolist()
         scores = Scores(reduced[:n], reduced[n : 2 * n], counts)
         stop = next((number for number, count in zip(SIGNALS, signals, strict=True) if count), None)
-        return StepRecord(scores, int(samples), int(tokens), flops, norm, rate), stop, written == world.size
+        record = StepRecord(scores, int(samples), int(tokens), flops, norm, rate, norms)
+        return record, stop, written == world.size
 
     def _optimizer_step(self) -> float:
         """Clips the gradient and steps, or refuses to; returns the norm of the gradient."""

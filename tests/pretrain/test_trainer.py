@@ -102,6 +102,14 @@ def test_stages_precision_and_offload_train_the_same_model(play, tmp_path, ranks
         tolerance, mean_difference = (2e-2, 1e-4) if "bf16" in folder.name else (1e-5, 5e-6)
         for mine, theirs in zip(whole, lines, strict=True):
             assert theirs.keys() == mine.keys()
+            of_layers = {name: value for name, value in theirs.items() if name.startswith("gradient/")}
+            if "gradient_norm" in theirs:
+                assert {"gradient/ernie_vil.text_layers.0", "gradient/heads.match"} <= of_layers.keys()
+                total = sum(value**2 for value in of_layers.values()) ** 0.5
+                assert total == pytest.approx(theirs["gradient_norm"], rel=tolerance), (folder, "gradients")
+                assert theirs["activation/ernie_vil.co_layers.0.1"] == pytest.approx(
+                    mine["activation/ernie_vil.co_layers.0.1"], rel=tolerance
+                )
             for name in {"loss", "gradient_norm", "held-out/loss/word", "held-out/loss/region"} & mine.keys():
                 assert theirs[name] == pytest.approx(mine[name], rel=tolerance), (folder, name)
         # AdamW makes steps of equal size of gradients that are all but zero, so single weights may differ.

@@ -45,8 +45,8 @@ app = typer.Typer(add_completion=False)
 
 @app.command(epilog="Example: python -m benchmarks.loader --images 3000 --rounds 5")
 def main(
-    images: Annotated[int, typer.Option(min=2 * SHARD, help="How many images.")] = 1500,
-    epochs: Annotated[int, typer.Option(min=1, help="How often each is read in a round.")] = 3,
+    images: Annotated[int, typer.Option(min=2 * SHARD, help="How many images.")] = 750,
+    epochs: Annotated[int, typer.Option(min=1, help="How often each is read in a round.")] = 2,
     batch_size: Annotated[int, typer.Option(min=1, help="Pairs of a batch.")] = 64,
     config: Annotated[str, typer.Option(help="Size of the model that is trained.")] = "base",
     rounds: Rounds = ROUNDS,

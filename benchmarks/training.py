@@ -43,7 +43,7 @@ app = typer.Typer(add_completion=False)
 def main(
     config: Annotated[str, typer.Option(help="Size of the model.")] = "base",
     batch: Annotated[int, typer.Option(min=2, help="Pairs of each process.")] = 4,
-    steps: Annotated[int, typer.Option(min=WARM_UP + 1, help="Steps of a run.")] = 9,
+    steps: Annotated[int, typer.Option(min=WARM_UP + 1, help="Steps of a run.")] = 7,
     rounds: Rounds = ROUNDS,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read, for each that trains.")] = 1,
 ) -> None:

@@ -64,7 +64,7 @@ def main(
         for workers in (0, 1, 2):
             ours = partial(read_ours, shards, batch_size, epochs, workers)
             peer = partial(read_webdataset, tars, batch_size, epochs, workers)
-            races[workers] = race(f"{workers} workers", rounds, ours, peer, by_clock=workers > 0)
+            races[workers] = race(f"workers: {workers}", rounds, ours, peer, by_clock=workers > 0)
     title = f"{images:,} images; {machine()}"
     columns = ("", "clock", "ours, pairs/s", "webdataset, pairs/s", "as fast", "others' cores")
     table = Table(*columns, title=title, title_justify="left")

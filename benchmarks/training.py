@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -97,6 +98,7 @@ def _train(recipe: dict[str, object], shards: Path, folder: Path, ranks: int) ->
     if done.returncode != 0:
         raise InputError(f"the run on {ranks} processes has failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()][WARM_UP:]
+    shutil.rmtree(out)  # with a checkpoint of gigabytes
     pairs = int(str(recipe["batch_size"]))
     return (
         pairs / statistics.median(line["samples_per_second"] for line in lines),

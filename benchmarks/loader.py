@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks.model import OURS, Size, make
 from benchmarks.shards import BOXES, PIECES, describe, make_sample, race, write_ours
-from benchmarks.turns import ROUNDS, Rounds, cpu, machine, others, ratio, spread, take_turns
+from benchmarks.turns import ROUNDS, Rounds, cpu, machine, ratio, spread, take_turns
 from pretrain.batches import Collator, Steps
 from pretrain.config import ModelConfig
 from pretrain.model.__main__ import SIZES
@@ -70,14 +70,8 @@ def main(
     table = Table(*columns, title=title, title_justify="left")
     for found in races.values():
         mine, theirs = found.seconds()
-        table.add_row(
-            found.name,
-            "wall" if found.by_clock else "CPU",
-            f"{pairs / spread(mine).median:,.0f}",
-            f"{pairs / spread(theirs).median:,.0f}",
-            f"× {ratio(mine, theirs):.1f}",
-            others(found.ours + found.theirs),
-        )
+        rates = f"{pairs / spread(mine).median:,.0f}", f"{pairs / spread(theirs).median:,.0f}"
+        table.add_row(*found.row(*rates, f"× {ratio(mine, theirs):.1f}"))
     console.print(table)
     loading = spread(cpu(races[0].ours)).median / pairs
     console.print(f"A training step of {config} takes {step / loading:,.0f} times the CPU time of loading its pairs.")

@@ -227,6 +227,10 @@ class Race:
         clock = wall if self.by_clock else cpu
         return clock(self.ours), clock(self.theirs)
 
+    def row(self, ours: str, theirs: str, faster: str) -> tuple[str, ...]:
+        """For a table, with a column for the clock after the name and one for others' cores at the end."""
+        return self.name, "wall" if self.by_clock else "CPU", ours, theirs, faster, others(self.ours + self.theirs)
+
 
 def race(
     name: str, rounds: int, ours: Callable[[], object], theirs: Callable[[], object], *, by_clock: bool = False
@@ -260,14 +264,8 @@ def main(
     table = Table("", "clock", "ours s", "peer s", "peer / ours", "others' cores", title=title, title_justify="left")
     for found in races:
         ours, theirs = found.seconds()
-        table.add_row(
-            found.name,
-            "wall" if found.by_clock else "CPU",
-            f"{spread(ours).median:.2f}",
-            f"{spread(theirs).median:.2f}",
-            f"{ratio(ours, theirs):.2f}",
-            others(found.ours + found.theirs),
-        )
+        figures = f"{spread(ours).median:.2f}", f"{spread(theirs).median:.2f}", f"{ratio(ours, theirs):.2f}"
+        table.add_row(*found.row(*figures))
     console.print(table)
     if out is not None:
         record = {found.name: {"ratio": ratio(*found.seconds()).median} for found in races}

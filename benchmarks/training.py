@@ -96,7 +96,7 @@ def _train(recipe: dict[str, object], shards: Path, folder: Path, ranks: int) ->
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(TRAINER.parents[1])}
     done = subprocess.run([*command, "--out", str(out)], env=environment, capture_output=True, text=True)
     if done.returncode != 0:
-        raise InputError(f"the run on {ranks} processes has failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        raise InputError(f"the run on {ranks} processes has failed:\n{done.stdout}{done.stderr}")
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()][WARM_UP:]
     shutil.rmtree(out)  # with a checkpoint of gigabytes
     pairs = int(str(recipe["batch_size"]))

@@ -144,7 +144,7 @@ class Sources:
 
     def pad_texts(self, texts: Sequence[Text]) -> Inputs:
         """token_ids, position_ids and segment_ids int64 [B, T], 0 in padding; text_mask bool [B, T]."""
-        t = padded_length(max((len(text.token_ids) for text in texts), default=1), self.device_type)
+        t = padded_length([len(text.token_ids) for text in texts], self.device_type)
         token_ids = np.full((len(texts), t), self.texts.pad, np.int64)
         segment_ids, mask = np.zeros_like(token_ids), np.zeros(token_ids.shape, bool)
         for row, text in enumerate(texts):
@@ -156,7 +156,7 @@ class Sources:
 
     def pad_images(self, images: Sequence[Image]) -> Inputs:
         """features float32 [B, R, d], locations float32 [B, R, 5], image_mask bool [B, R]."""
-        r = padded_length(max((len(image.features) for image in images), default=1), self.device_type)
+        r = padded_length([len(image.features) for image in images], self.device_type)
         features = np.zeros((len(images), r, self.images.feature_size), np.float32)
         places, mask = np.zeros((len(images), r, 5), np.float32), np.zeros((len(images), r), bool)
         for row, image in enumerate(images):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from finetune.task import FineTuned, Split, Task, floats
 from pretrain.config import ModelConfig
 from pretrain.export import model_folder
 from pretrain.model import CONFIG
+from pretrain.model.compilation import CompiledForward
 from pretrain.order import generator, slice_of
 from pretrain.plan import PairCosts
 from pretrain.training.recipe import Best
@@ -142,6 +143,10 @@ class FineTuning:
         """The loss of the task."""
         loss, correct = self.task.score(floats(model(**batch.inputs)), batch)
         return Scores(loss.double()[None], correct.detach().double()[None], self.count_targets(batch))
+
+    def compile(self, say: Callable[[str], None]) -> CompiledForward:
+        """Compiles the encoder."""
+        return CompiledForward(self.model.ernie_vil, say)
 
     def flops(self, batch: Batch) -> float:
         """Of the encoder."""

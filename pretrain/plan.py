@@ -123,8 +123,8 @@ def divide(batches: Sequence[Positions], *, ranks: int, accumulation: int) -> Di
                 text, image = batch.text[where], batch.image[where]
                 at = step, rank, part
                 found.samples[at], found.text[at], found.image[at] = len(text), text.sum(), image.sum()
-                found.text_length[at] = padded_length(int(text.max(initial=1)), DEVICE)
-                found.image_length[at] = padded_length(int(image.max(initial=1)), DEVICE)
+                found.text_length[at] = padded_length(text.tolist(), DEVICE)
+                found.image_length[at] = padded_length(image.tolist(), DEVICE)
     return found
 
 

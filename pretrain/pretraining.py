@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from pretrain.evaluation import Result, evaluate, percent
 from pretrain.export import export, start_from
 from pretrain.heads import ErnieViLForPreTraining
 from pretrain.init_text import TextInitialisation, init_text
+from pretrain.model.compilation import CompiledForward
 from pretrain.objectives import OBJECTIVES, count_targets, score
 from pretrain.order import BatchPlan
 from pretrain.plan import PairCosts
@@ -81,6 +82,10 @@ class Pretraining:
     @cached_property
     def _costs(self) -> PairCosts:
         return PairCosts.of(self.config, torch.float32)
+
+    def compile(self, say: Callable[[str], None]) -> CompiledForward:
+        """Compiles the encoder."""
+        return CompiledForward(self.model.ernie_vil, say)
 
     def flops(self, batch: Batch) -> float:
         """Of the encoder."""

@@ -176,7 +176,20 @@ class Checkpoints:
         Raises:
             InputError: it is damaged, or was written with other data or another recipe.
         """
-        folder = self.folder / _read(self.folder / LATEST)
+        return self._check(self.folder / _read(self.folder / LATEST))
+
+    def last(self, count: int) -> list[Checkpoint]:
+        """The last so many checkpoints that as many ranks as there are now have written, the newest last.
+
+        There may be fewer. They are compared with their checksums.
+
+        Raises:
+            InputError: one is damaged.
+        """
+        checkpoints = [self._check(folder) for folder in self._found()[-count:]]
+        return [checkpoint for checkpoint in checkpoints if checkpoint.ranks == self._world.size]
+
+    def _check(self, folder: Path) -> Checkpoint:
         try:
             record = json.loads(_read(folder / RECORD))
             found, files = record["identity"], record["files"]

@@ -41,6 +41,8 @@ class StepRecord:
     learning_rate: float
     norms: Mapping[str, float]
     """of layers, where the recipe asks for them"""
+    recompilations: int | None
+    """how often code of the encoder was made again since the start; None where it is not compiled"""
 
 
 class Log:
@@ -108,7 +110,10 @@ class Log:
             seconds = time.monotonic() - self._since
             metrics = self._losses() | self._speed(seconds, waited - self._waited) | {"memory_gb": self._memory()}
             metrics["checkpoint_wait_share"] = (blocked - self._blocked) / seconds
-            metrics |= self._records[-1].norms
+            last = self._records[-1]
+            metrics |= last.norms
+            if last.recompilations is not None:
+                metrics["recompilations"] = last.recompilations
             self.write_metrics(step, metrics)
             if time.monotonic() - self._printed >= PLAIN_PROGRESS_SECONDS or step == self._steps:
                 self._printed = time.monotonic()

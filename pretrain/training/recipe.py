@@ -70,6 +70,8 @@ class TrainingRecipe(Section):
     """keep the optimiser's states in the host's memory; needs ZeRO"""
     gradient_checkpointing: bool = False
     """compute the states inside a layer again in the backward pass instead of keeping them"""
+    compile: bool = False
+    """train with compiled code of the encoder, where it can be compiled; see `pretrain.model.compilation`"""
     accumulation: Positive = 1
     """micro-batches of a step"""
     workers: Annotated[int, Field(ge=0)] = 1
@@ -80,6 +82,8 @@ class TrainingRecipe(Section):
     """0: only at the end"""
     checkpoint_every: Positive = 1000
     keep_checkpoints: Positive = 2
+    average: Annotated[int, Field(ge=0)] = 0
+    """at the end, write the mean of the weights of so many last checkpoints to the run's ``averaged/``"""
     best: Best | None = None
     skip_steps: frozenset[Annotated[int, Field(ge=0)]] = frozenset()
     """steps, counted from 0, whose batch is passed over: one that spoils a run. All other steps stay as they are"""
@@ -101,6 +105,10 @@ class TrainingRecipe(Section):
             raise ValueError("give either steps or epochs")
         if self.offload_optimizer and self.zero_stage == 0:
             raise ValueError("offload_optimizer needs a zero_stage of 1 or more")
+        if self.average > self.keep_checkpoints:
+            raise ValueError(f"average {self.average} needs keep_checkpoints of {self.average} or more")
+        if self.compile and self.norms:
+            raise ValueError("norms needs compile: false, because compiled code has no layers that could be watched")
         return self
 
     def total_steps(self, steps_per_epoch: int) -> int:

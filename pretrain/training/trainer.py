@@ -14,6 +14,7 @@ import torch
 from deepspeed.utils import safe_get_full_fp32_param
 from torch import Tensor
 
+from pretrain.model.compilation import CompiledForward
 from pretrain.training.checkpoints import Checkpoint, Checkpoints
 from pretrain.training.interruption import SIGNALS, Interruption
 from pretrain.training.loader import StepLoader
@@ -32,7 +33,7 @@ from shards.files import write_atomic
 FREE = {
     *("workers", "log_every", "evaluate_every", "evaluate_steps", "checkpoint_every", "keep_checkpoints"),
     *("stall_seconds", "peak_tflops", "wandb_project", "accumulation", "gradient_checkpointing"),
-    *("skip_steps", "profile", "norms"),
+    *("skip_steps", "profile", "norms", "average"),
 }
 """Keys of a recipe that may change when a run is resumed. They change neither data nor losses, rounding apart, and but
 for steps that are passed over: a run that one of them spoils is resumed from before it."""
@@ -69,6 +70,7 @@ class Trainer(Generic[Batch]):
             optimizer=workload.make_optimizer(),
             config=deepspeed_config(recipe, load_universal=universal),
         )
+        self._compiled = self._compile_encoder() if recipe.compile else None
         self.peak_flops = peak_flops(recipe, world.device)
         self._norms = Norms(self.engine.module)
         self.weights = torch.tensor(workload.weights, dtype=torch.float64, device=world.device)
@@ -135,8 +137,11 @@ class Trainer(Generic[Batch]):
                     raise SystemExit(128 + stop)
                 if done:
                     break
-        self._export(self.out / "model")
-        return self.evaluate() if metrics is None else metrics
+        self._export(full_weights(self.engine), "model")
+        metrics = self.evaluate() if metrics is None else metrics
+        if recipe.average > 0:
+            self._export(self._averaged_weights(), "averaged")
+        return metrics
 
     def train_step(
         self, micro_batches: Sequence[Batch], received: signal.Signals | None = None
@@ -185,7 +190,8 @@ class Trainer(Generic[Batch]):
         samples, tokens, flops, *signals, written = reduced[2 * n :].tolist()
         scores = Scores(reduced[:n], reduced[n : 2 * n], counts)
         stop = next((number for number, count in zip(SIGNALS, signals, strict=True) if count), None)
-        record = StepRecord(scores, int(samples), int(tokens), flops, norm, rate, norms)
+        again = None if self._compiled is None else self._compiled.recompilations
+        record = StepRecord(scores, int(samples), int(tokens), flops, norm, rate, norms, again)
         return record, stop, written == world.size
 
     def _optimizer_step(self) -> float:
@@ -200,6 +206,16 @@ class Trainer(Generic[Batch]):
             self._refuse("gradient", [True] * self.recipe.accumulation)
         self.engine.step()
         return float(norm)
+
+    def _compile_encoder(self) -> CompiledForward | None:
+        def tell(text: str) -> None:
+            if self.world.rank == 0:
+                say(f"compile: {text}")
+
+        if self.recipe.zero_stage == 3:
+            tell("the encoder runs as it is written, because ZeRO 3 fetches the weights of one layer after another")
+            return None
+        return self.workload.compile(tell)
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.step % every == 0
@@ -240,7 +256,7 @@ class Trainer(Generic[Batch]):
             value = metrics[best.metric]
             if self.best is None or (value < self.best if best.mode == "min" else value > self.best):
                 self.best, self.evaluations_since_best = value, 0
-                self._export(self.out / "best")
+                self._export(full_weights(self.engine), "best")
             else:
                 self.evaluations_since_best += 1
         return metrics
@@ -313,9 +329,20 @@ class Trainer(Generic[Batch]):
         recipe = self.recipe.model_dump(mode="json", exclude=FREE | paths)
         return {**self.workload.identity(), **dict(_flat("recipe", recipe))}
 
-    def _export(self, folder: Path) -> None:
-        weights = full_weights(self.engine)
-        self.world.on_first(lambda: self.workload.export(weights, folder))
+    def _averaged_weights(self) -> dict[str, Tensor]:
+        """The mean over the last checkpoints, of which the engine ends with the newest."""
+        checkpoints = self.checkpoints.last(self.recipe.average)
+        mean: dict[str, Tensor] = {}
+        for number, checkpoint in enumerate(checkpoints, start=1):
+            self.checkpoints.load(self.engine, checkpoint)
+            for name, weight in full_weights(self.engine).items():
+                mean[name] = mean[name].lerp(weight, 1 / number) if name in mean else weight
+        if self.world.rank == 0:
+            say(f"averaged: the mean of {', '.join(checkpoint.folder.name for checkpoint in checkpoints)}")
+        return mean
+
+    def _export(self, weights: Mapping[str, Tensor], name: str) -> None:
+        self.world.on_first(lambda: self.workload.export(weights, self.out / name))
 
 
 def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 if TYPE_CHECKING:
+    from pretrain.model.compilation import CompiledForward
     from pretrain.training.world import World
 
 
@@ -100,6 +101,10 @@ class Workload(Protocol[Batch]):
 
     def score(self, model: nn.Module, batch: Batch) -> Scores:
         """A forward pass; ``loss`` carries the gradient. All parameters take part in it, also without a target."""
+        ...
+
+    def compile(self, say: Callable[[str], None]) -> CompiledForward:
+        """Compiles the encoder of the model in place; ``say`` is told what becomes of it."""
         ...
 
     def flops(self, batch: Batch) -> float:

@@ -117,7 +117,7 @@ def stages():
         ("bf16 zero 3", "precision=bf16", "zero_stage=3"),
     ):
         settings += ["batch_size=6", "steps=4", "evaluate_steps=2", "best={metric: held-out/loss/word, mode: min}"]
-        settings += ["norms=true"]
+        settings += ["norms=true", "checkpoint_every=2", "average=2"]
         trainer(name, *settings, held_out=ShardSet(SHARDS)).train()
 
 

@@ -117,9 +117,9 @@ def runs(tmp_path_factory, shard_folder):
     return Runs(tmp_path_factory.mktemp("runs"), shard_folder)
 
 
-def assert_undisturbed(runs, out, ranks=1, threads=1):
+def assert_undisturbed(runs, out, ranks=1, threads=1, whole=None):
     """The run has ended as one that nothing has disturbed."""
-    whole = runs.whole(ranks, threads)
+    whole = whole or runs.whole(ranks, threads)
     assert runs.metrics(out) == runs.metrics(whole)
     found, wanted = runs.weights(out), runs.weights(whole)
     assert found.keys() == wanted.keys()
@@ -441,6 +441,7 @@ def test_bad_input_is_refused_without_a_traceback(runs, tmp_path):
         (["stepz=3"], "stepz"),
         (["epochs=3"], "give either steps or epochs"),
         (["offload_optimizer=true"], "offload_optimizer needs a zero_stage"),
+        (["average=3"], "average 3 needs keep_checkpoints of 3 or more"),
         (["--set", "steps"], "expected key=value"),
         (["--shards", tmp_path], "no manifest.json"),
         (["steps=2", "best={metric: accuracy, mode: max}"], "there is no 'accuracy'"),

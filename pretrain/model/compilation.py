@@ -12,14 +12,16 @@ the undisturbed one would have computed.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._dynamo import config as dynamo_config
-from torch._dynamo import lookup_backend
 from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 from torch._functorch import config as autograd_config
+from torch._inductor.compile_fx import compile_fx
+from torch._inductor.decomposition import select_decomp_table
 
 from pretrain.model.encoder import ErnieViL, ErnieViLOutput
 
@@ -52,7 +54,7 @@ class CompiledForward:
         self._say = say
         self._preparing = False
         self._known: set[tuple[object, ...]] = set()
-        self._backend = lookup_backend("inductor")
+        self._backend = inductor()
         self._compiled: Callable[..., ErnieViLOutput] = torch.compile(
             encoder.forward, backend=self._compile, dynamic=True, fullgraph=True
         )
@@ -95,6 +97,16 @@ class CompiledForward:
             self.recompilations += 1
             self._say("a piece of the encoder's code is made again")
         return self._backend(graph, examples)
+
+
+def inductor() -> Callable[[torch.fx.GraphModule, list[Any]], Callable[..., Any]]:
+    """PyTorch's generator of code, but for the gradient of embeddings, which stays PyTorch's own operation.
+
+    The code that would be generated adds up rows of one word in the order in which threads come by, which differs.
+    """
+    decompositions = dict(select_decomp_table())
+    del decompositions[torch.ops.aten.embedding_dense_backward.default]
+    return partial(compile_fx, decompositions=decompositions)
 
 
 def _zeros(name: str, tensor: Tensor) -> Tensor:

@@ -38,6 +38,9 @@ FREE = {
 """Keys of a recipe that may change when a run is resumed. They change neither data nor losses, rounding apart, and but
 for steps that are passed over: a run that one of them spoils is resumed from before it."""
 
+REDUCE_BUCKET_ELEMENTS = 50_000_000
+"""Gradients that ZeRO exchanges at once; it holds a buffer for them. DeepSpeed's half a billion are a gigabyte in bf16."""
+
 
 class Trainer(Generic[Batch]):
     """One run on this rank."""
@@ -370,7 +373,7 @@ def clips_itself(recipe: TrainingRecipe) -> bool:
 
 def deepspeed_config(recipe: TrainingRecipe, *, load_universal: bool) -> dict[str, Any]:
     """What DeepSpeed needs to know of the recipe."""
-    zero: dict[str, Any] = {"stage": recipe.zero_stage}
+    zero: dict[str, Any] = {"stage": recipe.zero_stage, "reduce_bucket_size": REDUCE_BUCKET_ELEMENTS}
     if recipe.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu"}
     return {

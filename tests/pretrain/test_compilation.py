@@ -29,7 +29,7 @@ __all__ = ["runs"]
 def traced(monkeypatch):
     """Graphs are made as always, but run as PyTorch's own operations: a compiler takes a minute for the first."""
     eager = torch._dynamo.lookup_backend("aot_eager")
-    monkeypatch.setattr(compilation, "lookup_backend", lambda _: eager)
+    monkeypatch.setattr(compilation, "inductor", lambda: eager)
     torch.compiler.reset()
 
 
@@ -85,7 +85,7 @@ def test_what_cannot_be_compiled_runs_as_it_is_written_and_says_why(monkeypatch)
     def no_compiler(graph, examples):
         raise RuntimeError("no compiler was found\nand much more")
 
-    monkeypatch.setattr(compilation, "lookup_backend", lambda _: no_compiler)
+    monkeypatch.setattr(compilation, "inductor", lambda: no_compiler)
     torch.compiler.reset()
     model, forward, said = without_dropout()
     batch = a_batch()

@@ -123,8 +123,9 @@ bench: setup
 	$(KEEP_MEMORY) $(BIN)/python -m benchmarks.training --rounds $(ROUNDS) $(SMALL_TRAINING)
 	$(BIN)/python -m benchmarks.extract $(or $(PICTURES),data/bench/toyworld/images) --rounds $(ROUNDS) $(SMALL_EXTRACT)
 
-# And what takes minutes and tens of gigabytes of disk.
+# And what takes minutes, or tens of gigabytes of disk.
 bench-full: bench
+	$(KEEP_MEMORY) $(BIN)/python -m benchmarks.step_costs --rounds $(ROUNDS) $(SMALL_MODEL)
 	$(BIN)/python -m benchmarks.pack $(or $(SMALL_PACK),--images 25000 --images 50000)
 	$(BIN)/python -m benchmarks.order measure --samples $(or $(SMALL_ORDER),100000000)
 

@@ -182,6 +182,19 @@ def _batch(config: ModelConfig, size: Size) -> dict[str, Tensor]:
     }
 
 
+def make_optimizer(contestant: Contestant) -> torch.optim.Optimizer:
+    """AdamW in one operation for all parameters."""
+    return torch.optim.AdamW(contestant.model.parameters(), lr=1e-5, fused=True)
+
+
+def step(contestant: Contestant, optimizer: torch.optim.Optimizer) -> None:
+    """A training step."""
+    contestant.model.train()
+    torch.autograd.backward(contestant.loss())
+    optimizer.step()
+    optimizer.zero_grad()
+
+
 # -------------------------------------------------------------------------------------------------------------- figures
 
 
@@ -271,10 +284,7 @@ def _resident(which: str) -> int:
 
 def _time(contestants: dict[str, Contestant], figures: dict[str, Figures], rounds: int, device: torch.device) -> float:
     """Adds the times to the figures; returns the rate of matrix multiplication (FLOP/s)."""
-    optimizers = {
-        name: torch.optim.AdamW(contestant.model.parameters(), lr=1e-5, fused=True)
-        for name, contestant in contestants.items()
-    }
+    optimizers = {name: make_optimizer(contestant) for name, contestant in contestants.items()}
 
     def wait() -> None:
         if device.type == "cuda":
@@ -286,11 +296,8 @@ def _time(contestants: dict[str, Contestant], figures: dict[str, Figures], round
             contestant.loss()
         wait()
 
-    def step(contestant: Contestant, optimizer: torch.optim.Optimizer) -> None:
-        contestant.model.train()
-        torch.autograd.backward(contestant.loss())
-        optimizer.step()
-        optimizer.zero_grad()
+    def train(contestant: Contestant, optimizer: torch.optim.Optimizer) -> None:
+        step(contestant, optimizer)
         wait()
 
     def multiply() -> None:
@@ -305,7 +312,7 @@ def _time(contestants: dict[str, Contestant], figures: dict[str, Figures], round
     for name, contestant in contestants.items():
         works["forward", name] = partial(forward, contestant)
     for name, contestant in contestants.items():
-        works["step", name] = partial(step, contestant, optimizers[name])
+        works["step", name] = partial(train, contestant, optimizers[name])
     clock = wall if device.type == "cuda" else cpu
     seconds = {what: clock(turns) for what, turns in take_turns(works, rounds).items()}
     for name, found in figures.items():

@@ -20,10 +20,11 @@ from rich.table import Table
 from pretrain.batches import padded_length
 from pretrain.config import ModelConfig
 from pretrain.heads import ErnieViLForPreTraining
-from pretrain.model.costs import costs_of, meta_encoder
+from pretrain.model.costs import Costing
 from pretrain.options import Settings
 from pretrain.order import BatchPlan, micro_batches
 from pretrain.recipe import Images, Recipe, model_config
+from pretrain.training.recipe import REDUCE_BUCKET_ELEMENTS
 from shards.console import console, progress, run, say
 from shards.errors import InputError
 from shards.joined import open_sets
@@ -143,12 +144,22 @@ class PairCosts:
     saved_bytes: Array
 
     @classmethod
-    def of(cls, config: ModelConfig, dtype: torch.dtype) -> PairCosts:
-        """Takes the six coefficients from the costs of the encoder at six lengths."""
+    def of(cls, config: ModelConfig, dtype: torch.dtype, *, checkpointing: bool = False) -> PairCosts:
+        """Takes the six coefficients from the costs of the encoder at six lengths.
+
+        Args:
+            config: size of the model.
+            dtype: of weights and activations.
+            checkpointing: only what layers return is kept, and what one layer keeps inside while it is computed again.
+        """
         lengths = [(8, 8), (16, 8), (24, 8), (8, 16), (8, 24), (16, 16)]
-        encoder = meta_encoder(config, dtype)
-        found = [costs_of(encoder, batch=1, text=text, rows=rows) for text, rows in lengths]
-        measured = [[sum(c.flops for c in layers), sum(c.saved_bytes for c in layers)] for layers in found]
+        costing = Costing(config, dtype)
+        measured = []
+        for text, rows in lengths:
+            found = costing.of(batch=1, text=text, rows=rows)
+            saved = [cost.saved_bytes for cost in found]
+            kept = sum(cost.output_bytes for cost in found) + max(saved) if checkpointing else sum(saved)
+            measured.append([sum(cost.flops for cost in found), kept])
         powers = _powers(*np.array(lengths, np.float64).T)
         flops, saved_bytes = np.linalg.solve(powers, np.array(measured, np.float64)).T
         return cls(flops, saved_bytes)
@@ -162,10 +173,14 @@ class PairCosts:
         """float64 [steps, ranks, accumulation]: FLOPs of the forward pass, padding included."""
         return self.flops_at(division.samples, division.text_length, division.image_length)
 
+    def saved_bytes_at(self, samples: Array, text_length: Array, image_length: Array) -> Array:
+        """Bytes kept for the backward pass of micro-batches of these sizes; arrays of one shape."""
+        found: Array = samples * (_powers(text_length, image_length) @ self.saved_bytes)
+        return found
+
     def saved_bytes_of(self, division: Division) -> Array:
         """float64 [steps, ranks, accumulation]: activations of each micro-batch, padding included."""
-        found: Array = division.samples * (_powers(division.text_length, division.image_length) @ self.saved_bytes)
-        return found
+        return self.saved_bytes_at(division.samples, division.text_length, division.image_length)
 
 
 def _powers(text: Array, image: Array) -> Array:
@@ -180,7 +195,7 @@ def count_parameters(config: ModelConfig) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes of one rank at a ZeRO stage (arXiv 1910.02054, section 5)."""
+    """Bytes of one rank at a ZeRO stage (arXiv 1910.02054, section 5), as DeepSpeed holds them."""
 
     stage: int
     weights: int
@@ -188,29 +203,41 @@ class Memory:
     optimizer: int
     """AdamW's two moments in fp32, and the fp32 weights beside those of the model"""
     activations: int
+    exchange: int
+    """the buffer through which ZeRO exchanges gradients"""
+    update: int
+    """copies of the gradients that the optimiser's step takes: in fp32, and with ZeRO in the model's type as well"""
 
     @property
     def total(self) -> int:
-        """All of it."""
-        return self.weights + self.gradients + self.optimizer + self.activations
+        """The most at a time: activations are gone when the optimiser steps."""
+        return self.weights + self.optimizer + self.exchange + max(self.activations, self.gradients + self.update)
 
 
-def memory(parameters: int, *, stage: int, ranks: int, dtype: torch.dtype, activations: int) -> Memory:
+def memory(
+    parameters: int, *, stage: int, ranks: int, dtype: torch.dtype, activations: int, offload: bool = False
+) -> Memory:
     """Stage 1 divides the states of the optimiser among the ranks, 2 the gradients as well, 3 the weights too.
 
-    DeepSpeed keeps a second, fp32 copy of the weights under bf16, and in fp32 from stage 1 on.
+    DeepSpeed keeps a second, fp32 copy of the weights under bf16, and in fp32 from stage 1 on. With ``offload`` the
+    optimiser and its step are on the host, from stage 1 on.
     """
 
     def share(divided: bool) -> int:
         return -(-parameters // ranks) if divided else parameters
 
-    copy = 4 if dtype != torch.float32 or stage >= 1 else 0
+    half = dtype != torch.float32
+    states = 12 if half or stage >= 1 else 8
+    copies = 6 if half and stage >= 1 else 4
+    on_device = not (offload and stage >= 1)
     return Memory(
         stage=stage,
         weights=dtype.itemsize * share(stage >= 3),
         gradients=dtype.itemsize * share(stage >= 2),
-        optimizer=(8 + copy) * share(stage >= 1),
+        optimizer=on_device * states * share(stage >= 1),
         activations=activations,
+        exchange=(stage >= 1) * dtype.itemsize * REDUCE_BUCKET_ELEMENTS,
+        update=on_device * copies * share(stage >= 1),
     )
 
 
@@ -297,7 +324,7 @@ def main(
         for step in range(min(batches, steps)):
             simulated.append(positions(plan, step, max_text=recipe.max_text, images=recipe.images))
             advance(1)
-    parameters, pair = count_parameters(size), PairCosts.of(size, dtype)
+    parameters, pair = count_parameters(size), PairCosts.of(size, dtype, checkpointing=recipe.gradient_checkpointing)
     report: dict[str, Any] = {
         "length": asdict(length),
         "parameters": parameters,
@@ -308,7 +335,10 @@ def main(
         division = divide(simulated, ranks=n, accumulation=recipe.accumulation)
         activations = round(float(pair.saved_bytes_of(division).max()))
         stages = [
-            memory(parameters, stage=stage, ranks=n, dtype=dtype, activations=activations) for stage in ZERO_STAGES
+            memory(
+                parameters, stage=stage, ranks=n, dtype=dtype, activations=activations, offload=recipe.offload_optimizer
+            )
+            for stage in ZERO_STAGES
         ]
         hours = None
         if throughput is not None:
@@ -371,10 +401,10 @@ def _print(report: dict[str, Any], recipe: Recipe) -> None:
 
     division = Table(
         "ranks", "samples a rank", "tokens a rank", "max / mean", "text padding", "image padding", "hours",
-        title=f"The first {batches['simulated']:,} batches", title_justify="left",
+        "pairs/s a rank", title=f"The first {batches['simulated']:,} batches", title_justify="left",
     )  # fmt: skip
     stages = Table(
-        "ranks", "ZeRO", "weights", "gradients", "optimiser", "activations", "total", "fits",
+        "ranks", "ZeRO", "weights", "gradients", "optimiser", "activations", "exchange", "update", "total", "fits",
         title="GB of a rank", title_justify="left",
     )  # fmt: skip
     for table in (division, stages):
@@ -390,10 +420,15 @@ def _print(report: dict[str, Any], recipe: Recipe) -> None:
             f"{found['balance']:.3f}",
             f"{found['text_padding']:.1%}",
             f"{found['image_padding']:.1%}",
-            "–" if found["hours"] is None else f"{found['hours']:,.3f}",
+            *(
+                ("–", "–")
+                if found["hours"] is None
+                else (f"{found['hours']:,.3f}", f"{length['samples'] / found['hours'] / 3600 / found['ranks']:,.0f}")
+            ),
         )
         for stage in found["memory"]:
-            columns = (stage[name] for name in ("weights", "gradients", "optimizer", "activations", "total"))
+            parts = ("weights", "gradients", "optimizer", "activations", "exchange", "update", "total")
+            columns = (stage[name] for name in parts)
             fits = {None: "–", True: "yes", False: "no"}[stage["fits"]]
             stages.add_row(f"{found['ranks']:,}", str(stage["stage"]), *(f"{n / GB:.3f}" for n in columns), fits)
         stages.add_section()

@@ -92,14 +92,14 @@ class CompiledForward:
         finally:
             self._preparing = False
 
-    def _compile(self, graph: torch.fx.GraphModule, examples: list[Any]) -> Callable[..., Any]:
+    def _compile(self, graph: torch.fx.GraphModule, examples: list[Any]) -> Any:
         if not self._preparing:
             self.recompilations += 1
             self._say("a piece of the encoder's code is made again")
         return self._backend(graph, examples)
 
 
-def inductor() -> Callable[[torch.fx.GraphModule, list[Any]], Callable[..., Any]]:
+def inductor() -> Callable[[torch.fx.GraphModule, list[Any]], Any]:
     """PyTorch's generator of code, but for the gradient of embeddings, which stays PyTorch's own operation.
 
     The code that would be generated adds up rows of one word in the order in which threads come by, which differs.

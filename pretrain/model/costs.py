@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from pretrain.config import ModelConfig
@@ -25,46 +28,75 @@ class Cost:
     """multiplications and additions of the forward pass"""
     saved_bytes: int = 0
     """activations kept for the backward pass"""
+    output_bytes: int = 0
+    """of what it returns: all that gradient checkpointing keeps of a layer"""
 
 
 def costs(config: ModelConfig, *, batch: int, text: int, rows: int, dtype: torch.dtype = torch.float32) -> list[Cost]:
     """The embeddings, layers and poolers of the encoder in the order in which data passes them.
 
-    Nothing is allocated or computed: the pass runs on the meta device. Attention probabilities are counted as saved,
-    which a fused kernel avoids.
-
     Args:
+        config: size of the model.
         batch: samples.
         text: text positions of a sample.
         rows: image rows of a sample, the global one included.
         dtype: of parameters and activations.
     """
-    return costs_of(meta_encoder(config, dtype), batch=batch, text=text, rows=rows)
+    return Costing(config, dtype).of(batch=batch, text=text, rows=rows)
 
 
-def meta_encoder(config: ModelConfig, dtype: torch.dtype) -> ErnieViL:
-    """An encoder without weights."""
-    with torch.device("meta"):
-        return ErnieViL(config).to(dtype)
+class Costing:
+    """Costs of one size of the encoder on a device, which need not be there: nothing is allocated or computed.
+
+    Attention is counted as a fused kernel does it, which keeps no probabilities.
+    """
+
+    def __init__(self, config: ModelConfig, dtype: torch.dtype, device: str = "cuda") -> None:
+        self._config, self._dtype, self._device = config, dtype, device
+        self._mode = FakeTensorMode()
+        with self._mode, torch.device(device), _default(dtype):
+            self._encoder = ErnieViL(config)
+
+    def of(self, *, batch: int, text: int, rows: int) -> list[Cost]:
+        """The cost of each unit; the arguments are those of `costs`."""
+        found: list[Cost] = []
+        counter = FlopCounterMode(display=False)
+        with self._mode, torch.device(self._device), _fused_attention():
+            inputs = {
+                "token_ids": torch.zeros(batch, text, dtype=torch.long),
+                "position_ids": torch.zeros(batch, text, dtype=torch.long),
+                "segment_ids": torch.zeros(batch, text, dtype=torch.long),
+                "text_mask": torch.ones(batch, text, dtype=torch.bool),
+                "features": torch.zeros(batch, rows, self._config.v_feature_size, dtype=self._dtype),
+                "locations": torch.zeros(batch, rows, 5, dtype=self._dtype),
+                "image_mask": torch.ones(batch, rows, dtype=torch.bool),
+            }
+            with counter, _watched(self._encoder, counter, found):
+                self._encoder(**inputs)
+        return found
 
 
-def costs_of(model: ErnieViL, *, batch: int, text: int, rows: int) -> list[Cost]:
-    """The same for a `meta_encoder`, which takes longer to make than to use."""
-    dtype = model.text_embeddings.word.weight.dtype
-    with torch.device("meta"):
-        inputs = {
-            "token_ids": torch.zeros(batch, text, dtype=torch.long),
-            "position_ids": torch.zeros(batch, text, dtype=torch.long),
-            "segment_ids": torch.zeros(batch, text, dtype=torch.long),
-            "text_mask": torch.ones(batch, text, dtype=torch.bool),
-            "features": torch.zeros(batch, rows, model.config.v_feature_size, dtype=dtype),
-            "locations": torch.zeros(batch, rows, 5, dtype=dtype),
-            "image_mask": torch.ones(batch, rows, dtype=torch.bool),
-        }
-    found: list[Cost] = []
-    with FlopCounterMode(display=False) as counter, _watched(model, counter, found):
-        model(**inputs)
-    return found
+@contextmanager
+def _default(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextmanager
+def _fused_attention() -> Iterator[None]:
+    """Inside, attention is the flash kernel of CUDA: without a GPU PyTorch would choose an unfused computation."""
+
+    def fused(query: Tensor, key: Tensor, value: Tensor, *, attn_mask: Tensor | None, dropout_p: float) -> Tensor:
+        del attn_mask  # one row for each sample, which counts for nothing
+        attended: Tensor = torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, dropout_p)[0]
+        return attended
+
+    with patch.object(F, "scaled_dot_product_attention", fused):
+        yield
 
 
 @contextmanager
@@ -80,8 +112,10 @@ def _watched(model: ErnieViL, counter: FlopCounterMode, found: list[Cost]) -> It
         before = counter.get_total_flops()
         found.append(Cost(name, sum(parameter.numel() for parameter in unit.parameters())))
 
-    def end() -> None:
+    def end(output: Tensor | tuple[Tensor, ...]) -> None:
         found[-1].flops = counter.get_total_flops() - before
+        states = output if isinstance(output, tuple) else (output,)
+        found[-1].output_bytes = sum(tensor.numel() * tensor.element_size() for tensor in states)
 
     def save(tensor: Tensor) -> Tensor:
         base = tensor if tensor._base is None else tensor._base
@@ -94,7 +128,7 @@ def _watched(model: ErnieViL, counter: FlopCounterMode, found: list[Cost]) -> It
     handles: list[Any] = []
     for name, unit in _units(model):
         handles.append(unit.register_forward_pre_hook(lambda unit, _inputs, name=name: begin(name, unit)))
-        handles.append(unit.register_forward_hook(lambda *_: end()))
+        handles.append(unit.register_forward_hook(lambda _unit, _inputs, output: end(output)))
     with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
         yield
     for handle in handles:

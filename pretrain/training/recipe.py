@@ -13,6 +13,9 @@ from shards.errors import InputError
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 
+REDUCE_BUCKET_ELEMENTS = 50_000_000
+"""Gradients that ZeRO exchanges at once, through a buffer. DeepSpeed's half a billion take a gigabyte in bf16."""
+
 
 class Section(BaseModel):
     """A part of a recipe; unknown keys are refused."""

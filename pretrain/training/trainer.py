@@ -22,7 +22,7 @@ from pretrain.training.log import Log, StepRecord, check_wandb, peak_flops
 from pretrain.training.norms import Norms
 from pretrain.training.profiling import Profiler
 from pretrain.training.provenance import write_run
-from pretrain.training.recipe import TrainingRecipe
+from pretrain.training.recipe import REDUCE_BUCKET_ELEMENTS, TrainingRecipe
 from pretrain.training.watchdog import Watchdog
 from pretrain.training.workload import Batch, Scores, Workload
 from pretrain.training.world import World
@@ -37,9 +37,6 @@ FREE = {
 }
 """Keys of a recipe that may change when a run is resumed. They change neither data nor losses, rounding apart, and but
 for steps that are passed over: a run that one of them spoils is resumed from before it."""
-
-REDUCE_BUCKET_ELEMENTS = 50_000_000
-"""Gradients that ZeRO exchanges at once; it holds a buffer for them. DeepSpeed's half a billion are a gigabyte in bf16."""
 
 
 class Trainer(Generic[Batch]):

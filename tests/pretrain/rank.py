@@ -1,14 +1,22 @@
 """What one rank does in `test_trainer`: ``python rank.py SCENARIO FOLDER SHARDS``; findings go to the folder."""
 
+import gc
+import itertools
+import json
 import sys
 import time
+from bisect import bisect
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.data import Dataset
 
 from pretrain.batches import Steps
+from pretrain.plan import PairCosts, count_parameters, memory
 from pretrain.pretraining import Pretraining
 from pretrain.recipe import Recipe
 from pretrain.training.trainer import Trainer, full_weights
@@ -121,4 +129,41 @@ def stages():
         trainer(name, *settings, held_out=ShardSet(SHARDS)).train()
 
 
-with_process_group({f.__name__: f for f in (gradients, poisoned, steep, stalled, stages)}[SCENARIO])
+def peaks():
+    """The most that PyTorch hands out during a step, beside what the plan says; in bytes."""
+    both = itertools.product((0, 1, 2, 3), ("fp32", "bf16"))
+    # ZeRO 3 keeps the weights of small layers a second time, which counts for nothing where there are large ones.
+    found = {
+        f"{stage} {precision}": peak(stage, precision) for stage, precision in both if (stage, precision) != (3, "fp32")
+    }
+    (FOLDER / "peaks.json").write_text(json.dumps(found))
+
+
+def peak(stage, precision):
+    gc.collect()  # what an earlier trainer leaves must not be freed meanwhile
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
+        made = trainer(f"peaks-{stage}-{precision}", f"zero_stage={stage}", f"precision={precision}")
+        steps = made.workload.dataset(0, 1)
+        for number in range(4):
+            with record_function("step"):
+                made.train_step(steps[1])
+                made.step = number + 1
+    events = watched.profiler.kineto_results.events()
+    begun = sorted(event.start_ns() for event in events if event.name() == "step")
+    changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
+    most = Counter()
+    for (at, _), total in zip(changes, itertools.accumulate(change for _, change in changes), strict=True):
+        step = bisect(begun, at)
+        most[step] = max(most[step], total)
+    least = min(most[step] for step in (2, 3, 4))  # Python may keep a buffer of the step before for a while
+
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    (batch,) = steps[1]
+    sizes = (np.array(size) for size in (batch.samples(), batch.token_ids.shape[1], batch.features.shape[1]))
+    activations = round(float(PairCosts.of(made.workload.config, dtype).saved_bytes_at(*sizes)))
+    parameters = count_parameters(made.workload.config)
+    planned = memory(parameters, stage=stage, ranks=1, dtype=dtype, activations=activations)
+    return least, planned.total, planned.exchange
+
+
+with_process_group({f.__name__: f for f in (gradients, poisoned, steep, stalled, stages, peaks)}[SCENARIO])

@@ -32,6 +32,8 @@ from pretrain.recipe import Masking
 from pretrain.training.loader import StepLoader
 from shards.errors import InputError
 from tests.pretrain.conftest import write_shards
+from tests.pretrain.launch import Launch
+from tests.pretrain.test_run import RECIPE
 
 ROOT = Path(__file__).resolve().parents[2]
 TOY = ROOT / "configs/model/toy.json"
@@ -120,25 +122,41 @@ def test_the_polynomial_gives_the_costs_of_any_length(toy, pair, samples, text, 
     one = np.ones((1, 1, 1), np.int64)
     division = Division(one * samples, one, one, one * text, one * rows)
     assert pair.flops_of(division).item() == pytest.approx(sum(cost.flops for cost in found), rel=1e-9)
-    assert pair.saved_bytes_of(division).item() == pytest.approx(sum(cost.saved_bytes for cost in found), rel=1e-9)
+    assert pair.saved_bytes_of(division).item() == pytest.approx(sum(cost.saved_bytes for cost in found), rel=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("dtype", "stage", "weights", "gradients", "optimizer"),
+    ("dtype", "stage", "weights", "gradients", "optimizer", "update"),
     [
-        (torch.bfloat16, 0, 2000, 2000, 12000),
-        (torch.bfloat16, 1, 2000, 2000, 3000),
-        (torch.bfloat16, 2, 2000, 500, 3000),
-        (torch.bfloat16, 3, 500, 500, 3000),
-        (torch.float32, 0, 4000, 4000, 8000),
-        (torch.float32, 1, 4000, 4000, 3000),
-        (torch.float32, 2, 4000, 1000, 3000),
+        (torch.bfloat16, 0, 2000, 2000, 12000, 4000),
+        (torch.bfloat16, 1, 2000, 2000, 3000, 1500),
+        (torch.bfloat16, 2, 2000, 500, 3000, 1500),
+        (torch.bfloat16, 3, 500, 500, 3000, 1500),
+        (torch.float32, 0, 4000, 4000, 8000, 4000),
+        (torch.float32, 1, 4000, 4000, 3000, 1000),
+        (torch.float32, 2, 4000, 1000, 3000, 1000),
     ],
 )
-def test_the_memory_of_a_thousand_parameters_on_four_ranks(dtype, stage, weights, gradients, optimizer):
+def test_the_memory_of_a_thousand_parameters_on_four_ranks(dtype, stage, weights, gradients, optimizer, update):
     found = memory(1000, stage=stage, ranks=4, dtype=dtype, activations=70)
-    assert (found.weights, found.gradients, found.optimizer) == (weights, gradients, optimizer)
-    assert found.total == weights + gradients + optimizer + 70
+    assert (found.weights, found.gradients, found.optimizer, found.update) == (weights, gradients, optimizer, update)
+    assert found.total == weights + optimizer + found.exchange + gradients + update
+    more = memory(1000, stage=stage, ranks=4, dtype=dtype, activations=10**6)
+    assert more.total == weights + optimizer + more.exchange + 10**6, "activations are gone when the optimiser steps"
+
+
+@pytest.mark.parametrize("batch", [pytest.param(4, marks=pytest.mark.slow), 64])
+def test_the_memory_is_what_pytorch_hands_out(tmp_path, shard_folder, batch):
+    """Measured on a CPU, where dropout keeps floats and attention with dropout keeps everything: so without dropout."""
+    size = json.loads(TOY.read_text()) | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (tmp_path / "model.json").write_text(json.dumps(size))
+    (tmp_path / "recipe.yaml").write_text(RECIPE.replace("batch_size: 6", f"batch_size: {batch}"))
+    script = Path(__file__).with_name("rank.py")
+    Launch([sys.executable, script, "peaks", tmp_path, shard_folder], tmp_path, 1).succeed()
+    peaks = json.loads((tmp_path / "peaks.json").read_text())
+    assert len(peaks) == 7
+    for stage, (found, planned, exchange) in peaks.items():  # ZeRO 2 keeps its buffer now and then until the next step
+        assert found == pytest.approx(planned, rel=0.1) or found == pytest.approx(planned + exchange, rel=0.1), stage
 
 
 @given(
@@ -148,7 +166,8 @@ def test_the_memory_of_a_thousand_parameters_on_four_ranks(dtype, stage, weights
 )
 def test_a_higher_stage_or_more_ranks_never_take_more(parameters, ranks, dtype):
     def totals(n):
-        return [memory(parameters, stage=s, ranks=n, dtype=dtype, activations=5).total for s in range(4)]
+        found = [memory(parameters, stage=s, ranks=n, dtype=dtype, activations=5) for s in range(4)]
+        return [of_stage.total - of_stage.exchange for of_stage in found]
 
     assert totals(ranks) == sorted(totals(ranks), reverse=True)
     assert all(more <= fewer for more, fewer in zip(totals(ranks + 1), totals(ranks), strict=True))
@@ -209,9 +228,9 @@ def test_the_command(command, tmp_path):
     assert (two["ranks"], two["samples"], two["hours"]) == (2, [5, 5], 185 / 10 / 3600)
     assert sixteen["samples"] == [0, 1]
     for stage in two["memory"]:
-        parts = stage["weights"] + stage["gradients"] + stage["optimizer"] + stage["activations"]
-        assert stage["total"] == parts
-        assert stage["fits"] == (parts <= 1e7)
+        later = max(stage["activations"], stage["gradients"] + stage["update"])
+        assert stage["total"] == stage["weights"] + stage["optimizer"] + stage["exchange"] + later
+        assert stage["fits"] == (stage["total"] <= 1e7)
 
 
 def test_the_command_takes_several_sets_and_a_token_budget(command, tmp_path):

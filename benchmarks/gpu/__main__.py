@@ -70,15 +70,16 @@ def _arguments() -> argparse.Namespace:
 
 def _prepare(scratch: Path, device: str) -> None:
     """Sets up the environment of all steps."""
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    paths = [str(ROOT)]
     try:
         version(PACKAGE)
     except PackageNotFoundError:  # a plain checkout: its parsers and detectors are found by its metadata
         command = [sys.executable, "-c", "import setuptools; setuptools.setup()", "-q", "egg_info", "--egg-base"]
         subprocess.run([*command, str(scratch)], cwd=ROOT, check=False)
-        paths.insert(1, str(scratch))
+        paths.append(str(scratch))
+    sys.path[:0] = paths  # of the steps' processes, too; what they start reads the variable
     os.environ |= {
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "PYTHONPATH": os.pathsep.join(filter(None, [*paths, os.environ.get("PYTHONPATH")])),
         "DS_ACCELERATOR": device,  # else DeepSpeed asks CUDA when it is imported
         "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # and who asks whether there is a GPU asks the driver's library
         "TORCHINDUCTOR_CACHE_DIR": str(scratch / "inductor"),

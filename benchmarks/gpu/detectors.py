@@ -32,7 +32,7 @@ def picture(number: int) -> Array:
 
 
 def _settings(setting: Setting) -> Settings:
-    return Settings("butd", 10, 36, 48, 64) if setting.tiny else PRESETS["ernie-vil"]
+    return Settings("butd", 10, 36, 32, 32) if setting.tiny else PRESETS["ernie-vil"]
 
 
 def _weights(setting: Setting) -> str:
@@ -128,7 +128,7 @@ def _extract(setting: Setting, findings: Findings, detector: str, options: dict[
     pictures.mkdir()
     for number in range(count):
         _save(picture(number), pictures / f"{number:06d}.jpg")
-    for precision in ("fp32", "bf16"):
+    for precision in ("bf16",) if setting.tiny else ("fp32", "bf16"):
         chosen = options | {"device": setting.device, "precision": precision}
         stage, sources = make_stage(pictures, detector, chosen, detectors.get(detector, **chosen), 8, count)
         extract = stage.worker()

@@ -11,7 +11,6 @@ from itertools import product
 
 import torch
 from torch import Tensor
-from torch.cuda import nccl
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -42,8 +41,7 @@ def device(setting: Setting, findings: Findings) -> None:
             "memory GB": properties.total_memory / 1e9,
             "capability": f"{properties.major}.{properties.minor}",
             "multiprocessors": properties.multi_processor_count,
-            "cuDNN": str(torch.backends.cudnn.version()),
-            "NCCL": ".".join(map(str, nccl.version())),  # type: ignore[no-untyped-call]
+            "cuDNN": str(torch.backends.cudnn.version()),  # type: ignore[no-untyped-call]
         }
     else:
         findings.figures["name"] = platform.processor() or platform.machine()

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.generated import readers, shard_folder, write_recipe
+from benchmarks.gpu.generated import readers, recipe, shard_folder, shard_set, write_recipe
 from benchmarks.gpu.kernels import attention_kernels
 from benchmarks.gpu.steps import Findings, Setting, Skip
-from benchmarks.gpu.trainer import metrics, train
+from benchmarks.gpu.trainer import last_line, metrics, train
 
 SHARE_OF_PEAK, WAIT = 0.45, 0.02
 """What is aimed at."""
-FULL = 0.9
+FULL = 0.85
 """Share of the device's memory to fill: the rest is for what is not tensors, and for fragments."""
-MOST_PAIRS = 8192
+SMALL, MOST_PAIRS = (128, 256), 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,30 +42,38 @@ class Length:
 
 
 def speed(setting: Setting, findings: Findings, size: str, compiled: bool) -> None:
-    """Trains in bf16 without ZeRO; the run gets SIGKILL once it has logged enough, so it writes no checkpoint."""
+    """Trains in bf16 without ZeRO, with as many pairs as fit."""
     size, length = setting.size(size), Length(2, 4, 2) if setting.tiny else Length(10, 50, 10)
-    recipe, shards = setting.scratch / f"speed-{size}.yaml", shard_folder(setting)
     values: dict[str, Any] = {"precision": "bf16", "passes": [100], "steps": 10**6, "checkpoint_every": 10**6}
     values |= {"log_every": length.every}
-    if not compiled:  # a model that is watched would be compiled again
+    if compiled:
+        values["compile"] = True
+    else:  # a compiled model that is watched would be compiled again
         values["profile"] = {"start": length.profiled, "steps": 1}
-    write_recipe(recipe, size, batch_size=1, **values)
-    pairs = _largest_batch(setting, size, recipe)
-    workers = readers(pairs)
-    write_recipe(recipe, size, batch_size=pairs, **values | {"workers": workers})
-    findings.figures |= {"model": size, "pairs in a batch": pairs, "workers": workers}
-    out = setting.scratch / f"speed-{size}-{compiled}"
+    pairs = _largest_batch(setting, size)
+    findings.figures |= {"model": size, "pairs in a batch": pairs, "workers": readers(pairs)}
+    out, shards = setting.scratch / f"speed-{size}-{compiled}", shard_folder(setting)
+    file = out.with_suffix(".yaml")
+    write_recipe(file, size, batch_size=pairs, **values | {"workers": readers(pairs)})
 
     def enough(out: Path) -> bool:
+        """Whether all is logged; the run gets SIGKILL then, so it writes no checkpoint."""
         lines = metrics(out)
         return bool(lines) and lines[-1]["step"] >= length.end
 
-    run = train(setting, recipe, shards, out, *["compile=true"] * compiled, until=enough)
+    run = train(setting, file, shards, out, until=enough)
     if "compile: Extra inputs are not permitted" in run.output:
         raise Skip("the recipe has no `compile`")
     lines = [line for line in metrics(out) if length.warm_up < line["step"] <= length.warm_up + length.timed]
-    assert lines, f"the run has ended before its steps could be timed: {run.output.strip().splitlines()[-1:]}"
-    seconds = [pairs * length.every / line["samples_per_second"] for line in lines]
+    assert lines, f"the run has ended before its steps could be timed: {last_line(run.output)}"
+    _report(findings, lines, [pairs * length.every / line["samples_per_second"] for line in lines])
+    if not compiled:
+        findings.figures["attention kernels"] = _attention_of(out / "profile/rank-0.json")
+    shutil.rmtree(out)
+
+
+def _report(findings: Findings, lines: list[dict[str, Any]], seconds: list[float]) -> None:
+    """Means over the time that the lines of the log stand for."""
 
     def mean(name: str) -> float:
         return float(sum(line[name] * time for line, time in zip(lines, seconds, strict=True)) / sum(seconds))
@@ -76,9 +84,6 @@ def speed(setting: Setting, findings: Findings, size: str, compiled: bool) -> No
     findings.aim("wait for data", mean("data_wait_share"), most=WAIT)
     if "recompilations" in lines[0]:
         findings.aim("recompilations after warm-up", sum(line["recompilations"] for line in lines), most=0)
-    if not compiled:
-        findings.figures["attention kernels"] = _attention_of(out / "profile/rank-0.json")
-    shutil.rmtree(out)
 
 
 def _attention_of(trace: Path) -> str:
@@ -90,63 +95,62 @@ def _attention_of(trace: Path) -> str:
 # ------------------------------------------------------------------------------------------------------ largest batch
 
 
-def _largest_batch(setting: Setting, size: str, recipe: Path) -> int:
+def _largest_batch(setting: Setting, size: str) -> int:
     """How many pairs fit; the first step that asks for a model finds it."""
     if setting.device == "cpu":
         return 16
     found = setting.scratch / f"largest-{size}"
     if not found.is_file():
-        process = multiprocessing.get_context("fork").Process(target=_find_largest, args=(setting, recipe, found))
+        process = multiprocessing.get_context("fork").Process(target=_find_largest, args=(setting, size, found))
         process.start()
         process.join()
         assert found.is_file(), "the largest batch could not be found; see the log"
     return int(found.read_text())
 
 
-def _find_largest(setting: Setting, recipe: Path, found: Path) -> None:
+def _find_largest(setting: Setting, size: str, found: Path) -> None:
+    """In a process of its own, for the one that asks must not use CUDA."""
     from pretrain.training.world import with_process_group
 
     def find() -> None:
-        found.write_text(str(_fit(setting, recipe)))
+        found.write_text(str(_fit(setting, size)))
 
     with_process_group(find)
 
 
-def _fit(setting: Setting, path: Path) -> int:
+def _fit(setting: Setting, size: str) -> int:
     """Memory grows along a straight line: two small batches tell where it ends, and a step there whether it does."""
     import torch
 
     from benchmarks.gpu.correctness import batches_of
     from pretrain.pretraining import Pretraining
-    from pretrain.recipe import Recipe
     from pretrain.training.trainer import Trainer
     from pretrain.training.world import World
-    from shards.reader import ShardSet
 
-    world, shards = World.current(), ShardSet(shard_folder(setting))
-    recipe = Recipe.load(path, ["steps=1", "profile=null"])
-    trainer = Trainer(Pretraining(recipe, shards, None, "cuda"), recipe, setting.scratch / "largest", world)
+    shards = shard_set(setting)
+    settings = recipe(size, precision="bf16", passes=(100,), steps=1, batch_size=1)
+    workload = Pretraining(settings, shards, None, "cuda")
+    trainer = Trainer(workload, settings, setting.scratch / "largest", World.current())
 
-    def peak(pairs: int) -> float:
-        batches = batches_of(recipe.model_copy(update={"batch_size": pairs}), shards, "cuda")
+    def peak(pairs: int) -> int:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-        trainer.train_step(batches)
+        trainer.train_step(batches_of(settings.model_copy(update={"batch_size": pairs}), shards, "cuda"))
         print(f"{pairs} pairs: {torch.cuda.max_memory_allocated() / 1e9:.2f} GB", flush=True)
-        return float(torch.cuda.max_memory_allocated())
+        return torch.cuda.max_memory_allocated()
 
-    small, large = 128, 256
+    small, large = SMALL
     peak(small)  # the first step makes the optimiser's states
     low, high = peak(small), peak(large)
-    total = torch.cuda.get_device_properties(0).total_memory
-    pairs = min(MOST_PAIRS, int(large + (FULL * total - high) / (high - low) * (large - small)))
-    while True:
-        pairs = max(large, pairs // 8 * 8)
+    full = FULL * torch.cuda.get_device_properties(0).total_memory
+    pairs = min(MOST_PAIRS, large + int((full - high) / (high - low) * (large - small)))
+    while pairs > large:
+        pairs = pairs // 8 * 8
         try:
             peak(pairs)
         except torch.OutOfMemoryError:
             print(f"{pairs} pairs: out of memory", flush=True)
-            assert pairs > large
             pairs = int(0.9 * pairs)
         else:
             return pairs
+    return large

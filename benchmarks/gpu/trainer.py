@@ -43,7 +43,7 @@ class Run:
         Raises:
             AssertionError: it has failed.
         """
-        assert self.code == 0, f"{self.out.name} has ended with exit code {self.code}: {_last_line(self.output)}"
+        assert self.code == 0, f"{self.out.name} has ended with exit code {self.code}: {last_line(self.output)}"
         return self
 
 
@@ -93,7 +93,8 @@ def train(
             _kill(processes)
         time.sleep(0.02)
     if receiver.poll():
-        raise ModuleNotFoundError(name=receiver.recv())
+        missing = receiver.recv()
+        raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
     with setting.log.open("rb") as stream:
         stream.seek(printed)
         output = stream.read().decode(errors="replace")
@@ -134,6 +135,7 @@ def _free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def _last_line(output: str) -> str:
+def last_line(output: str) -> str:
+    """What was printed last."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     return lines[-1] if lines else "it has printed nothing"

@@ -50,7 +50,7 @@ def _train(setting: Setting, name: str, *settings: str, resume: bool = False) ->
 
 
 def _pairs(setting: Setting) -> int:
-    return 8 if setting.tiny else 32
+    return 4 if setting.tiny else 32
 
 
 def _apart(found: list[float], wanted: list[float]) -> float:
@@ -63,8 +63,8 @@ def resume(setting: Setting, findings: Findings) -> None:
     model |= {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
     (setting.scratch / "dropout.json").write_text(json.dumps(model))
     recipe, shards = setting.scratch / "dropout.yaml", shard_folder(setting)
-    steps = 12 if setting.tiny else 60
-    settings = {"steps": steps, "batch_size": _pairs(setting), "checkpoint_every": steps // 4}
+    steps = 9 if setting.tiny else 60
+    settings = {"steps": steps, "batch_size": _pairs(setting), "checkpoint_every": steps // 3}
     write_recipe(recipe, str(setting.scratch / "dropout.json"), **settings)
     whole = train(setting, recipe, shards, setting.scratch / "whole").succeed()
     out = setting.scratch / "killed"

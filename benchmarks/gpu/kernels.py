@@ -103,10 +103,10 @@ def _attend(
 
 
 KERNELS = {"cuDNN": "cudnn_generated", "flash": "flash", "efficient": "fmha_cutlass"}
-"""Parts of the names of CUDA kernels."""
+"""Parts of the names of CUDA kernels; cuDNN's are also called flash."""
 
 
 def attention_kernels(names: Iterable[str]) -> str:
     """Which kernels of attention are among those with these names."""
-    found = {kind for name in names for kind, part in KERNELS.items() if part in name.lower()}
-    return ", ".join(sorted(found)) or "none fused"
+    kinds = (next((kind for kind, part in KERNELS.items() if part in name.lower()), None) for name in names)
+    return ", ".join(sorted({kind for kind in kinds if kind})) or "none fused"

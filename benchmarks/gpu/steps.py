@@ -79,7 +79,7 @@ def _stage(precision: str, zero: int, *, offload: bool = False, recompute: bool 
 
 
 STEPS = (
-    Step("device", f"{_KERNELS}:device", 60),
+    Step("device", f"{_KERNELS}:device", 90),
     Step("model tiny", f"{_CORRECTNESS}:model", 60, {"size": "tiny"}),
     Step("model base", f"{_CORRECTNESS}:model", 90, {"size": "base"}),
     Step("attention", f"{_KERNELS}:attention", 60),

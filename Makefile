@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup world demo ablation test test-slow check bench bench-full clean
+.PHONY: setup world demo ablation test test-slow check bench bench-full gpu-check clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -128,6 +128,11 @@ bench-full: bench
 	$(KEEP_MEMORY) $(BIN)/python -m benchmarks.step_costs --rounds $(ROUNDS) $(SMALL_MODEL)
 	$(BIN)/python -m benchmarks.pack $(or $(SMALL_PACK),--images 25000 --images 50000)
 	$(BIN)/python -m benchmarks.order measure --samples $(or $(SMALL_ORDER),100000000)
+
+# What a machine with a GPU shows, in less than ten minutes; see docs/gpu.md. With an interpreter that has PyTorch already,
+# nothing is installed: make gpu-check INTERPRETER=python3
+gpu-check: $(if $(INTERPRETER),,setup)
+	$(or $(INTERPRETER),$(BIN)/python) -m benchmarks.gpu --out runs/gpu-check --minutes 9
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import typer
@@ -20,6 +20,7 @@ from rich.table import Table
 
 from benchmarks.turns import ROUNDS, Rounds, cpu, machine, others, ratio, spread, take_turns, wall
 from pipeline import detectors, images
+from pipeline.detectors import Detector
 from pipeline.extract import HELD_BYTES, ExtractStage, Pictures, regions_info, to_row
 from pipeline.images import ImageSource
 from pipeline.parts import Part, Reject
@@ -48,16 +49,11 @@ def main(
     torch.set_num_threads(1)
     options = {"weights": weights, "device": device, "precision": precision}
     network = detectors.get(detector, **options)
-    found, _ = images.recognise(folder, "auto", None)
-    sources = [source for source in found.sources() if isinstance(source, ImageSource)][:count]
+    stage, sources = make_stage(folder, detector, options, network, batch_size, count)
     pixels = [picture for picture in map(images.load, sources) if not isinstance(picture, Reject)]
     if len(pixels) < len(sources):
         raise InputError(f"{folder}: {len(sources) - len(pixels)} pictures cannot be decoded; name others")
-    info = regions_info(network, None)
-    stage = ExtractStage(
-        (found,), detector, tuple(options.items()), network.version, info, None, None, batch_size, len(sources), 0
-    )
-    whole = stage.worker()
+    whole, info = stage.worker(), stage.info
     batches = list(images.by_shape(enumerate(pixels), batch_size, HELD_BYTES))
     detections = [found for picture in pixels for found in network.detect([picture])]
 
@@ -110,6 +106,19 @@ def main(
     if out is not None:
         record = {name: spread(cpu(taken)).median / len(sources) for name, taken in turns.items()}
         out.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def make_stage(
+    folder: Path, detector: str, options: Mapping[str, Any], network: Detector, batch_size: int, count: int
+) -> tuple[ExtractStage, list[ImageSource]]:
+    """The stage for a folder of pictures and the first ``count`` of them; ``network`` is the detector, built."""
+    found, _ = images.recognise(folder, "auto", None)
+    sources = [source for source in found.sources() if isinstance(source, ImageSource)][:count]
+    info = regions_info(network, None)
+    stage = ExtractStage(
+        (found,), detector, tuple(options.items()), network.version, info, None, None, batch_size, len(sources), 0
+    )
+    return stage, sources
 
 
 if __name__ == "__main__":

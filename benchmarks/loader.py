@@ -26,7 +26,8 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 
 from benchmarks.model import OURS, Size, make
-from benchmarks.shards import BOXES, PIECES, describe, make_sample, race, write_ours
+from benchmarks.samples import BOXES, PIECES, write_set
+from benchmarks.shards import race
 from benchmarks.turns import ROUNDS, Rounds, cpu, machine, ratio, spread, take_turns
 from pretrain.batches import Collator, Steps
 from pretrain.config import ModelConfig
@@ -58,7 +59,8 @@ def main(
     step = _step(ModelConfig.load(SIZES / f"{config}.json"), rounds)
     races = {}
     with tempfile.TemporaryDirectory(dir=folder) as name:
-        shards = _write(Path(name), images)
+        write_set(Path(name), images, shard=SHARD)
+        shards = ShardSet(Path(name))
         tars = [str(path) for path in sorted(Path(name).glob("*.tar"))]
         pairs = epochs * len(shards)
         for workers in (0, 1, 2):
@@ -78,15 +80,6 @@ def main(
     if out is not None:
         record = {found.name: {"ratio": ratio(*found.seconds()).median} for found in races.values()}
         out.write_text(json.dumps({"step": step / loading, **record}, indent=1) + "\n")
-
-
-def _write(folder: Path, images: int) -> ShardSet:
-    writers = []
-    for first in range(0, images, SHARD):
-        samples = [make_sample(number) for number in range(first, min(images, first + SHARD))]
-        writers.append(write_ours(samples, folder / f"shard-{first:06d}.tar"))
-    describe(folder, writers)
-    return ShardSet(folder)
 
 
 def read_ours(shards: ShardSet, batch_size: int, epochs: int, workers: int) -> None:

@@ -27,7 +27,7 @@ import yaml
 from rich.table import Table
 
 from benchmarks.model import OURS, Size, make
-from benchmarks.shards import BOXES, PIECES, describe, make_sample, write_ours
+from benchmarks.samples import BOXES, PIECES, write_set
 from benchmarks.turns import ROUNDS, Rounds, Turn, machine, others, ratio, spread, take_turns
 from pretrain.config import ModelConfig
 from pretrain.model.__main__ import SIZES
@@ -54,7 +54,7 @@ def main(
         folder = Path(name)
         shards = folder / "shards"
         shards.mkdir()
-        describe(shards, [write_ours([make_sample(n) for n in range(20 * batch)], shards / "00000.tar")])
+        write_set(shards, 20 * batch, shard=20 * batch)
         recipe = {
             "model": str(SIZES / f"{config}.json"),
             "steps": steps,

@@ -83,7 +83,8 @@ class Trainer(Generic[Batch]):
         """Runs the steps that are left and exports the model to ``model/``; returns the metrics of the last evaluation.
 
         Raises:
-            InputError: a loss or gradient is not finite, or the recipe asks for the best of a metric that there is not.
+            InputError: a loss or gradient is not finite, a step does not fit the memory, or the recipe asks for the
+                best of a metric that there is not.
             SystemExit: after a signal; there is a checkpoint.
         """
         recipe, rank = self.recipe, self.world.rank
@@ -113,7 +114,10 @@ class Trainer(Generic[Batch]):
                         say(f"step {self.step}: passed over (skip_steps)")
                 else:
                     profiler.begin_step()
-                    record, stop, written = self.train_step(micro_batches, interruption.received)
+                    try:
+                        record, stop, written = self.train_step(micro_batches, interruption.received)
+                    except torch.OutOfMemoryError as error:
+                        raise self._out_of_memory(error) from error
                     log.add(record)
                     if written:
                         self._finish_checkpoint()
@@ -234,6 +238,17 @@ class Trainer(Generic[Batch]):
             f"in question: {shown} (all of them: {path}). Look at them with `python -m shards.inspect`; if they are "
             "sound, lower the learning rate or use fp32, or pass over them: resume with --set "
             f"'skip_steps=[{self.step}]'"
+        )
+
+    def _out_of_memory(self, error: torch.OutOfMemoryError) -> InputError:
+        """What to change so that a step fits the device. This rank ends, and the others with the process group."""
+        if self.world.size == 1:  # of several ranks the others may still be in the step
+            self._finish_checkpoint()
+        tried = ". ".join(" ".join(str(error).split()).split(". ")[:2])
+        return InputError(
+            f"step {self.step}: {tried}. Either raise accumulation or set gradient_checkpointing: true, and go on with "
+            "--resume; or start anew with a smaller batch_size (or tokens), a higher zero_stage or offload_optimizer: "
+            "true"
         )
 
     def _log(self) -> Log:

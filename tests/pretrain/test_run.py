@@ -60,6 +60,26 @@ run(app)
 """The trainer, and in the middle of a step a signal."""
 
 
+FULL = """
+import os, torch
+from pretrain.pretraining import Pretraining
+from pretrain.run import app
+from shards.console import run
+
+score, calls = Pretraining.score, []
+
+def full(self, model, batch):
+    calls.append(batch)
+    if len(calls) == {step} + 1 and os.environ.get("RANK", "0") == "{rank}":
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a capacity of 9 GiB.")
+    return score(self, model, batch)
+
+Pretraining.score = full
+run(app)
+"""
+"""The trainer on a device without the memory for a step."""
+
+
 class Runs:
     """Runs in one folder."""
 
@@ -200,6 +220,27 @@ def test_an_interrupted_run_resumes_on_another_number_of_ranks(runs, before, aft
             {key: value for key, value in theirs.items() if "loss" in key}, abs=1e-3
         )
     assert not list((runs.folder / name / "checkpoints").glob(".*"))
+
+
+def test_a_step_too_large_for_the_memory_says_what_needs_less(runs):
+    output = runs.start("full-memory", program=["-c", FULL.format(step=5, rank=0)]).fail(
+        "error: step 5: CUDA out of memory. Tried to allocate 2.00 GiB. Either raise accumulation or"
+    )
+    (line,) = (line for line in output.splitlines() if "error:" in line)
+    for lever in ("accumulation", "gradient_checkpointing", "batch_size", "tokens", "zero_stage", "offload_optimizer"):
+        assert lever in line
+    assert (runs.folder / "full-memory/checkpoints/latest").read_text() == "step-4"
+    runs.start("full-memory", "--resume").succeed()
+    assert_undisturbed(runs, "full-memory")
+
+
+def test_all_ranks_end_when_one_has_no_memory(runs):
+    launch = runs.start("full-memory-2", ranks=2, program=["-c", FULL.format(step=5, rank=1)])
+    outputs = launch.wait()
+    assert [process.returncode for process in launch.processes] == [1, 1], outputs
+    assert "error: step 5: CUDA out of memory" in outputs[1]
+    runs.start("full-memory-2", "--resume", ranks=2).succeed()
+    assert_undisturbed(runs, "full-memory-2", 2)
 
 
 def test_an_interrupt_leaves_a_checkpoint(runs):

@@ -1,0 +1,54 @@
+"""Generated data that the steps share: shards of random regions, and recipes to train on them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.gpu.steps import Setting
+from benchmarks.samples import BOXES, FEATURES, write_set
+from pretrain.recipe import Recipe
+from shards.reader import MANIFEST, ShardSet
+
+MODELS = Path(__file__).resolve().parents[2] / "configs/model"
+
+
+def shard_folder(setting: Setting) -> Path:
+    """Shards of generated images; the first step that asks for them writes them."""
+    folder = setting.scratch / "shards"
+    if not (folder / MANIFEST).is_file():  # which is written last
+        folder.mkdir(exist_ok=True)
+        write_set(folder, 64 if setting.tiny else 1024, shard=32 if setting.tiny else 128)
+    return folder
+
+
+def shard_set(setting: Setting) -> ShardSet:
+    """The same, opened."""
+    return ShardSet(shard_folder(setting))
+
+
+def recipe_values(model: str, **changes: Any) -> dict[str, Any]:
+    """A recipe for a model of ``configs/model``, or for a file, as it stands in YAML."""
+    path = model if model.endswith(".json") else str(MODELS / f"{model}.json")
+    return {"model": path, "optimizer": {"learning_rate": 1e-4}, "log_every": 1, "workers": 1, **changes}
+
+
+def recipe(model: str, **changes: Any) -> Recipe:
+    """The same, read."""
+    return Recipe.model_validate(recipe_values(model, **changes))
+
+
+def write_recipe(path: Path, model: str, **changes: Any) -> None:
+    """The same, as a file."""
+    path.write_text(yaml.safe_dump(recipe_values(model, **changes)))
+
+
+def readers(pairs: int) -> int:
+    """How many processes are to read batches of so many pairs: one for each spare core, if shared memory has room."""
+    batch = pairs * (BOXES + 4) * FEATURES * 4
+    room = shutil.disk_usage("/dev/shm").free // (3 * batch)
+    return min(max(1, len(os.sched_getaffinity(0)) - 2), room)

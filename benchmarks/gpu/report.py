@@ -1,0 +1,130 @@
+"""``results.json`` and ``results.md``: what is known so far, written anew after every step."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from benchmarks.gpu.steps import Figure
+
+PACKAGES = ("torch", "torchvision", "deepspeed", "numpy", "transformers")
+Status = Literal["pass", "fail", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a step has ended."""
+
+    step: str
+    status: Status
+    seconds: float
+    reason: str = ""
+    """why it failed or was skipped"""
+    figures: dict[str, Figure] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def machine() -> dict[str, str]:
+    """The card and its driver, the versions and the commit, as far as they can be had without CUDA."""
+    query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _output(git) or "unknown",
+        "card, memory, driver": _output(query) or "none",
+        "cores": str(len(os.sched_getaffinity(0))),
+        "python": platform.python_version(),
+        **{name: _version(name) for name in PACKAGES},
+    }
+
+
+def _output(command: Sequence[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return "; ".join(done.stdout.split("\n")).strip("; ") if done.returncode == 0 else ""
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "missing"
+
+
+class Report:
+    """The report in a folder."""
+
+    def __init__(self, folder: Path, steps: Sequence[str], facts: dict[str, str]) -> None:
+        """Begins it.
+
+        Args:
+            folder: of ``results.md`` and ``results.json``.
+            steps: all that there will be.
+            facts: about the machine and the run.
+        """
+        self.outcomes: list[Outcome] = []
+        self._folder, self._steps, self._facts = folder, steps, facts
+        self._write()
+
+    def add(self, outcome: Outcome) -> None:
+        """Adds a step."""
+        self.outcomes.append(outcome)
+        self._write()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are there."""
+        return len(self.outcomes) == len(self._steps)
+
+    def count(self, status: Status) -> int:
+        """How many steps ended so."""
+        return sum(outcome.status == status for outcome in self.outcomes)
+
+    def summary(self) -> str:
+        """One line."""
+        counts = ", ".join(f"{self.count(status)} {status}" for status in ("pass", "fail", "skipped"))
+        return counts if self.finished else f"{counts}; not finished: {len(self._steps) - len(self.outcomes)} to come"
+
+    def _write(self) -> None:
+        left = list(self._steps[len(self.outcomes) :])
+        record: dict[str, Any] = {"facts": self._facts, "finished": self.finished, "to come": left}
+        record["steps"] = [asdict(outcome) for outcome in self.outcomes]
+        _replace(self._folder / "results.json", json.dumps(record, indent=1) + "\n")
+        _replace(self._folder / "results.md", self._table())
+
+    def _table(self) -> str:
+        lines = [f"- {name}: {value}" for name, value in self._facts.items()]
+        lines += ["", self.summary(), "", "| step | result | seconds | figures |", "|---|---|---|---|"]
+        for outcome in self.outcomes:
+            found = [f"{name} {_shown(value)}" for name, value in outcome.figures.items()]
+            texts = [f"**{outcome.reason}**"] if outcome.reason else []
+            texts += [*(f"**{note}**" for note in outcome.notes), ", ".join(found)]
+            cell = "; ".join(filter(None, texts)).replace("|", "\\|").replace("\n", " ")
+            lines.append(f"| {outcome.step} | {outcome.status} | {outcome.seconds:.1f} | {cell} |")
+        return "\n".join([*lines, *(f"| {name} | – | | |" for name in self._steps[len(self.outcomes) :])]) + "\n"
+
+
+def _shown(value: Figure) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else value
+
+
+def _replace(path: Path, text: str) -> None:
+    """Writes a file that is always whole."""
+    new = path.with_name(f".{path.name}")
+    with new.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    new.replace(path)

@@ -1,0 +1,156 @@
+"""How fast the trainer is with a batch as large as fits: pairs a second, share of the peak, waiting for data."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu.generated import readers, recipe, shard_folder, shard_set, write_recipe
+from benchmarks.gpu.kernels import attention_kernels
+from benchmarks.gpu.steps import Findings, Setting, Skip
+from benchmarks.gpu.trainer import last_line, metrics, train
+
+SHARE_OF_PEAK, WAIT = 0.45, 0.02
+"""What is aimed at."""
+FULL = 0.85
+"""Share of the device's memory to fill: the rest is for what is not tensors, and for fragments."""
+SMALL, MOST_PAIRS = (128, 256), 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """Of a run."""
+
+    warm_up: int
+    timed: int
+    every: int
+    """steps of a line of the log"""
+
+    @property
+    def profiled(self) -> int:
+        """The step to be profiled, counted from 0: the one after those that are timed."""
+        return self.warm_up + self.timed
+
+    @property
+    def end(self) -> int:
+        """The step whose line ends the run."""
+        return self.warm_up + self.timed + self.every
+
+
+def speed(setting: Setting, findings: Findings, size: str, compiled: bool) -> None:
+    """Trains in bf16 without ZeRO, with as many pairs as fit."""
+    size, length = setting.size(size), Length(2, 4, 2) if setting.tiny else Length(10, 50, 10)
+    values: dict[str, Any] = {"precision": "bf16", "passes": [100], "steps": 10**6, "checkpoint_every": 10**6}
+    values |= {"log_every": length.every}
+    if compiled:
+        values["compile"] = True
+    else:  # a compiled model that is watched would be compiled again
+        values["profile"] = {"start": length.profiled, "steps": 1}
+    pairs = _largest_batch(setting, size)
+    findings.figures |= {"model": size, "pairs in a batch": pairs, "workers": readers(pairs)}
+    out, shards = setting.scratch / f"speed-{size}-{compiled}", shard_folder(setting)
+    file = out.with_suffix(".yaml")
+    write_recipe(file, size, batch_size=pairs, **values | {"workers": readers(pairs)})
+
+    def enough(out: Path) -> bool:
+        """Whether all is logged; the run gets SIGKILL then, so it writes no checkpoint."""
+        lines = metrics(out)
+        return bool(lines) and lines[-1]["step"] >= length.end
+
+    run = train(setting, file, shards, out, until=enough)
+    if "compile: Extra inputs are not permitted" in run.output:
+        raise Skip("the recipe has no `compile`")
+    lines = [line for line in metrics(out) if length.warm_up < line["step"] <= length.warm_up + length.timed]
+    assert lines, f"the run has ended before its steps could be timed: {last_line(run.output)}"
+    _report(findings, lines, [pairs * length.every / line["samples_per_second"] for line in lines])
+    if not compiled:
+        findings.figures["attention kernels"] = _attention_of(out / "profile/rank-0.json")
+    shutil.rmtree(out)
+
+
+def _report(findings: Findings, lines: list[dict[str, Any]], seconds: list[float]) -> None:
+    """Means over the time that the lines of the log stand for."""
+
+    def mean(name: str) -> float:
+        return float(sum(line[name] * time for line, time in zip(lines, seconds, strict=True)) / sum(seconds))
+
+    findings.figures |= {"pairs/s": mean("samples_per_second"), "GB": lines[-1]["memory_gb"]}
+    if "share_of_peak" in lines[0]:
+        findings.aim("share of peak", mean("share_of_peak"), least=SHARE_OF_PEAK)
+    findings.aim("wait for data", mean("data_wait_share"), most=WAIT)
+    if "recompilations" in lines[0]:
+        findings.aim("recompilations after warm-up", sum(line["recompilations"] for line in lines), most=0)
+
+
+def _attention_of(trace: Path) -> str:
+    events = json.loads(trace.read_text())["traceEvents"]
+    kernels = {str(event["name"]) for event in events if event.get("cat") == "kernel"}
+    return attention_kernels(kernels) if kernels else "not on CUDA"
+
+
+# ------------------------------------------------------------------------------------------------------ largest batch
+
+
+def _largest_batch(setting: Setting, size: str) -> int:
+    """How many pairs fit; the first step that asks for a model finds it."""
+    if setting.device == "cpu":
+        return 16
+    found = setting.scratch / f"largest-{size}"
+    if not found.is_file():
+        process = multiprocessing.get_context("fork").Process(target=_find_largest, args=(setting, size, found))
+        process.start()
+        process.join()
+        assert found.is_file(), "the largest batch could not be found; see the log"
+    return int(found.read_text())
+
+
+def _find_largest(setting: Setting, size: str, found: Path) -> None:
+    """In a process of its own, for the one that asks must not use CUDA."""
+    from pretrain.training.world import with_process_group
+
+    def find() -> None:
+        found.write_text(str(_fit(setting, size)))
+
+    with_process_group(find)
+
+
+def _fit(setting: Setting, size: str) -> int:
+    """Memory grows along a straight line: two small batches tell where it ends, and a step there whether it does."""
+    import torch
+
+    from benchmarks.gpu.correctness import batches_of
+    from pretrain.pretraining import Pretraining
+    from pretrain.training.trainer import Trainer
+    from pretrain.training.world import World
+
+    shards = shard_set(setting)
+    settings = recipe(size, precision="bf16", passes=(100,), steps=1, batch_size=1)
+    workload = Pretraining(settings, shards, None, "cuda")
+    trainer = Trainer(workload, settings, setting.scratch / "largest", World.current())
+
+    def peak(pairs: int) -> int:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        trainer.train_step(batches_of(settings.model_copy(update={"batch_size": pairs}), shards, "cuda"))
+        print(f"{pairs} pairs: {torch.cuda.max_memory_allocated() / 1e9:.2f} GB", flush=True)
+        return torch.cuda.max_memory_allocated()
+
+    small, large = SMALL
+    peak(small)  # the first step makes the optimiser's states
+    low, high = peak(small), peak(large)
+    full = FULL * torch.cuda.get_device_properties(0).total_memory
+    pairs = min(MOST_PAIRS, large + int((full - high) / (high - low) * (large - small)))
+    while pairs > large:
+        pairs = pairs // 8 * 8
+        try:
+            peak(pairs)
+        except torch.OutOfMemoryError:
+            print(f"{pairs} pairs: out of memory", flush=True)
+            pairs = int(0.9 * pairs)
+        else:
+            return pairs
+    return large

@@ -1,0 +1,108 @@
+"""The steps, the most valuable first, and what each is given and leaves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+Figure = int | float | str
+
+
+class Skip(Exception):
+    """A step does not apply; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Where all steps of a run find themselves."""
+
+    device: str
+    """``cuda`` or ``cpu``"""
+    tiny: bool
+    """Little of everything, and the tiny model in place of larger ones: to see that the steps run."""
+    scratch: Path
+    """a folder for what is large, which the steps share"""
+    log: Path
+    """where everything goes that a step prints"""
+
+    def size(self, model: str) -> str:
+        """The model to take where a step asks for this one."""
+        return "tiny" if self.tiny else model
+
+
+@dataclass(slots=True)
+class Findings:
+    """What a step has found so far; it stands in the report even if the step fails later."""
+
+    figures: dict[str, Figure] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    def bound(self, name: str, value: float, most: float) -> None:
+        """A figure that may not be more; else the step has failed."""
+        self.figures[name] = value
+        if not value <= most:  # nor NaN
+            self.failures.append(f"{name}: {value:.3g}, at most {most:g} is right")
+
+    def aim(self, name: str, value: float, *, least: float = -math.inf, most: float = math.inf) -> None:
+        """A figure that should be at least, or at most, so much; else a note says that the aim is missed."""
+        self.figures[name] = value
+        wanted = f"at least {least:g}" if least > -math.inf else f"at most {most:g}"
+        if not least <= value <= most:
+            self.notes.append(f"aim missed: {name} {value:.3g}, aim {wanted}")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something to find out, in a process of its own."""
+
+    name: str
+    work: str
+    """``module:function``, called with a `Setting`, the `Findings` to fill and the arguments"""
+    seconds: float
+    """after which it is stopped"""
+    arguments: Mapping[str, Figure] = field(default_factory=dict)
+
+
+_CORRECTNESS, _KERNELS, _DETECTORS = "benchmarks.gpu.correctness", "benchmarks.gpu.kernels", "benchmarks.gpu.detectors"
+_TRAINING, _SPEED, _MEMORY = "benchmarks.gpu.training", "benchmarks.gpu.speed", "benchmarks.gpu.memory"
+_PARSING, _RETRIEVAL = "benchmarks.gpu.parsing", "benchmarks.gpu.retrieval"
+
+
+def _stage(precision: str, zero: int, *, offload: bool = False, recompute: bool = False) -> Step:
+    """A short training run; with ``recompute``, with gradient checkpointing."""
+    name = f"train {precision}, ZeRO {zero}" + ", offload" * offload + ", gradient checkpointing" * recompute
+    arguments: dict[str, Figure] = {"precision": precision, "zero": zero, "offload": offload, "recompute": recompute}
+    return Step(name, f"{_TRAINING}:stage", 45, arguments)
+
+
+STEPS = (
+    Step("device", f"{_KERNELS}:device", 90),
+    Step("model tiny", f"{_CORRECTNESS}:model", 60, {"size": "tiny"}),
+    Step("model base", f"{_CORRECTNESS}:model", 90, {"size": "base"}),
+    Step("attention", f"{_KERNELS}:attention", 60),
+    Step("padding", f"{_CORRECTNESS}:padding", 45),
+    _stage("fp32", 0),
+    _stage("bf16", 0),
+    Step("NCCL", f"{_TRAINING}:nccl", 45),
+    Step("speed base", f"{_SPEED}:speed", 120, {"size": "base", "compiled": False}),
+    Step("out of memory", f"{_MEMORY}:out_of_memory", 90),
+    Step("resume after SIGKILL", f"{_TRAINING}:resume", 90),
+    Step("parser", f"{_PARSING}:graphs", 30),
+    Step("detector vg-bottom-up", f"{_DETECTORS}:visual_genome", 60),
+    Step("detector torchvision", f"{_DETECTORS}:torchvision", 45),
+    *(_stage(precision, zero) for zero in (2, 3, 1) for precision in ("bf16", "fp32")),
+    _stage("bf16", 2, offload=True),
+    _stage("bf16", 0, recompute=True),
+    Step("universal checkpoint", f"{_TRAINING}:universal", 90),
+    Step("model large", f"{_CORRECTNESS}:model", 90, {"size": "large"}),
+    Step("speed large", f"{_SPEED}:speed", 120, {"size": "large", "compiled": False}),
+    Step("speed base, compiled", f"{_SPEED}:speed", 180, {"size": "base", "compiled": True}),
+    Step("extract vg-bottom-up", f"{_DETECTORS}:extract_visual_genome", 60),
+    Step("extract torchvision", f"{_DETECTORS}:extract_torchvision", 45),
+    Step("parser speed", f"{_PARSING}:speed", 30),
+    Step("retrieval", f"{_RETRIEVAL}:speed", 60),
+    Step("speed large, compiled", f"{_SPEED}:speed", 180, {"size": "large", "compiled": True}),
+)

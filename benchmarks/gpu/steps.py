@@ -49,7 +49,8 @@ class Findings:
     def aim(self, name: str, value: float, *, least: float = -math.inf, most: float = math.inf) -> None:
         """A figure that should be at least, or at most, so much; else a note says that the aim is missed."""
         self.figures[name] = value
-        wanted = f"at least {least:g}" if least > -math.inf else f"at most {most:g}"
+        bounds = [f"at least {least:g}"] * (least > -math.inf) + [f"at most {most:g}"] * (most < math.inf)
+        wanted = " and ".join(bounds)
         if not least <= value <= most:
             self.notes.append(f"aim missed: {name} {value:.3g}, aim {wanted}")
 

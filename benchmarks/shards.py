@@ -18,8 +18,9 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 import lmdb
 import numpy as np
@@ -32,7 +33,7 @@ from benchmarks.turns import ROUNDS, Rounds, Turn, cpu, machine, others, ratio, 
 from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
 from shards import index
 from shards.console import console, run
-from shards.files import flush
+from shards.files import NewFile, flush
 from shards.reader import INDEX, MANIFEST, VOCABULARY, ShardSet
 from shards.schema import (
     MASK_DTYPES,
@@ -50,7 +51,7 @@ from shards.schema import (
 from shards.writer import ShardWriter
 
 BOXES, FEATURES, TOP_CLASSES, CAPTIONS = 36, 2048, 20, 5
-SHARD = 500
+SHARDS = 4
 TEXT = "a red hat on a man standing near the fire hydrant"
 GRAPH = SceneGraph(
     TEXT,
@@ -96,8 +97,21 @@ def make_sample(number: int) -> Sample:
 
 
 def write_ours(samples: list[Sample], path: Path) -> ShardWriter:
-    """A shard as `pipeline.pack` writes it."""
-    with path.open("wb") as stream, ShardWriter(stream, path.name) as writer:
+    """A shard."""
+    with path.open("wb") as stream:
+        return _write(samples, stream, path.name)
+
+
+def write_flushed(samples: list[Sample], path: Path) -> None:
+    """A shard as `pipeline.pack` writes it: it appears when it is whole and on the disk."""
+    file = NewFile(path)
+    _write(samples, file.stream, path.name)
+    file.flush()
+    file.publish()
+
+
+def _write(samples: list[Sample], stream: BinaryIO, name: str) -> ShardWriter:
+    with ShardWriter(stream, name) as writer:
         for sample in samples:
             writer.write(sample)
     return writer
@@ -241,8 +255,7 @@ def race(
 
 
 def _write_in_worker(first: int, last: int, path: Path) -> None:
-    write_ours(_made[first:last], path)
-    flush(path)
+    write_flushed(_made[first:last], path)
 
 
 _made: list[Sample] = []
@@ -250,7 +263,7 @@ _made: list[Sample] = []
 
 @app.command(epilog="Example: python -m benchmarks.shards --images 3000 --rounds 5")
 def main(
-    images: Annotated[int, typer.Option(min=SHARD, help="How many images.")] = 1500,
+    images: Annotated[int, typer.Option(min=SHARDS, help="How many images.")] = 1500,
     rounds: Rounds = ROUNDS,
     folder: Annotated[Path | None, typer.Option(help="Where to write; default: the temporary folder.")] = None,
     out: Annotated[Path | None, typer.Option(help="File for the figures (JSON).")] = None,
@@ -276,7 +289,8 @@ def _compare(folder: Path, rounds: int) -> Iterator[Race]:
     ours, theirs, copied = (folder / name for name in ("ours", "webdataset", "copied"))
     for path in (ours, theirs, copied):
         path.mkdir()
-    cuts = [(first, first + SHARD, f"shard-{first:05d}.tar") for first in range(0, len(_made), SHARD)]
+    ends = [len(_made) * number // SHARDS for number in range(SHARDS + 1)]  # each of two workers has as much to do
+    cuts = [(first, last, f"shard-{first:05d}.tar") for first, last in pairwise(ends)]
 
     def write_all() -> list[ShardWriter]:
         return [write_ours(_made[first:last], ours / name) for first, last, name in cuts]

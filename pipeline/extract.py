@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
-import torch
 import typer
 
 from pipeline import detectors, images
@@ -140,6 +139,8 @@ class ExtractStage:
         return extract
 
     def _detect(self, detector: Detector, sources: list[ImageSource], pixels: list[Array]) -> list[Detections]:
+        import torch  # late: it takes seconds, and --help should answer at once
+
         given = [source.boxes for source in sources if source.boxes is not None]
         try:
             return detector.detect(pixels, given or None)
@@ -277,6 +278,8 @@ def main(
     overwrite: Overwrite = False,
 ) -> None:
     """Find the regions of pictures and describe them with features and classes (Parquet)."""
+    import torch
+
     if engine == "local" and gpus:
         raise typer.BadParameter("goes with --engine ray; --device chooses for local workers", param_hint="--gpus")
     if engine == "ray" and device == "cuda" and not gpus:

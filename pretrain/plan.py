@@ -10,17 +10,13 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-import torch
 import typer
 from rich.table import Table
 
-from pretrain.batches import padded_length
 from pretrain.config import ModelConfig
-from pretrain.heads import ErnieViLForPreTraining
-from pretrain.model.costs import costs_of, meta_encoder
 from pretrain.options import Settings
 from pretrain.order import BatchPlan, micro_batches
 from pretrain.recipe import Images, Recipe, model_config
@@ -28,6 +24,9 @@ from shards.console import console, progress, run, say
 from shards.errors import InputError
 from shards.joined import open_sets
 from shards.schema import Array
+
+if TYPE_CHECKING:
+    import torch
 
 GB = 1e9
 ZERO_STAGES = range(4)
@@ -114,6 +113,9 @@ class Division:
 
 def divide(batches: Sequence[Positions], *, ranks: int, accumulation: int) -> Division:
     """Divides global batches as the trainer does."""
+    # Imported late, here and below: PyTorch takes seconds, and --help should answer at once.
+    from pretrain.batches import padded_length
+
     shape = len(batches), ranks, accumulation
     found = Division(*(np.zeros(shape, np.int64) for _ in range(5)))
     for step, batch in enumerate(batches):
@@ -145,6 +147,8 @@ class PairCosts:
     @classmethod
     def of(cls, config: ModelConfig, dtype: torch.dtype) -> PairCosts:
         """Takes the six coefficients from the costs of the encoder at six lengths."""
+        from pretrain.model.costs import costs_of, meta_encoder
+
         lengths = [(8, 8), (16, 8), (24, 8), (8, 16), (8, 24), (16, 16)]
         encoder = meta_encoder(config, dtype)
         found = [costs_of(encoder, batch=1, text=text, rows=rows) for text, rows in lengths]
@@ -174,6 +178,10 @@ def _powers(text: Array, image: Array) -> Array:
 
 def count_parameters(config: ModelConfig) -> int:
     """Parameters of the encoder and the pretraining heads."""
+    import torch
+
+    from pretrain.heads import ErnieViLForPreTraining
+
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in ErnieViLForPreTraining(config).parameters())
 
@@ -204,7 +212,7 @@ def memory(parameters: int, *, stage: int, ranks: int, dtype: torch.dtype, activ
     def share(divided: bool) -> int:
         return -(-parameters // ranks) if divided else parameters
 
-    copy = 4 if dtype != torch.float32 or stage >= 1 else 0
+    copy = 4 if dtype.itemsize < 4 or stage >= 1 else 0
     return Memory(
         stage=stage,
         weights=dtype.itemsize * share(stage >= 3),
@@ -288,6 +296,8 @@ def main(
     size = model_config(recipe, data)
     if from_run is not None:
         throughput = throughput_of(from_run)
+
+    import torch
 
     dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
     plan, simulated = BatchPlan.of(recipe, data), []

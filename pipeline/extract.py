@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import typer
@@ -33,6 +34,8 @@ from shards.schema import MAX_REGIONS, Array, Classes, check_boxes, key_of
 DEFAULT = "vg-bottom-up"
 DECODERS = 4
 """Threads that read and decode pictures ahead of the network."""
+DESCRIBERS = 1
+"""Threads that make rows of what the network found."""
 HELD_BYTES = 1 << 27
 """Of decoded pictures that wait for others of their shape."""
 
@@ -119,24 +122,31 @@ class ExtractStage:
 
     def worker(self) -> Callable[[Pictures, Part], None]:
         """Builds the detector; see `pipeline.executor.Stage`."""
-        detector = detectors.get(self.detector, **dict(self.options))
+        return partial(self.extract, detectors.get(self.detector, **dict(self.options)))
 
-        def extract(partition: Pictures, part: Part) -> None:
-            rows: dict[int, RegionsRow | Reject] = {}
-            decoded = images.ahead(images.load, partition.sources, threads=DECODERS)
-            usable = self._usable(partition, decoded, rows)
+    def extract(self, detector: Detector, partition: Pictures, part: Part) -> None:
+        """Makes a part: this thread waits for the network, others decode pictures before it and sort classes after."""
+        rows: dict[int, RegionsRow | Reject] = {}
+        decoded = images.ahead(images.load, partition.sources, threads=DECODERS)
+        usable = self._usable(partition, decoded, rows)
+
+        def found() -> Iterator[tuple[int, Array, Detections]]:
             for batch in images.by_shape(usable, self.batch_size, HELD_BYTES):
                 sources = [partition.sources[number] for number, _ in batch]
-                found = self._detect(detector, sources, [pixels for _, pixels in batch])
-                for (number, pixels), source, detections in zip(batch, sources, found, strict=True):
-                    rows[number] = row = to_row(source, pixels, detections, self.info, self.top_k)
-                    if number < partition.previews and isinstance(row, RegionsRow):
-                        name = f"{part.number:05d}-{number:04d}-{key_of(row.image_id)[-100:]}.jpg"
-                        with part.open(f"preview/{name}") as stream:
-                            draw_regions(pixels, row, self.info).save(stream, "JPEG", quality=85)
-            self._write([rows[number] for number in range(len(partition.sources))], partition.rejects, part)
+                detections = self._detect(detector, sources, [pixels for _, pixels in batch])
+                yield from ((*item, found) for item, found in zip(batch, detections, strict=True))
 
-        return extract
+        def describe(item: tuple[int, Array, Detections]) -> tuple[int, Array, RegionsRow | Reject]:
+            number, pixels, detections = item
+            return number, pixels, to_row(partition.sources[number], pixels, detections, self.info, self.top_k)
+
+        for number, pixels, row in images.ahead(describe, found(), threads=DESCRIBERS):
+            rows[number] = row
+            if number < partition.previews and isinstance(row, RegionsRow):
+                name = f"{part.number:05d}-{number:04d}-{key_of(row.image_id)[-100:]}.jpg"
+                with part.open(f"preview/{name}") as stream:
+                    draw_regions(pixels, row, self.info).save(stream, "JPEG", quality=85)
+        self._write([rows[number] for number in range(len(partition.sources))], partition.rejects, part)
 
     def _detect(self, detector: Detector, sources: list[ImageSource], pixels: list[Array]) -> list[Detections]:
         import torch  # late: it takes seconds, and --help should answer at once

@@ -5,7 +5,7 @@ decode pictures before the network and make rows after it. The contestants take 
 Seconds of the CPU tell what the work costs. What the threads gain shows only in those of the wall clock, where others
 leave the machine alone, and where the network computes elsewhere: the last two contestants have one that finds what the
 real one found in the first picture, and takes ``--wait`` milliseconds a picture without using the CPU, as on a GPU.
-Weights may be random: they take as long.
+They take all pictures of the folder, a part's at most. Weights may be random: they take as long.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from pipeline.detectors import Detections, Detector
 from pipeline.extract import HELD_BYTES, ExtractStage, Pictures, regions_info, to_row
 from pipeline.images import ImageSource
 from pipeline.parts import Part, Reject
+from pipeline.prefetch import by_shape
 from pipeline.tables import regions_table, write_table
 from shards.console import console, run
 from shards.errors import InputError
@@ -38,6 +39,8 @@ from shards.schema import Array
 
 app = typer.Typer(add_completion=False)
 PEER, STAGE = "picture by picture", "the stage"
+PART = 256
+"""Pictures of a part of the stage, by default."""
 AGAINST = {STAGE: PEER, f"{STAGE}, waiting": f"{PEER}, waiting"}
 
 
@@ -78,7 +81,8 @@ def main(
     options = {"weights": weights, "device": device, "precision": precision}
     network = detectors.get(detector, **options)
     found, _ = images.recognise(folder, "auto", None)
-    sources = [source for source in found.sources() if isinstance(source, ImageSource)][:count]
+    every = [source for source in found.sources() if isinstance(source, ImageSource)][:PART]
+    sources = every[:count]
     pixels = [picture for picture in map(images.load, sources) if not isinstance(picture, Reject)]
     if len(pixels) < len(sources):
         raise InputError(f"{folder}: {len(sources) - len(pixels)} pictures cannot be decoded; name others")
@@ -86,7 +90,7 @@ def main(
     stage = ExtractStage(
         (found,), detector, tuple(options.items()), network.version, info, None, None, batch_size, len(sources), 0
     )
-    batches = list(images.by_shape(enumerate(pixels), batch_size, HELD_BYTES))
+    batches = list(by_shape(enumerate(pixels), batch_size, HELD_BYTES))
     detections = [found for picture in pixels for found in network.detect([picture])]
 
     def write(rows: list[RegionsRow | Reject], folder: Path) -> None:
@@ -99,7 +103,7 @@ def main(
     def post_process(folder: Path) -> None:
         write([to_row(*item, info, None) for item in zip(sources, pixels, detections, strict=True)], folder)
 
-    def one_by_one(network: Detector, folder: Path) -> None:
+    def one_by_one(network: Detector, sources: list[ImageSource], folder: Path) -> None:
         rows = []
         for source in sources:
             picture = images.load(source)
@@ -107,7 +111,7 @@ def main(
             rows.append(to_row(source, picture, network.detect([picture])[0], info, None))
         write(rows, folder)
 
-    def extract(network: Detector, folder: Path) -> None:
+    def extract(network: Detector, sources: list[ImageSource], folder: Path) -> None:
         part = Part(folder, 0)
         stage.extract(network, Pictures(sources, [], 0), part)
         part.complete()
@@ -118,10 +122,10 @@ def main(
         "decode": lambda _: [images.load(source) for source in sources],
         "network": lambda _: [network.detect([picture for _, picture in batch]) for batch in batches],
         "post-processing": post_process,
-        PEER: partial(one_by_one, network),
-        STAGE: partial(extract, network),
-        f"{PEER}, waiting": partial(one_by_one, waiting),
-        f"{STAGE}, waiting": partial(extract, waiting),
+        PEER: partial(one_by_one, network, sources),
+        STAGE: partial(extract, network, sources),
+        f"{PEER}, waiting": partial(one_by_one, waiting, every),
+        f"{STAGE}, waiting": partial(extract, waiting, every),
     }
 
     def in_a_folder(work: Callable[[Path], object]) -> None:
@@ -134,23 +138,25 @@ def main(
         "", "CPU ms a picture", "as fast, by CPU", "wall ms a picture", "as fast, by the clock", "others' cores",
         title=f"{len(sources)} pictures, {boxes:.0f} regions each, {detector}; {machine()}", title_justify="left",
     )  # fmt: skip
+    figures: dict[str, float] = {}
     for name, taken in turns.items():
+        number = len(every if name.endswith("waiting") else sources)
+        figures[name] = spread(cpu(taken)).median / number
         ratios = [""] * 2
         if name in AGAINST:
             peer = turns[AGAINST[name]]
             ratios = [f"× {ratio(clock(taken), clock(peer)):.2f}" for clock in (cpu, wall)]
         table.add_row(
             name,
-            f"{1000 * spread(cpu(taken)).median / len(sources):,.1f}",
+            f"{1000 * figures[name]:,.1f}",
             ratios[0],
-            f"{1000 * spread(wall(taken)).median / len(sources):,.1f}",
+            f"{1000 * spread(wall(taken)).median / number:,.1f}",
             ratios[1],
             others(taken),
         )
     console.print(table)
     if out is not None:
-        record = {name: spread(cpu(taken)).median / len(sources) for name, taken in turns.items()}
-        out.write_text(json.dumps(record, indent=1) + "\n")
+        out.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -62,8 +62,9 @@ def write_npz(folder: Path, images: int) -> None:
     folder.mkdir()
     for number in range(images):
         made = make_image(number)
-        size: dict[str, Any] = {"num_boxes": BOXES, "image_width": 640, "image_height": 480, "image_id": str(number)}
-        np.savez(folder / f"{number}.npz", bbox=made.pop("boxes"), **made, **size)
+        arrays: dict[str, Any] = {"num_boxes": BOXES, "image_width": 640, "image_height": 480, "image_id": str(number)}
+        arrays |= {"bbox": made.pop("boxes"), **made}
+        np.savez(folder / f"{number}.npz", **arrays)
 
 
 def read_tsv(path: Path) -> Iterator[Arrays]:
@@ -84,11 +85,16 @@ def read_npz(folder: Path) -> Iterator[Arrays]:
             yield {name: file[name] for name in file.files}
 
 
-def save(images: Iterator[Arrays], folder: Path) -> None:
+def exhaust(read: Callable[[], Iterator[Arrays]]) -> int:
+    """Reads all; returns how many arrays there were."""
+    return sum(len(arrays) for arrays in read())
+
+
+def save(read: Callable[[], Iterator[Arrays]], folder: Path) -> None:
     """A file an image, features and probabilities as float16."""
     folder.mkdir(exist_ok=True)
-    for number, arrays in enumerate(images):
-        kept = {
+    for number, arrays in enumerate(read()):
+        kept: dict[str, Any] = {
             name: array.astype(np.float16) if name in ("features", "cls_prob") else array
             for name, array in arrays.items()
         }
@@ -125,8 +131,8 @@ def main(
         }
         for format, (source, read) in sources.items():
             peers: dict[str, Callable[[], object]] = {
-                "NumPy reads": lambda read=read: sum(len(arrays) for arrays in read()),
-                "NumPy reads and saves": lambda read=read: save(read(), place / "saved"),
+                "NumPy reads": partial(exhaust, read),
+                "NumPy reads and saves": partial(save, read, place / "saved"),
             }
             ours = partial(convert, source, format, place / f"ours-{format}")
             turns = take_turns({"ours": ours, **peers}, rounds)

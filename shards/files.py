@@ -21,12 +21,13 @@ from shards.errors import InputError
 
 AnyPath = Path | UPath
 TEMPORARY = ".tmp"
-_AHEAD = 1 << 22
+_SENT_AT_ONCE = 1 << 22
+"""Bytes of a new file that start on their way to the disk together."""
 os.umask(_UMASK := os.umask(0))  # it can only be read by setting it
 
 
 class _Written(io.FileIO):
-    """What was written goes on its way to the disk at once, and not only when the file is flushed."""
+    """A file whose bytes are written to the disk while more are made, so that little is left to wait for in the end."""
 
     _sent = 0
 
@@ -34,8 +35,8 @@ class _Written(io.FileIO):
         """See `io.RawIOBase`."""
         size = super().write(data)
         end = self.tell()
-        if end - self._sent >= _AHEAD:
-            # On Linux this starts the writing and waits for nothing. Pages that are not written yet stay in memory.
+        if end - self._sent >= _SENT_AT_ONCE:
+            # For Linux it means to start writing these pages. It waits for nothing, and drops none that is not written.
             os.posix_fadvise(self.fileno(), self._sent, end - self._sent, os.POSIX_FADV_DONTNEED)
             self._sent = end
         return size

@@ -101,6 +101,7 @@ SMALL_SHARDS := --images 500
 SMALL_LOADER := --config tiny --images 250 --epochs 1
 SMALL_TRAINING := --config tiny --steps 5
 SMALL_EXTRACT := --count 3
+SMALL_REGIONS := --images 20
 SMALL_PACK := --images 200
 SMALL_ORDER := 200000
 TOYS := 200
@@ -118,6 +119,8 @@ bench: setup
 # Freed memory stays with the process, for all contestants: else a sixth of a step on a CPU goes into page faults.
 	$(KEEP_MEMORY) $(BIN)/python -m benchmarks.model --rounds $(ROUNDS) $(SMALL_MODEL)
 	$(KEEP_MEMORY) $(BIN)/python -m benchmarks.retrieval --rounds $(ROUNDS) $(SMALL_RETRIEVAL)
+	$(BIN)/python -m benchmarks.startup --rounds $(ROUNDS)
+	$(BIN)/python -m benchmarks.regions --rounds $(ROUNDS) $(SMALL_REGIONS)
 	$(BIN)/python -m benchmarks.shards --rounds $(ROUNDS) $(SMALL_SHARDS)
 	$(KEEP_MEMORY) $(BIN)/python -m benchmarks.loader --rounds $(ROUNDS) $(SMALL_LOADER)
 	$(KEEP_MEMORY) $(BIN)/python -m benchmarks.training --rounds $(ROUNDS) $(SMALL_TRAINING)

@@ -1,36 +1,66 @@
 """Pictures per second of ``pipeline.extract``, by step, beside the same network called picture by picture.
 
 ``python -m benchmarks.extract PICTURES``: one process, one thread of the network, and for the stage its threads that
-decode. The contestants take turns. Seconds of the CPU tell what the work costs; what the overlap gains shows only in
-those of the wall clock, and only where others leave the machine alone. Weights may be random: they take as long.
+decode pictures before the network and make rows after it. The contestants take turns, and each writes its table.
+Seconds of the CPU tell what the work costs. What the threads gain shows only in those of the wall clock, where others
+leave the machine alone, and where the network computes elsewhere: the last two contestants have one that finds what the
+real one found in the first picture, and takes ``--wait`` milliseconds a picture without using the CPU, as on a GPU.
+They take all pictures of the folder, a part's at most. Weights may be random: they take as long.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 import typer
 from rich.table import Table
 
 from benchmarks.turns import ROUNDS, Rounds, cpu, machine, others, ratio, spread, take_turns, wall
 from pipeline import detectors, images
-from pipeline.detectors import Detector
+from pipeline.detectors import Detections, Detector
 from pipeline.extract import HELD_BYTES, ExtractStage, Pictures, regions_info, to_row
 from pipeline.images import ImageSource
 from pipeline.parts import Part, Reject
+from pipeline.prefetch import by_shape
 from pipeline.tables import regions_table, write_table
 from shards.console import console, run
 from shards.errors import InputError
 from shards.regions import RegionsRow
+from shards.schema import Array
 
 app = typer.Typer(add_completion=False)
 PEER, STAGE = "picture by picture", "the stage"
+PART = 256
+"""Pictures of a part of the stage, by default."""
+AGAINST = {STAGE: PEER, f"{STAGE}, waiting": f"{PEER}, waiting"}
+
+
+class Waiting:
+    """A network that computes on another device: here it only takes its time."""
+
+    name, version = "waiting", "1"
+
+    def __init__(self, like: Detector, found: Detections, seconds: float) -> None:
+        """Takes the real network, what it found in a picture, and the seconds that each picture takes."""
+        self.feature_size, self.class_names = like.feature_size, like.class_names
+        self.attribute_names, self.background = like.attribute_names, like.background
+        corner = np.array([0, 0, 16, 16], np.float32)  # in a picture of any size
+        self._found = replace(found, boxes=np.tile(corner, (len(found.boxes), 1)))
+        self._seconds = seconds
+
+    def detect(self, images: Sequence[Array], boxes: Sequence[Array] | None = None) -> list[Detections]:  # noqa: ARG002
+        """See `pipeline.detectors.Detector`."""
+        time.sleep(self._seconds * len(images))
+        return [self._found] * len(images)
 
 
 @app.command(epilog="Example: python -m benchmarks.extract val2017/ --detector vg-bottom-up --weights frcnn.bin")
@@ -42,6 +72,7 @@ def main(
     precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="Of the network.")] = "fp32",
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures of one shape in a batch, at most.")] = 8,
     count: Annotated[int, typer.Option(min=1, help="How many pictures.")] = 24,
+    wait: Annotated[float, typer.Option(min=0, help="Milliseconds a picture of the network that waits.")] = 5,
     rounds: Rounds = ROUNDS,
     out: Annotated[Path | None, typer.Option(help="File for the figures (JSON).")] = None,
 ) -> None:
@@ -49,37 +80,47 @@ def main(
     torch.set_num_threads(1)
     options = {"weights": weights, "device": device, "precision": precision}
     network = detectors.get(detector, **options)
-    stage, sources = make_stage(folder, detector, options, network, batch_size, count)
+    stage, every = make_stage(folder, detector, options, network, batch_size, PART)
+    sources, info = every[:count], stage.info
     pixels = [picture for picture in map(images.load, sources) if not isinstance(picture, Reject)]
     if len(pixels) < len(sources):
         raise InputError(f"{folder}: {len(sources) - len(pixels)} pictures cannot be decoded; name others")
-    whole, info = stage.worker(), stage.info
-    batches = list(images.by_shape(enumerate(pixels), batch_size, HELD_BYTES))
+    batches = list(by_shape(enumerate(pixels), batch_size, HELD_BYTES))
     detections = [found for picture in pixels for found in network.detect([picture])]
 
-    def post_process(folder: Path) -> None:
-        rows = [to_row(*item, info, None) for item in zip(sources, pixels, detections, strict=True)]
-        with (folder / "rows.parquet").open("wb") as stream:
+    def write(rows: list[RegionsRow | Reject], folder: Path) -> None:
+        part = Part(folder, 0)
+        with part.open("rows.parquet") as stream:
             table = regions_table([row for row in rows if isinstance(row, RegionsRow)])
             write_table(stream, "regions", table, info.to_metadata())
+        part.complete()
 
-    def one_by_one(_: Path) -> None:
+    def post_process(folder: Path) -> None:
+        write([to_row(*item, info, None) for item in zip(sources, pixels, detections, strict=True)], folder)
+
+    def one_by_one(network: Detector, sources: list[ImageSource], folder: Path) -> None:
+        rows = []
         for source in sources:
             picture = images.load(source)
             assert not isinstance(picture, Reject)
-            to_row(source, picture, network.detect([picture])[0], info, None)
+            rows.append(to_row(source, picture, network.detect([picture])[0], info, None))
+        write(rows, folder)
 
-    def extract(folder: Path) -> None:
+    def extract(network: Detector, sources: list[ImageSource], folder: Path) -> None:
         part = Part(folder, 0)
-        whole(Pictures(sources, [], 0), part)
+        stage.extract(network, Pictures(sources, [], 0), part)
         part.complete()
+
+    waiting = Waiting(network, detections[0], wait / 1000)
 
     contestants: dict[str, Callable[[Path], object]] = {
         "decode": lambda _: [images.load(source) for source in sources],
         "network": lambda _: [network.detect([picture for _, picture in batch]) for batch in batches],
         "post-processing": post_process,
-        PEER: one_by_one,
-        STAGE: extract,
+        PEER: partial(one_by_one, network, sources),
+        STAGE: partial(extract, network, sources),
+        f"{PEER}, waiting": partial(one_by_one, waiting, every),
+        f"{STAGE}, waiting": partial(extract, waiting, every),
     }
 
     def in_a_folder(work: Callable[[Path], object]) -> None:
@@ -92,20 +133,25 @@ def main(
         "", "CPU ms a picture", "as fast, by CPU", "wall ms a picture", "as fast, by the clock", "others' cores",
         title=f"{len(sources)} pictures, {boxes:.0f} regions each, {detector}; {machine()}", title_justify="left",
     )  # fmt: skip
+    figures: dict[str, float] = {}
     for name, taken in turns.items():
-        by_cpu, by_clock = ratio(cpu(taken), cpu(turns[PEER])), ratio(wall(taken), wall(turns[PEER]))
+        number = len(every if name.endswith("waiting") else sources)
+        figures[name] = spread(cpu(taken)).median / number
+        ratios = [""] * 2
+        if name in AGAINST:
+            peer = turns[AGAINST[name]]
+            ratios = [f"× {ratio(clock(taken), clock(peer)):.2f}" for clock in (cpu, wall)]
         table.add_row(
             name,
-            f"{1000 * spread(cpu(taken)).median / len(sources):,.1f}",
-            f"× {by_cpu:.2f}" if name == STAGE else "",
-            f"{1000 * spread(wall(taken)).median / len(sources):,.1f}",
-            f"× {by_clock:.2f}" if name == STAGE else "",
+            f"{1000 * figures[name]:,.1f}",
+            ratios[0],
+            f"{1000 * spread(wall(taken)).median / number:,.1f}",
+            ratios[1],
             others(taken),
         )
     console.print(table)
     if out is not None:
-        record = {name: spread(cpu(taken)).median / len(sources) for name, taken in turns.items()}
-        out.write_text(json.dumps(record, indent=1) + "\n")
+        out.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 def make_stage(

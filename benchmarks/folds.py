@@ -20,10 +20,9 @@ import typer
 from rich.table import Table
 
 from pretrain.cloze import TOP, find_probes, interval, rank_answers
-from pretrain.evaluation import SEED
 from pretrain.export import load
 from pretrain.options import Settings, as_arguments
-from pretrain.order import generator
+from pretrain.order import EVALUATION_SEED, generator
 from pretrain.recipe import Images, Recipe
 from shards.console import console, run
 from shards.errors import InputError
@@ -50,7 +49,7 @@ class Difference:
 
 def deal(n: int, folds: int) -> Array:
     """int64 [n]: the fold of each image; folds differ by one image at most."""
-    fold: Array = generator(SEED, 0).permutation(n) % folds
+    fold: Array = generator(EVALUATION_SEED, 0).permutation(n) % folds
     return fold
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -75,8 +76,14 @@ def write_set(folder: Path, images: int, *, shard: int) -> None:
 
 
 def write_ours(samples: list[Sample], path: Path) -> ShardWriter:
-    """A shard as `pipeline.pack` writes it."""
-    with path.open("wb") as stream, ShardWriter(stream, path.name) as writer:
+    """A shard."""
+    with path.open("wb") as stream:
+        return write_shard(samples, stream, path.name)
+
+
+def write_shard(samples: list[Sample], stream: BinaryIO, name: str) -> ShardWriter:
+    """A shard to an open file; ``name`` is what the manifest will call it."""
+    with ShardWriter(stream, name) as writer:
         for sample in samples:
             writer.write(sample)
     return writer

@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,10 +28,10 @@ import typer
 import webdataset
 from rich.table import Table
 
-from benchmarks.samples import BOXES, describe, make_sample, write_ours
+from benchmarks.samples import BOXES, describe, make_sample, write_ours, write_shard
 from benchmarks.turns import ROUNDS, Rounds, Turn, cpu, machine, others, ratio, spread, take_turns, wall
 from shards.console import console, run
-from shards.files import flush
+from shards.files import NewFile, flush
 from shards.reader import ShardSet
 from shards.schema import (
     Array,
@@ -38,11 +39,19 @@ from shards.schema import (
 )
 from shards.writer import ShardWriter
 
-SHARD = 500
+SHARDS = 4
 app = typer.Typer(add_completion=False)
 
 
 # ------------------------------------------------------------------------------------------------------------- writing
+
+
+def write_flushed(samples: list[Sample], path: Path) -> None:
+    """A shard as `pipeline.pack` writes it: it appears when it is whole and on the disk."""
+    file = NewFile(path)
+    write_shard(samples, file.stream, path.name)
+    file.flush()
+    file.publish()
 
 
 def write_webdataset(samples: list[Sample], path: Path, *, compress: bool) -> None:
@@ -183,8 +192,7 @@ def race(
 
 
 def _write_in_worker(first: int, last: int, path: Path) -> None:
-    write_ours(_made[first:last], path)
-    flush(path)
+    write_flushed(_made[first:last], path)
 
 
 _made: list[Sample] = []
@@ -192,7 +200,7 @@ _made: list[Sample] = []
 
 @app.command(epilog="Example: python -m benchmarks.shards --images 3000 --rounds 5")
 def main(
-    images: Annotated[int, typer.Option(min=SHARD, help="How many images.")] = 1500,
+    images: Annotated[int, typer.Option(min=SHARDS, help="How many images.")] = 1500,
     rounds: Rounds = ROUNDS,
     folder: Annotated[Path | None, typer.Option(help="Where to write; default: the temporary folder.")] = None,
     out: Annotated[Path | None, typer.Option(help="File for the figures (JSON).")] = None,
@@ -218,7 +226,8 @@ def _compare(folder: Path, rounds: int) -> Iterator[Race]:
     ours, theirs, copied = (folder / name for name in ("ours", "webdataset", "copied"))
     for path in (ours, theirs, copied):
         path.mkdir()
-    cuts = [(first, first + SHARD, f"shard-{first:05d}.tar") for first in range(0, len(_made), SHARD)]
+    ends = [len(_made) * number // SHARDS for number in range(SHARDS + 1)]  # each of two workers has as much to do
+    cuts = [(first, last, f"shard-{first:05d}.tar") for first, last in pairwise(ends)]
 
     def write_all() -> list[ShardWriter]:
         return [write_ours(_made[first:last], ours / name) for first, last, name in cuts]

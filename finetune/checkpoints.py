@@ -17,7 +17,7 @@ from torch import Tensor
 from finetune.files import read_json, sha256_of, write_json
 from finetune.inputs import Images, JoinedImages, Sources, TextEncoder
 from finetune.task import Example, FineTuned, Split, Task
-from finetune.tasks import TASKS
+from finetune.tasks import task_type
 from pretrain.config import ModelConfig
 from pretrain.export import export
 from pretrain.model import CONFIG, WEIGHTS
@@ -63,7 +63,8 @@ def load_task(folder: Path, name: str) -> Task[Any, Any]:
         found, settings = record["task"], record["settings"]
         if found != name:
             raise InputError(f"{folder} was fine-tuned on {found}, not on {name}")
-        return TASKS[name](TASKS[name].settings_type.model_validate(settings))
+        chosen = task_type(name)
+        return chosen(chosen.settings_type.model_validate(settings))
     except (KeyError, TypeError, ValidationError) as error:
         raise InputError(f"{folder / TASK}: is no record of a task: {error}") from error
 

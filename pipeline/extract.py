@@ -7,9 +7,9 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any, Literal
 
-import torch
 import typer
 
 from pipeline import detectors, images
@@ -18,9 +18,10 @@ from pipeline.engines import Engine
 from pipeline.executor import print_report, run_stage
 from pipeline.files import expand, is_inside, location
 from pipeline.given_boxes import read_boxes
-from pipeline.images import ImageInput, ImageSource, fingerprint_of
+from pipeline.images import ImageInput, ImageSource, Opened, fingerprint_of
 from pipeline.options import EngineKind, MaxRejects, Overwrite, RayAddress
 from pipeline.parts import Part, Reject
+from pipeline.prefetch import ahead, by_shape
 from pipeline.preview import draw_regions
 from pipeline.region_formats.rows import make_row, most_likely
 from pipeline.tables import regions_table, write_table
@@ -34,8 +35,10 @@ from shards.schema import MAX_REGIONS, Array, Classes, check_boxes, key_of
 DEFAULT = "vg-bottom-up"
 DECODERS = 4
 """Threads that read and decode pictures ahead of the network."""
+DESCRIBERS = 1
+"""Threads that make rows of what the network found."""
 HELD_BYTES = 1 << 27
-"""Of decoded pictures that wait for others of their shape."""
+"""Of the pixels of pictures that wait for others of their shape; they wait undecoded."""
 
 
 @dataclass(frozen=True)
@@ -120,26 +123,50 @@ class ExtractStage:
 
     def worker(self) -> Callable[[Pictures, Part], None]:
         """Builds the detector; see `pipeline.executor.Stage`."""
-        detector = detectors.get(self.detector, **dict(self.options))
+        return partial(self.extract, detectors.get(self.detector, **dict(self.options)))
 
-        def extract(partition: Pictures, part: Part) -> None:
-            rows: dict[int, RegionsRow | Reject] = {}
-            decoded = images.ahead(images.load, partition.sources, threads=DECODERS)
-            usable = self._usable(partition, decoded, rows)
-            for batch in images.by_shape(usable, self.batch_size, HELD_BYTES):
-                sources = [partition.sources[number] for number, _ in batch]
-                found = self._detect(detector, sources, [pixels for _, pixels in batch])
-                for (number, pixels), source, detections in zip(batch, sources, found, strict=True):
-                    rows[number] = row = to_row(source, pixels, detections, self.info, self.top_k)
-                    if number < partition.previews and isinstance(row, RegionsRow):
-                        name = f"{part.number:05d}-{number:04d}-{key_of(row.image_id)[-100:]}.jpg"
-                        with part.open(f"preview/{name}") as stream:
-                            draw_regions(pixels, row, self.info).save(stream, "JPEG", quality=85)
-            self._write([rows[number] for number in range(len(partition.sources))], partition.rejects, part)
+    def extract(self, detector: Detector, partition: Pictures, part: Part) -> None:
+        """Makes a part: this thread waits for the network, others decode pictures before it and sort classes after."""
+        rows: dict[int, RegionsRow | Reject] = {}
 
-        return extract
+        def in_batches() -> Iterator[tuple[int, Opened, bool]]:
+            """Each with whether it is the last of its batch."""
+            opened = ahead(images.open_source, partition.sources, threads=DECODERS)
+            for batch in by_shape(self._usable(partition, opened, rows), self.batch_size, HELD_BYTES):
+                yield from ((*picture, place == len(batch)) for place, picture in enumerate(batch, 1))
+
+        def decode(item: tuple[int, Opened, bool]) -> tuple[int, Array | Reject, bool]:
+            number, opened, last = item
+            return number, images.decode(partition.sources[number], opened), last
+
+        def found() -> Iterator[tuple[int, Array, Detections]]:
+            batch: list[tuple[int, Array]] = []
+            for number, pixels, last in ahead(decode, in_batches(), threads=DECODERS):
+                if isinstance(pixels, Reject):
+                    rows[number] = pixels
+                else:
+                    batch.append((number, pixels))
+                if last and batch:
+                    sources = [partition.sources[number] for number, _ in batch]
+                    detections = self._detect(detector, sources, [pixels for _, pixels in batch])
+                    yield from ((*item, found) for item, found in zip(batch, detections, strict=True))
+                    batch = []
+
+        def describe(item: tuple[int, Array, Detections]) -> tuple[int, Array, RegionsRow | Reject]:
+            number, pixels, detections = item
+            return number, pixels, to_row(partition.sources[number], pixels, detections, self.info, self.top_k)
+
+        for number, pixels, row in ahead(describe, found(), threads=DESCRIBERS):
+            rows[number] = row
+            if number < partition.previews and isinstance(row, RegionsRow):
+                name = f"{part.number:05d}-{number:04d}-{key_of(row.image_id)[-100:]}.jpg"
+                with part.open(f"preview/{name}") as stream:
+                    draw_regions(pixels, row, self.info).save(stream, "JPEG", quality=85)
+        self._write([rows[number] for number in range(len(partition.sources))], partition.rejects, part)
 
     def _detect(self, detector: Detector, sources: list[ImageSource], pixels: list[Array]) -> list[Detections]:
+        import torch  # late: it takes seconds, and --help should answer at once
+
         given = [source.boxes for source in sources if source.boxes is not None]
         try:
             return detector.detect(pixels, given or None)
@@ -151,20 +178,21 @@ class ExtractStage:
             ) from error
 
     def _usable(
-        self, partition: Pictures, decoded: Iterator[Array | Reject], rows: dict[int, RegionsRow | Reject]
-    ) -> Iterator[tuple[int, Array]]:
+        self, partition: Pictures, opened: Iterator[Opened | Reject], rows: dict[int, RegionsRow | Reject]
+    ) -> Iterator[tuple[int, Opened]]:
         """The pictures that are worth the network's while; what is wrong with the others goes to ``rows``."""
-        for number, (source, pixels) in enumerate(zip(partition.sources, decoded, strict=True)):
-            if isinstance(pixels, Reject):
-                rows[number] = pixels
+        for number, (source, picture) in enumerate(zip(partition.sources, opened, strict=True)):
+            if isinstance(picture, Reject):
+                rows[number] = picture
                 continue
             if source.boxes is not None:
                 try:
-                    _check_given(source.boxes, *pixels.shape[1::-1])
+                    height, width, _ = picture.shape
+                    _check_given(source.boxes, width, height)
                 except ValueError as error:
                     rows[number] = source.reject(f"given boxes: {error}")
                     continue
-            yield number, pixels
+            yield number, picture
 
     def _write(self, rows: list[RegionsRow | Reject], rejects: list[Reject], part: Part) -> None:
         good = [row for row in rows if isinstance(row, RegionsRow)]
@@ -277,6 +305,8 @@ def main(
     overwrite: Overwrite = False,
 ) -> None:
     """Find the regions of pictures and describe them with features and classes (Parquet)."""
+    import torch
+
     if engine == "local" and gpus:
         raise typer.BadParameter("goes with --engine ray; --device chooses for local workers", param_hint="--gpus")
     if engine == "ray" and device == "cuda" and not gpus:

@@ -10,12 +10,11 @@ import hashlib
 import io
 import json
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -26,7 +25,7 @@ from pipeline.parts import Reject
 from pipeline.tars import Damage, TarSample, read_samples
 from shards.errors import InputError
 from shards.files import AnyPath
-from shards.pictures import EXTENSIONS, FORMATS, ImageIds, image_id_of, to_rgb
+from shards.pictures import EXTENSIONS, FORMATS, ImageIds, image_id_of, to_rgb, upright_size
 from shards.schema import Array
 
 MAX_PIXELS = 1 << 26
@@ -35,10 +34,6 @@ MIN_SIDE = 16
 """Pixels. What is smaller is a tracking pixel or an icon."""
 MAX_ASPECT = 100
 """How often the longer side may hold the shorter one: detectors shrink the longer one, and something must be left."""
-
-T = TypeVar("T")
-U = TypeVar("U")
-
 
 # ------------------------------------------------------------------------------------------------------ where they are
 
@@ -261,14 +256,61 @@ def _printable(text: str) -> str:
 # -------------------------------------------------------------------------------------------------------------- pixels
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A picture whose header was read; nothing is decoded yet."""
+
+    image: Image.Image
+    shape: tuple[int, int, int]
+    """of its pixels: height, width, 3"""
+
+    @property
+    def nbytes(self) -> int:
+        """Of its pixels."""
+        return prod(self.shape)
+
+    def pixels(self) -> Array:
+        """The pixels as they are meant to be seen, uint8 [height, width, 3], RGB.
+
+        Raises:
+            ValueError: with the reason why there are none.
+        """
+        try:
+            self.image.load()
+        except Exception as error:  # what decoders raise on hostile bytes has no common class
+            raise ValueError(f"damaged or cut off: {_one_line(error)}") from None
+        try:
+            return np.asarray(to_rgb(self.image))
+        except Exception as error:  # as above
+            raise ValueError(f"cannot be made RGB: {_one_line(error)}") from None
+
+
 def load(source: ImageSource) -> Array | Reject:
     """The pixels of a picture, uint8 [height, width, 3], or why there are none.
 
     Raises:
         OSError: a disk or a store failed, which is no fault of the picture.
     """
+    opened = open_source(source)
+    return opened if isinstance(opened, Reject) else decode(source, opened)
+
+
+def decode(source: ImageSource, opened: Opened) -> Array | Reject:
+    """The pixels of an open picture, or why there are none."""
     try:
-        return decode(source.read())
+        return opened.pixels()
+    except ValueError as error:
+        return source.reject(str(error))
+
+
+def open_source(source: ImageSource) -> Opened | Reject:
+    """Reads a picture and its header, or says why it cannot be used.
+
+    Raises:
+        OSError: a disk or a store failed, which is no fault of the picture.
+    """
+    try:
+        return open_bytes(source.read())
     except FileNotFoundError:
         return source.reject("there is no such file")
     except (IsADirectoryError, PermissionError) as error:
@@ -277,11 +319,8 @@ def load(source: ImageSource) -> Array | Reject:
         return source.reject(str(error))
 
 
-def decode(data: bytes) -> Array:
-    """The pixels of a picture as they are meant to be seen.
-
-    Returns:
-        uint8 [height, width, 3], RGB.
+def open_bytes(data: bytes) -> Opened:
+    """A picture from the bytes of its file.
 
     Raises:
         ValueError: with the reason why it cannot be used.
@@ -296,60 +335,15 @@ def decode(data: bytes) -> Array:
         raise ValueError(f"more than {MAX_PIXELS:,} pixels") from None
     except Exception as error:  # what decoders raise on hostile bytes has no common class
         raise ValueError(f"damaged or cut off: {_one_line(error)}") from None
-    if image.width * image.height > MAX_PIXELS:  # nothing is decoded yet
+    if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"more than {MAX_PIXELS:,} pixels")
     if min(image.size) < MIN_SIDE:
         raise ValueError(f"a side of less than {MIN_SIDE} pixels")
     if max(image.size) > MAX_ASPECT * min(image.size):
         raise ValueError(f"a side more than {MAX_ASPECT} times as long as the other")
-    try:
-        image.load()
-    except Exception as error:  # as above
-        raise ValueError(f"damaged or cut off: {_one_line(error)}") from None
-    try:
-        return np.asarray(to_rgb(image))
-    except Exception as error:  # as above
-        raise ValueError(f"cannot be made RGB: {_one_line(error)}") from None
+    width, height = upright_size(image)
+    return Opened(image, (height, width, 3))
 
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-# ---------------------------------------------------------------------------------------------------- ahead of the use
-
-
-def ahead(work: Callable[[T], U], items: Iterable[T], *, threads: int) -> Iterator[U]:
-    """``map``, done by threads while the results are used; never more than two items a thread ahead."""
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[U]] = deque()
-        try:
-            for item in items:
-                waiting.append(pool.submit(work, item))
-                if len(waiting) > 2 * threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-def by_shape(pictures: Iterable[tuple[T, Array]], size: int, held_bytes: int) -> Iterator[list[tuple[T, Array]]]:
-    """Batches of at most ``size`` pictures of one shape.
-
-    They follow from the order of the pictures alone. No more than ``held_bytes`` wait for others of their shape: beyond
-    that the longest waiting ones go as they are.
-    """
-    groups: dict[tuple[int, ...], list[tuple[T, Array]]] = {}
-    held = 0
-    for key, pixels in pictures:
-        group = groups.setdefault(pixels.shape, [])
-        group.append((key, pixels))
-        held += pixels.nbytes
-        full = [pixels.shape] if len(group) == size else []
-        while full or held > held_bytes:
-            batch = groups.pop(full.pop() if full else next(iter(groups)))
-            held -= sum(waiting.nbytes for _, waiting in batch)
-            yield batch
-    yield from groups.values()

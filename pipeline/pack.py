@@ -324,7 +324,7 @@ def _read_rows(rows: Rows, feature_size: int) -> Iterator[RegionsRow | ValueErro
         last = first + file.metadata.row_group(group).num_rows
         if first < rows.end and last > rows.start:
             low, high = max(rows.start, first) - first, min(rows.end, last) - first
-            yield from read_rows(file.read_row_group(group).slice(low, high - low), feature_size)
+            yield from read_rows(file.read_row_group(group, use_threads=False).slice(low, high - low), feature_size)
         first = last
 
 

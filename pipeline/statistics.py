@@ -9,13 +9,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, BinaryIO
 
-import matplotlib as mpl
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import typer
-from matplotlib import pyplot as plt
 
 from pipeline.engines import Engine, Work
 from pipeline.executor import print_report, run_stage
@@ -27,7 +25,6 @@ from shards.console import console, run
 from shards.files import AnyPath, parquet_file, write_atomic
 from shards.regions import parts_of, read_metadata
 
-mpl.use("Agg")
 KINDS = ("objects", "attributes", "relations")
 VOCABULARY = pa.schema(
     [
@@ -112,7 +109,10 @@ def _publish(path: AnyPath, write: Callable[[BinaryIO], None]) -> None:
 
 def _draw(table: pa.Table, statistics: Counter[str], stream: BinaryIO) -> None:
     """The most frequent labels of each kind, and how frequent labels of each rank are."""
-    figure, (*bars, ranks) = plt.subplots(1, len(KINDS) + 1, figsize=(16, 6), layout="constrained")
+    from matplotlib.figure import Figure  # late: it takes a second
+
+    figure = Figure(figsize=(16, 6), layout="constrained")
+    *bars, ranks = figure.subplots(1, len(KINDS) + 1)
     for axes, kind in zip(bars, KINDS, strict=True):
         rows = table.filter(pc.equal(table["kind"], kind))
         top = rows.slice(0, SHOWN)
@@ -124,7 +124,6 @@ def _draw(table: pa.Table, statistics: Counter[str], stream: BinaryIO) -> None:
     ranks.set_title(f"{statistics['rows']:,} captions\ncount of a label by its rank")
     ranks.legend()
     figure.savefig(stream, dpi=100)
-    plt.close(figure)
 
 
 app = typer.Typer(add_completion=False)

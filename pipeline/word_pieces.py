@@ -21,7 +21,8 @@ def make_masks(
     Args:
         segments: for each caption the characters where its second and further segments begin.
     """
-    encodings = tokenizer.encode_batch([caption.text for caption in captions], add_special_tokens=False)
+    # One by one: for so few, the threads of a batch cost more than they save.
+    encodings = [tokenizer.encode(caption.text, add_special_tokens=False) for caption in captions]
     kinds: list[int] = []
     owners: list[int] = []
     arguments: list[tuple[int, int]] = []

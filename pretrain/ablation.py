@@ -17,24 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import matplotlib as mpl
 import numpy as np
-import torch
 import typer
-from matplotlib import pyplot as plt
 
-from pretrain.batches import Collator
 from pretrain.cloze import OWN
-from pretrain.objectives import OBJECTIVES, count_targets
 from pretrain.options import Settings, as_arguments
 from pretrain.order import BatchPlan
-from pretrain.recipe import Recipe
+from pretrain.recipe import OBJECTIVES, Recipe
 from shards.console import console, progress, run
 from shards.errors import InputError
 from shards.reader import ShardSet
 from shards.schema import KINDS
 
-mpl.use("Agg")
 START, END = "<!-- results of pretrain.ablation -->", "<!-- end of results -->"
 COLOURS = ("#9ca3af", "#16a34a", "#0891b2", "#c026d3")
 COUNTED_STEPS = 30
@@ -82,6 +76,12 @@ def best_rate(by_rate: Mapping[float, Accuracies]) -> float:
 
 def mean_targets(recipe: Recipe, shards: ShardSet) -> dict[str, float]:
     """Targets of each objective per caption, in the first steps of a run."""
+    # Imported late: PyTorch takes seconds, and --help should answer at once.
+    import torch
+
+    from pretrain.batches import Collator
+    from pretrain.objectives import count_targets
+
     plan = BatchPlan.of(recipe, shards)
     collator = Collator.of(recipe, shards, "cpu")
     counts = torch.stack([count_targets(collator(plan.batch(step))) for step in range(COUNTED_STEPS)]).sum(0)
@@ -213,8 +213,11 @@ def insert(text: str, results: str) -> str:
 
 def plot(arms: Sequence[Arm], path: Path) -> None:
     """ACC@1 by kind: a bar for the mean of each arm, a point for each seed."""
+    from matplotlib.figure import Figure  # late: it takes a second
+
     kinds = list(arms[0].by_seed[0])
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
     width = 0.8 / len(arms)
     for number, (arm, colour) in enumerate(zip(arms, COLOURS, strict=False)):
         places = np.arange(len(kinds)) + (number - (len(arms) - 1) / 2) * width
@@ -227,7 +230,6 @@ def plot(arms: Sequence[Arm], path: Path) -> None:
     axes.legend()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 # ------------------------------------------------------------------------------------------------------------ command

@@ -11,30 +11,27 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import matplotlib as mpl
 import numpy as np
-import torch
 import typer
-from matplotlib import pyplot as plt
 from rich.table import Table
-from torch import Tensor
 
-from pretrain.batches import Collator
 from pretrain.config import ModelConfig
-from pretrain.evaluation import SEED, Model
-from pretrain.export import load, model_folder
 from pretrain.masking import SpecialTokens, hide_node, lay_out, maskable
-from pretrain.model import CONFIG
-from pretrain.order import generator
+from pretrain.order import EVALUATION_SEED, generator
 from pretrain.recipe import Images, Masking
 from shards.console import console, progress, run
 from shards.errors import InputError
 from shards.reader import VOCABULARY, ShardSet, read_vocabulary
 from shards.schema import KINDS, Array
 
-mpl.use("Agg")
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from pretrain.evaluation import Model
+
 GUESS, OWN, NONE, OTHER = "guessing", "own image", "no image", "other image"
 COLOURS = {GUESS: "#9ca3af", OWN: "#0891b2", NONE: "#16a34a", OTHER: "#c026d3"}
 TOP = (1, 5)
@@ -97,19 +94,18 @@ def draw(probes: list[Probe], most: int) -> list[Probe]:
     drawn: list[int] = []
     for kind in range(len(KINDS)):
         numbers = [number for number, probe in enumerate(probes) if probe.kind == kind]
-        drawn += generator(SEED, 0, _DRAW, kind).permutation(np.array(numbers, np.int64))[:most].tolist()
+        drawn += generator(EVALUATION_SEED, 0, _DRAW, kind).permutation(np.array(numbers, np.int64))[:most].tolist()
     return [probes[number] for number in sorted(drawn)]
 
 
 def other_images(n: int) -> Array:
     """int64 [n]: another image for each of n >= 2. Every image is shown once, none at its own place."""
-    order = generator(SEED, 0, _OTHER).permutation(n)
+    order = generator(EVALUATION_SEED, 0, _OTHER).permutation(n)
     others = np.empty(n, np.int64)
     others[order] = np.roll(order, 1)
     return others
 
 
-@torch.no_grad()
 def rank_answers(
     model: Model,
     shards: ShardSet,
@@ -137,10 +133,15 @@ def rank_answers(
     Raises:
         InputError: the scores of the model are not finite.
     """
+    # Imported late, here and below: PyTorch takes seconds, and --help should answer at once.
+    import torch
+
+    from pretrain.batches import Collator
+
     special = SpecialTokens.of(shards.vocabulary)
     collator = Collator(
         shards,
-        seed=SEED,
+        seed=EVALUATION_SEED,
         max_text=max_text,
         masking=Masking(),
         images="none" if images == "none" else "own",
@@ -149,7 +150,7 @@ def rank_answers(
     shown = other_images(len(shards)) if images == "other" else np.arange(len(shards))
     order = sorted(range(len(probes)), key=lambda number: probes[number].length)
     ranks: list[Array] = [np.zeros(0, np.int64)] * len(probes)
-    with progress(f"cloze, image: {images}", len(probes), "nodes") as advance:
+    with progress(f"cloze, image: {images}", len(probes), "nodes") as advance, torch.no_grad():
         for start in range(0, len(order), batch_size):
             numbers = order[start : start + batch_size]
             own = np.array([probes[number].image for number in numbers])
@@ -168,6 +169,8 @@ def rank_answers(
 
 def _ranks(logits_NW: Tensor, labels_N: Tensor) -> Tensor:
     """int64 [N]: the pieces before each label; of equally likely ones the lower id comes first."""
+    import torch
+
     if not bool(torch.isfinite(logits_NW).all()):
         raise InputError("the scores of the model are not finite: its weights are damaged, or its training diverged")
     own_N1 = logits_NW.gather(1, labels_N[:, None])
@@ -222,7 +225,7 @@ def interval(images: Array, values: Array) -> tuple[float, float]:
     """
     _, image = np.unique(images, return_inverse=True)
     nodes, hits = np.bincount(image), np.bincount(image, weights=values)
-    random = generator(SEED, 0, _RESAMPLE)
+    random = generator(EVALUATION_SEED, 0, _RESAMPLE)
     samples = (random.integers(0, len(nodes), len(nodes)) for _ in range(RESAMPLES))
     low, high = np.quantile([hits[sample].sum() / nodes[sample].sum() for sample in samples], [0.025, 0.975])
     return float(low), float(high)
@@ -249,6 +252,11 @@ def main(
     batch_size: Annotated[int, typer.Option(min=1, help="Captions of a batch.")] = 64,
 ) -> None:
     """Hide one object, attribute or relation at a time and see whether the model names it."""
+    import torch
+
+    from pretrain.export import load, model_folder
+    from pretrain.model import CONFIG
+
     folder, held_out = model_folder(checkpoint), ShardSet(shards)
     config = ModelConfig.load(folder / CONFIG)
     _check_fit(folder, config, held_out)
@@ -343,7 +351,10 @@ def _table(results: Results, probed: dict[str, int]) -> Table:
 
 
 def _plot(results: Results, path: Path) -> None:
-    figure, panels = plt.subplots(1, len(TOP), figsize=(10, 4), sharey=True, layout="constrained")
+    from matplotlib.figure import Figure  # late: it takes a second
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    panels = figure.subplots(1, len(TOP), sharey=True)
     names = list(next(iter(results.values())))
     width = 0.8 / len(names)
     for k, axes in zip(TOP, panels, strict=True):
@@ -361,7 +372,6 @@ def _plot(results: Results, path: Path) -> None:
     panels[0].set_ylabel("share of the hidden nodes")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(names))
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 if __name__ == "__main__":

@@ -10,15 +10,13 @@ from torch import Tensor
 
 from pretrain.batches import Batch, Collator, Steps
 from pretrain.heads import PretrainingOutput
-from pretrain.objectives import OBJECTIVES, TEXT, score
-from pretrain.order import BatchPlan, pairs_per_batch
-from pretrain.recipe import Images, Recipe, model_config
+from pretrain.objectives import TEXT, score
+from pretrain.order import EVALUATION_SEED, BatchPlan, pairs_per_batch
+from pretrain.recipe import OBJECTIVES, Images, Recipe, model_config
 from pretrain.training.loader import StepLoader
 from shards.reader import ShardSet
 
 Model = Callable[..., PretrainingOutput]
-SEED = 1_000_003
-"""The masks of evaluations, whatever the seed of the run."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +65,14 @@ def evaluate(
     classes = model_config(recipe, shards).class_size
     plan = BatchPlan(
         shards,
-        seed=SEED,
+        seed=EVALUATION_SEED,
         batch_size=pairs_per_batch(recipe, shards),
         block_shards=recipe.block_shards,
         mismatch=recipe.active_masking.mismatch,
     )
     collator = Collator(
         shards,
-        seed=SEED,
+        seed=EVALUATION_SEED,
         max_text=recipe.max_text,
         masking=recipe.active_masking,
         region_target=recipe.region_target,

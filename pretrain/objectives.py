@@ -14,9 +14,8 @@ from pretrain.batches import Batch
 from pretrain.heads import PretrainingOutput
 from pretrain.training.workload import Scores
 
-OBJECTIVES = ("object", "attribute", "relation", "word", "region", "match")
-"""The first four are the kinds of text targets (see `pretrain.masking`)."""
 TEXT = 4
+"""So many of `pretrain.recipe.OBJECTIVES`, the first, are the kinds of text targets (see `pretrain.masking`)."""
 
 
 def count_targets(batch: Batch) -> Tensor:

@@ -27,6 +27,8 @@ from shards.schema import Array
 
 _BLOCKS, _SHUFFLE, _BATCHES, _DRAWS, _PASS, _ROWS = range(6)
 """Purposes of random numbers, so that no two of them share a stream."""
+EVALUATION_SEED = 1_000_003
+"""What is random in evaluations, whatever the seed of the run."""
 _LARGEST_DENOMINATOR = 100
 """of the passes of an epoch: the number of steps repeats after that many epochs at most, for each set"""
 

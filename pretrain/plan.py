@@ -10,17 +10,13 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-import torch
 import typer
 from rich.table import Table
 
-from pretrain.batches import padded_length
 from pretrain.config import ModelConfig
-from pretrain.heads import ErnieViLForPreTraining
-from pretrain.model.costs import Costing
 from pretrain.options import Settings
 from pretrain.order import BatchPlan, micro_batches
 from pretrain.recipe import Images, Recipe, model_config
@@ -29,6 +25,9 @@ from shards.console import console, progress, run, say
 from shards.errors import InputError
 from shards.joined import open_sets
 from shards.schema import Array
+
+if TYPE_CHECKING:
+    import torch
 
 GB = 1e9
 ZERO_STAGES = range(4)
@@ -115,6 +114,9 @@ class Division:
 
 def divide(batches: Sequence[Positions], *, ranks: int, accumulation: int) -> Division:
     """Divides global batches as the trainer does."""
+    # Imported late, here and below: PyTorch takes seconds, and --help should answer at once.
+    from pretrain.batches import padded_length
+
     shape = len(batches), ranks, accumulation
     found = Division(*(np.zeros(shape, np.int64) for _ in range(5)))
     for step, batch in enumerate(batches):
@@ -152,6 +154,8 @@ class PairCosts:
             dtype: of weights and activations.
             checkpointing: only what layers return is kept, and what one layer keeps inside while it is computed again.
         """
+        from pretrain.model.costs import Costing
+
         lengths = [(8, 8), (16, 8), (24, 8), (8, 16), (8, 24), (16, 16)]
         costing = Costing(config, dtype)
         measured = []
@@ -189,6 +193,10 @@ def _powers(text: Array, image: Array) -> Array:
 
 def count_parameters(config: ModelConfig) -> int:
     """Parameters of the encoder and the pretraining heads."""
+    import torch
+
+    from pretrain.heads import ErnieViLForPreTraining
+
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in ErnieViLForPreTraining(config).parameters())
 
@@ -226,7 +234,7 @@ def memory(
     def share(divided: bool) -> int:
         return -(-parameters // ranks) if divided else parameters
 
-    half = dtype != torch.float32
+    half = dtype.itemsize < 4
     states = 12 if half or stage >= 1 else 8
     copies = 6 if half and stage >= 1 else 4
     on_device = not (offload and stage >= 1)
@@ -315,6 +323,8 @@ def main(
     size = model_config(recipe, data)
     if from_run is not None:
         throughput = throughput_of(from_run)
+
+    import torch
 
     dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
     plan, simulated = BatchPlan.of(recipe, data), []

@@ -19,10 +19,10 @@ from pretrain.export import export, start_from
 from pretrain.heads import ErnieViLForPreTraining
 from pretrain.init_text import TextInitialisation, init_text
 from pretrain.model.compilation import CompiledForward
-from pretrain.objectives import OBJECTIVES, count_targets, score
+from pretrain.objectives import count_targets, score
 from pretrain.order import BatchPlan
 from pretrain.plan import PairCosts
-from pretrain.recipe import Recipe, model_config
+from pretrain.recipe import OBJECTIVES, Recipe, model_config
 from pretrain.training.trainer import Trainer
 from pretrain.training.workload import Scores
 from pretrain.training.world import World

@@ -14,6 +14,8 @@ from shards.errors import InputError
 from shards.reader import ShardSet
 from shards.schema import ClassKind
 
+OBJECTIVES = ("object", "attribute", "relation", "word", "region", "match")
+"""What is learned at once."""
 Weight = Annotated[float, Field(ge=0)]
 Passes = Annotated[float, Field(ge=0.01, le=100)]
 Images = Literal["own", "other", "none"]

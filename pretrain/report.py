@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import matplotlib as mpl
-import torch
 import typer
-from matplotlib import patches
-from matplotlib import pyplot as plt
 from PIL import Image
 from rich.table import Table
 
-from pretrain.evaluation import Result, evaluate, percent
-from pretrain.export import load
-from pretrain.objectives import OBJECTIVES
-from pretrain.recipe import Images, Recipe
+from pretrain.recipe import OBJECTIVES, Images, Recipe
 from shards.console import console, run
 from shards.errors import InputError
 from shards.pictures import find_pictures, to_rgb
 from shards.reader import ShardSet
 
-mpl.use("Agg")
+if TYPE_CHECKING:
+    from pretrain.evaluation import Result
+
 COLOURS = {"object": "#0891b2", "attribute": "#16a34a", "relation": "#c026d3"}
 
 app = typer.Typer(add_completion=False)
@@ -42,6 +37,9 @@ def main(
     images: Annotated[Path | None, typer.Option(help="Folder of the pictures, to draw one.")] = None,
 ) -> None:
     """Compare a run with guessing, with itself before other images, and with a model that saw text alone."""
+    # Imported late, here and below: PyTorch takes seconds, and --help should answer at once.
+    from pretrain.evaluation import percent
+
     out.mkdir(parents=True, exist_ok=True)
     shards, recipe = ShardSet(held_out), Recipe.load(config, [])
     scores = {
@@ -77,6 +75,11 @@ def main(
 
 
 def _score(trained: Path, shards: ShardSet, recipe: Recipe, images: Images) -> dict[str, Result]:
+    import torch
+
+    from pretrain.evaluation import evaluate
+    from pretrain.export import load
+
     return evaluate(load(trained / "model"), shards, recipe, images=images, device=torch.device("cpu"))
 
 
@@ -93,18 +96,23 @@ def _curves(trained: Path) -> dict[str, tuple[list[int], list[float]]]:
 
 
 def _plot_losses(curves: dict[str, tuple[list[int], list[float]]], path: Path) -> None:
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    from matplotlib.figure import Figure  # late: it takes a second
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
     for name, (steps, losses) in curves.items():
         axes.plot(steps, losses, label=name)
     axes.set(xlabel="step", ylabel="loss", title="Pretraining losses", ylim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def _draw_scene(shards: ShardSet, images: Path, path: Path) -> None:
     """The first held-out picture that is in the folder and has a relation: its boxes, and the graph of a caption."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
     pictures = find_pictures(images, (shards.record(shard, row)[0] for shard, row in shards))
     for shard, row in shards:
         image_id, width, height, captions = shards.record(shard, row)
@@ -116,10 +124,11 @@ def _draw_scene(shards: ShardSet, images: Path, path: Path) -> None:
     with Image.open(pictures[image_id]) as file:
         picture = to_rgb(file)
     graph = max(related, key=lambda caption: len(caption.graph.attributes)).graph
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
     left.imshow(picture, extent=(0, width, height, 0))
     for x1, y1, x2, y2 in shards.regions(shard, row).boxes.tolist():
-        left.add_patch(patches.Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor="white", linewidth=1.5))
+        left.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor="white", linewidth=1.5))
     left.set_axis_off()
     right.set_axis_off()
     right.set(xlim=(0, 1), ylim=(0, 1))
@@ -143,7 +152,6 @@ def _draw_scene(shards: ShardSet, images: Path, path: Path) -> None:
         right.text(*place, item.lemma, color="white", ha="center", va="center", bbox=box)
         right.text(place[0], place[1] - 0.12, attributes, color=COLOURS["attribute"], ha="center", va="center")
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,13 @@ Runs under ``deepspeed``, under ``torchrun`` and as a plain script.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # to a script, Python gives its folder and not the root
 
 from pretrain.options import Settings
 from pretrain.recipe import Recipe

@@ -6,12 +6,13 @@ first written to a local temporary file.
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow.parquet as pq
 from upath import UPath
@@ -20,7 +21,25 @@ from shards.errors import InputError
 
 AnyPath = Path | UPath
 TEMPORARY = ".tmp"
+_SENT_AT_ONCE = 1 << 22
+"""Bytes of a new file that start on their way to the disk together."""
 os.umask(_UMASK := os.umask(0))  # it can only be read by setting it
+
+
+class _Written(io.FileIO):
+    """A file whose bytes are written to the disk while more are made, so that little is left to wait for in the end."""
+
+    _sent = 0
+
+    def write(self, data: Any, /) -> int:
+        """See `io.RawIOBase`."""
+        size = super().write(data)
+        end = self.tell()
+        if end - self._sent >= _SENT_AT_ONCE:
+            # For Linux it means to start writing these pages. It waits for nothing, and drops none that is not written.
+            os.posix_fadvise(self.fileno(), self._sent, end - self._sent, os.POSIX_FADV_DONTNEED)
+            self._sent = end
+        return size
 
 
 class NewFile:
@@ -40,7 +59,7 @@ class NewFile:
             else tempfile.mkstemp(TEMPORARY)
         )
         self._aside = Path(aside)
-        self.stream: BinaryIO = os.fdopen(handle, "wb")
+        self.stream: BinaryIO = io.BufferedWriter(_Written(handle, "wb"))
         os.fchmod(handle, 0o666 & ~_UMASK)
 
     def flush(self) -> None:

@@ -51,7 +51,7 @@ def encode_sample(sample: Sample) -> list[tuple[str, Chunks]]:
         array: Array | None = getattr(regions, member.removesuffix(".npy"))
         if array is not None:
             members.append((member, _npy(array, dtype)))
-    members.append(("masks.npz", _encode_masks(sample.masks)))
+    members.append(("masks.npz", [_encode_masks(sample.masks)]))
     return members
 
 
@@ -132,14 +132,15 @@ _OWNER_MAY_READ_AND_WRITE = 0o600 << 16
 _MASK_FILES = {name: f"{name}.npy".encode() for name in MASK_DTYPES}
 
 
-def _encode_masks(masks: Masks) -> Chunks:
+def _encode_masks(masks: Masks) -> bytes:
     """An uncompressed ``.npz``. Its dates are fixed, so that equal masks give equal bytes."""
-    members: Chunks = []
+    members: list[bytes] = []
     directory: list[bytes] = []
     position = 0
     for name, dtype in MASK_DTYPES.items():
         file = _MASK_FILES[name]
-        npy = b"".join(_npy(getattr(masks, name), dtype))
+        array = getattr(masks, name).astype(dtype, copy=False)
+        npy = _npy_header(dtype.str, array.shape) + array.tobytes()
         crc, size = zlib.crc32(npy), len(npy)
         about = (0, 0, 0, _NEW_YEAR_1980, crc, size, size, len(file), 0)
         members += (_LOCAL.pack(b"PK\x03\x04", _VERSION, *about), file, npy)
@@ -152,7 +153,7 @@ def _encode_masks(masks: Masks) -> Chunks:
         position += _LOCAL.size + len(file) + size
     length = sum(map(len, directory))
     end = _END.pack(b"PK\x05\x06", 0, 0, len(MASK_DTYPES), len(MASK_DTYPES), length, position, 0)
-    return [*members, *directory, end]
+    return b"".join((*members, *directory, end))
 
 
 def decode_masks(data: memoryview) -> Masks:

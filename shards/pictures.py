@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 """Pillow's names of what is decoded. The others are rare, and one of them (EPS) is a program that would be run."""
@@ -18,6 +18,8 @@ EXTENSIONS |= {".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", 
 """By these a folder's pictures are known; how one is decoded follows from its bytes."""
 
 ImageIds = Literal["auto", "stem", "path"]
+_ON_THEIR_SIDE = (5, 6, 7, 8)
+"""Orientations of EXIF that swap width and height."""
 _COCO_NAME = re.compile(r"(?:COCO_\w+_)?(\d{12})")
 
 
@@ -80,6 +82,16 @@ def to_rgb(image: Image.Image) -> Image.Image:
         paper = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(paper, image.convert("RGBA"))
     return image.convert("RGB")
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of a picture as `to_rgb` gives it, from its header alone."""
+    try:
+        turned = image.getexif().get(ExifTags.Base.Orientation) in _ON_THEIR_SIDE
+    except Exception:  # as below
+        turned = False
+    width, height = image.size
+    return (height, width) if turned else (width, height)
 
 
 def _upright(image: Image.Image) -> Image.Image:

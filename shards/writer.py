@@ -114,21 +114,38 @@ class ShardWriter:
 
 _LARGE = 1 << 14
 
-# name; mode, user, group; size; time; checksum; type (a plain file), linked name, magic and version, owners, padding
+# name; mode, user, group; size; time; checksum; type, linked name, magic and version, owners, padding
 _HEADER = struct.Struct("100s24s12s12s8s356s")
-_OWNER, _TIME = b"0000644\0" + 2 * b"0000000\0", b"00000000000\0"
-_TYPE = b"0" + bytes(100) + b"ustar  \0"
-_CHECKSUM = sum(_OWNER + _TIME + b" " * 8 + _TYPE)
-"""of the fields that are always the same; the checksum itself counts as blanks"""
+_TIME = b"00000000000\0"
+
+
+class _Entry:
+    """What the headers of one type have in common."""
+
+    def __init__(self, mode: bytes, kind: bytes) -> None:
+        self._owner, self._kind = mode + 2 * b"0000000\0", kind + bytes(100) + b"ustar  \0"
+        self._sum = sum(self._owner + _TIME + b" " * 8 + self._kind)  # the checksum itself counts as blanks
+
+    def header(self, name: bytes, size: int) -> bytes:
+        length = b"%011o\0" % size
+        checksum = b"%06o\0 " % (self._sum + sum(name) + sum(length))
+        return _HEADER.pack(name, self._owner, length, _TIME, checksum, self._kind)
+
+
+_FILE, _LONG_NAME = _Entry(b"0000644\0", b"0"), _Entry(b"0000000\0", b"L")
 
 
 def tar_header(name: str, size: int) -> bytes:
     """The blocks that stand before a file in a tar, byte for byte those of `tarfile` in GNU format."""
     encoded = name.encode()
-    if len(encoded) > tarfile.LENGTH_NAME or size >= 8**11:
+    if size >= 8**11:
         entry = tarfile.TarInfo(name)
         entry.size = size
         return entry.tobuf(tarfile.GNU_FORMAT)
-    length = b"%011o\0" % size
-    checksum = b"%06o\0 " % (_CHECKSUM + sum(encoded) + sum(length))
-    return _HEADER.pack(encoded, _OWNER, length, _TIME, checksum, _TYPE)
+    header = _FILE.header(encoded[: tarfile.LENGTH_NAME], size)
+    if len(encoded) <= tarfile.LENGTH_NAME:
+        return header
+    # An entry of its own, before the file's, holds a name that is too long for a header.
+    length = len(encoded) + 1
+    ending = bytes(1 + -length % tarfile.BLOCKSIZE)
+    return _LONG_NAME.header(b"././@LongLink", length) + encoded + ending + header

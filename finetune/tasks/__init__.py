@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
 
-from finetune.task import Task
-from finetune.tasks.refcoco_plus import RefcocoPlus
-from finetune.tasks.retrieval import Retrieval
-from finetune.tasks.vcr import Vcr
-from finetune.tasks.vqa import Vqa
+if TYPE_CHECKING:
+    from finetune.task import Task
 
-_ALL: tuple[type[Task[Any, Any]], ...] = (Vqa, Vcr, Retrieval, RefcocoPlus)
-TASKS: Mapping[str, type[Task[Any, Any]]] = {task.name: task for task in _ALL}
+TASKS: Mapping[str, str] = {
+    "vqa": "finetune.tasks.vqa:Vqa",
+    "vcr": "finetune.tasks.vcr:Vcr",
+    "retrieval": "finetune.tasks.retrieval:Retrieval",
+    "refcoco_plus": "finetune.tasks.refcoco_plus:RefcocoPlus",
+}
+"""Where the class of each task is. It is imported when the task is wanted: PyTorch takes seconds."""
+
+
+def task_type(name: str) -> type[Task[Any, Any]]:
+    """The class of a task.
+
+    Raises:
+        KeyError: there is none of that name.
+    """
+    found: type[Task[Any, Any]] = resolve_name(TASKS[name])
+    return found

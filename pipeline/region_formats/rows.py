@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import pyarrow as pa
 
 from pipeline.parts import Reject
 from shards.errors import InputError
@@ -77,9 +78,20 @@ def make_row(
 
 
 def most_likely(probabilities: Array, k: int | None = None) -> tuple[Array, Array]:
-    """The k most likely columns of each row and their probabilities, int16 and float16 [n, k]; None: all, sorted."""
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
-    return order.astype(np.int16), np.take_along_axis(probabilities, order, 1).astype(np.float16)
+    """The k most likely columns of each row and their probabilities, int16 and float16 [n, k]; None: all, sorted.
+
+    Of equal ones the first column comes first. No probability is negative.
+    """
+    # The bits of a float32 rise with its value. With the column behind them, numbers are sorted that all differ, which
+    # NumPy does several times as fast as it finds a stable order. To add 0 makes a positive zero of a negative one.
+    bits = (probabilities.astype(np.float32) + np.float32(0)).view(np.uint32)
+    keys = (~bits).astype(np.uint64) << np.uint64(32) | np.arange(bits.shape[1], dtype=np.uint64)
+    keys.sort(axis=1)
+    best = keys[:, :k]
+    values = (~(best >> np.uint64(32)).astype(np.uint32)).view(np.float32)
+    # Arrow rounds as NumPy does, but is not slow where numbers are too small to have all bits of a float16.
+    halves = pa.array(values.reshape(-1)).cast(pa.float16(), safe=False).to_numpy().reshape(values.shape)
+    return best.astype(np.uint32).astype(np.int16), halves
 
 
 def distribution_info(

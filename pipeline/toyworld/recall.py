@@ -7,9 +7,7 @@ from typing import Annotated
 
 import numpy as np
 import pyarrow.parquet as pq
-import torch
 import typer
-from torchvision.ops import box_iou
 
 from pipeline.files import location
 from pipeline.toyworld.scene import Scene
@@ -53,6 +51,10 @@ def _rows(part: AnyPath, info: RegionsInfo) -> list[RegionsRow]:
 
 def recall(scene: Scene, row: RegionsRow, info: RegionsInfo) -> tuple[int, int]:
     """(toys that some region covers, toys that some region of the right class covers) of a picture."""
+    # Imported late: PyTorch takes seconds, and --help should answer at once.
+    import torch
+    from torchvision.ops import box_iou
+
     ids, probabilities, names = row.regions.class_ids, row.regions.class_probs, info.classes.names
     assert ids is not None
     assert probabilities is not None

@@ -1,74 +1,19 @@
 """A detector for toy worlds: ``python -m pipeline.toyworld.train_detector --out data/detector.safetensors``.
 
-A small Faster R-CNN, trained from nothing on pictures that are drawn for it. As in bottom-up attention
-(arXiv:1707.07998, section 3.1) an extra head learns attributes from the box features and is then thrown away: what it
-leaves is that colour and material can be read off them.
+A small Faster R-CNN, trained from nothing on pictures that are drawn for it.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
-import torch
 import typer
-from safetensors.torch import save
-from torch import Tensor, nn
-from torchvision.transforms.functional import pil_to_tensor
 
-from pipeline.toyworld.layout import sample_scene
-from pipeline.toyworld.network import CLASS_NAMES, FEATURES, build_network
-from pipeline.toyworld.render import render
-from pipeline.toyworld.scene import VALUES, AttributeName, Scene
-from shards.console import progress, run, say
+from shards.console import run, say
 from shards.files import write_atomic
-
-LEARNING_RATE = 1e-3
-THINGS = (2, 6)
-TAUGHT: tuple[AttributeName, ...] = ("colour", "material", "size")
-
-
-class Trainee(nn.Module):
-    """The detector with its heads for attributes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.detector = build_network(
-            rpn_post_nms_top_n_train=100, rpn_batch_size_per_image=64, box_batch_size_per_image=32
-        )
-        self.attributes = nn.ModuleList(nn.Linear(FEATURES, len(VALUES[name])) for name in TAUGHT)
-
-    def forward(self, pictures: Tensor, scenes: Sequence[Scene]) -> Tensor:
-        """The sum of all losses; ``pictures``: float32 [n, 3, height, width], 0 to 1."""
-        targets = [
-            {
-                "boxes": torch.tensor([[t.box.x1, t.box.y1, t.box.x2, t.box.y2] for t in scene.things]).float(),
-                "labels": torch.tensor([CLASS_NAMES.index(t.shape) for t in scene.things]),
-            }
-            for scene in scenes
-        ]
-        images, resized = self.detector.transform(list(pictures), targets)
-        maps = self.detector.backbone(images.tensors)
-        proposals, losses = self.detector.rpn(images, maps, resized)
-        heads = self.detector.roi_heads
-        losses |= heads(maps, proposals, images.image_sizes, resized)[1]
-        boxes = [target["boxes"] for target in resized]
-        features = heads.box_head(heads.box_roi_pool(maps, boxes, images.image_sizes))
-        for name, head in zip(TAUGHT, self.attributes, strict=True):
-            truth = [VALUES[name].index(t.value(name)) for scene in scenes for t in scene.things]
-            losses[name] = 0.3 * nn.functional.cross_entropy(head(features), torch.tensor(truth))
-        return torch.stack(list(losses.values())).sum()
-
-
-def draw(seed: int, number: int) -> tuple[Tensor, Scene]:
-    """A picture, uint8 [3, height, width], and its truth."""
-    scene = sample_scene(number, np.random.default_rng((seed, number)), THINGS)
-    return pil_to_tensor(render(scene)), scene
-
 
 app = typer.Typer(add_completion=False)
 
@@ -81,28 +26,16 @@ def main(
     seed: Annotated[int, typer.Option(min=0, help="Of the weights and the pictures.")] = 1,
 ) -> None:
     """Trains the detector of `make demo FROM=pixels`."""
-    torch.manual_seed(seed)
-    model = Trainee().train()
-    optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=1e-4)
-    rising = max(0.1, 1.5 / max(steps, 2))  # for more than a step, or it divides by zero
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, LEARNING_RATE, total_steps=max(steps, 2), pct_start=rising
-    )
-    started, recent = time.monotonic(), 0.0
-    with progress("train", steps, "steps") as advance:
-        for step in range(steps):
-            drawn = [draw(seed, step * batch_size + i) for i in range(batch_size)]
-            loss = model(torch.stack([picture for picture, _ in drawn]) / 255, [scene for _, scene in drawn])
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-            optimizer.step()
-            schedule.step()
-            recent = 0.95 * recent + 0.05 * loss.item() if step else loss.item()
-            advance(1)
-    weights = {name: value.contiguous() for name, value in model.detector.state_dict().items()}
+    # Imported late: PyTorch takes seconds, and --help should answer at once.
+    from safetensors.torch import save
+
+    from pipeline.toyworld.network import CLASS_NAMES
+    from pipeline.toyworld.training import train
+
+    started = time.monotonic()
+    weights, loss = train(steps, batch_size, seed)
     write_atomic(out, save(weights, {"class_names": json.dumps(CLASS_NAMES)}))
-    say(f"{out}: loss {recent:.3f} after {steps:,} steps of {batch_size}, {time.monotonic() - started:.0f} seconds")
+    say(f"{out}: loss {loss:.3f} after {steps:,} steps of {batch_size}, {time.monotonic() - started:.0f} seconds")
 
 
 if __name__ == "__main__":

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from rich.table import Table
 
 from pretrain.config import ModelConfig
-from pretrain.model.costs import costs
 from shards.console import console, run
 from shards.errors import InputError
 
@@ -27,6 +25,11 @@ def main(
     bf16: Annotated[bool, typer.Option(help="Activations of two bytes instead of four.")] = False,
 ) -> None:
     """Print the layers with their parameters, FLOPs of a forward pass and activation memory."""
+    # Imported late: PyTorch takes seconds, and --help should answer at once.
+    import torch
+
+    from pretrain.model.costs import costs
+
     named = SIZES / f"{config}.json"
     path = named if named.is_file() else Path(config)
     if not path.is_file():

@@ -33,14 +33,14 @@ import os, signal, sys
 from pathlib import Path
 from finetune.checkpoints import Data
 from finetune.recipe import Recipe
-from finetune.tasks import TASKS
+from finetune.tasks import task_type
 from finetune.training import FineTuning, fine_tune
 from pretrain.training.world import with_process_group
 
 folder = Path(sys.argv[1])
 
 def train(name, out, *settings, resume=False):
-    task = TASKS[name]
+    task = task_type(name)
     recipe = Recipe[task.settings_type].load(folder / f"{name}.yaml", list(settings))
     data = Data(folder / name, [folder / "regions"])
     fine_tune(task(recipe.task), recipe, folder / "model", data, folder / out, resume=resume)

@@ -11,9 +11,9 @@ import pytest
 import torch
 import yaml
 
+from finetune import tasks
 from finetune.checkpoints import Data, load, load_task, save
 from finetune.recipe import Recipe
-from finetune.tasks import TASKS
 from finetune.training import FineTuning
 from pretrain.training.world import World
 from shards.errors import InputError
@@ -31,7 +31,7 @@ def task_type(monkeypatch):
     module = types.ModuleType("snli_ve")
     monkeypatch.setitem(sys.modules, "snli_ve", module)  # where dataclasses look their annotations up
     exec(compile(block("python"), "docs/tasks.md", "exec"), module.__dict__)
-    monkeypatch.setitem(TASKS, module.SnliVe.name, module.SnliVe)
+    monkeypatch.setitem(tasks.TASKS, module.SnliVe.name, "snli_ve:SnliVe")
     return module.SnliVe
 
 
@@ -76,6 +76,6 @@ def test_the_sixth_task_learns_predicts_and_is_scored(task_type, tmp_path):
 
 @pytest.mark.parametrize("path", sorted((DOCUMENT.parents[1] / "configs/finetune").glob("*/*.yaml")), ids=str)
 def test_recipes_are_valid(path):
-    task = TASKS[path.parent.name]
+    task = tasks.task_type(path.parent.name)
     recipe = Recipe[task.settings_type].load(path, [])
     assert all(step < (recipe.steps or np.inf) for step in recipe.optimizer.decay_steps)

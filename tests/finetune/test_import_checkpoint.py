@@ -10,8 +10,9 @@ from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 from finetune.heads import RetrievalHead
-from finetune.import_checkpoint import app, export_released, import_released
+from finetune.import_checkpoint import app
 from finetune.paddle_files import read_variable, write_record
+from finetune.released_checkpoint import export_released, import_released
 from pretrain.config import ModelConfig
 from pretrain.model import ErnieViL
 from pretrain.released import load_released, released_shapes

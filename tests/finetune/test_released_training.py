@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file
 
 from finetune.heads import answer_loss
-from finetune.import_checkpoint import HEAD, import_released
 from finetune.optimization import Optimizer, parameter_groups, prepare_step
+from finetune.released_checkpoint import HEAD, import_released
 from pretrain.model import WEIGHTS, ErnieViL
 
 SCHEDULES = {"manual_warmup_decay": "steps", "linear_warmup_decay": "linear", "noam_decay": "noam"}

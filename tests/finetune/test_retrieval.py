@@ -18,11 +18,11 @@ import torch
 from typer.testing import CliRunner
 
 from finetune import score_matrix
+from finetune.cheap_score import candidates, kept
 from finetune.inputs import Image, Sources, TextEncoder
 from finetune.retrieve import app as retrieve
 from finetune.retriever import ErnieVilForRetrieval
 from finetune.shortlist import app as shortlist
-from finetune.shortlist import candidates, kept
 from finetune.task import Split
 from finetune.tasks.retrieval import Caption, Retrieval, RetrievalSettings, images_of
 from pipeline.regions import app as import_regions

@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from finetune.import_checkpoint import import_released
 from finetune.inputs import Batch
 from finetune.recipe import Recipe
+from finetune.released_checkpoint import import_released
 from finetune.task import Split
 from finetune.tasks.refcoco_plus import RefcocoPlus, RefcocoPlusSettings
 from finetune.tasks.retrieval import Retrieval, RetrievalSettings

@@ -19,8 +19,10 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from benchmarks.processes import run_alone
-from pipeline import detectors
-from pipeline.extract import app
+from pipeline import detectors, images
+from pipeline.detectors import Detections
+from pipeline.extract import DECODERS, ExtractStage, Pictures, app, regions_info
+from pipeline.parts import Part
 from pipeline.toyworld import sample_scene
 from pipeline.toyworld.network import CLASS_NAMES, FEATURES, build_network
 from pipeline.toyworld.recall import recall
@@ -104,6 +106,35 @@ def test_the_bytes_do_not_depend_on_the_number_of_workers(folder, weights, regio
     out = tmp_path / "out"
     extract(folder, "--out", out, "--workers", 2, "--partition-size", 4, weights=weights)
     assert contents(out) == contents(regions)
+
+
+def test_pictures_are_decoded_while_the_network_works(tmp_path, monkeypatch):
+    """All of different shapes: no batch is full before the last picture is known, and still few wait decoded."""
+    count = 40
+    for number in range(count):
+        noise(number, (40 + number, 50)).save(tmp_path / f"{number:012}.png")
+    decoded, described, seen = [], [], []
+
+    def decode(source, opened):
+        decoded.append(source.image_id)
+        return opened.pixels()
+
+    class Detector:
+        feature_size, class_names, attribute_names, background = 2, ("nothing", "toy"), (), 0
+
+        def detect(self, pictures, boxes=None):
+            seen.append(len(decoded) - len(described))
+            described.extend(pictures)
+            boxes, ones = np.array([[0, 0, 9, 9]], np.float32), np.ones((1, 2), np.float32)
+            return [Detections(boxes, ones, ones / 2, None) for _ in pictures]
+
+    monkeypatch.setattr(images, "decode", decode)
+    source, _ = images.recognise(tmp_path, "auto", None)
+    pictures = Pictures(list(source.sources()), [], 0)
+    stage = ExtractStage((source,), "toy", (), "1", regions_info(Detector(), None), None, None, 8, count, 0)
+    stage.extract(Detector(), pictures, Part(tmp_path / "out", 0))
+    assert len(described) == count
+    assert max(seen) <= 2 * DECODERS + 2, "those that are ahead, and the picture itself"
 
 
 @pytest.mark.slow

@@ -27,6 +27,17 @@ def test_a_new_file_appears_when_it_is_published_and_not_before(folder):
     assert (file.size, path.stat().st_size) == (5, 5)
 
 
+def test_a_large_file_has_all_its_bytes(folder):
+    pieces = [bytes([number % 256]) * (number * 1000 + 1) for number in range(160)]  # 13 MB in writes of all sizes
+    file = NewFile(folder / "large")
+    for piece in pieces:
+        file.stream.write(piece)
+    file.flush()
+    file.publish()
+    assert (folder / "large").read_bytes() == b"".join(pieces)
+    assert file.size == sum(map(len, pieces))
+
+
 def test_what_is_discarded_leaves_nothing(folder):
     write_atomic(folder / "a", b"old")
     file = NewFile(folder / "a")

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline import captions, images
-from pipeline.images import ImageSource, ahead, by_shape, decode, recognise
+from pipeline.images import ImageSource, open_bytes, recognise
 from pipeline.parts import Reject
+from pipeline.prefetch import ahead, by_shape
 from shards.errors import InputError
 from shards.pictures import FORMATS, image_id_of
 
@@ -45,6 +46,14 @@ def colours(pixels, tolerance=8):
 
 def close(found, expected, tolerance=8):
     return np.abs(np.subtract(found, expected)).max() <= tolerance
+
+
+def decode(data):
+    opened = open_bytes(data)
+    pixels = opened.pixels()
+    assert opened.shape == pixels.shape, "the header says how large the picture is"
+    assert opened.nbytes == pixels.nbytes
+    return pixels
 
 
 # ---------------------------------------------------------------------------------------------------------- treatments

@@ -8,9 +8,9 @@ from torch.utils.data import Dataset
 
 from pretrain.batches import Collator, Steps, padded_length
 from pretrain.heads import PretrainingOutput
-from pretrain.objectives import OBJECTIVES, class_divergence, count_targets, score
+from pretrain.objectives import class_divergence, count_targets, score
 from pretrain.order import BatchPlan
-from pretrain.recipe import Masking, Recipe, check_region_target
+from pretrain.recipe import OBJECTIVES, Masking, Recipe, check_region_target
 from pretrain.training.loader import StepLoader
 from shards.errors import InputError
 from shards.reader import ShardSet

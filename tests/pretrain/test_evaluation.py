@@ -7,8 +7,7 @@ import torch
 
 from pretrain.evaluation import evaluate
 from pretrain.heads import PretrainingOutput
-from pretrain.objectives import OBJECTIVES
-from pretrain.recipe import Recipe
+from pretrain.recipe import OBJECTIVES, Recipe
 from shards.reader import ShardSet
 from tests.pretrain.test_run import MODEL
 

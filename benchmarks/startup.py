@@ -1,0 +1,65 @@
+"""Seconds of the CPU that each command takes to print its help: ``python -m benchmarks.startup``.
+
+The floor is what a command of this project cannot do without: Python, and the packages that read its options and data.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from benchmarks.turns import ROUNDS, Rounds, cpu, machine, others, ratio, spread, take_turns, wall
+from shards.console import console, run
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("parsers", "shards", "pipeline", "pretrain", "finetune")
+FLOOR = "the floor"
+NEEDED = "import typer, typer.rich_utils, rich, pydantic, pyarrow, numpy"
+app = typer.Typer(add_completion=False)
+
+
+def commands() -> list[str]:
+    """The modules that are commands, sorted by package."""
+    return [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
+        for package in PACKAGES
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if 'if __name__ == "__main__":' in path.read_text(encoding="utf-8")
+    ]
+
+
+def start(*arguments: str) -> None:
+    """Runs Python to its end."""
+    subprocess.run([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+
+
+@app.command(epilog="Example: python -m benchmarks.startup --rounds 5")
+def main(
+    rounds: Rounds = ROUNDS,
+    out: Annotated[Path | None, typer.Option(help="File for the figures (JSON).")] = None,
+) -> None:
+    """Time the help of every command."""
+    contestants = {FLOOR: partial(start, "-c", NEEDED)}
+    contestants |= {name: partial(start, "-m", name, "--help") for name in commands()}
+    turns = take_turns(contestants, rounds)
+    table = Table(
+        "command", "CPU s", "wall s", "CPU / floor", "others' cores", title=f"--help; {machine()}", title_justify="left"
+    )
+    for name, taken in turns.items():
+        by_floor = ratio(cpu(turns[FLOOR]), cpu(taken))
+        table.add_row(name, f"{spread(cpu(taken)):.2f}", f"{spread(wall(taken)):.2f}", f"{by_floor:.1f}", others(taken))
+    console.print(table)
+    if out is not None:
+        record = {name: spread(cpu(taken)).median for name, taken in turns.items()}
+        out.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    run(app)

@@ -5,7 +5,7 @@ decode pictures before the network and make rows after it. The contestants take 
 Seconds of the CPU tell what the work costs. What the threads gain shows only in those of the wall clock, where others
 leave the machine alone, and where the network computes elsewhere: the last two contestants have one that finds what the
 real one found in the first picture, and takes ``--wait`` milliseconds a picture without using the CPU, as on a GPU.
-They take all pictures of the folder, a part's at most. Weights may be random: they take as long.
+They take as many pictures as a part has, those of the folder again and again. Weights may be random: they take as long.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -81,7 +82,7 @@ def main(
     options = {"weights": weights, "device": device, "precision": precision}
     network = detectors.get(detector, **options)
     stage, every = make_stage(folder, detector, options, network, batch_size, PART)
-    sources, info = every[:count], stage.info
+    sources, part_of_sources = every[:count], list(islice(cycle(every), PART))
     pixels = [picture for picture in map(images.load, sources) if not isinstance(picture, Reject)]
     if len(pixels) < len(sources):
         raise InputError(f"{folder}: {len(sources) - len(pixels)} pictures cannot be decoded; name others")
@@ -119,8 +120,8 @@ def main(
         "post-processing": post_process,
         PEER: partial(one_by_one, network, sources),
         STAGE: partial(extract, network, sources),
-        f"{PEER}, waiting": partial(one_by_one, waiting, every),
-        f"{STAGE}, waiting": partial(extract, waiting, every),
+        f"{PEER}, waiting": partial(one_by_one, waiting, part_of_sources),
+        f"{STAGE}, waiting": partial(extract, waiting, part_of_sources),
     }
 
     def in_a_folder(work: Callable[[Path], object]) -> None:
@@ -135,7 +136,7 @@ def main(
     )  # fmt: skip
     figures: dict[str, float] = {}
     for name, taken in turns.items():
-        number = len(every if name.endswith("waiting") else sources)
+        number = PART if name.endswith("waiting") else len(sources)
         figures[name] = spread(cpu(taken)).median / number
         ratios = [""] * 2
         if name in AGAINST:

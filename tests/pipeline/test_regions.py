@@ -19,6 +19,7 @@ from pipeline.executor import run_stage
 from pipeline.files import expand
 from pipeline.parts import Reject
 from pipeline.region_formats import FORMATS, recognise
+from pipeline.region_formats.rows import most_likely
 from pipeline.region_formats.tsv import LXMERT, ORIGINAL, REFERENCE, VQA
 from pipeline.regions import RegionsStage
 from pipeline.tables import regions_table, write_table
@@ -619,3 +620,14 @@ def test_the_published_files_hold_the_same_regions(shared):
             np.testing.assert_array_equal(row.regions.features, other.regions.features)
             if row.regions.class_ids is not None:
                 np.testing.assert_array_equal(row.regions.class_ids, other.regions.class_ids)
+
+
+@given(st.lists(st.lists(st.sampled_from([0.0, -0.0, 1e-9, 6e-8, 0.1, 0.1000001, 0.5, 1.0]), min_size=5, max_size=5)))
+def test_the_most_likely_classes_come_first_and_of_equal_ones_the_first(rows):
+    probabilities = np.array(rows, np.float32).reshape(-1, 5)
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    for k in (None, 2):
+        ids, values = most_likely(probabilities, k)
+        np.testing.assert_array_equal(ids, order[:, :k].astype(np.int16), strict=True)
+        expected = np.take_along_axis(probabilities, order, 1)[:, :k].astype(np.float16)
+        np.testing.assert_array_equal(values, expected, strict=True)

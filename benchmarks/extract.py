@@ -82,7 +82,7 @@ def main(
     options = {"weights": weights, "device": device, "precision": precision}
     network = detectors.get(detector, **options)
     stage, every = make_stage(folder, detector, options, network, batch_size, PART)
-    sources, part_of_sources = every[:count], list(islice(cycle(every), PART))
+    sources, part_of_sources, info = every[:count], list(islice(cycle(every), PART)), stage.info
     pixels = [picture for picture in map(images.load, sources) if not isinstance(picture, Reject)]
     if len(pixels) < len(sources):
         raise InputError(f"{folder}: {len(sources) - len(pixels)} pictures cannot be decoded; name others")

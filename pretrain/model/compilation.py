@@ -22,6 +22,7 @@ from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 from torch._functorch import config as autograd_config
 from torch._inductor.compile_fx import compile_fx
 from torch._inductor.decomposition import select_decomp_table
+from torch.compiler import config as compiler_config
 
 from pretrain.model.encoder import ErnieViL, ErnieViLOutput
 
@@ -65,9 +66,11 @@ class CompiledForward:
         if self.why_not is not None or not torch.is_grad_enabled():
             return self._eager(**inputs)
         try:
-            # The code of the backward pass is made at once, too, so that what cannot be compiled is known here.
+            # The code of the backward pass is made at once, too, so that what cannot be compiled is known here. The tag
+            # keeps it apart, in PyTorch's cache on the disk, from code that was made for a batch of other sizes.
             with (
                 dynamo_config.patch(recompile_limit=_PIECES),
+                compiler_config.patch(cache_key_tag=f"zeros {_SAMPLES} {_TEXT} {_ROWS}"),  # type: ignore[attr-defined]
                 autograd_config.patch(force_non_lazy_backward_lowering=True),
             ):
                 self._prepare(inputs)

@@ -74,8 +74,9 @@ ablation: world
 	$(BIN)/python -m pretrain.ablation $(ABLATION) --shards $(WORLD)/shards/train --held-out $(WORLD)/shards/val \
 		--out runs/ablation --document docs/ablation.md
 
+# Two at a time, file by file, each with one thread: more would wait for each other.
 test: setup
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow

@@ -33,7 +33,7 @@ _PIECES = 64
 
 
 class CompiledForward:
-    """The forward pass of an encoder in training; without gradients it runs as it is written.
+    """The forward pass of an encoder in training; without gradients or samples it runs as it is written.
 
     Attributes:
         pieces: pieces of code that were made.
@@ -63,7 +63,9 @@ class CompiledForward:
 
     def __call__(self, **inputs: Tensor | None) -> ErnieViLOutput:
         """Runs the pass. The arguments are those of `ErnieViL.forward`."""
-        if self.why_not is not None or not torch.is_grad_enabled():
+        # A rank whose share of a short last batch is empty has nothing to compute, and would need a graph for that.
+        empty = any(0 in tensor.shape for tensor in inputs.values() if tensor is not None)
+        if empty or self.why_not is not None or not torch.is_grad_enabled():
             return self._eager(**inputs)
         try:
             # The code of the backward pass is made at once, too, so that what cannot be compiled is known here. The tag

@@ -74,10 +74,11 @@ def test_one_piece_of_code_serves_all_lengths(traced):
     assert forward.pieces == len(said) == 2
 
 
-def test_without_gradients_nothing_is_compiled(traced):
+def test_without_gradients_or_samples_nothing_is_compiled(traced):
     model, forward, said = compiled()
     with torch.no_grad():
         model(**a_batch())
+    gradients(model, **a_batch([], []))
     assert (forward.pieces, said) == (0, [])
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,7 +22,6 @@ from finetune.task import FineTuned, Split, Task, floats
 from pretrain.config import ModelConfig
 from pretrain.export import model_folder
 from pretrain.model import CONFIG
-from pretrain.model.compilation import CompiledForward
 from pretrain.order import generator, slice_of
 from pretrain.plan import PairCosts
 from pretrain.training.recipe import Best
@@ -32,6 +31,9 @@ from pretrain.training.world import World
 from shards.console import say
 from shards.reader import VOCABULARY
 from shards.schema import Array
+
+if TYPE_CHECKING:
+    from pretrain.model.compilation import CompiledForward
 
 EVALUATION_BATCH = 64
 """Examples, or pairs in retrieval, that each rank predicts at once."""
@@ -105,7 +107,6 @@ class FineTuning:
         self.objectives = (task.name,)
         self.weights = (task.weight(recipe.batch_size),)
         self.steps_per_epoch = Steps(task, training, recipe).per_epoch
-        self._costs = PairCosts.of(self.config, torch.bfloat16 if recipe.precision == "bf16" else torch.float32)
 
     def identity(self) -> dict[str, Any]:
         """The task with its classes, the size of the model, and checksums of the examples and the other files."""
@@ -146,7 +147,13 @@ class FineTuning:
 
     def compile(self, say: Callable[[str], None]) -> CompiledForward:
         """Compiles the encoder."""
+        from pretrain.model.compilation import CompiledForward  # late: PyTorch's compiler takes seconds to import
+
         return CompiledForward(self.model.ernie_vil, say)
+
+    @cached_property
+    def _costs(self) -> PairCosts:
+        return PairCosts.of(self.config, torch.float32)
 
     def flops(self, batch: Batch) -> float:
         """Of the encoder."""

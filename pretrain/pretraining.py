@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,7 +18,6 @@ from pretrain.evaluation import Result, evaluate, percent
 from pretrain.export import export, start_from
 from pretrain.heads import ErnieViLForPreTraining
 from pretrain.init_text import TextInitialisation, init_text
-from pretrain.model.compilation import CompiledForward
 from pretrain.objectives import count_targets, score
 from pretrain.order import BatchPlan
 from pretrain.plan import PairCosts
@@ -29,6 +28,9 @@ from pretrain.training.world import World
 from shards.console import console
 from shards.reader import ShardSet
 from shards.schema import Array
+
+if TYPE_CHECKING:
+    from pretrain.model.compilation import CompiledForward
 
 
 class Pretraining:
@@ -85,6 +87,8 @@ class Pretraining:
 
     def compile(self, say: Callable[[str], None]) -> CompiledForward:
         """Compiles the encoder."""
+        from pretrain.model.compilation import CompiledForward  # late: PyTorch's compiler takes seconds to import
+
         return CompiledForward(self.model.ernie_vil, say)
 
     def flops(self, batch: Batch) -> float:

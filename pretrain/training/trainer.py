@@ -7,14 +7,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Generic, NoReturn
+from typing import TYPE_CHECKING, Any, Generic, NoReturn
 
 import deepspeed
 import torch
 from deepspeed.utils import safe_get_full_fp32_param
 from torch import Tensor
 
-from pretrain.model.compilation import CompiledForward
 from pretrain.training.checkpoints import Checkpoint, Checkpoints
 from pretrain.training.interruption import SIGNALS, Interruption
 from pretrain.training.loader import StepLoader
@@ -29,6 +28,9 @@ from pretrain.training.world import World
 from shards.console import say
 from shards.errors import InputError
 from shards.files import write_atomic
+
+if TYPE_CHECKING:
+    from pretrain.model.compilation import CompiledForward
 
 FREE = {
     *("workers", "log_every", "evaluate_every", "evaluate_steps", "checkpoint_every", "keep_checkpoints"),

@@ -26,16 +26,15 @@ import typer
 from rich.table import Table
 
 from benchmarks.turns import ROUNDS, Rounds, cpu, machine, others, ratio, spread, take_turns, wall
-from pipeline import detectors, images
+from parsers.command import InputError, console, run
+from pipeline import detectors
 from pipeline.detectors import Detections, Detector
-from pipeline.extract import HELD_BYTES, ExtractStage, Pictures, regions_info, to_row
-from pipeline.images import ImageSource
-from pipeline.parts import Part, Reject
-from pipeline.prefetch import by_shape
-from pipeline.tables import regions_table, write_table
-from shards.console import console, run
-from shards.errors import InputError
-from shards.regions import RegionsRow
+from pipeline.execution.parts import Part, Reject
+from pipeline.extract import images
+from pipeline.extract.images import ImageSource
+from pipeline.extract.prefetch import by_shape
+from pipeline.extract.stage import HELD_BYTES, ExtractStage, Pictures, regions_info, to_row
+from shards.regions.table import RegionsRow, regions_table, write_regions
 from shards.schema import Array
 
 app = typer.Typer(add_completion=False)
@@ -93,7 +92,7 @@ def main(
         part = Part(folder, 0)
         with part.open("rows.parquet") as stream:
             table = regions_table([row for row in rows if isinstance(row, RegionsRow)])
-            write_table(stream, "regions", table, info.to_metadata())
+            write_regions(stream, table, info.to_metadata())
         part.complete()
 
     def post_process(folder: Path) -> None:

@@ -19,16 +19,15 @@ import torch
 import typer
 from rich.table import Table
 
+from parsers.command import InputError, console, run
 from pretrain.cloze import TOP, find_probes, interval, rank_answers
-from pretrain.export import load
+from pretrain.data.order import EVALUATION_SEED, generator
+from pretrain.model.folder import load
 from pretrain.options import Settings, as_arguments
-from pretrain.order import EVALUATION_SEED, generator
 from pretrain.recipe import Images, Recipe
-from shards.console import console, run
-from shards.errors import InputError
-from shards.new_set import write_set
+from shards.edit.removal import Removal
+from shards.edit.rewrite import write_set
 from shards.reader import ShardSet
-from shards.removal import Removal
 from shards.schema import KINDS, Array
 
 SHOWN: tuple[Images, ...] = ("own", "other")

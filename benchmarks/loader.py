@@ -29,13 +29,13 @@ from benchmarks.model import OURS, Size, make
 from benchmarks.samples import BOXES, PIECES, write_set
 from benchmarks.shards import race
 from benchmarks.turns import ROUNDS, Rounds, cpu, machine, ratio, spread, take_turns
-from pretrain.batches import Collator, Steps
-from pretrain.config import ModelConfig
+from parsers.command import console, run
+from pretrain.data.batches import Collator, Steps
+from pretrain.data.order import BatchPlan
 from pretrain.model.__main__ import SIZES
-from pretrain.order import BatchPlan
+from pretrain.model.config import ModelConfig
 from pretrain.recipe import Masking
 from pretrain.training.loader import StepLoader
-from shards.console import console, run
 from shards.reader import ShardSet
 
 SHARD = 125

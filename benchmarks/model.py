@@ -25,11 +25,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import LxmertConfig, LxmertForPreTraining
 
 from benchmarks.turns import ROUNDS, Rounds, cpu, machine, ratio, spread, take_turns, wall
-from pretrain.attention import AttentionLayer, MultiHeadAttention
-from pretrain.config import ModelConfig
-from pretrain.heads import ErnieViLForPreTraining, PretrainingOutput
+from parsers.command import console, run
 from pretrain.model.__main__ import SIZES
-from shards.console import console, run
+from pretrain.model.attention import AttentionLayer, MultiHeadAttention
+from pretrain.model.config import ModelConfig
+from pretrain.model.heads import ErnieViLForPreTraining, PretrainingOutput
 
 OURS, RELEASED, LXMERT = "this model", "as released", "LXMERT"
 app = typer.Typer(add_completion=False)

@@ -22,9 +22,9 @@ import typer
 from rich.table import Table
 
 from benchmarks.processes import run_alone
-from pretrain.order import BatchPlan
+from parsers.command import console, progress, run
+from pretrain.data.order import BatchPlan
 from shards import index
-from shards.console import console, progress, run
 from shards.reader import MANIFEST, VOCABULARY, ShardSet
 from shards.schema import MEMBERS, Classes, Manifest, ParserInfo, ShardInfo, TokenizerInfo, Totals
 

@@ -18,10 +18,10 @@ import typer
 from rich.table import Table
 
 from benchmarks.processes import run_alone
+from parsers.command import console, run
 from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
-from pipeline.tables import GRAPHS, GRAPHS_VERSION, regions_table, write_table
-from shards.console import console, run
-from shards.regions import RegionsInfo, RegionsRow
+from pipeline.graph_table import GRAPHS, GRAPHS_VERSION, write_graphs
+from shards.regions.table import RegionsInfo, RegionsRow, regions_table, write_regions
 from shards.schema import Classes, Regions
 
 BOXES, FEATURES, CLASSES, TOP = 36, 2048, 1601, 20
@@ -83,7 +83,7 @@ def _write(world: Path, count: int) -> int:
         ]
         path = world / "regions" / f"part-{part:05d}.parquet"
         with path.open("wb") as stream:
-            write_table(stream, "regions", regions_table(rows), info.to_metadata())
+            write_regions(stream, regions_table(rows), info.to_metadata())
         size += path.stat().st_size
         captions = [
             {"image_id": row.image_id, "caption_id": str(c), "caption": TEXT, "segments": None, **GRAPH.to_dict()}
@@ -92,7 +92,7 @@ def _write(world: Path, count: int) -> int:
         ]
         metadata = {"graphs_version": GRAPHS_VERSION, "parser": "benchmark", "parser_version": "1"}
         with (world / "graphs" / path.name).open("wb") as stream:
-            write_table(stream, "graphs", pa.Table.from_pylist(captions, GRAPHS), metadata)
+            write_graphs(stream, pa.Table.from_pylist(captions, GRAPHS), metadata)
     for name in ("graphs", "regions"):
         (world / name / "report.json").write_text("{}")
     return size

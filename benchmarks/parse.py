@@ -21,9 +21,9 @@ from rich.table import Table
 
 from benchmarks.processes import run_alone
 from benchmarks.turns import ROUNDS, Rounds, Turn, cpu, machine, others, ratio, spread, take_turns, wall
-from pipeline import captions
-from pipeline.captions import CaptionRow
-from shards.console import console, run
+from parsers.command import console, run
+from pipeline.parse import captions
+from pipeline.parse.captions import CaptionRow
 
 PEER = "SceneGraphParser"
 PARTITION = 3000

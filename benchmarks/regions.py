@@ -23,11 +23,11 @@ import typer
 from rich.table import Table
 
 from benchmarks.turns import ROUNDS, Rounds, Turn, cpu, machine, others, ratio, spread, take_turns
-from pipeline.parts import Part
-from pipeline.region_formats import FORMATS
-from pipeline.regions import RegionsStage
-from shards.console import console, run
-from shards.region_lines import ORIGINAL
+from parsers.command import console, run
+from pipeline.execution.parts import Part
+from pipeline.regions.formats import FORMATS
+from pipeline.regions.stage import RegionsStage
+from shards.regions.tsv import ORIGINAL
 from shards.schema import Array
 
 BOXES, FEATURES, CLASSES = 36, 2048, 1601

@@ -6,7 +6,7 @@ take turns, in seconds of the CPU, on one thread:
 
 - from scratch, every text and every image padded to the longest of the split;
 - from scratch, padded to the longest of the batch, captions in any order;
-- `finetune.score_matrix`, with the share of a pair in encoding its caption and its image once.
+- `finetune.tasks.retrieval.score_matrix`, with the share of a pair in encoding its caption and its image once.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from rich.table import Table
 from benchmarks.turns import ROUNDS, Rounds, cpu, machine, ratio, spread, take_turns
 from finetune.heads import RetrievalHead
 from finetune.inputs import Image, Sources, Text
-from finetune.score_matrix import PairScorer
 from finetune.task import FineTuned
-from pretrain.config import ModelConfig
+from finetune.tasks.retrieval.score_matrix import PairScorer
+from parsers.command import console, run
 from pretrain.model.__main__ import SIZES
-from shards.console import console, run
+from pretrain.model.config import ModelConfig
 from shards.schema import Array
 
 IMAGES, CAPTIONS = 1000, 5000

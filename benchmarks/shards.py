@@ -30,13 +30,13 @@ from rich.table import Table
 
 from benchmarks.samples import BOXES, describe, make_sample, write_ours, write_shard
 from benchmarks.turns import ROUNDS, Rounds, Turn, cpu, machine, others, ratio, spread, take_turns, wall
-from shards.console import console, run
-from shards.files import NewFile, flush
+from parsers.command import console, run
 from shards.reader import ShardSet
 from shards.schema import (
     Array,
     Sample,
 )
+from shards.storage.files import NewFile, flush
 from shards.writer import ShardWriter
 
 SHARDS = 4

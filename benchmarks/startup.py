@@ -16,7 +16,7 @@ import typer
 from rich.table import Table
 
 from benchmarks.turns import ROUNDS, Rounds, cpu, machine, others, ratio, spread, take_turns, wall
-from shards.console import console, run
+from parsers.command import console, run
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("parsers", "shards", "pipeline", "pretrain", "finetune")

@@ -27,10 +27,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.model import LXMERT, OURS, Contestant, Size, make, make_optimizer, step
 from benchmarks.turns import ROUNDS, Rounds, cpu, machine, ratio, spread, take_turns
-from pretrain.attention import MultiHeadAttention
-from pretrain.config import ModelConfig
+from parsers.command import console, run
 from pretrain.model.__main__ import SIZES
-from shards.console import console, run
+from pretrain.model.attention import MultiHeadAttention
+from pretrain.model.config import ModelConfig
 
 FORWARD, INPUTS, WEIGHTS = PRODUCTS = ("multiplications, forward", "gradients of inputs", "gradients of weights")
 ATTENTION, DROPOUT, SUMS = "attention: scores, softmax, values", "dropout", "residuals, sums of gradients"

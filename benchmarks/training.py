@@ -29,10 +29,9 @@ from rich.table import Table
 from benchmarks.model import OURS, Size, make
 from benchmarks.samples import BOXES, PIECES, write_set
 from benchmarks.turns import ROUNDS, Rounds, Turn, machine, others, ratio, spread, take_turns
-from pretrain.config import ModelConfig
+from parsers.command import InputError, console, run
 from pretrain.model.__main__ import SIZES
-from shards.console import console, run
-from shards.errors import InputError
+from pretrain.model.config import ModelConfig
 
 WARM_UP = 3
 """Steps of a run that are not timed."""

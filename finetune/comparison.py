@@ -17,19 +17,17 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from finetune.boxes import overlaps
-from finetune.files import read_json, write_json
 from finetune.tasks import task_type
-from pretrain.config import ModelConfig
-from shards.console import console, run, say
-from shards.errors import InputError
-from shards.files import write_atomic
+from parsers.command import InputError, console, run, say
+from pretrain.model.config import ModelConfig
+from shards.boxes import overlaps
 from shards.reader import VOCABULARY
+from shards.storage.files import read_json, write_atomic, write_json
 
 if TYPE_CHECKING:
-    from finetune.checkpoints import Data
-    from finetune.recipe import Recipe
+    from finetune.data import Data
     from finetune.task import Split, Task
+    from finetune.training.recipe import Recipe
 
 RECIPES = Path(__file__).resolve().parent.parent / "configs/finetune"
 UNTRAINED = "no pretraining"
@@ -110,7 +108,7 @@ class Comparison:
 
     def data(self, name: str) -> Data:
         """The files of a task."""
-        from finetune.checkpoints import Data
+        from finetune.data import Data
 
         return Data(self.world / "tasks" / COMPARED[name].folder, [self.regions], [self.gold_regions])
 
@@ -120,7 +118,7 @@ class Comparison:
 
     def recipe(self, name: str, settings: list[str]) -> Recipe[Any]:
         """The recipe of a task, changed by ``key=value``."""
-        from finetune.recipe import Recipe
+        from finetune.training.recipe import Recipe
 
         found: Recipe[Any] = Recipe[task_type(name).settings_type].load(RECIPES / name / "toy.yaml", settings)  # type: ignore[misc]
         return found
@@ -132,9 +130,9 @@ class Comparison:
         """
         import torch
 
-        from finetune.checkpoints import fine_tuned_folder, load, load_task
-        from finetune.training import fine_tune
-        from pretrain.training.world import World
+        from finetune.model_folder import fine_tuned_folder, load, load_task
+        from finetune.training.finetuning import fine_tune
+        from pretrain.training.distributed import World
 
         out = self.out / name / f"{label.replace(' ', '-')}-{'recipe' if rate is None else rate}-{seed}"
         result = out / "scores.json"
@@ -171,8 +169,8 @@ def write_untrained(like: Path, out: Path, seed: int) -> Path:
     """A model of the same size and vocabulary with random weights."""
     import torch
 
-    from pretrain.export import export
-    from pretrain.model import CONFIG, ENCODER, ErnieViL
+    from pretrain.model.encoder import CONFIG, ENCODER, ErnieViL
+    from pretrain.model.folder import export
 
     torch.manual_seed(seed)
     config = ModelConfig.load(like / CONFIG)
@@ -258,8 +256,8 @@ def main(
     ] = None,
 ) -> None:
     """Fine-tune the toy world's tasks from several models and compare their scores with chance."""
-    from pretrain.export import model_folder
-    from pretrain.training.world import with_process_group
+    from pretrain.model.folder import model_folder
+    from pretrain.training.distributed import with_process_group
 
     starts: dict[str, list[Path]] = {}
     for given in start:

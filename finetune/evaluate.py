@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from finetune.files import write_json
 from finetune.options import DataFolder, SplitName, TaskName, find_task
-from shards.console import console, run
+from parsers.command import console, run
+from shards.storage.files import write_json
 
 app = typer.Typer(add_completion=False)
 
@@ -29,7 +29,7 @@ def main(
 ) -> None:
     """Score predictions as the official evaluator does."""
     # Imported late: PyTorch takes seconds, and --help should answer at once.
-    from finetune.checkpoints import fine_tuned_folder, load_task
+    from finetune.model_folder import fine_tuned_folder, load_task
 
     chosen = find_task(task)
     evaluator = chosen(chosen.settings_type()) if checkpoint is None else load_task(fine_tuned_folder(checkpoint), task)

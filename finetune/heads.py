@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretrain.config import ModelConfig
-from pretrain.heads import MatchHead
-from pretrain.model import ErnieViLOutput, initialize
+from pretrain.model.config import ModelConfig
+from pretrain.model.encoder import ErnieViLOutput, initialize
+from pretrain.model.heads import MatchHead
 
 
 class TaskHead(nn.Module):

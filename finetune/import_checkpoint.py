@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from pretrain.config import ModelConfig
-from shards.console import console, run
+from parsers.command import console, run
+from pretrain.model.config import ModelConfig
 
 app = typer.Typer(add_completion=False)
 
@@ -35,7 +35,7 @@ def main(
 ) -> None:
     """Import a released checkpoint, or export one."""
     # Imported late: PyTorch takes seconds, and --help should answer at once.
-    from finetune.released_checkpoint import export_released, import_released
+    from finetune.released.checkpoints import export_released, import_released
 
     if to_paddle:
         count = export_released(source, out, combined=combined)

@@ -11,17 +11,17 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from pretrain.batches import padded_length
-from shards.errors import InputError
-from shards.regions import RegionsRow
+from parsers.command import InputError
+from pretrain.data.padding import padded_length
+from shards.regions.table import RegionsRow
 from shards.schema import Array
 
 Inputs = dict[str, Tensor | None]
-"""The keyword arguments of `pretrain.model.ErnieViL.forward`, or those of one stream."""
+"""The keyword arguments of `pretrain.model.encoder.ErnieViL.forward`, or those of one stream."""
 
 
 class Images(Protocol):
-    """Regions by image id: `shards.regions.RegionStore`, or the lines of a released file."""
+    """Regions by image id: `shards.regions.store.RegionStore`, or the lines of a released file."""
 
     feature_size: int
 

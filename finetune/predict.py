@@ -16,7 +16,7 @@ from finetune.options import (
     TaskName,
     find_task,
 )
-from shards.console import run, say
+from parsers.command import run, say
 
 if TYPE_CHECKING:
     from finetune.task import Prediction
@@ -51,8 +51,9 @@ def main(
     # Imported late: PyTorch takes seconds, and --help should answer at once.
     import torch
 
-    from finetune.checkpoints import Data, fine_tuned_folder, load, load_task
-    from pretrain.training.world import World
+    from finetune.data import Data
+    from finetune.model_folder import fine_tuned_folder, load, load_task
+    from pretrain.training.distributed import World
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     files = Data(data, regions or [], gold_regions or [], allow_missing_images)

@@ -14,12 +14,12 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from finetune.files import sha256_of, write_json
 from finetune.options import AllowMissingImages, Checkpoint, DataFolder, Precision, Regions, SplitName
-from shards.console import console, run, say
+from parsers.command import console, run, say
+from shards.storage.files import sha256_of, write_json
 
 if TYPE_CHECKING:
-    from pretrain.training.world import World
+    from pretrain.training.distributed import World
 
 THREADS = 1
 """Of a process on a CPU."""
@@ -54,12 +54,13 @@ def main(
     # Imported late: PyTorch takes seconds, and --help should answer at once.
     import torch
 
-    from finetune.cheap_score import candidates, cheap_scores, kept, load_cheap_score, pool
-    from finetune.checkpoints import Data, fine_tuned_folder, load, load_task
-    from finetune.score_matrix import PairScorer
-    from finetune.tasks.retrieval import Retrieval
-    from pretrain.model import WEIGHTS
-    from pretrain.training.world import World, with_process_group
+    from finetune.data import Data
+    from finetune.model_folder import fine_tuned_folder, load, load_task
+    from finetune.tasks.retrieval.cheap_score import candidates, cheap_scores, kept, load_cheap_score, pool
+    from finetune.tasks.retrieval.score_matrix import PairScorer
+    from finetune.tasks.retrieval.task import Retrieval
+    from pretrain.model.encoder import WEIGHTS
+    from pretrain.training.distributed import World, with_process_group
 
     folder = fine_tuned_folder(checkpoint)
     settings = load_task(folder, Retrieval.name).settings

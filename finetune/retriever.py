@@ -11,16 +11,16 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError
 
-from finetune.checkpoints import TASK, fine_tuned_folder, load, load_task, start_from
 from finetune.inputs import Image, Sources, TextEncoder
-from finetune.score_matrix import PairScorer
+from finetune.model_folder import TASK, fine_tuned_folder, load, load_task, start_from
 from finetune.task import FineTuned
-from finetune.tasks.retrieval import Retrieval, RetrievalSettings
-from pretrain.config import ModelConfig
-from pretrain.model import CONFIG
-from shards.errors import InputError
+from finetune.tasks.retrieval.score_matrix import PairScorer
+from finetune.tasks.retrieval.task import Retrieval, RetrievalSettings
+from parsers.command import InputError
+from pretrain.model.config import ModelConfig
+from pretrain.model.encoder import CONFIG
 from shards.reader import VOCABULARY
-from shards.regions import RegionsRow
+from shards.regions.table import RegionsRow
 from shards.schema import Array
 from shards.tokenizer import load_tokenizer
 

@@ -14,8 +14,8 @@ import typer
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # to a script, Python gives its folder and not the root
 
 from finetune.options import AllowMissingImages, DataFolder, GoldRegions, Regions, TaskName, find_task
+from parsers.command import run
 from pretrain.options import Settings
-from shards.console import run
 
 app = typer.Typer(add_completion=False)
 
@@ -40,15 +40,15 @@ def main(
     """Fine-tune a pretrained model on a downstream task."""
     chosen = find_task(task)
     # Imported late, as DeepSpeed below: PyTorch takes seconds, and --help should answer at once.
-    from finetune.checkpoints import Data
-    from finetune.recipe import Recipe
+    from finetune.data import Data
+    from finetune.training.recipe import Recipe
 
     recipe = Recipe[chosen.settings_type].load(config, set_ or [])  # type: ignore[name-defined]
     files = Data(data, regions or [], gold_regions or [], allow_missing_images)
 
     # Imported late: DeepSpeed takes seconds, and a wrong argument should answer at once.
-    from finetune.training import fine_tune
-    from pretrain.training.world import with_process_group
+    from finetune.training.finetuning import fine_tune
+    from pretrain.training.distributed import with_process_group
 
     def work() -> None:
         fine_tune(chosen(recipe.task), recipe, model, files, out, resume=resume)

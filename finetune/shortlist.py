@@ -1,7 +1,7 @@
 """Trains a cheap score for shortlists: ``python -m finetune.shortlist --checkpoint DIR --data DIR ... --out FILE``.
 
 What a shortlist of each length misses is measured on a split that was not trained on. The score is that of
-`finetune.cheap_score`.
+`finetune.tasks.retrieval.cheap_score`.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from finetune.files import sha256_of, write_json
 from finetune.options import Checkpoint, DataFolder, Regions
-from shards.console import console, run, say
+from parsers.command import console, run, say
 from shards.schema import Array
+from shards.storage.files import sha256_of, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from finetune.task import Split
-    from finetune.tasks.retrieval import Caption
+    from finetune.tasks.retrieval.task import Caption
 
 LENGTHS = (5, 10, 20, 50, 100)
 """Of shortlists, reported after training."""
@@ -51,11 +51,12 @@ def main(
     # Imported late: PyTorch takes seconds, and --help should answer at once.
     import torch
 
-    from finetune.cheap_score import candidates, cheap_scores, hard_negatives, kept, pool, save, train
-    from finetune.checkpoints import Data, fine_tuned_folder, load, load_task
-    from finetune.score_matrix import PairScorer
-    from finetune.tasks.retrieval import Retrieval, images_of
-    from pretrain.model import WEIGHTS
+    from finetune.data import Data
+    from finetune.model_folder import fine_tuned_folder, load, load_task
+    from finetune.tasks.retrieval.cheap_score import candidates, cheap_scores, hard_negatives, kept, pool, save, train
+    from finetune.tasks.retrieval.score_matrix import PairScorer
+    from finetune.tasks.retrieval.task import Retrieval, images_of
+    from pretrain.model.encoder import WEIGHTS
 
     folder = fine_tuned_folder(checkpoint)
     task = Retrieval(load_task(folder, Retrieval.name).settings)

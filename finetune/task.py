@@ -21,14 +21,13 @@ from torch import Tensor, nn
 
 from finetune.heads import TaskHead
 from finetune.inputs import Batch, Images, Sources
-from pretrain.config import ModelConfig
-from pretrain.model import ErnieViL
-from shards.console import progress
-from shards.errors import InputError
+from parsers.command import InputError, progress
+from pretrain.model.config import ModelConfig
+from pretrain.model.encoder import ErnieViL
 from shards.schema import Array
 
 if TYPE_CHECKING:
-    from pretrain.training.world import World
+    from pretrain.training.distributed import World
 
 Prediction = dict[str, Any]
 """What is predicted for one example: JSON values."""

@@ -22,7 +22,7 @@ GROUNDING_VERSION = "1"
 
 
 class SngParser:
-    """SceneGraphParser as one of our parsers: the reference for `parsers.dependency`.
+    """SceneGraphParser as one of our parsers: the reference for `parsers.dependency.parser`.
 
     Args:
         spacy_model: the name of an installed English spaCy pipeline.

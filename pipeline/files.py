@@ -9,8 +9,8 @@ from typing import Any
 
 from upath import UPath
 
-from shards.errors import InputError
-from shards.files import TEMPORARY, AnyPath
+from parsers.command import InputError
+from shards.storage.files import TEMPORARY, AnyPath
 
 _GLOB = frozenset("*?[")
 

@@ -15,15 +15,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import typer
 
-from pipeline.engines import Engine, Work
-from pipeline.executor import print_report, run_stage
+from parsers.command import console, run
+from pipeline.execution.engines import Engine, Work
+from pipeline.execution.executor import print_report, run_stage
+from pipeline.execution.options import EngineKind, Overwrite, RayAddress, Workers
+from pipeline.execution.parts import Part
 from pipeline.files import fingerprint, location
-from pipeline.options import EngineKind, Overwrite, RayAddress, Workers
-from pipeline.parts import Part
-from pipeline.tables import GRAPHS_VERSION, write_table
-from shards.console import console, run
-from shards.files import AnyPath, parquet_file, write_atomic
-from shards.regions import parts_of, read_metadata
+from pipeline.graph_table import GRAPHS_VERSION, write_graphs
+from shards.stage_folder import parts_of, read_metadata
+from shards.storage.files import AnyPath, write_atomic
+from shards.storage.parquet import parquet_file
 
 KINDS = ("objects", "attributes", "relations")
 VOCABULARY = pa.schema(
@@ -48,7 +49,7 @@ class StatisticsStage:
     name: str = "statistics"
 
     def fingerprint(self) -> dict[str, Any]:
-        """See `pipeline.executor.Stage`."""
+        """See `pipeline.execution.executor.Stage`."""
         return {"graphs": [fingerprint(part) for part in self.partitions()], "graphs_version": GRAPHS_VERSION}
 
     def partitions(self) -> Iterator[AnyPath]:
@@ -57,7 +58,7 @@ class StatisticsStage:
             yield from parts_of(folder)
 
     def total(self) -> int | None:
-        """See `pipeline.executor.Stage`."""
+        """See `pipeline.execution.executor.Stage`."""
         return sum(1 for _ in self.partitions())
 
     def estimated_bytes(self) -> int:
@@ -65,7 +66,7 @@ class StatisticsStage:
         return sum(part.stat().st_size for part in self.partitions())
 
     def worker(self) -> Work:
-        """See `pipeline.executor.Stage`."""
+        """See `pipeline.execution.executor.Stage`."""
         return self._count
 
     def _count(self, source: AnyPath, part: Part) -> None:
@@ -81,7 +82,7 @@ class StatisticsStage:
                 for entry in batch[kind].flatten().field("lemma").value_counts().to_pylist():
                     counts[kind, entry["values"]] += entry["counts"]
         with part.open(f"{part.name}.parquet") as stream:
-            write_table(stream, "graphs", _table(counts), {"statistics_version": "1"})
+            write_graphs(stream, _table(counts), {"statistics_version": "1"})
 
     def finish(self, out: AnyPath, parts: int, statistics: Counter[str]) -> None:
         """Adds the counts up and draws them."""

@@ -8,7 +8,7 @@ import tarfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
-from shards.files import AnyPath
+from shards.storage.files import AnyPath
 
 
 @dataclass(frozen=True, slots=True)

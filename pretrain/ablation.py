@@ -20,12 +20,11 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from parsers.command import InputError, console, progress, run
 from pretrain.cloze import OWN
+from pretrain.data.order import BatchPlan
 from pretrain.options import Settings, as_arguments
-from pretrain.order import BatchPlan
 from pretrain.recipe import OBJECTIVES, Recipe
-from shards.console import console, progress, run
-from shards.errors import InputError
 from shards.reader import ShardSet
 from shards.schema import KINDS
 
@@ -79,7 +78,7 @@ def mean_targets(recipe: Recipe, shards: ShardSet) -> dict[str, float]:
     # Imported late: PyTorch takes seconds, and --help should answer at once.
     import torch
 
-    from pretrain.batches import Collator
+    from pretrain.data.batches import Collator
     from pretrain.objectives import count_targets
 
     plan = BatchPlan.of(recipe, shards)

@@ -17,12 +17,11 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from pretrain.config import ModelConfig
-from pretrain.masking import SpecialTokens, hide_node, lay_out, maskable
-from pretrain.order import EVALUATION_SEED, generator
+from parsers.command import InputError, console, progress, run
+from pretrain.data.masking import SpecialTokens, hide_node, lay_out, maskable
+from pretrain.data.order import EVALUATION_SEED, generator
+from pretrain.model.config import ModelConfig
 from pretrain.recipe import Images, Masking
-from shards.console import console, progress, run
-from shards.errors import InputError
 from shards.reader import VOCABULARY, ShardSet, read_vocabulary
 from shards.schema import KINDS, Array
 
@@ -75,7 +74,7 @@ Results = dict[str, dict[str, dict[int, Accuracy]]]
 
 
 def find_probes(shards: ShardSet, max_text: int) -> Iterator[Probe]:
-    """Every node that may be hidden (see `pretrain.masking.maskable`), in stored order."""
+    """Every node that may be hidden (see `pretrain.data.masking.maskable`), in stored order."""
     special = SpecialTokens.of(shards.vocabulary)
     with progress("find nodes", len(shards), "images") as advance:
         for image, (shard, row) in enumerate(shards):
@@ -136,7 +135,7 @@ def rank_answers(
     # Imported late, here and below: PyTorch takes seconds, and --help should answer at once.
     import torch
 
-    from pretrain.batches import Collator
+    from pretrain.data.batches import Collator
 
     special = SpecialTokens.of(shards.vocabulary)
     collator = Collator(
@@ -254,8 +253,8 @@ def main(
     """Hide one object, attribute or relation at a time and see whether the model names it."""
     import torch
 
-    from pretrain.export import load, model_folder
-    from pretrain.model import CONFIG
+    from pretrain.model.encoder import CONFIG
+    from pretrain.model.folder import load, model_folder
 
     folder, held_out = model_folder(checkpoint), ShardSet(shards)
     config = ModelConfig.load(folder / CONFIG)

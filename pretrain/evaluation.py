@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from pretrain.batches import Batch, Collator, Steps
-from pretrain.heads import PretrainingOutput
+from pretrain.data.batches import Batch, Collator, Steps
+from pretrain.data.order import EVALUATION_SEED, BatchPlan, pairs_per_batch
+from pretrain.model.heads import PretrainingOutput
 from pretrain.objectives import TEXT, score
-from pretrain.order import EVALUATION_SEED, BatchPlan, pairs_per_batch
 from pretrain.recipe import OBJECTIVES, Images, Recipe, model_config
 from pretrain.training.loader import StepLoader
 from shards.reader import ShardSet

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pretrain.batches import Batch
-from pretrain.heads import PretrainingOutput
+from pretrain.data.batches import Batch
+from pretrain.model.heads import PretrainingOutput
 from pretrain.training.workload import Scores
 
 TEXT = 4
-"""So many of `pretrain.recipe.OBJECTIVES`, the first, are the kinds of text targets (see `pretrain.masking`)."""
+"""So many of `pretrain.recipe.OBJECTIVES`, the first, are the kinds of text targets (see `pretrain.data.masking`)."""
 
 
 def count_targets(batch: Batch) -> Tensor:

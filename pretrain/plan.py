@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,23 +15,23 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from pretrain.config import ModelConfig
+from parsers.command import InputError, console, progress, run, say
+from pretrain.data.division import Division, Positions, divide, positions
+from pretrain.data.order import BatchPlan
+from pretrain.model.config import ModelConfig
 from pretrain.options import Settings
-from pretrain.order import BatchPlan, micro_batches
-from pretrain.recipe import Images, Recipe, model_config
-from pretrain.training.recipe import REDUCE_BUCKET_ELEMENTS
-from shards.console import console, progress, run, say
-from shards.errors import InputError
+from pretrain.recipe import Recipe, model_config
+from pretrain.training.settings import REDUCE_BUCKET_ELEMENTS
 from shards.joined import open_sets
 from shards.schema import Array
 
 if TYPE_CHECKING:
     import torch
 
+    from pretrain.model.costs import PairCosts
+
 GB = 1e9
 ZERO_STAGES = range(4)
-DEVICE = "cuda"
-"""What sequences are padded for."""
 
 app = typer.Typer(add_completion=False)
 
@@ -58,144 +57,11 @@ def run_length(steps: int, plan: BatchPlan) -> Length:
     return Length(steps, plan.steps_per_epoch, seen, seen / plan.pairs_per_epoch)
 
 
-# ---------------------------------------------------------------------------------------------------------- simulation
-
-
-@dataclass(frozen=True, slots=True)
-class Positions:
-    """The pairs of a global batch in their order; int64 arrays of equal length."""
-
-    text: Array
-    """text positions of each pair, [CLS] and [SEP] included"""
-    image: Array
-    """image rows of each pair, the global one included"""
-
-
-def positions(plan: BatchPlan, step: int, *, max_text: int, images: Images) -> Positions:
-    """The positions of a step's pairs, from the index alone: no tar is read."""
-    pairs = plan.batch(step)
-    return Positions(np.minimum(pairs.length + 2, max_text), 1 + pairs.num_boxes * (images != "none"))
-
-
-@dataclass(frozen=True, slots=True)
-class Division:
-    """Global batches divided over ranks and micro-batches; int64 arrays [steps, ranks, accumulation]."""
-
-    samples: Array
-    text: Array
-    """text positions that are no padding"""
-    image: Array
-    """image rows that are no padding"""
-    text_length: Array
-    """positions that each text of the micro-batch is padded to"""
-    image_length: Array
-
-    @property
-    def tokens(self) -> Array:
-        """int64 [steps, ranks]: text positions and image rows that are no padding."""
-        found: Array = (self.text + self.image).sum(2)
-        return found
-
-    @property
-    def balance(self) -> float:
-        """Tokens of the fullest rank over the mean of all ranks, on average over the steps; 1 is even."""
-        return float((self.tokens.max(1) / self.tokens.mean(1)).mean())
-
-    @property
-    def text_padding(self) -> float:
-        """Share of text positions that are padding."""
-        return 1 - float(self.text.sum() / (self.samples * self.text_length).sum())
-
-    @property
-    def image_padding(self) -> float:
-        """Share of image rows that are padding."""
-        return 1 - float(self.image.sum() / (self.samples * self.image_length).sum())
-
-
-def divide(batches: Sequence[Positions], *, ranks: int, accumulation: int) -> Division:
-    """Divides global batches as the trainer does."""
-    # Imported late, here and below: PyTorch takes seconds, and --help should answer at once.
-    from pretrain.batches import padded_length
-
-    shape = len(batches), ranks, accumulation
-    found = Division(*(np.zeros(shape, np.int64) for _ in range(5)))
-    for step, batch in enumerate(batches):
-        for rank in range(ranks):
-            parts = micro_batches(batch.text + batch.image, rank=rank, ranks=ranks, accumulation=accumulation)
-            for part, where in enumerate(parts):
-                text, image = batch.text[where], batch.image[where]
-                at = step, rank, part
-                found.samples[at], found.text[at], found.image[at] = len(text), text.sum(), image.sum()
-                found.text_length[at] = padded_length(text.tolist(), DEVICE)
-                found.image_length[at] = padded_length(image.tolist(), DEVICE)
-    return found
-
-
-# --------------------------------------------------------------------------------------------------------------- costs
-
-
-@dataclass(frozen=True, slots=True)
-class PairCosts:
-    """FLOPs of the forward pass and bytes kept for the backward pass, for one pair of T text positions and R rows.
-
-    Both are polynomials in T and R: what is done for each position is linear, attention scores are quadratic.
-    """
-
-    flops: Array
-    """float64 [6]: coefficients of 1, T, R, T², R², TR"""
-    saved_bytes: Array
-
-    @classmethod
-    def of(cls, config: ModelConfig, dtype: torch.dtype, *, checkpointing: bool = False) -> PairCosts:
-        """Takes the six coefficients from the costs of the encoder at six lengths.
-
-        Args:
-            config: size of the model.
-            dtype: of weights and activations.
-            checkpointing: only what layers return is kept, and what one layer keeps inside while it is computed again.
-        """
-        from pretrain.model.costs import Costing
-
-        lengths = [(8, 8), (16, 8), (24, 8), (8, 16), (8, 24), (16, 16)]
-        costing = Costing(config, dtype)
-        measured = []
-        for text, rows in lengths:
-            found = costing.of(batch=1, text=text, rows=rows)
-            saved = [cost.saved_bytes for cost in found]
-            kept = sum(cost.output_bytes for cost in found) + max(saved) if checkpointing else sum(saved)
-            measured.append([sum(cost.flops for cost in found), kept])
-        powers = _powers(*np.array(lengths, np.float64).T)
-        flops, saved_bytes = np.linalg.solve(powers, np.array(measured, np.float64)).T
-        return cls(flops, saved_bytes)
-
-    def flops_at(self, samples: Array, text_length: Array, image_length: Array) -> Array:
-        """FLOPs of the forward pass of micro-batches of these sizes; arrays of one shape."""
-        found: Array = samples * (_powers(text_length, image_length) @ self.flops)
-        return found
-
-    def flops_of(self, division: Division) -> Array:
-        """float64 [steps, ranks, accumulation]: FLOPs of the forward pass, padding included."""
-        return self.flops_at(division.samples, division.text_length, division.image_length)
-
-    def saved_bytes_at(self, samples: Array, text_length: Array, image_length: Array) -> Array:
-        """Bytes kept for the backward pass of micro-batches of these sizes; arrays of one shape."""
-        found: Array = samples * (_powers(text_length, image_length) @ self.saved_bytes)
-        return found
-
-    def saved_bytes_of(self, division: Division) -> Array:
-        """float64 [steps, ranks, accumulation]: activations of each micro-batch, padding included."""
-        return self.saved_bytes_at(division.samples, division.text_length, division.image_length)
-
-
-def _powers(text: Array, image: Array) -> Array:
-    return np.stack([np.ones_like(text), text, image, text**2, image**2, text * image], axis=-1)
-
-
 def count_parameters(config: ModelConfig) -> int:
     """Parameters of the encoder and the pretraining heads."""
     import torch
 
-    from pretrain.heads import ErnieViLForPreTraining
+    from pretrain.model.heads import ErnieViLForPreTraining
 
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in ErnieViLForPreTraining(config).parameters())
@@ -279,7 +145,7 @@ def hours_at_peak(division: Division, pair: PairCosts, *, steps: int, peak_tflop
 
     The backward pass counts twice the forward pass.
     """
-    slowest = pair.flops_of(division).sum(2).max(1).mean()
+    slowest = pair.flops_at(*division.sizes).sum(2).max(1).mean()
     return float(3 * slowest * steps / (peak_tflops * 1e12 * share) / 3600)
 
 
@@ -343,7 +209,7 @@ def main(
     }
     for n in ranks or [8]:
         division = divide(simulated, ranks=n, accumulation=recipe.accumulation)
-        activations = round(float(pair.saved_bytes_of(division).max()))
+        activations = round(float(pair.saved_bytes_at(*division.sizes).max()))
         stages = [
             memory(
                 parameters, stage=stage, ranks=n, dtype=dtype, activations=activations, offload=recipe.offload_optimizer

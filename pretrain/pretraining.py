@@ -13,19 +13,19 @@ import torch
 from rich.table import Table
 from torch import Tensor, nn
 
-from pretrain.batches import Batch, Collator, Steps
+from parsers.command import console
+from pretrain.data.batches import Batch, Collator, Steps
+from pretrain.data.order import BatchPlan
 from pretrain.evaluation import Result, evaluate, percent
-from pretrain.export import export, start_from
-from pretrain.heads import ErnieViLForPreTraining
-from pretrain.init_text import TextInitialisation, init_text
+from pretrain.model.costs import PairCosts
+from pretrain.model.folder import export, start_from
+from pretrain.model.heads import ErnieViLForPreTraining
+from pretrain.model.text_weights import TextInitialisation, init_text
 from pretrain.objectives import count_targets, score
-from pretrain.order import BatchPlan
-from pretrain.plan import PairCosts
 from pretrain.recipe import OBJECTIVES, Recipe, model_config
+from pretrain.training.distributed import World
 from pretrain.training.trainer import Trainer
 from pretrain.training.workload import Scores
-from pretrain.training.world import World
-from shards.console import console
 from shards.reader import ShardSet
 from shards.schema import Array
 
@@ -154,8 +154,8 @@ def pretrain(
         held_out: what to evaluate on.
         out: folder of the run.
         resume: continue from the latest checkpoint there.
-        start: a model whose weights to start from (see `pretrain.export.start_from`).
-        text_from: a BERT or ERNIE 2.0 for the text stream to start from (see `pretrain.init_text`).
+        start: a model whose weights to start from (see `pretrain.model.folder.start_from`).
+        text_from: a BERT or ERNIE 2.0 for the text stream to start from (see `pretrain.model.text_weights`).
     """
     world = World.current()
     workload = Pretraining(recipe, shards, held_out, world.device.type)

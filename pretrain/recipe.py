@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pretrain.config import ModelConfig, RegionTarget
-from pretrain.training.recipe import OptimizerSection, Positive, Probability, Section, TrainingRecipe
-from shards.errors import InputError
+from parsers.command import InputError
+from pretrain.model.config import ModelConfig, RegionTarget
+from pretrain.training.settings import OptimizerSection, Positive, Probability, Section, TrainingRecipe
 from shards.reader import ShardSet
 from shards.schema import ClassKind
 
@@ -98,7 +98,7 @@ class Recipe(TrainingRecipe):
     """how often an epoch passes over each set of shards, in the order of ``--shards``; 0.5: half of the set in one
     epoch, the other half in the next. Rounded to a fraction of at most 100ths. Empty: once over each"""
     max_text: Annotated[int, Field(ge=3)] = 64
-    """positions of a text with [CLS] and [SEP]s; longer ones are cut (see `pretrain.masking.lay_out`)"""
+    """positions of a text with [CLS] and [SEP]s; longer ones are cut (see `pretrain.data.masking.lay_out`)"""
     block_shards: Positive = 8
     """shards that are shuffled together"""
     images: Images = "own"

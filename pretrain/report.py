@@ -10,9 +10,8 @@ import typer
 from PIL import Image
 from rich.table import Table
 
+from parsers.command import InputError, console, run
 from pretrain.recipe import OBJECTIVES, Images, Recipe
-from shards.console import console, run
-from shards.errors import InputError
 from shards.pictures import find_pictures, to_rgb
 from shards.reader import ShardSet
 
@@ -78,7 +77,7 @@ def _score(trained: Path, shards: ShardSet, recipe: Recipe, images: Images) -> d
     import torch
 
     from pretrain.evaluation import evaluate
-    from pretrain.export import load
+    from pretrain.model.folder import load
 
     return evaluate(load(trained / "model"), shards, recipe, images=images, device=torch.device("cpu"))
 

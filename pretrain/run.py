@@ -13,10 +13,9 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # to a script, Python gives its folder and not the root
 
+from parsers.command import InputError, run
 from pretrain.options import Settings
 from pretrain.recipe import Recipe
-from shards.console import run
-from shards.errors import InputError
 from shards.joined import open_sets
 from shards.reader import MANIFEST
 
@@ -64,7 +63,7 @@ def main(
 
     # Imported late: DeepSpeed takes seconds, and a wrong argument should answer at once.
     from pretrain.pretraining import pretrain
-    from pretrain.training.world import with_process_group
+    from pretrain.training.distributed import with_process_group
 
     with_process_group(
         lambda: pretrain(recipe, training, evaluation, out, resume=resume, start=init_from, text_from=init_text_from)

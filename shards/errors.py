@@ -1,8 +1,6 @@
-"""The exceptions that mean: something the user gave is wrong, and the message says what, where and what to do."""
+"""The error of damaged shards."""
 
-
-class InputError(Exception):
-    """Bad input. Commands print its message without a traceback and exit with code 1."""
+from parsers.command import InputError
 
 
 class ShardError(InputError):

@@ -10,7 +10,7 @@ from itertools import accumulate
 
 import pyarrow as pa
 
-from shards.errors import InputError
+from parsers.command import InputError
 from shards.reader import ShardIndex, ShardSet
 from shards.schema import Manifest, Totals
 

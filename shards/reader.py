@@ -15,12 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from parsers.command import InputError
 from shards import index
-from shards.cache import Cache
-from shards.errors import InputError, ShardError
-from shards.folders import Folder, LocalFolder, map_file, open_folder
+from shards.errors import ShardError
 from shards.members import ARRAY_DTYPES, decode_masks, decode_npy, decode_record
 from shards.schema import MEMBERS, Array, Caption, Manifest, Masks, Regions, Sample, key_of
+from shards.storage.cache import Cache
+from shards.storage.folders import Folder, LocalFolder, map_file, open_folder
 
 MANIFEST, INDEX, VOCABULARY = "manifest.json", index.FILE, "vocab.txt"
 
@@ -56,7 +57,7 @@ class ShardSet:
     Opening it compares the sizes of tars and the first file of the index with the manifest, so that a stale index or a
     cut tar (which a tar reader takes for a complete one) is refused before anything is read; the other files of the
     index, which only sets of more than 256 shards have, when they are first read. Shards behind a URL are copied into
-    ``cache`` when they are first read; without one, `shards.cache.Cache.from_environment` says where.
+    ``cache`` when they are first read; without one, `shards.storage.cache.Cache.from_environment` says where.
 
     Raises:
         InputError: this is no finished set of shards, or a file differs from what the manifest says.

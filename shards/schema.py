@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from parsers.command import InputError
 from parsers.graph import SceneGraph
-from shards.errors import InputError
 
 SCHEMA_VERSION = 1
 

@@ -1,6 +1,6 @@
 """A model of the smallest size, and the released inputs as it takes them."""
 
-from pretrain.config import ModelConfig
+from pretrain.model.config import ModelConfig
 
 SMALL = ModelConfig(
     vocab_size=11, max_position_embeddings=7, sent_type_vocab_size=2, hidden_size=8, num_attention_heads=2,

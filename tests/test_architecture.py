@@ -8,10 +8,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 MAY_IMPORT = {
     "parsers": set(),
-    "shards": {"parsers.graph"},
+    "shards": {"parsers.command", "parsers.graph"},
     "pipeline": {"parsers", "shards"},
-    "pretrain": {"shards"},
-    "finetune": {"pretrain", "shards"},
+    "pretrain": {"parsers.command", "shards"},
+    "finetune": {"parsers.command", "pretrain", "shards"},
 }
 
 

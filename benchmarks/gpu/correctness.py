@@ -11,10 +11,10 @@ from torch import Tensor
 
 from benchmarks.gpu.generated import recipe, shard_set
 from benchmarks.gpu.steps import Findings, Setting
-from pretrain.batches import Batch, Collator, Steps
-from pretrain.heads import ErnieViLForPreTraining
+from pretrain.data.batches import Batch, Collator, Steps
+from pretrain.data.order import BatchPlan
+from pretrain.model.heads import ErnieViLForPreTraining
 from pretrain.objectives import count_targets, score
-from pretrain.order import BatchPlan
 from pretrain.recipe import Recipe, model_config
 from shards.reader import ShardSet
 

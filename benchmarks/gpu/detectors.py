@@ -121,8 +121,8 @@ def _extract(setting: Setting, findings: Findings, detector: str, options: dict[
     """The stage as ``pipeline.extract`` runs it, with decoding beside the network, in both precisions."""
     from benchmarks.extract import make_stage
     from pipeline import detectors
-    from pipeline.extract import Pictures
-    from pipeline.parts import Part
+    from pipeline.execution.parts import Part
+    from pipeline.extract.stage import Pictures
 
     pictures = setting.scratch / f"pictures-{count}"
     pictures.mkdir()

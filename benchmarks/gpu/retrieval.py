@@ -15,9 +15,9 @@ from benchmarks.gpu.steps import Findings, Setting
 from benchmarks.retrieval import Slice
 from finetune.heads import RetrievalHead
 from finetune.inputs import Image, Text
-from finetune.score_matrix import PairScorer
 from finetune.task import FineTuned
-from pretrain.config import ModelConfig
+from finetune.tasks.retrieval.score_matrix import PairScorer
+from pretrain.model.config import ModelConfig
 from shards.schema import Array
 
 PRECISIONS: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16")

@@ -95,15 +95,17 @@ def _planned_gb(file: Path, shards: Path) -> float:
     """What `pretrain.plan` says of the run's memory."""
     import torch
 
-    from pretrain.order import BatchPlan
-    from pretrain.plan import GB, PairCosts, count_parameters, divide, memory, positions
+    from pretrain.data.division import divide, positions
+    from pretrain.data.order import BatchPlan
+    from pretrain.model.costs import PairCosts
+    from pretrain.plan import GB, count_parameters, memory
     from pretrain.recipe import Recipe, model_config
     from shards.reader import ShardSet
 
     recipe, data = Recipe.load(file, []), ShardSet(shards)
     plan, size = BatchPlan.of(recipe, data), model_config(recipe, data)
     batches = [positions(plan, step, max_text=recipe.max_text, images=recipe.images) for step in range(20)]
-    saved = PairCosts.of(size, torch.bfloat16).saved_bytes_of(divide(batches, ranks=1, accumulation=1))
+    saved = PairCosts.of(size, torch.bfloat16).saved_bytes_at(*divide(batches, ranks=1, accumulation=1).sizes)
     planned = memory(
         count_parameters(size), stage=0, ranks=1, dtype=torch.bfloat16, activations=round(float(saved.max()))
     )
@@ -134,7 +136,7 @@ def _largest_batch(setting: Setting, size: str) -> int:
 
 def _find_largest(setting: Setting, size: str, found: Path) -> None:
     """In a process of its own, for the one that asks must not use CUDA."""
-    from pretrain.training.world import with_process_group
+    from pretrain.training.distributed import with_process_group
 
     def find() -> None:
         found.write_text(str(_fit(setting, size)))
@@ -148,8 +150,8 @@ def _fit(setting: Setting, size: str) -> int:
 
     from benchmarks.gpu.correctness import batches_of
     from pretrain.pretraining import Pretraining
+    from pretrain.training.distributed import World
     from pretrain.training.trainer import Trainer
-    from pretrain.training.world import World
 
     shards = shard_set(setting)
     settings = recipe(size, precision="bf16", passes=(100,), steps=1, batch_size=1)

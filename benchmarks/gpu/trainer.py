@@ -112,8 +112,8 @@ def _main(
     sys.argv = ["pretrain/run.py", *arguments]
     try:
         before()
+        from parsers.command import run
         from pretrain.run import app
-        from shards.console import run
 
         run(app)
     except ModuleNotFoundError as error:

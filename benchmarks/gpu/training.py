@@ -116,7 +116,7 @@ def nccl(setting: Setting, findings: Findings) -> None:
     import torch
     import torch.distributed as dist
 
-    from pretrain.training.world import World, with_process_group
+    from pretrain.training.distributed import World, with_process_group
 
     def add() -> None:
         findings.figures["backend"] = backend = dist.get_backend()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 TASKS: Mapping[str, str] = {
     "vqa": "finetune.tasks.vqa:Vqa",
     "vcr": "finetune.tasks.vcr:Vcr",
-    "retrieval": "finetune.tasks.retrieval:Retrieval",
+    "retrieval": "finetune.tasks.retrieval.task:Retrieval",
     "refcoco_plus": "finetune.tasks.refcoco_plus:RefcocoPlus",
 }
 """Where the class of each task is. It is imported when the task is wanted: PyTorch takes seconds."""

@@ -12,18 +12,18 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from finetune.boxes import overlaps
-from finetune.files import read_json, write_json
 from finetune.heads import RegionHead, region_loss
 from finetune.inputs import Batch, Image, Images, Sources
-from finetune.released_lines import LineRegions, is_released, read_lines
+from finetune.released.tsv import LineRegions, is_released, read_lines
 from finetune.task import Prediction, Settings, Split, Task
-from pretrain.config import ModelConfig
-from shards import pickles
-from shards.errors import InputError
-from shards.region_lines import REFERENCE, Fields, whole_number
-from shards.regions import RegionsRow
+from parsers.command import InputError
+from pretrain.model.config import ModelConfig
+from shards.boxes import overlaps
+from shards.regions.table import RegionsRow
+from shards.regions.tsv import REFERENCE, Fields, whole_number
 from shards.schema import Array, Regions
+from shards.storage import pickles
+from shards.storage.files import read_json, write_json
 
 SPLITS = ("train", "val", "testA", "testB")
 HIT = 0.5

@@ -16,15 +16,14 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from finetune.files import read_json_lines
 from finetune.heads import VcrHead, choice_loss
 from finetune.inputs import WHOLE, Batch, Image, Images, Sources, Text
 from finetune.task import Prediction, Settings, Split, Task
-from pretrain.config import ModelConfig
-from pretrain.order import generator
-from shards.errors import InputError
-from shards.files import write_atomic
+from parsers.command import InputError
+from pretrain.data.order import generator
+from pretrain.model.config import ModelConfig
 from shards.schema import Array
+from shards.storage.files import read_json_lines, write_atomic
 
 SPLITS = ("train", "val", "test")
 CHOICES = 4

@@ -15,16 +15,16 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from finetune.files import read_json, write_json
 from finetune.heads import VqaHead, answer_loss
 from finetune.inputs import Batch, Images
-from finetune.released_lines import LineRegions, is_released, read_lines
+from finetune.released.tsv import LineRegions, is_released, read_lines
 from finetune.task import Prediction, Settings, Split, Task
-from finetune.vqa_accuracy import accuracy, normalise
-from pretrain.config import ModelConfig
-from shards.errors import InputError
-from shards.region_lines import VQA, Fields
+from finetune.tasks.vqa_accuracy import accuracy, normalise
+from parsers.command import InputError
+from pretrain.model.config import ModelConfig
+from shards.regions.tsv import VQA, Fields
 from shards.schema import Array
+from shards.storage.files import read_json, write_json
 
 SHARE = 0.3
 """What an annotator adds to the target of an answer, up to 1: the accuracy, averaged over nine of ten annotators."""

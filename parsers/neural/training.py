@@ -1,7 +1,7 @@
 """How the neural parser learns; `parsers.train` is the command.
 
-The network learns gold graphs, and, of captions that have none, the graphs that the rules of `parsers.dependency` find:
-gold captions are short, and the rules read long ones better. Pairs of gold captions are joined into longer ones, so
+The network learns gold graphs, and, of captions that have none, the graphs that the rules of `parsers.dependency`
+find: gold captions are short, and the rules read long ones better. Pairs of gold captions are joined into longer ones, so
 that far words are not tied together. Weights are averaged over the last steps.
 
 With ``--pretrained`` the network also learns what teachers say: fine-tuned BERTs or MPNets (knowledge distillation,

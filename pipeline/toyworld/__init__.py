@@ -13,10 +13,10 @@ is there. The truth about every picture is a `Scene`; all else is made from it.
 """
 
 from pipeline.toyworld.captions import Caption, describe
-from pipeline.toyworld.detector import Detector, Regions
 from pipeline.toyworld.layout import sample_scene
 from pipeline.toyworld.render import render
 from pipeline.toyworld.scene import Box, Related, Relation, Scene, Thing
+from pipeline.toyworld.simulated_features import Detector, Regions
 from pipeline.toyworld.write import World, read_scenes, write_world
 
 __all__ = [

@@ -11,8 +11,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from parsers.command import console, progress, run
 from pipeline.toyworld.write import World, write_world
-from shards.console import console, progress, run
 
 DEFAULT = World()
 app = typer.Typer(add_completion=False)

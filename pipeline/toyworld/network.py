@@ -1,6 +1,6 @@
 """A detector for toy worlds, small enough to be trained in minutes: ``pipeline.extract --detector toyworld``.
 
-`pipeline.toyworld.detector` gives features without looking at a picture; this one looks.
+`pipeline.toyworld.simulated_features` gives features without looking at a picture; this one looks.
 """
 
 from __future__ import annotations

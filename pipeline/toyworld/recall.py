@@ -9,12 +9,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import typer
 
+from parsers.command import run, say
 from pipeline.files import location
 from pipeline.toyworld.scene import Scene
 from pipeline.toyworld.write import read_scenes
-from shards.console import run, say
-from shards.files import AnyPath
-from shards.regions import RegionsInfo, RegionsRow, parts_of, read_rows
+from shards.regions.table import RegionsInfo, RegionsRow, read_rows
+from shards.stage_folder import parts_of
+from shards.storage.files import AnyPath
 
 MIN_IOU = 0.5
 app = typer.Typer(add_completion=False)

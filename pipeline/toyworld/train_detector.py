@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 
-from shards.console import run, say
-from shards.files import write_atomic
+from parsers.command import run, say
+from shards.storage.files import write_atomic
 
 app = typer.Typer(add_completion=False)
 

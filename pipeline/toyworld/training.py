@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.functional import pil_to_tensor
 
+from parsers.command import progress
 from pipeline.toyworld.layout import sample_scene
 from pipeline.toyworld.network import CLASS_NAMES, FEATURES, build_network
 from pipeline.toyworld.render import render
 from pipeline.toyworld.scene import VALUES, AttributeName, Scene
-from shards.console import progress
 
 LEARNING_RATE = 1e-3
 THINGS = (2, 6)

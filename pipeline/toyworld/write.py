@@ -16,10 +16,10 @@ import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from pipeline.toyworld.captions import Caption, describe
-from pipeline.toyworld.detector import Detector, Regions
 from pipeline.toyworld.layout import sample_scene
 from pipeline.toyworld.render import render
 from pipeline.toyworld.scene import HEIGHT, SHAPES, WIDTH, Scene
+from pipeline.toyworld.simulated_features import Detector, Regions
 from pipeline.toyworld.task_files import picture_name, write_tasks
 
 OUTPUTS = ("captions.json", "class_names.txt", "images", "regions", "scenes.jsonl", "tasks", "vocab.txt")

@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from pretrain.config import ModelConfig
-from shards.console import console, run
-from shards.errors import InputError
+from parsers.command import InputError, console, run
+from pretrain.model.config import ModelConfig
 
 SIZES = Path(__file__).resolve().parents[2] / "configs/model"
 app = typer.Typer(add_completion=False)

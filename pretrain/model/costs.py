@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from pretrain.config import ModelConfig
+from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import ErnieViL
+from shards.schema import Array
 
 
 @dataclass
@@ -141,3 +143,50 @@ def _units(model: ErnieViL) -> Iterator[tuple[str, nn.Module]]:
             yield from ((f"{name}.{i}", layer) for i, layer in enumerate(child))
         else:
             yield name, child
+
+
+@dataclass(frozen=True, slots=True)
+class PairCosts:
+    """FLOPs of the forward pass and bytes kept for the backward pass, for one pair of T text positions and R rows.
+
+    Both are polynomials in T and R: what is done for each position is linear, attention scores are quadratic.
+    """
+
+    flops: Array
+    """float64 [6]: coefficients of 1, T, R, T², R², TR"""
+    saved_bytes: Array
+
+    @classmethod
+    def of(cls, config: ModelConfig, dtype: torch.dtype, *, checkpointing: bool = False) -> PairCosts:
+        """Takes the six coefficients from the costs of the encoder at six lengths.
+
+        Args:
+            config: size of the model.
+            dtype: of weights and activations.
+            checkpointing: only what layers return is kept, and what one layer keeps inside while it is computed again.
+        """
+        lengths = [(8, 8), (16, 8), (24, 8), (8, 16), (8, 24), (16, 16)]
+        costing = Costing(config, dtype)
+        measured = []
+        for text, rows in lengths:
+            found = costing.of(batch=1, text=text, rows=rows)
+            saved = [cost.saved_bytes for cost in found]
+            kept = sum(cost.output_bytes for cost in found) + max(saved) if checkpointing else sum(saved)
+            measured.append([sum(cost.flops for cost in found), kept])
+        powers = _powers(*np.array(lengths, np.float64).T)
+        flops, saved_bytes = np.linalg.solve(powers, np.array(measured, np.float64)).T
+        return cls(flops, saved_bytes)
+
+    def flops_at(self, samples: Array, text_length: Array, image_length: Array) -> Array:
+        """FLOPs of the forward pass of micro-batches of these sizes; arrays of one shape."""
+        found: Array = samples * (_powers(text_length, image_length) @ self.flops)
+        return found
+
+    def saved_bytes_at(self, samples: Array, text_length: Array, image_length: Array) -> Array:
+        """Bytes kept for the backward pass of micro-batches of these sizes; arrays of one shape."""
+        found: Array = samples * (_powers(text_length, image_length) @ self.saved_bytes)
+        return found
+
+
+def _powers(text: Array, image: Array) -> Array:
+    return np.stack([np.ones_like(text), text, image, text**2, image**2, text * image], axis=-1)

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from pretrain.attention import LAYER_NORM_EPS, AttentionLayer, key_mask
-from pretrain.config import ModelConfig
-from shards.errors import InputError
+from parsers.command import InputError
+from pretrain.model.attention import LAYER_NORM_EPS, AttentionLayer, key_mask
+from pretrain.model.config import ModelConfig
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 """Files of a model folder."""

@@ -26,9 +26,9 @@ import torch
 from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointCommitInfo, CheckpointEngine
 from torch import Tensor, UntypedStorage
 
-from pretrain.training.world import World
-from shards.errors import InputError
-from shards.files import check_free_disk, flush, write_atomic
+from parsers.command import InputError
+from pretrain.training.distributed import World
+from shards.storage.files import check_free_disk, flush, write_atomic
 
 LATEST = "latest"
 RECORD = "checkpoint.json"

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from torch.utils.data import DataLoader, Dataset
 
-from shards.errors import InputError
+from parsers.command import InputError
 
 Batch = TypeVar("Batch")
 STACKS = signal.SIGUSR1

@@ -18,12 +18,11 @@ from typing import Any
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from pretrain.training.recipe import TrainingRecipe
+from parsers.command import PLAIN_PROGRESS_SECONDS, InputError, say
+from pretrain.training.distributed import World
+from pretrain.training.settings import TrainingRecipe
 from pretrain.training.workload import Scores
-from pretrain.training.world import World
-from shards.console import PLAIN_PROGRESS_SECONDS, say
-from shards.errors import InputError
-from shards.files import write_atomic
+from shards.storage.files import write_atomic
 
 METRICS = "metrics.jsonl"
 

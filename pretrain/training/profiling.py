@@ -20,8 +20,8 @@ from rich.table import Table
 from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from pretrain.training.recipe import Profile
-from shards.console import console
+from parsers.command import console
+from pretrain.training.settings import Profile
 
 FOLDER = "profile"
 SHOWN = 10

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 import yaml
 
-from pretrain.training.recipe import TrainingRecipe
-from pretrain.training.world import World
-from shards.errors import InputError
-from shards.files import write_atomic
+from parsers.command import InputError
+from pretrain.training.distributed import World
+from pretrain.training.settings import TrainingRecipe
+from shards.storage.files import write_atomic
 
 RUN = "run.yaml"
 PACKAGE = "ernie-vil-pytorch"

@@ -14,20 +14,19 @@ import torch
 from deepspeed.utils import safe_get_full_fp32_param
 from torch import Tensor
 
+from parsers.command import InputError, say
 from pretrain.training.checkpoints import Checkpoint, Checkpoints
+from pretrain.training.distributed import World
 from pretrain.training.interruption import SIGNALS, Interruption
 from pretrain.training.loader import StepLoader
 from pretrain.training.log import Log, StepRecord, check_wandb, peak_flops
 from pretrain.training.norms import Norms
 from pretrain.training.profiling import Profiler
 from pretrain.training.provenance import write_run
-from pretrain.training.recipe import REDUCE_BUCKET_ELEMENTS, TrainingRecipe
+from pretrain.training.settings import REDUCE_BUCKET_ELEMENTS, TrainingRecipe
 from pretrain.training.watchdog import Watchdog
 from pretrain.training.workload import Batch, Scores, Workload
-from pretrain.training.world import World
-from shards.console import say
-from shards.errors import InputError
-from shards.files import write_atomic
+from shards.storage.files import write_atomic
 
 if TYPE_CHECKING:
     from pretrain.model.compilation import CompiledForward

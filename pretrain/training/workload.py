@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 if TYPE_CHECKING:
     from pretrain.model.compilation import CompiledForward
-    from pretrain.training.world import World
+    from pretrain.training.distributed import World
 
 
 @dataclass(frozen=True)

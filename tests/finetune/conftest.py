@@ -18,10 +18,10 @@ from finetune.heads import (
     region_loss,
     retrieval_loss,
 )
-from finetune.paddle_files import write_record
-from pretrain.config import ModelConfig
-from pretrain.model import ErnieViL
-from pretrain.released import load_released, released_name
+from finetune.released.paddle_files import write_record
+from pretrain.model.config import ModelConfig
+from pretrain.model.encoder import ErnieViL
+from pretrain.model.released_names import load_released, released_name
 from tests.models import released_inputs
 
 POOLERS = {f"pooled_fc_{stream}.{kind}" for stream in ("text", "image") for kind in ("w_0", "b_0")}

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from finetune import evaluate, predict
 from finetune.run import app as fine_tune
-from tests.finetune.worlds import FEATURES, grid, write_model, write_refer, write_regions, write_vcr, write_vqa
+from tests.finetune.worlds import FEATURES, grid, regions_folder, write_model, write_refer, write_vcr, write_vqa
 from tests.pretrain.launch import deepspeed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,11 +31,11 @@ RECIPES = {
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
-from finetune.checkpoints import Data
-from finetune.recipe import Recipe
+from finetune.data import Data
+from finetune.training.recipe import Recipe
 from finetune.tasks import task_type
-from finetune.training import FineTuning, fine_tune
-from pretrain.training.world import with_process_group
+from finetune.training.finetuning import FineTuning, fine_tune
+from pretrain.training.distributed import with_process_group
 
 folder = Path(sys.argv[1])
 
@@ -86,7 +86,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tasks")
     write_model(folder / "model", **SIZES)
     images = [*map(str, range(6)), *(f"train-{i}" for i in range(3))]
-    write_regions(folder / "regions", {image_id: grid(4) for image_id in images})
+    regions_folder(folder / "regions", {image_id: grid(4) for image_id in images})
     write_vqa(folder / "vqa")
     write_vcr(folder / "vcr")
     write_refer(folder / "refcoco_plus")
@@ -149,7 +149,7 @@ def test_two_ranks_learn_the_same_and_score_the_same(folder):
 
 
 def test_a_run_is_not_resumed_on_other_regions(folder, tmp_path):
-    other = write_regions(tmp_path / "other", {str(image): grid(5) for image in range(6)})
+    other = regions_folder(tmp_path / "other", {str(image): grid(5) for image in range(6)})
     arguments = [
         "refcoco_plus", "--config", folder / "refcoco_plus.yaml", "--model", folder / "model", "--data",
         folder / "refcoco_plus", "--regions", other, "--out", folder / "runs/refcoco_plus", "--resume",
@@ -160,8 +160,8 @@ def test_a_run_is_not_resumed_on_other_regions(folder, tmp_path):
 
 @pytest.mark.parametrize("name", ["vqa", "vcr", "refcoco_plus"])
 def test_what_does_not_fit_is_refused_with_advice(folder, tmp_path, name):
-    other = write_regions(tmp_path / "other", {image: grid(2) for image in ("0", "train-0")})
-    larger = write_regions(tmp_path / "larger", {"0": grid(2)}, features=FEATURES + 1)
+    other = regions_folder(tmp_path / "other", {image: grid(2) for image in ("0", "train-0")})
+    larger = regions_folder(tmp_path / "larger", {"0": grid(2)}, features=FEATURES + 1)
     arguments = [
         name, "--checkpoint", folder / f"runs/{name}", "--data", folder / name, "--split", "train",
         "--out", tmp_path / "out.csv",

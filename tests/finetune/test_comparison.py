@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from finetune import comparison
 from finetune.comparison import COMPARED, RECIPES, Comparison, app, write_untrained
-from finetune.ranking import rank, recalls
-from pretrain.config import ModelConfig
-from pretrain.export import export
-from pretrain.heads import ErnieViLForPreTraining
+from finetune.tasks.retrieval.ranking import rank, recalls
+from pretrain.model.config import ModelConfig
+from pretrain.model.folder import export
+from pretrain.model.heads import ErnieViLForPreTraining
 from tests.finetune.toys import make_toys
 
 
@@ -63,7 +63,7 @@ def test_all_tasks_in_one_process_and_none_of_them_twice(toys, start, tmp_path, 
     assert len(times) == 2 * len(COMPARED)
     # In another process: DeepSpeed does not let go of the groups of the first run.
     script = (
-        "from pathlib import Path; from finetune import comparison; from shards.console import run; "
+        "from pathlib import Path; from finetune import comparison; from parsers.command import run; "
         f"comparison.RECIPES = Path({str(tmp_path / 'recipes')!r}); run(comparison.app)"
     )
     more = ["--task", "vqa", "--seeds", "2", "--learning-rate", "1e-3"]

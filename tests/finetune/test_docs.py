@@ -12,12 +12,13 @@ import torch
 import yaml
 
 from finetune import tasks
-from finetune.checkpoints import Data, load, load_task, save
-from finetune.recipe import Recipe
-from finetune.training import FineTuning
-from pretrain.training.world import World
-from shards.errors import InputError
-from tests.finetune.worlds import COLOURS, grid, learn, write_model, write_regions
+from finetune.data import Data
+from finetune.model_folder import load, load_task, save
+from finetune.training.finetuning import FineTuning
+from finetune.training.recipe import Recipe
+from parsers.command import InputError
+from pretrain.training.distributed import World
+from tests.finetune.worlds import COLOURS, grid, learn, regions_folder, write_model
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/tasks.md"
 
@@ -39,7 +40,7 @@ def test_the_sixth_task_learns_predicts_and_is_scored(task_type, tmp_path):
     start = write_model(
         tmp_path / "model", hidden_size=16, v_hidden_size=16, co_hidden_size=24, co_num_attention_heads=2
     )
-    regions = write_regions(tmp_path / "regions", {str(i): grid(2) for i in range(6)})
+    regions = regions_folder(tmp_path / "regions", {str(i): grid(2) for i in range(6)})
     labels = ("contradiction", "neutral", "entailment")
     lines = [
         {

@@ -20,8 +20,8 @@ from finetune.heads import (
     region_loss,
     retrieval_loss,
 )
-from pretrain.heads import MatchHead
-from pretrain.model import ErnieViLOutput
+from pretrain.model.encoder import ErnieViLOutput
+from pretrain.model.heads import MatchHead
 from tests.models import SMALL
 
 CONFIG = SMALL.model_copy(update={"co_hidden_size": 60, "attention_probs_dropout_prob": 0.5})

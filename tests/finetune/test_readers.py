@@ -11,8 +11,8 @@ from finetune.task import Split
 from finetune.tasks.refcoco_plus import RefcocoPlus, RefcocoPlusSettings
 from finetune.tasks.vcr import ANSWER, RATIONALE, Vcr, VcrSettings
 from finetune.tasks.vqa import Vqa, VqaSettings
-from pipeline.regions import app as regions_command
-from shards.regions import RegionStore
+from pipeline.regions.__main__ import app as regions_command
+from shards.regions.store import RegionStore
 from shards.tokenizer import load_tokenizer
 
 

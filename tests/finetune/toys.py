@@ -8,11 +8,12 @@ from pathlib import Path
 import torch
 from typer.testing import CliRunner
 
-from finetune.checkpoints import Data, save
+from finetune.data import Data
+from finetune.model_folder import save
 from finetune.task import FineTuned
-from pipeline.regions import app
+from pipeline.regions.__main__ import app
 from pipeline.toyworld import World, write_world
-from pretrain.config import ModelConfig
+from pretrain.model.config import ModelConfig
 
 
 @dataclass(frozen=True)

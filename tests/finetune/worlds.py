@@ -6,11 +6,10 @@ import pickle
 import numpy as np
 import torch
 
-from pipeline.region_formats.rows import NO_CLASSES
-from pipeline.tables import regions_table, write_table
-from pretrain.export import export
-from pretrain.heads import ErnieViLForPreTraining
-from shards.regions import RegionsInfo, RegionsRow
+from pipeline.regions.rows import NO_CLASSES
+from pretrain.model.folder import export
+from pretrain.model.heads import ErnieViLForPreTraining
+from shards.regions.table import RegionsInfo, RegionsRow, regions_table, write_regions
 from shards.schema import Regions
 from tests.models import SMALL
 
@@ -32,7 +31,7 @@ def write_model(folder, **changes):
     return folder
 
 
-def write_regions(folder, images, features=FEATURES):
+def regions_folder(folder, images, features=FEATURES):
     """A finished folder of regions: for each image id its boxes.
 
     Features tell the place of the box among the first four, and the image's place in the list modulo 3.
@@ -47,7 +46,7 @@ def write_regions(folder, images, features=FEATURES):
         regions = Regions(np.array(boxes, np.float32), values.astype(np.float16), None, None)
         rows.append(RegionsRow(image_id, SIZE, SIZE, regions))
     with (folder / "part-00000.parquet").open("wb") as stream:
-        write_table(stream, "regions", regions_table(rows), RegionsInfo(features, NO_CLASSES, None).to_metadata())
+        write_regions(stream, regions_table(rows), RegionsInfo(features, NO_CLASSES, None).to_metadata())
     (folder / "stage.json").write_text(json.dumps(images))
     (folder / "report.json").write_text("{}")
     return folder

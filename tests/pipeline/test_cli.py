@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from pipeline import pack, parse, regions
-from shards.errors import InputError
+import pipeline.pack.__main__ as pack
+import pipeline.parse.__main__ as parse
+import pipeline.regions.__main__ as regions
+from parsers.command import InputError
 
 ROOT = Path(__file__).parents[2]
 APPS = {"parse": parse.app, "regions": regions.app, "pack": pack.app}

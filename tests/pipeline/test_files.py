@@ -4,9 +4,9 @@ import sys
 import pytest
 from upath import UPath
 
+from parsers.command import InputError
 from pipeline.files import expand, fingerprint, location
-from shards.errors import InputError
-from shards.files import NewFile, check_free_disk, read_lines, write_atomic
+from shards.storage.files import NewFile, check_free_disk, read_lines, write_atomic
 
 
 @pytest.fixture(params=["disk", "s3", "memory"])
@@ -50,7 +50,7 @@ def test_what_is_discarded_leaves_nothing(folder):
 TOO_LARGE = """
 import resource, sys
 from pathlib import Path
-from shards.files import NewFile, write_atomic
+from shards.storage.files import NewFile, write_atomic
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 path = Path(sys.argv[1])

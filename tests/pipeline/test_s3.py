@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline import images
+from pipeline.extract import images
 from pipeline.files import location
 
 ROOT = Path(__file__).parents[2]

@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from PIL import Image
 
-from pipeline.engines import Engine
-from pipeline.executor import run_stage
-from pipeline.parse import ParseStage
+from pipeline.execution.engines import Engine
+from pipeline.execution.executor import run_stage
+from pipeline.parse.stage import ParseStage
 from pipeline.statistics import StatisticsStage
 
 ROOT = Path(__file__).parents[2]

@@ -15,13 +15,14 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.data import Dataset
 
-from pretrain.batches import Steps
-from pretrain.plan import PairCosts, count_parameters, memory
+from parsers.command import InputError
+from pretrain.data.batches import Steps
+from pretrain.model.costs import PairCosts
+from pretrain.plan import count_parameters, memory
 from pretrain.pretraining import Pretraining
 from pretrain.recipe import Recipe
+from pretrain.training.distributed import World, with_process_group
 from pretrain.training.trainer import Trainer, full_weights
-from pretrain.training.world import World, with_process_group
-from shards.errors import InputError
 from shards.reader import ShardSet
 
 SCENARIO, FOLDER, SHARDS = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])

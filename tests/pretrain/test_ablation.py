@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from parsers.command import InputError
 from pretrain.ablation import END, START, Arm, best_rate, insert, main, mean_targets, plot, report
 from pretrain.recipe import Recipe
-from shards.errors import InputError
 from tests.pretrain.test_run import MODEL, RECIPE, ROOT
 
 RECIPES = ROOT / "configs/pretrain"

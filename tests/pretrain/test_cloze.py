@@ -10,15 +10,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from parsers.command import InputError
 from pretrain.cloze import Probe, accuracies, draw, find_probes, main, other_images, rank_answers, rank_guesses
-from pretrain.config import ModelConfig
-from pretrain.export import export
-from pretrain.heads import ErnieViLForPreTraining, PretrainingOutput
-from pretrain.masking import SpecialTokens, hide_node, lay_out, maskable
-from shards.errors import InputError
+from pretrain.data.masking import SpecialTokens, hide_node, lay_out, maskable
+from pretrain.model.config import ModelConfig
+from pretrain.model.folder import export
+from pretrain.model.heads import ErnieViLForPreTraining, PretrainingOutput
 from shards.reader import ShardSet
 from tests.pretrain.conftest import PIECES, write_shards
-from tests.pretrain.test_masking import captions
+from tests.pretrain.data.test_masking import captions
 from tests.pretrain.test_run import MODEL
 
 ROOT = Path(__file__).resolve().parents[2]

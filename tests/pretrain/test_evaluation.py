@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pretrain.evaluation import evaluate
-from pretrain.heads import PretrainingOutput
+from pretrain.model.heads import PretrainingOutput
 from pretrain.recipe import OBJECTIVES, Recipe
 from shards.reader import ShardSet
 from tests.pretrain.test_run import MODEL

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pretrain.model import ErnieViL
-from shards.errors import InputError
+from parsers.command import InputError
+from pretrain.model.encoder import ErnieViL
 from tests.models import SMALL as CONFIG
 
 

@@ -11,26 +11,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretrain.batches import Collator, Steps
-from pretrain.config import ModelConfig
-from pretrain.model.costs import costs
-from pretrain.order import BatchPlan
-from pretrain.plan import (
-    Division,
-    PairCosts,
-    Positions,
-    count_parameters,
-    divide,
-    hours_at_peak,
-    hours_at_throughput,
-    memory,
-    positions,
-    run_length,
-    throughput_of,
-)
+from parsers.command import InputError
+from pretrain.data.batches import Collator, Steps
+from pretrain.data.division import Division, Positions, divide, positions
+from pretrain.data.order import BatchPlan
+from pretrain.model.config import ModelConfig
+from pretrain.model.costs import PairCosts, costs
+from pretrain.plan import count_parameters, hours_at_peak, hours_at_throughput, memory, run_length, throughput_of
 from pretrain.recipe import Masking
 from pretrain.training.loader import StepLoader
-from shards.errors import InputError
 from tests.pretrain.conftest import write_shards
 from tests.pretrain.launch import Launch
 from tests.pretrain.test_run import RECIPE
@@ -121,8 +110,9 @@ def test_the_polynomial_gives_the_costs_of_any_length(toy, pair, samples, text, 
     found = costs(toy, batch=samples, text=text, rows=rows)
     one = np.ones((1, 1, 1), np.int64)
     division = Division(one * samples, one, one, one * text, one * rows)
-    assert pair.flops_of(division).item() == pytest.approx(sum(cost.flops for cost in found), rel=1e-9)
-    assert pair.saved_bytes_of(division).item() == pytest.approx(sum(cost.saved_bytes for cost in found), rel=1e-4)
+    assert pair.flops_at(*division.sizes).item() == pytest.approx(sum(cost.flops for cost in found), rel=1e-9)
+    saved = sum(cost.saved_bytes for cost in found)
+    assert pair.saved_bytes_at(*division.sizes).item() == pytest.approx(saved, rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +175,7 @@ def test_hours(pair):
     assert hours_at_throughput(7200, throughput=2, measured_ranks=1, ranks=1) == 1
     assert hours_at_throughput(7200, throughput=4, measured_ranks=2, ranks=8) == 0.125
     division = divide([batch_of([(8, 8), (16, 8), (16, 8)])], ranks=2, accumulation=1)
-    slowest = pair.flops_of(division).max()  # of the rank with two pairs
+    slowest = pair.flops_at(*division.sizes).max()  # of the rank with two pairs
     assert hours_at_peak(division, pair, steps=3600, peak_tflops=2, share=0.5) == pytest.approx(3 * slowest / 1e12)
 
 

@@ -45,7 +45,7 @@ SIGNALLED = """
 import os, signal
 from pretrain.run import app
 from pretrain.training.trainer import Trainer
-from shards.console import run
+from parsers.command import run
 
 optimizer_step = Trainer._optimizer_step
 
@@ -64,7 +64,7 @@ FULL = """
 import os, torch
 from pretrain.pretraining import Pretraining
 from pretrain.run import app
-from shards.console import run
+from parsers.command import run
 
 score, calls = Pretraining.score, []
 
@@ -337,7 +337,7 @@ import os, signal, threading
 from pretrain.run import app
 from pretrain.training.checkpoints import Checkpoints
 from pretrain.training.trainer import Trainer
-from shards.console import run
+from parsers.command import run
 
 write, step_of, later = Checkpoints._write, Trainer.train_step, threading.Event()
 

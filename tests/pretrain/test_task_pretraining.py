@@ -11,16 +11,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from pipeline import pack, parse
-from pretrain.batches import Collator
-from pretrain.config import ModelConfig
-from pretrain.export import export, start_from
-from pretrain.heads import ErnieViLForPreTraining
-from pretrain.order import BatchPlan
+import pipeline.pack.__main__ as pack
+import pipeline.parse.__main__ as parse
+from parsers.command import InputError
+from pretrain.data.batches import Collator
+from pretrain.data.order import BatchPlan
+from pretrain.model.config import ModelConfig
+from pretrain.model.folder import export, start_from
+from pretrain.model.heads import ErnieViLForPreTraining
 from pretrain.recipe import Recipe
-from shards.errors import InputError
 from shards.reader import ShardSet
-from tests.pipeline.test_pack import CLASSES, SPECIAL, D, make_row, write_regions
+from tests.pipeline.pack.test_pack import CLASSES, SPECIAL, D, make_row, write_regions
 from tests.pretrain.test_run import MODEL, ROOT
 
 WORDS = "why is alex near the dog ? because casey likes it . smiles at red brown table on a . [ ]"

@@ -13,12 +13,14 @@ import pytest
 import webdataset
 from typer.testing import CliRunner
 
+import shards.edit.__main__ as edit
+import shards.inspect.__main__ as inspect
+from parsers.command import InputError
 from parsers.graph import SceneGraph
-from shards import edit, inspect
-from shards.errors import InputError, ShardError
+from shards.errors import ShardError
+from shards.inspect.verify import verify
 from shards.reader import ShardSet
 from shards.schema import MASK_DTYPES, Caption, Masks, Regions, key_of
-from shards.verify import verify
 from shards.writer import ShardWriter
 from tests.shards.samples import CLASSES, FEATURES, IDS, SAMPLES, contents, make_sample, write_shards
 
@@ -78,7 +80,14 @@ def test_of_many_bad_samples_the_first_is_named_and_the_others_are_counted(folde
 
 def test_reading_damaged_bytes_is_an_error_that_names_shard_and_sample(folder):
     shards = ShardSet(folder)
-    reads = [shards.record, shards.regions, shards.regions, shards.regions, shards.regions, shards.masks]
+    reads = [
+        shards.record,
+        shards.regions,
+        shards.regions,
+        shards.regions,
+        shards.regions,
+        shards.masks,
+    ]
     for member, read in enumerate(reads):
         sound = (folder / "shard-00001.tar").read_bytes()
         flip(folder / "shard-00001.tar", int(shards.shard(1).extents[1, member, 0]))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from shards.errors import InputError
+from parsers.command import InputError
 from shards.joined import JoinedSet, open_sets
 from shards.reader import ShardSet
 from tests.shards.samples import SAMPLES, make_sample, write_shards

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from shards.errors import InputError
+from parsers.command import InputError
 from shards.members import decode_masks, decode_npy, decode_record, encode_sample
 from shards.schema import MASK_DTYPES, Manifest, Masks, Regions, image_id_of, key_of
 from tests.shards.samples import ANY_TEXT, any_samples

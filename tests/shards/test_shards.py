@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from shards import inspect
-from shards.errors import InputError
+import shards.inspect.__main__ as inspect
+from parsers.command import InputError
+from shards.inspect.verify import verify
 from shards.reader import ShardSet
 from shards.schema import MASK_DTYPES, Totals, key_of
-from shards.verify import verify
 from shards.writer import ShardWriter, tar_header
 from tests.shards.samples import (
     FEATURES,

@@ -25,15 +25,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from parsers.command import InputError
 from pipeline.detectors import Detections
 from pipeline.detectors.visual_genome.network import ATTRIBUTES, BACKGROUND, FEATURES, OBJECTS, Described
 from pipeline.detectors.visual_genome.preprocessing import network_input, resized_size
 from pipeline.detectors.visual_genome.proposals import AFTER_NMS, ROI_WEIGHTS, clip, decode, not_empty
 from pipeline.detectors.visual_genome.selection import select_butd, select_hf
 from pipeline.detectors.visual_genome.weights import HUB_ID, load_network
-from shards.errors import InputError
-from shards.files import read_lines
 from shards.schema import Array
+from shards.storage.files import read_lines
 
 VOCABULARY = ("objects_vocab.txt", "attributes_vocab.txt")
 """How the names of the classes and attributes are published: a line each, synonyms divided by commas."""

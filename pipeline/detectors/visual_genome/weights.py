@@ -16,10 +16,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from parsers.command import InputError
 from pipeline.detectors.visual_genome.network import Network
 from pipeline.detectors.visual_genome.proposals import cell_anchors
-from shards import pickles
-from shards.errors import InputError
+from shards.storage import pickles
 
 HUB_ID = "unc-nlp/frcnn-vg-finetuned"
 FILES = ("model.safetensors", "pytorch_model.bin")

@@ -1,0 +1,261 @@
+"""Scores of every caption with every image, so that nothing is computed twice and nothing is lost.
+
+What a text and an image do not share is computed once for each: the states below the first co-layer. Captions of a
+length, and images with as many regions, are scored together, so that little is padded. The matrix is made in blocks of
+some captions with all images; what is in a block follows from the lengths alone, so a block has the same bytes whenever
+and by whichever rank it is made.
+
+Shape suffixes: C captions, I images, P pairs, T text positions, R image rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from finetune.inputs import Image, Inputs, Sources, Text
+from parsers.command import InputError, progress
+from shards.schema import Array
+from shards.storage.files import read_json, write_atomic, write_json
+
+if TYPE_CHECKING:
+    from pretrain.training.distributed import World
+
+T = TypeVar("T")
+Precision = Literal["fp32", "bf16", "fp16"]
+BLOCK_PAIRS = 4096
+"""About how many pairs a block of the matrix has: about half a minute of the base model on a CPU core."""
+_ENCODED = 64
+"""Texts or images that are encoded at once."""
+PLAN = "plan.json"
+
+
+@dataclass(frozen=True, slots=True)
+class States:
+    """Texts or images before they meet: the states of each below the first co-layer."""
+
+    states: Tensor
+    """float [n, T, D] or [n, R, V], padded"""
+    lengths: Array
+    """int64 [n]"""
+
+    def pooled(self) -> Tensor:
+        """float32 [n, 2 D], the mean and the largest of the real states of each."""
+        real = (torch.arange(self.states.shape[1]) < torch.from_numpy(self.lengths)[:, None])[..., None]
+        states = self.states.float().cpu()
+        return torch.cat([(states * real).sum(1) / real.sum(1), states.masked_fill(~real, -torch.inf).amax(1)], 1)
+
+    def gather(self, numbers: Array) -> tuple[Tensor, Tensor | None]:
+        """The states of some, cut to the longest of them, and their mask, bool or None where nothing is padded."""
+        lengths = self.lengths[numbers]
+        longest = int(lengths.max())
+        device = self.states.device
+        picked = self.states[:, :longest].index_select(0, torch.from_numpy(numbers).to(device))
+        if (lengths == longest).all():
+            return picked, None
+        return picked, torch.from_numpy(np.arange(longest) < lengths[:, None]).to(device)
+
+
+class PairScorer:
+    """A fine-tuned retrieval model that scores any text with any image."""
+
+    def __init__(
+        self, model: Any, sources: Sources, *, device: torch.device, precision: Precision = "fp32", batch_size: int = 64
+    ) -> None:
+        """Takes a model.
+
+        Args:
+            model: `finetune.task.FineTuned` with a `RetrievalHead`, in evaluation mode, on the device.
+            sources: pads the inputs.
+            device: to compute on.
+            precision: to compute in; scores are float32 in any case.
+            batch_size: pairs that are scored at once.
+        """
+        self._encoder, self._head = model.ernie_vil, model.head
+        self._sources, self._device, self._batch_size = sources, device, batch_size
+        self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+    def encode_texts(self, texts: Sequence[Text]) -> States:
+        """Runs the text stream up to the first co-layer."""
+        return self._encode(texts, self._sources.pad_texts, self._encoder.encode_text, "text_mask")
+
+    def encode_images(self, images: Iterable[Image]) -> States:
+        """Runs the image stream up to the first co-layer; holds the features of a few images at a time."""
+        return self._encode(images, self._sources.pad_images, self._encoder.encode_image, "image_mask")
+
+    @torch.no_grad()
+    def _encode(
+        self, items: Iterable[T], pad: Callable[[Sequence[T]], Inputs], encode: Callable[..., Tensor], mask_name: str
+    ) -> States:
+        parts, lengths = list[Tensor](), list[Array]()
+        left = iter(items)
+        while chunk := list(islice(left, _ENCODED)):
+            inputs = {n: None if t is None else t.to(self._device) for n, t in pad(chunk).items()}
+            with self._autocast():
+                part = encode(**inputs)
+            parts.append(part)
+            mask = inputs[mask_name]
+            lengths.append(np.full(len(part), part.shape[1]) if mask is None else mask.sum(1).cpu().numpy())
+        longest = max(part.shape[1] for part in parts)
+        states = torch.cat([nn.functional.pad(part, (0, 0, 0, longest - part.shape[1])) for part in parts])
+        return States(states, np.concatenate(lengths))
+
+    @torch.no_grad()
+    def score(self, texts: States, images: States, pairs_P2: Array) -> Array:
+        """Scores pairs.
+
+        Args:
+            texts: of `encode_texts`.
+            images: of `encode_images`.
+            pairs_P2: int64 [P, 2], numbers of a text and an image.
+
+        Returns:
+            float32 [P].
+        """
+        scores = np.empty(len(pairs_P2), np.float32)
+        lengths = texts.lengths[pairs_P2[:, 0]], images.lengths[pairs_P2[:, 1]]
+        order = np.lexsort((pairs_P2[:, 1], pairs_P2[:, 0], *lengths))
+        for start in range(0, len(order), self._batch_size):
+            places = order[start : start + self._batch_size]
+            text_states, text_mask = texts.gather(pairs_P2[places, 0])
+            image_states, image_mask = images.gather(pairs_P2[places, 1])
+            with self._autocast():
+                encoded = self._encoder.encode_pairs(
+                    text_states=text_states,
+                    text_mask=text_mask,
+                    image_states=image_states,
+                    image_mask=image_mask,
+                    pooled_only=True,
+                )
+                found = self._head(encoded)
+            scores[places] = found.float().cpu().numpy()
+        return scores
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32)
+
+
+class Matrix:
+    """The scores of all captions with all images of a split, block by block."""
+
+    def __init__(
+        self,
+        scorer: PairScorer,
+        texts: Sequence[Text],
+        images: Callable[[], States],
+        image_count: int,
+        candidates: Array | None = None,
+    ) -> None:
+        """Plans the blocks; computes nothing.
+
+        Args:
+            scorer: of the pairs.
+            texts: [C].
+            images: encodes all images; called once, when the first block is made.
+            image_count: I.
+            candidates: bool [C, I], the pairs to score; None for all.
+        """
+        self._scorer, self._texts, self._encode_images = scorer, texts, images
+        self._candidates = candidates
+        self.shape = (len(texts), image_count)
+        order = np.argsort([len(text.token_ids) for text in texts], kind="stable")
+        captions = max(1, BLOCK_PAIRS // max(1, image_count))
+        self._blocks = [order[start : start + captions] for start in range(0, len(order), captions)]
+        self._images: States | None = None
+
+    def fill(self, world: World, folder: Path | None = None, identity: dict[str, Any] | None = None) -> Array:
+        """Makes all blocks; the ranks share them, and each returns the whole matrix, float32 [C, I].
+
+        Args:
+            world: the ranks.
+            folder: keeps every block as soon as it is made; blocks that are there already are not made again.
+            identity: of what is scored with what. A folder of another identity is refused.
+
+        Raises:
+            InputError: the folder was made of something else, or holds a damaged block.
+        """
+        if folder is not None:
+            world.on_first(lambda: _claim(folder, {**(identity or {}), "blocks": self._fingerprint()}))
+        made = world.share(lambda: self._make_own(world, folder))
+        scores = np.empty(self.shape, np.float32)
+        for number, captions in enumerate(self._blocks):
+            name = _name(number)
+            scores[captions] = made[name] if folder is None else _read(folder / name, (len(captions), self.shape[1]))
+        return scores
+
+    def _make_own(self, world: World, folder: Path | None) -> dict[str, Array]:
+        """Makes the blocks of this rank; returns those that were not written."""
+        made: dict[str, Array] = {}
+        own = range(world.rank, len(self._blocks), world.size)
+        with progress("score", sum(len(self._blocks[number]) for number in own), "captions") as advance:
+            for number in own:
+                name = _name(number)
+                if folder is None:
+                    made[name] = self._make(number)
+                elif not (folder / name).exists():
+                    write_atomic(folder / name, _to_bytes(self._make(number)))
+                captions = len(self._blocks[number])
+                advance(captions, rows=captions * self.shape[1])
+        return made
+
+    def _make(self, number: int) -> Array:
+        """float32 [captions of the block, I]; -inf where a pair is no candidate."""
+        if self._images is None:
+            self._images = self._encode_images()
+        captions = self._blocks[number]
+        block = np.full((len(captions), self.shape[1]), -np.inf, np.float32)
+        wanted = np.ones(block.shape, bool) if self._candidates is None else self._candidates[captions]
+        pairs = np.argwhere(wanted)
+        states = self._scorer.encode_texts([self._texts[caption] for caption in captions])
+        block[wanted] = self._scorer.score(states, self._images, pairs)
+        return block
+
+    def _fingerprint(self) -> str:
+        """Of the texts, the candidates and how they are cut into blocks."""
+        digest = hashlib.sha256(repr((self.shape, len(self._blocks))).encode())
+        for text in self._texts:
+            digest.update(text.token_ids.tobytes() + b"|")
+        if self._candidates is not None:
+            digest.update(np.packbits(self._candidates).tobytes())
+        return digest.hexdigest()
+
+
+def _claim(folder: Path, identity: dict[str, Any]) -> None:
+    path = folder / PLAN
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(identity, path)
+        return
+    found = read_json(path)
+    wrong = sorted(key for key in identity.keys() | found.keys() if identity.get(key) != found.get(key))
+    if wrong:
+        raise InputError(f"{folder} holds scores with another {', '.join(wrong)}; take another --out or remove it")
+
+
+def _name(number: int) -> str:
+    return f"block-{number:05d}.npy"
+
+
+def _to_bytes(block: Array) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, block)
+    return stream.getvalue()
+
+
+def _read(path: Path, shape: tuple[int, int]) -> Array:
+    try:
+        block: Array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: is damaged ({error}); remove it and run the command again") from error
+    if block.shape != shape or block.dtype != np.float32:
+        raise InputError(f"{path}: holds {block.dtype} {block.shape}, not float32 {shape}; remove it and run again")
+    return block

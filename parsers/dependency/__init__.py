@@ -1,0 +1,1 @@
+"""The parser that follows rules over spaCy's dependency trees."""

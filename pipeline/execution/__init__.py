@@ -1,0 +1,1 @@
+"""How a stage runs: partitions, workers, parts that are complete or absent."""

@@ -1,0 +1,214 @@
+"""Runs a stage: partition by partition, so that a killed run loses nothing but unfinished parts.
+
+A part appears whole or not at all; its ``part-00012.stats.json`` appears last and marks it as complete. A rerun skips
+complete parts; a rerun that would mix two settings in one folder is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any, Protocol
+
+from rich.table import Table
+
+from parsers.command import InputError, console, progress
+from pipeline.execution.engines import Engine, Workshop
+from pipeline.execution.parts import read_marker
+from pipeline.files import is_inside, location, remove_leftovers, remove_tree
+from shards.storage.files import AnyPath, check_free_disk, write_atomic
+
+
+class Stage(Workshop, Protocol):
+    """What the executor needs to know of a stage. A stage is pickled to the workers, so it holds options only."""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything that decides the output: inputs, options, versions. JSON values."""
+        ...
+
+    def partitions(self) -> Iterator[Any]:
+        """The partitions in order, picklable; the same ones in every run with the same fingerprint."""
+        ...
+
+    def total(self) -> int | None:
+        """The number of partitions, if it is known beforehand."""
+        ...
+
+    def estimated_bytes(self) -> int:
+        """About how much will be written."""
+        ...
+
+    def finish(self, out: AnyPath, parts: int, statistics: Counter[str]) -> None:
+        """Merges what the parts left, once all are complete; ``statistics`` are theirs, added up."""
+        ...
+
+
+@dataclass(frozen=True)
+class Report:
+    """The merged statistics of all parts."""
+
+    statistics: Counter[str] = field(default_factory=Counter)
+    rejects: Counter[str] = field(default_factory=Counter)
+    """by reason"""
+    parts: int = 0
+    skipped: int = 0
+    """parts that an earlier run had completed"""
+    seconds: float = 0.0
+
+
+# ------------------------------------------------------------------------------------------------------- running it
+
+
+def run_stage(stage: Stage, out: AnyPath, engine: Engine, *, max_rejects: float, overwrite: bool) -> Report:
+    """Runs all partitions that are not complete yet, then `Stage.finish`, and writes ``report.json``.
+
+    Raises:
+        InputError: the folder belongs to another stage or other options or cannot be written, there is too little
+            disk space, a worker died, or more than ``max_rejects`` (a share) of the rows were rejected.
+    """
+    started = time.monotonic()
+    try:
+        _claim(stage, out, overwrite)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written: {error}") from error
+    check_free_disk(out, stage.estimated_bytes(), stage.name)
+    done = skipped = 0
+    with progress(stage.name, stage.total(), "parts") as advance:
+
+        def pending() -> Iterator[tuple[int, Any]]:
+            nonlocal done, skipped
+            for number, partition in enumerate(stage.partitions()):
+                done += 1
+                record = read_marker(out, number)
+                if record is None:
+                    yield number, partition
+                else:
+                    skipped += 1
+                    advance(1)
+
+        for statistics in engine.run(stage, out, pending()):
+            advance(1, statistics["rows"])
+    try:
+        merged = _merge_reports(out, done)
+        stage.finish(out, done, merged.statistics)
+        remove_leftovers(out)  # of workers that outlived a killed run for a moment
+        report = Report(merged.statistics, merged.rejects, done, skipped, time.monotonic() - started)
+        _write_report(stage, out, report, engine)
+    except OSError as error:
+        raise InputError(
+            f"{out}: all parts are complete, but the rest could not be written: {error}. Put it right and run the "
+            "same command again"
+        ) from error
+    _check_rejects(out, report, max_rejects)
+    return report
+
+
+def _merge_reports(out: AnyPath, parts: int) -> Report:
+    """The statistics and rejects of the first ``parts`` parts, added up."""
+    report = Report()
+    for number in range(parts):
+        record = read_marker(out, number)
+        if record is None:
+            raise InputError(f"{out}: part {number} vanished while the stage ran; run the same command again")
+        report.statistics.update(record["statistics"])
+        report.rejects.update(record["rejects"])
+    return report
+
+
+# --------------------------------------------------------------------------------------------- before and after it
+
+
+def _claim(stage: Stage, out: AnyPath, overwrite: bool) -> None:
+    """Makes the output folder this stage's own, or refuses."""
+    wanted = {"stage": stage.name, **stage.fingerprint()}
+    path = out / "stage.json"
+    if out.is_file():
+        raise InputError(f"{out} is a file; --out names a folder")
+    if any(is_inside(location(source), out) for source in _paths(wanted)):
+        raise InputError(f"{out} holds an input of this run; name another --out folder")
+    # A run that failed before its first part, on bad input for example, left nothing to protect.
+    if path.exists() and any(out.glob("part-*.stats.json")):
+        found = json.loads(path.read_bytes())
+        if found.get("stage") != stage.name:
+            raise InputError(f"{out} holds the output of the stage {found.get('stage')!r}; name another --out folder")
+        differing = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
+        if differing and not overwrite:
+            changes = "; ".join(f"{key}: {_short(found.get(key))} -> {_short(wanted.get(key))}" for key in differing)
+            raise InputError(
+                f"{out} holds the output of a run with other settings ({changes}). "
+                "Name another --out folder, or add --overwrite to replace it"
+            )
+        if overwrite:
+            remove_tree(out)
+    elif not path.exists() and _holds_anything(out):
+        raise InputError(f"{out} is not empty and was not written by this command; name another --out folder")
+    remove_leftovers(out)
+    write_atomic(path, json.dumps(wanted, indent=1, ensure_ascii=False).encode() + b"\n")
+
+
+def _holds_anything(out: AnyPath) -> bool:
+    """Apart from what a run left that was killed while it claimed the folder."""
+    return out.exists() and any(not child.name.startswith(".stage.json.") for child in out.iterdir())
+
+
+def _paths(fingerprint: Any) -> Iterator[str]:
+    """The inputs that a fingerprint names."""
+    if isinstance(fingerprint, dict):
+        if isinstance(fingerprint.get("path"), str):
+            yield fingerprint["path"]
+        for value in fingerprint.values():
+            yield from _paths(value)
+    elif isinstance(fingerprint, list):
+        for value in fingerprint:
+            yield from _paths(value)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _write_report(stage: Stage, out: AnyPath, report: Report, engine: Engine) -> None:
+    rows = report.statistics["rows"]
+    packages = ("ernie-vil-pytorch", "pyarrow", "numpy", "spacy", "tokenizers", "torch", "torchvision", "pillow")
+    record = {
+        "stage": stage.name,
+        "parts": report.parts,
+        "parts_from_earlier_runs": report.skipped,
+        "statistics": dict(sorted(report.statistics.items())),
+        "rejects": dict(sorted(report.rejects.items())),
+        "seconds": round(report.seconds, 3),
+        "rows_per_second": round(rows / report.seconds, 1) if report.seconds else None,
+        "engine": engine.kind,
+        "workers": engine.workers,
+        "versions": {"python": platform.python_version(), **{package: version(package) for package in packages}},
+    }
+    write_atomic(out / "report.json", json.dumps(record, indent=1, ensure_ascii=False).encode() + b"\n")
+
+
+def _check_rejects(out: AnyPath, report: Report, max_rejects: float) -> None:
+    rejected, rows = report.rejects.total(), report.statistics["rows"]
+    if rows and rejected > max_rejects * rows:
+        reasons = ", ".join(f"{reason} ({count:,})" for reason, count in report.rejects.most_common(5))
+        raise InputError(
+            f"{rejected:,} of {rows:,} rows were rejected, more than --max-rejects {max_rejects:g}: {reasons}. "
+            f"Each is listed in {out / 'rejects'}. The rest is written; a higher --max-rejects accepts it"
+        )
+
+
+def print_report(title: str, out: AnyPath, report: Report) -> None:
+    """The closing summary of a stage."""
+    table = Table(title=title, title_justify="left", show_header=False)
+    for name, count in sorted(report.statistics.items(), key=lambda item: (item[0] != "rows", item[0])):
+        table.add_row(name, f"{count:,}")
+    for reason, count in report.rejects.most_common():
+        table.add_row(f"rejected: {reason}", f"{count:,}")
+    table.add_row("parts", f"{report.parts:,}" + (f" ({report.skipped:,} from before)" if report.skipped else ""))
+    table.add_row("seconds", f"{report.seconds:.1f}")
+    table.add_row("written to", str(out))
+    console.print(table)

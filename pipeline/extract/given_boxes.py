@@ -1,0 +1,96 @@
+"""Boxes that are given instead of found: those of annotations, of a task's own files, or of an earlier run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import ijson
+import numpy as np
+import pyarrow as pa
+
+from parsers.command import InputError
+from pipeline.extract.images import list_folder
+from pipeline.parse.formats import read_items
+from pipeline.regions.formats.parquet import RegionsParquet
+from shards.schema import Array
+from shards.storage.files import AnyPath
+from shards.storage.parquet import parquet_file
+
+GivenBoxes = dict[str, Array]
+"""By image id: float32 [n, 4], x1, y1, x2, y2 in pixels. What is no such matrix has no rows."""
+_COCO_KEYS = ("annotations", "categories", "images", "info", "licenses", "type")
+
+
+def read_boxes(path: AnyPath) -> GivenBoxes:
+    """The boxes of a file or folder; docs/regions.md lists the formats.
+
+    Raises:
+        InputError: it is of none of them.
+    """
+    if path.suffix == ".parquet" or (path.is_dir() and any(path.glob("*.parquet"))):
+        return dict(_from_parquet(path))
+    if path.is_dir():
+        return dict(_from_vcr(path))
+    if _first_key(path) in _COCO_KEYS:
+        return _from_coco(path)
+    return {image_id: _matrix(boxes) for image_id, boxes in _load(path).items()}
+
+
+def _from_parquet(path: AnyPath) -> Iterator[tuple[str, Array]]:
+    for file in RegionsParquet().files([path]):
+        try:
+            for batch in parquet_file(file).iter_batches(columns=["image_id", "boxes"]):
+                for row in batch.to_pylist():
+                    yield str(row["image_id"]), _matrix(row["boxes"])
+        except (OSError, KeyError, pa.ArrowInvalid) as error:
+            raise InputError(f"{file}: has no table with image_id and boxes: {error}") from error
+
+
+def _from_vcr(folder: AnyPath) -> Iterator[tuple[str, Array]]:
+    """VCR's metadata, a file for each image: ``boxes`` of [x1, y1, x2, y2, score]. The image id is ``img_fn``."""
+    names = [file.name for file in list_folder(folder) if file.extension == ".json"]
+    if not names:
+        raise InputError(f"{folder}: holds neither a .parquet of regions nor .json of VCR's metadata")
+    for name in names:
+        boxes = _load(folder / name).get("boxes")
+        yield f"{name.removesuffix('.json')}.jpg", _matrix(boxes, columns=5)[:, :4]
+
+
+def _from_coco(path: AnyPath) -> GivenBoxes:
+    """``annotations`` of {image_id, bbox: [x, y, width, height]}; crowds are regions of many and left out."""
+    found: dict[str, list[Any]] = {}
+    for annotation in read_items(path, "annotations"):
+        if not isinstance(annotation, dict) or not {"image_id", "bbox"} <= annotation.keys():
+            raise InputError(f"{path}: an annotation without image_id or bbox; needed are those of instances")
+        if not annotation.get("iscrowd"):
+            found.setdefault(str(annotation["image_id"]), []).append(annotation["bbox"])
+    boxes = {image_id: _matrix(rows) for image_id, rows in found.items()}
+    return {image_id: np.hstack([b[:, :2], b[:, :2] + b[:, 2:]]) for image_id, b in boxes.items()}
+
+
+def _first_key(path: AnyPath) -> str | None:
+    try:
+        with path.open("rb") as stream:
+            return next((value for _, event, value in ijson.parse(stream) if event == "map_key"), None)
+    except (OSError, ijson.JSONError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as JSON: {' '.join(str(error).split())}") from error
+
+
+def _load(path: AnyPath) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read as JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: is no JSON object of image ids and their boxes")
+    return value
+
+
+def _matrix(value: Any, columns: int = 4) -> Array:
+    try:
+        matrix = np.array(value, np.float32)
+    except (TypeError, ValueError, OverflowError):
+        matrix = np.zeros(0, np.float32)
+    return matrix if matrix.ndim == 2 and matrix.shape[1] == columns else np.zeros((0, columns), np.float32)

@@ -1,0 +1,349 @@
+"""Pictures of folders, lists and tars: where they are, what they are called, and their pixels.
+
+Whatever an input holds becomes an `ImageSource` or a `Reject`, and whatever the bytes of a picture are, `decode` gives
+RGB pixels or a ValueError that says why not. docs/regions.md lists the treatments.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from parsers.command import InputError
+from pipeline.execution.parts import Reject
+from pipeline.files import fingerprint
+from pipeline.parse.formats import read_items
+from pipeline.tars import Damage, TarSample, read_samples
+from shards.pictures import EXTENSIONS, FORMATS, ImageIds, image_id_of, to_rgb, upright_size
+from shards.schema import Array
+from shards.storage.files import AnyPath
+
+MAX_PIXELS = 1 << 26
+"""67 million: larger than cameras make them, small enough for the memory."""
+MIN_SIDE = 16
+"""Pixels. What is smaller is a tracking pixel or an icon."""
+MAX_ASPECT = 100
+"""How often the longer side may hold the shorter one: detectors shrink the longer one, and something must be left."""
+
+# ------------------------------------------------------------------------------------------------------ where they are
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSource:
+    """A picture of an input: a file, or a stretch of a tar."""
+
+    image_id: str
+    path: AnyPath
+    position: str
+    offset: int = 0
+    size: int = -1
+    """in bytes; -1: to the end of the file"""
+    boxes: Array | None = None
+    """float32 [n, 4]: the boxes that were given for it"""
+
+    def reject(self, reason: str) -> Reject:
+        """Says why the picture cannot be used."""
+        return Reject(_printable(str(self.path)), self.position, reason)
+
+    def read(self) -> bytes:
+        """The bytes of the picture."""
+        with self.path.open("rb") as stream:
+            stream.seek(self.offset)
+            data: bytes = stream.read(self.size)
+        return data
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """What a user named: a folder, a list, a tar or a picture."""
+
+    path: AnyPath
+    kind: Literal["folder", "list", "tar", "picture"]
+    image_ids: ImageIds
+    root: AnyPath | None = None
+    """of the pictures of a list"""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Changes when the input does, but not when a picture does that a list names."""
+        root = None if self.root is None else str(self.root)
+        return {**fingerprint_of(self.path), "kind": self.kind, "image_ids": self.image_ids, "root": root}
+
+    def sources(self) -> Iterator[ImageSource | Reject]:
+        """The pictures in order, the same ones in every call."""
+        if self.kind == "folder":
+            for file in list_folder(self.path):
+                if file.extension == ".tar":
+                    yield from _in_tar(self.path / file.name)
+                elif file.extension in EXTENSIONS:
+                    yield _named(image_id_of(file.name, self.image_ids), self.path / file.name)
+        elif self.kind == "list":
+            yield from _in_list(self.path, self.path.parent if self.root is None else self.root)
+        elif self.kind == "tar":
+            yield from _in_tar(self.path)
+        else:
+            yield _named(image_id_of(self.path.name, self.image_ids), self.path)
+
+    def bytes(self) -> int:
+        """Of all files of the input."""
+        if self.kind == "folder":
+            return sum(file.size for file in list_folder(self.path))
+        return int(self.path.stat().st_size)
+
+    def count(self) -> int | None:
+        """How many pictures there are; None if that takes reading tars."""
+        if self.kind == "tar" or (self.kind == "folder" and any(f.extension == ".tar" for f in list_folder(self.path))):
+            return None
+        return sum(1 for _ in self.sources())
+
+
+def recognise(path: AnyPath, image_ids: ImageIds, root: AnyPath | None) -> tuple[ImageInput, str]:
+    """An input and what there is to say of it.
+
+    Raises:
+        InputError: a folder without pictures.
+    """
+    if not path.is_dir():
+        kind: Literal["list", "tar", "picture"] = (
+            "list" if path.suffix == ".json" else "tar" if path.suffix == ".tar" else "picture"
+        )
+        return ImageInput(path, kind, image_ids, root), f"a {kind}"
+    files = list_folder(path)
+    tars = sum(file.extension == ".tar" for file in files)
+    pictures = sum(file.extension in EXTENSIONS for file in files)
+    if not tars and not pictures:
+        raise InputError(f"{path}: holds no picture ({', '.join(sorted(EXTENSIONS))}) and no .tar")
+    found = [f"{pictures:,} pictures"] * bool(pictures) + [f"{tars:,} tars"] * bool(tars)
+    others = len(files) - tars - pictures
+    left = f"; {others:,} files with other names are left out" if others else ""
+    return ImageInput(path, "folder", image_ids, root), f"{' and '.join(found)}{left}"
+
+
+@dataclass(frozen=True, slots=True)
+class FolderFile:
+    """A file somewhere below a folder."""
+
+    name: str
+    """below the folder, with slashes"""
+    size: int
+    version: str
+    """changes when it is written again"""
+
+    @property
+    def extension(self) -> str:
+        """Lower-case, with the dot."""
+        return PurePosixPath(self.name).suffix.lower()
+
+
+def list_folder(folder: AnyPath) -> list[FolderFile]:
+    """All files below a folder by name, those apart whose name or folder begins with a dot.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        found = list(_walk_disk(folder) if isinstance(folder, Path) else _walk_store(folder))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read: {error.strerror or error}") from error
+    shown = (file for file in found if not any(part.startswith(".") for part in PurePosixPath(file.name).parts))
+    return sorted(shown, key=lambda file: file.name)
+
+
+def fingerprint_of(path: AnyPath) -> dict[str, Any]:
+    """As `pipeline.files.fingerprint`; that of a folder changes when a file in it does."""
+    if not path.is_dir():
+        return fingerprint(path)
+    digest = hashlib.sha256()
+    for file in list_folder(path):
+        digest.update(f"{file.name}\0{file.size}\0{file.version}\n".encode("utf-8", "surrogateescape"))
+    return {"path": str(path.resolve() if isinstance(path, Path) else path), "files": digest.hexdigest()}
+
+
+def _walk_disk(folder: Path) -> Iterator[FolderFile]:
+    for place, _, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        for name in names:
+            path = Path(place, name)
+            try:
+                status = path.stat()
+                size, version = status.st_size, str(status.st_mtime_ns)
+            except OSError:  # a link to nothing: a reject, once it is read
+                size, version = 0, ""
+            yield FolderFile(path.relative_to(folder).as_posix(), size, version)
+
+
+def _refuse(error: OSError) -> None:
+    raise error
+
+
+def _walk_store(folder: Any) -> Iterator[FolderFile]:
+    for path, info in folder.fs.find(folder.path, detail=True).items():
+        version = [str(info[key]) for key in ("ETag", "etag", "md5Hash", "LastModified", "mtime") if key in info]
+        yield FolderFile(path.removeprefix(folder.path).lstrip("/"), info["size"] or 0, " ".join(version))
+
+
+def _named(image_id: str, path: AnyPath) -> ImageSource | Reject:
+    source = ImageSource(image_id, path, "the file")
+    try:
+        image_id.encode()
+    except UnicodeEncodeError:
+        return source.reject("its name is not UTF-8, so it cannot be an image id")
+    return source
+
+
+def _in_list(path: AnyPath, root: AnyPath) -> Iterator[ImageSource | Reject]:
+    """``images`` of a COCO file: {id, file_name}."""
+    for number, image in enumerate(read_items(path, "images")):
+        position = f"images[{number}]"
+        name = image.get("file_name") if isinstance(image, dict) else None
+        image_id = _checked_id(image.get("id")) if isinstance(image, dict) else None
+        if image_id is None or not isinstance(name, str) or not name:
+            yield Reject(str(path), position, "no `id` or no `file_name`")
+        else:
+            yield ImageSource(image_id, root / name, position)
+
+
+def _in_tar(path: AnyPath) -> Iterator[ImageSource | Reject]:
+    """Samples of img2dataset; the image id is the one that `pipeline.parse.formats.read_webdataset` gives."""
+    for sample in read_samples(path, ("json",)):
+        if isinstance(sample, Damage):
+            yield Reject(str(path), sample.position, sample.reason)
+            continue
+        found = _in_sample(sample, path)
+        yield Reject(str(path), sample.position, found) if isinstance(found, str) else found
+
+
+def _in_sample(sample: TarSample, path: AnyPath) -> ImageSource | str:
+    try:
+        row = json.loads(sample.contents.get("json", b"{}"))
+    except (ValueError, RecursionError):
+        return "its .json is not JSON"
+    if not isinstance(row, dict):
+        return "its .json is not a JSON object"
+    image_id = _checked_id(row.get("url") or sample.key)
+    if image_id is None:
+        return "no image id"
+    pictures = [place for extension, place in sample.places.items() if f".{extension.lower()}" in EXTENSIONS]
+    if len(pictures) != 1:
+        return f"{len(pictures)} pictures in the sample"
+    offset, size = pictures[0]
+    return ImageSource(image_id, path, sample.position, offset, size)
+
+
+def _checked_id(value: Any) -> str | None:
+    """Ids are strings taken as they are; numbers become their decimal text."""
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        return None
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        return None
+    return str(value)
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+# -------------------------------------------------------------------------------------------------------------- pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A picture whose header was read; nothing is decoded yet."""
+
+    image: Image.Image
+    shape: tuple[int, int, int]
+    """of its pixels: height, width, 3"""
+
+    @property
+    def nbytes(self) -> int:
+        """Of its pixels."""
+        return prod(self.shape)
+
+    def pixels(self) -> Array:
+        """The pixels as they are meant to be seen, uint8 [height, width, 3], RGB.
+
+        Raises:
+            ValueError: with the reason why there are none.
+        """
+        try:
+            self.image.load()
+        except Exception as error:  # what decoders raise on hostile bytes has no common class
+            raise ValueError(f"damaged or cut off: {_one_line(error)}") from None
+        try:
+            return np.asarray(to_rgb(self.image))
+        except Exception as error:  # as above
+            raise ValueError(f"cannot be made RGB: {_one_line(error)}") from None
+
+
+def load(source: ImageSource) -> Array | Reject:
+    """The pixels of a picture, uint8 [height, width, 3], or why there are none.
+
+    Raises:
+        OSError: a disk or a store failed, which is no fault of the picture.
+    """
+    opened = open_source(source)
+    return opened if isinstance(opened, Reject) else decode(source, opened)
+
+
+def decode(source: ImageSource, opened: Opened) -> Array | Reject:
+    """The pixels of an open picture, or why there are none."""
+    try:
+        return opened.pixels()
+    except ValueError as error:
+        return source.reject(str(error))
+
+
+def open_source(source: ImageSource) -> Opened | Reject:
+    """Reads a picture and its header, or says why it cannot be used.
+
+    Raises:
+        OSError: a disk or a store failed, which is no fault of the picture.
+    """
+    try:
+        return open_bytes(source.read())
+    except FileNotFoundError:
+        return source.reject("there is no such file")
+    except (IsADirectoryError, PermissionError) as error:
+        return source.reject(f"cannot be read: {error.strerror}")
+    except ValueError as error:
+        return source.reject(str(error))
+
+
+def open_bytes(data: bytes) -> Opened:
+    """A picture from the bytes of its file.
+
+    Raises:
+        ValueError: with the reason why it cannot be used.
+    """
+    if not data:
+        raise ValueError("an empty file")
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError:
+        raise ValueError("no picture, or of an unknown format") from None
+    except Image.DecompressionBombError:
+        raise ValueError(f"more than {MAX_PIXELS:,} pixels") from None
+    except Exception as error:  # what decoders raise on hostile bytes has no common class
+        raise ValueError(f"damaged or cut off: {_one_line(error)}") from None
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(f"more than {MAX_PIXELS:,} pixels")
+    if min(image.size) < MIN_SIDE:
+        raise ValueError(f"a side of less than {MIN_SIDE} pixels")
+    if max(image.size) > MAX_ASPECT * min(image.size):
+        raise ValueError(f"a side more than {MAX_ASPECT} times as long as the other")
+    width, height = upright_size(image)
+    return Opened(image, (height, width, 3))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,1 @@
+"""Graphs and regions to shards."""

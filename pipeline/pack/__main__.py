@@ -1,0 +1,102 @@
+"""Graphs and regions to shards: ``python -m pipeline.pack --graphs DIR --regions DIR --tokenizer VOCAB --out DIR``."""
+
+from __future__ import annotations
+
+import os
+from itertools import combinations
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from parsers.command import console, run
+from pipeline.execution.engines import Engine
+from pipeline.execution.executor import print_report, run_stage
+from pipeline.execution.options import EngineKind, MaxRejects, Overwrite, RayAddress, Workers
+from pipeline.files import location
+from pipeline.pack.join import read_id_lists
+from pipeline.pack.stage import KINDS, PackStage, read_accounts
+from shards.reader import read_vocabulary
+from shards.storage.files import AnyPath, read_lines
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(
+    epilog="Example: python -m pipeline.pack --graphs data/graphs --regions data/regions "
+    "--tokenizer vocab.txt --out data/shards --holdout 0.05"
+)
+def main(
+    graphs: Annotated[list[str], typer.Option(help="Folder of pipeline.parse; may be repeated.")],
+    regions: Annotated[list[str], typer.Option(help="Folder of pipeline.regions; may be repeated.")],
+    tokenizer: Annotated[Path, typer.Option(help="vocab.txt: one word piece a line.")],
+    out: Annotated[str, typer.Option(help="Folder for the shards.")],
+    holdout: Annotated[float, typer.Option(min=0, max=0.99, help="Share of images held out in val/.")] = 0.0,
+    exclude_ids: Annotated[
+        list[str], typer.Option(help="File of image ids, one a line, that must not be packed; may be repeated.")
+    ] = [],  # noqa: B006
+    id_map: Annotated[
+        str | None, typer.Option(help="Parquet with the columns from, to: ids of the regions to those of the captions.")
+    ] = None,
+    shard_size: Annotated[int, typer.Option(min=1, help="Images in a shard.")] = 1_000,
+    class_top_k: Annotated[
+        int | None, typer.Option(min=1, help="Keep the k most likely classes of a region; default all.")
+    ] = None,
+    engine: EngineKind = "local",
+    ray_address: RayAddress = None,
+    workers: Workers = os.cpu_count() or 1,
+    max_rejects: MaxRejects = 0.01,
+    overwrite: Overwrite = False,
+) -> None:
+    """Join scene graphs and regions into WebDataset shards."""
+    read_vocabulary(tokenizer)
+    folder = location(out)
+    lists = tuple(location(path) for path in exclude_ids)
+    stage = PackStage(
+        tuple(location(path) for path in graphs),
+        tuple(location(path) for path in regions),
+        tokenizer,
+        folder,
+        holdout,
+        shard_size,
+        class_top_k,
+        lists,
+        None if id_map is None else location(id_map),
+    )
+    report = run_stage(
+        stage, folder, Engine(engine, workers, ray_address), max_rejects=max_rejects, overwrite=overwrite
+    )
+    print_report("Shards", folder, report)
+    _print_accounts(folder)
+    _print_overlaps(lists)
+
+
+def _print_accounts(out: AnyPath) -> None:
+    accounts = read_accounts(out)
+    table = Table(title="What became of the input", title_justify="left")
+    for column in ("", *accounts):
+        table.add_column(column, justify="left" if not column else "right")
+    for kind in (*KINDS.values(), "excluded", "no regions", "no captions", "rejected"):
+        table.add_row(kind, *(f"{account.kinds.get(kind, 0):,}" for account in accounts.values()))
+    table.add_row("in all", *(f"{account.total:,}" for account in accounts.values()), style="bold")
+    console.print(table)
+    for name, meaning in (
+        ("images-without-regions", "images have captions but no regions"),
+        ("images-without-captions", "images have regions but no captions"),
+    ):
+        ids = read_lines(out / f"{name}.txt")
+        if ids:
+            some = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
+            console.print(f"{len(ids):,} {meaning}: {some} (all in {out / name}.txt)")
+
+
+def _print_overlaps(lists: tuple[AnyPath, ...]) -> None:
+    ids = read_id_lists(lists)
+    for a, b in combinations(ids, 2):
+        if both := len(ids[a] & ids[b]):
+            console.print(f"{both:,} ids are in {a} and in {b}")
+
+
+if __name__ == "__main__":
+    run(app)

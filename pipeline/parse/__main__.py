@@ -1,0 +1,71 @@
+"""Captions to scene graphs: ``python -m pipeline.parse CAPTIONS... --out data/graphs``."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+import parsers
+from parsers.command import InputError, console, run
+from pipeline.execution.engines import Engine
+from pipeline.execution.executor import print_report, run_stage
+from pipeline.execution.options import EngineKind, MaxRejects, Overwrite, RayAddress, Workers
+from pipeline.files import expand, location
+from pipeline.parse import captions
+from pipeline.parse.formats import FORMATS
+from pipeline.parse.stage import ParseStage
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(epilog="Example: python -m pipeline.parse captions_val2017.json --out data/graphs --workers 8")
+def main(
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="CAPTIONS...", help="Caption files, here or elsewhere; or patterns."),
+    ],
+    out: Annotated[str, typer.Option(help="Folder for the graphs.")],
+    parser: Annotated[str, typer.Option(help="Which parser reads the captions; see docs/parsers.md.")] = "neural",
+    spacy_model: Annotated[
+        str | None, typer.Option(help="An installed English spaCy model, for the parsers that read its trees.")
+    ] = None,
+    format: Annotated[str, typer.Option(help=f"auto, {', '.join(FORMATS)}")] = "auto",
+    columns: Annotated[str, typer.Option(help="Columns of a table, as image_id=url,caption=text.")] = "",
+    engine: EngineKind = "local",
+    ray_address: RayAddress = None,
+    workers: Workers = os.cpu_count() or 1,
+    partition_size: Annotated[int, typer.Option(min=1, help="Captions in a part.")] = 10_000,
+    max_rejects: MaxRejects = 0.01,
+    overwrite: Overwrite = False,
+) -> None:
+    """Parse captions into scene graphs (Parquet)."""
+    if format != "auto" and format not in FORMATS:
+        raise typer.BadParameter(f"{format!r} is none of auto, {', '.join(FORMATS)}", param_hint="--format")
+    try:
+        names = captions.parse_columns(columns)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--columns") from error
+    recognised = []
+    for path in expand(sources):
+        found, why = (format, "as given") if format != "auto" else captions.recognise(path, names)
+        console.print(f"{path}: {found} ({why})")
+        recognised.append((path, found))
+    options = {} if spacy_model is None else {"spacy_model": spacy_model}
+    try:
+        version = parsers.get(parser, **options).version
+    except TypeError as error:
+        raise InputError(f"the parser {parser!r} takes no --spacy-model") from error
+    except (ValueError, OSError, ImportError) as error:
+        raise InputError(str(error)) from error
+    stage = ParseStage(tuple(recognised), parser, version, partition_size, tuple(options.items()), tuple(names.items()))
+    folder = location(out)
+    report = run_stage(
+        stage, folder, Engine(engine, workers, ray_address), max_rejects=max_rejects, overwrite=overwrite
+    )
+    print_report("Scene graphs", folder, report)
+
+
+if __name__ == "__main__":
+    run(app)

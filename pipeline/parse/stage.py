@@ -1,0 +1,124 @@
+"""Captions to scene graphs: ``python -m pipeline.parse CAPTIONS... --out data/graphs``."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+import parsers
+from pipeline.execution.parts import Part, Reject
+from pipeline.files import fingerprint
+from pipeline.graph_table import GRAPHS, GRAPHS_VERSION, write_graphs
+from pipeline.parse import captions
+from pipeline.parse.captions import CaptionRow
+from shards.storage.files import AnyPath
+
+GIVEN = pa.schema([GRAPHS.field(name) for name in ("image_id", "caption_id", "caption", "segments")])
+"""The columns of the graphs that come from the sources."""
+
+
+@dataclass(frozen=True)
+class Captions:
+    """A partition: rows of the sources, good and bad, each in order."""
+
+    rows: pa.Table
+    """of `GIVEN`"""
+    rejects: list[Reject]
+
+
+@dataclass(frozen=True)
+class ParseStage:
+    """Parses each caption once; an image's exact repetition of a caption is rejected."""
+
+    sources: tuple[tuple[AnyPath, str], ...]
+    """(file, format)"""
+    parser: str
+    parser_version: str
+    partition_size: int
+    options: tuple[tuple[str, str], ...] = ()
+    """of the parser"""
+    columns: tuple[tuple[str, str], ...] = ()
+    """what tables call ``image_id``, ``caption_id`` and ``caption``"""
+    name: str = "parse"
+
+    def fingerprint(self) -> dict[str, Any]:
+        """See `pipeline.execution.executor.Stage`."""
+        return {
+            "inputs": [{**fingerprint(path), "format": format} for path, format in self.sources],
+            "parser": {"name": self.parser, "version": self.parser_version, **dict(self.options)},
+            "columns": dict(self.columns),
+            "partition_size": self.partition_size,
+            "graphs_version": GRAPHS_VERSION,
+        }
+
+    def total(self) -> int | None:
+        """Not known before the sources are read."""
+        return None
+
+    def estimated_bytes(self) -> int:
+        """See `pipeline.execution.executor.Stage`."""
+        return 2 * sum(path.stat().st_size for path, _ in self.sources)
+
+    def partitions(self) -> Iterator[Captions]:
+        """Runs of ``partition_size`` rows over all sources."""
+        seen: set[bytes] = set()
+        rows: list[CaptionRow] = []
+        rejects: list[Reject] = []
+        for path, format in self.sources:
+            for row in captions.read(path, format, dict(self.columns)):
+                if isinstance(row, Reject):
+                    rejects.append(row)
+                elif (digest := _digest(row)) in seen:
+                    rejects.append(Reject(row.source, row.position, "duplicate caption of the image"))
+                else:
+                    seen.add(digest)
+                    rows.append(row)
+                if len(rows) + len(rejects) == self.partition_size:
+                    yield Captions(_to_table(rows), rejects)
+                    rows, rejects = [], []
+        if rows or rejects:
+            yield Captions(_to_table(rows), rejects)
+
+    def worker(self) -> Callable[[Captions, Part], None]:
+        """Builds the parser; see `pipeline.execution.executor.Stage`."""
+        parser = parsers.get(self.parser, **dict(self.options))
+        metadata = {"graphs_version": GRAPHS_VERSION, "parser": parser.name, "parser_version": parser.version}
+
+        def parse(partition: Captions, part: Part) -> None:
+            texts = partition.rows["caption"].to_pylist()
+            distinct = list(dict.fromkeys(texts))
+            graphs = dict(zip(distinct, (graph.to_dict() for graph in parser.parse(distinct)), strict=True))
+            table = partition.rows
+            for kind in ("objects", "attributes", "relations"):
+                nodes = [graphs[text][kind] for text in texts]
+                table = table.append_column(GRAPHS.field(kind), pa.array(nodes, GRAPHS.field(kind).type))
+                part.statistics[kind] += sum(map(len, nodes))
+            with part.open(f"{part.name}.parquet") as stream:
+                write_graphs(stream, table, metadata)
+            part.rejects.extend(partition.rejects)
+            part.statistics["rows"] += len(texts) + len(partition.rejects)
+            part.statistics["captions"] += len(texts)
+
+        return parse
+
+    def finish(self, out: AnyPath, parts: int, statistics: Counter[str]) -> None:
+        """Nothing to merge."""
+
+
+def _to_table(rows: list[CaptionRow]) -> pa.Table:
+    columns = {
+        "image_id": [row.image_id for row in rows],
+        "caption_id": [row.caption_id for row in rows],
+        "caption": [row.caption for row in rows],
+        "segments": [row.segments or None for row in rows],
+    }
+    return pa.table(columns, GIVEN)
+
+
+def _digest(row: CaptionRow) -> bytes:
+    return hashlib.blake2b(f"{row.image_id}\0{row.caption}".encode(), digest_size=16).digest()

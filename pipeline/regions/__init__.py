@@ -1,0 +1,1 @@
+"""Published region features to the table of regions."""

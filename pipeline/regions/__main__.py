@@ -1,0 +1,57 @@
+"""Others' detector features to regions: ``python -m pipeline.regions SOURCE... --out data/regions``."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from parsers.command import console, run
+from pipeline.execution.engines import Engine
+from pipeline.execution.executor import print_report, run_stage
+from pipeline.execution.options import EngineKind, MaxRejects, Overwrite, RayAddress, Workers
+from pipeline.files import expand, location
+from pipeline.regions.formats import FORMATS, recognise
+from pipeline.regions.stage import RegionsStage
+from shards.storage.files import read_lines
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(epilog="Example: python -m pipeline.regions features/ --out data/regions")
+def main(
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCE...", help="Feature files or folders, here or elsewhere; or patterns.")
+    ],
+    out: Annotated[str, typer.Option(help="Folder for the regions; one for each run.")],
+    format: Annotated[str, typer.Option(help=f"auto, {', '.join(FORMATS)}")] = "auto",
+    class_names: Annotated[
+        str | None, typer.Option(help="Names of the detector's classes, one a line, without the background.")
+    ] = None,
+    engine: EngineKind = "local",
+    ray_address: RayAddress = None,
+    workers: Workers = os.cpu_count() or 1,
+    partition_size: Annotated[int, typer.Option(min=1, help="About how many images in a part.")] = 1_000,
+    max_rejects: MaxRejects = 0.01,
+    overwrite: Overwrite = False,
+) -> None:
+    """Convert detector region features into one table (Parquet)."""
+    if format != "auto" and format not in FORMATS:
+        raise typer.BadParameter(f"{format!r} is none of auto, {', '.join(FORMATS)}", param_hint="--format")
+    paths = expand(sources)
+    found, why = recognise(paths) if format == "auto" else (format, "as given")
+    console.print(f"{paths[0]}: {found} ({why})")
+    names = None if class_names is None else read_lines(location(class_names))
+    reader = FORMATS[found]
+    info = reader.inspect(paths, names)
+    stage = RegionsStage(tuple(reader.files(paths)), found, info, partition_size)
+    folder = location(out)
+    report = run_stage(
+        stage, folder, Engine(engine, workers, ray_address), max_rejects=max_rejects, overwrite=overwrite
+    )
+    print_report(f"Regions of {info.feature_size} features, classes: {info.classes.kind}", folder, report)
+
+
+if __name__ == "__main__":
+    run(app)

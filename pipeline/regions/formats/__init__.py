@@ -1,0 +1,58 @@
+"""Reads detector regions from the formats in which they are published.
+
+Each format splits its sources into partitions that a worker reads on its own, and yields for every image a
+`RegionsRow` or a `Reject`; memory does not grow with the files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from parsers.command import InputError
+from pipeline.regions.formats.parquet import RegionsParquet
+from pipeline.regions.formats.tsv import COLUMNS, LXMERT, BottomUpTsv, ErnieVilTsv
+from pipeline.regions.formats.vilbert import VilbertFiles, VilbertLmdb
+from pipeline.regions.rows import RegionFormat, Rows
+from shards.storage.files import AnyPath
+
+__all__ = ["FORMATS", "RegionFormat", "Rows", "recognise"]
+
+FORMATS: dict[str, RegionFormat] = {
+    "butd-tsv": BottomUpTsv(),
+    "ernie-vil-tsv": ErnieVilTsv(),
+    "vilbert-npz": VilbertFiles(),
+    "vilbert-lmdb": VilbertLmdb(),
+    "parquet": RegionsParquet(),
+}
+
+
+def recognise(sources: Sequence[AnyPath]) -> tuple[str, str]:
+    """(format, why) of the sources.
+
+    Raises:
+        InputError: they are in no format that we know.
+    """
+    first = sources[0]
+    if first.is_dir():
+        for name, format, why in (
+            ("data.mdb", "vilbert-lmdb", "a folder with an LMDB"),
+            ("*.npz", "vilbert-npz", "a folder of .npz files"),
+            ("*.npy", "vilbert-npz", "a folder of .npy files"),
+            ("*.parquet", "parquet", "a folder of .parquet files"),
+        ):
+            if any(first.glob(name)):
+                return format, why
+    elif first.suffix in (".npz", ".npy"):
+        return "vilbert-npz", f"an {first.suffix} file"
+    elif first.suffix in (".mdb", ".lmdb"):
+        return "vilbert-lmdb", f"a {first.suffix} file"
+    else:
+        with first.open("rb") as stream:
+            line = stream.readline()
+        if line.startswith(b"PAR1"):
+            return "parquet", "it begins as Parquet does"
+        columns = line.count(b"\t") + 1
+        if columns in COLUMNS:
+            format = "ernie-vil-tsv" if columns not in (len(LXMERT), 6) else "butd-tsv"
+            return format, f"{columns} tab-separated columns"
+    raise InputError(f"{first}: format not recognised; name it with --format ({', '.join(FORMATS)})")

@@ -1,0 +1,146 @@
+"""Regions in Parquet: our own table, or anyone's with the same columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from parsers.command import InputError
+from pipeline.execution.parts import Reject
+from pipeline.regions.rows import Rows, distribution_info, make_row
+from shards.regions.table import REGIONS_VERSION, RegionsInfo, RegionsRow, read_rows
+from shards.regions.tsv import whole_number
+from shards.schema import Array
+from shards.storage.files import AnyPath
+from shards.storage.parquet import parquet_file
+
+NEEDED = ("image_id", "width", "height", "boxes", "features")
+CHUNK = 64
+
+
+@dataclass(frozen=True)
+class RowGroups:
+    """Some row groups of a file."""
+
+    path: AnyPath
+    groups: tuple[int, ...]
+    first_row: int
+
+
+class RegionsParquet:
+    """Parquet with the columns image_id, width, height, boxes, features and, perhaps, cls_prob.
+
+    The matrices, boxes [n, 4], features [n, d] and cls_prob [n, classes], are lists of lists, flat lists, or bytes of
+    little-endian float32. A table that `pipeline.regions` wrote is read as it is, with its classes.
+    """
+
+    def files(self, sources: Sequence[AnyPath]) -> list[AnyPath]:
+        """The sources and, for a folder, the ``.parquet`` files in it, by name."""
+        files: list[AnyPath] = []
+        for source in sources:
+            files.extend(sorted(source.glob("*.parquet"), key=str) if source.is_dir() else [source])
+        return files
+
+    def inspect(self, sources: Sequence[AnyPath], class_names: list[str] | None) -> RegionsInfo:
+        """See `RegionFormat`."""
+        for path in self.files(sources):
+            file = _open(path)
+            if _is_ours(file.schema_arrow):
+                return RegionsInfo.from_file(path)
+            missing = [name for name in NEEDED if name not in file.schema_arrow.names]
+            if missing:
+                raise InputError(f"{path}: has no columns {', '.join(missing)}; needed are {', '.join(NEEDED)}")
+            for batch in file.iter_batches(CHUNK):
+                for row in batch.to_pylist():
+                    try:
+                        boxes = _matrix(row["boxes"], 4)
+                        features = _rows(row["features"], len(boxes))
+                        columns = None if row.get("cls_prob") is None else _rows(row["cls_prob"], len(boxes)).shape[1]
+                    except ValueError:
+                        continue
+                    return distribution_info(path, features.shape[1], columns, class_names)
+        raise InputError(f"{sources[0]}: no row with boxes and features that fit each other")
+
+    def partitions(self, files: Sequence[AnyPath], size: int) -> Iterator[RowGroups]:
+        """Runs of row groups of at least ``size`` rows."""
+        for path in files:
+            metadata = _open(path).metadata
+            groups: list[int] = []
+            first = rows = 0
+            for group in range(metadata.num_row_groups):
+                groups.append(group)
+                rows += metadata.row_group(group).num_rows
+                if rows >= size or group == metadata.num_row_groups - 1:
+                    yield RowGroups(path, tuple(groups), first)
+                    groups, first, rows = [], first + rows, 0
+
+    def read(self, partition: RowGroups, info: RegionsInfo) -> Rows:
+        """See `RegionFormat`."""
+        file = _open(partition.path)
+        ours = _is_ours(file.schema_arrow)
+        number = partition.first_row
+        for batch in file.iter_batches(CHUNK, row_groups=list(partition.groups)):
+            table = pa.Table.from_batches([batch])
+            for row in read_rows(table, info.feature_size) if ours else batch.to_pylist():
+                number += 1
+                try:
+                    if isinstance(row, RegionsRow):
+                        row.regions.check(row.width, row.height)
+                        yield row
+                    elif isinstance(row, ValueError):
+                        raise row
+                    else:
+                        yield _row(row, info)
+                except ValueError as error:
+                    yield Reject(str(partition.path), f"row {number}", str(error))
+
+
+def _open(path: AnyPath) -> Any:
+    try:
+        return parquet_file(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(f"{path}: cannot be read as Parquet: {error}") from error
+
+
+def _is_ours(schema: pa.Schema) -> bool:
+    return (schema.metadata or {}).get(b"regions_version") == REGIONS_VERSION.encode()
+
+
+def _row(row: dict[str, Any], info: RegionsInfo) -> RegionsRow:
+    missing = [name for name in NEEDED if row[name] is None]
+    if missing:
+        raise ValueError(f"no {', no '.join(missing)}")
+    boxes = _matrix(row["boxes"], 4)
+    features = _rows(row["features"], len(boxes))
+    distribution = None if row.get("cls_prob") is None else _rows(row["cls_prob"], len(boxes))
+    width, height = (whole_number(row[name], name) for name in ("width", "height"))
+    return make_row(str(row["image_id"]), width, height, boxes, features, distribution, info)
+
+
+def _values(value: Any) -> Array:
+    if isinstance(value, bytes):
+        if len(value) % 4:
+            raise ValueError(f"{len(value)} bytes are no whole number of float32 values")
+        return np.frombuffer(value, "<f4")
+    try:
+        return np.array(value, np.float32).reshape(-1)
+    except (TypeError, ValueError):
+        raise ValueError("a matrix is not numbers, or its rows differ in length") from None
+
+
+def _matrix(value: Any, columns: int) -> Array:
+    values = _values(value)
+    if len(values) % columns:
+        raise ValueError(f"{len(values)} values are no rows of {columns}")
+    return values.reshape(-1, columns)
+
+
+def _rows(value: Any, n: int) -> Array:
+    values = _values(value)
+    if n < 1 or len(values) % n:
+        raise ValueError(f"{len(values)} values are no {n} rows")
+    return values.reshape(n, -1)

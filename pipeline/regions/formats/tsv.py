@@ -1,0 +1,171 @@
+"""Region features in tab-separated lines without a header, their arrays as base64 of little-endian numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from parsers.command import InputError
+from pipeline.execution.parts import Reject
+from pipeline.regions.rows import NO_CLASSES, Rows, make_row, to_half, to_ids
+from shards.regions.table import RegionsInfo, RegionsRow
+from shards.regions.tsv import ORIGINAL, REFERENCE, VQA, Fields, boxes_and_features, decode, split_line, whole_number
+from shards.schema import Classes, Regions
+from shards.storage.files import AnyPath
+
+LXMERT = (
+    *("img_id", "img_h", "img_w", "objects_id", "objects_conf", "attrs_id", "attrs_conf"),
+    *("num_boxes", "boxes", "features"),
+)
+COLUMNS = (len(LXMERT), len(ORIGINAL), len(VQA))
+
+
+@dataclass(frozen=True)
+class ByteRange:
+    """The lines of a file that begin in ``start:end``."""
+
+    path: AnyPath
+    start: int
+    end: int
+
+
+class _Lines:
+    """Lines of a file, cut into ranges of bytes, so that nothing is read twice."""
+
+    def files(self, sources: Sequence[AnyPath]) -> list[AnyPath]:
+        """The sources are the files.
+
+        Raises:
+            InputError: a file is compressed, so that it cannot be read from the middle.
+        """
+        for path in sources:
+            if path.suffix == ".gz":
+                raise InputError(f"{path}: is compressed; unpack it first (gunzip --keep)")
+        return list(sources)
+
+    def partitions(self, files: Sequence[AnyPath], size: int) -> Iterator[ByteRange]:
+        """About ``size`` times the length of the first line."""
+        for path in files:
+            with path.open("rb") as stream:
+                step = max(1, len(stream.readline())) * size
+            total = path.stat().st_size
+            for start in range(0, total, step):
+                yield ByteRange(path, start, min(start + step, total))
+
+    def read(self, partition: ByteRange, info: RegionsInfo) -> Rows:
+        """See `RegionFormat`."""
+        with partition.path.open("rb") as stream:
+            stream.seek(max(partition.start - 1, 0))
+            if partition.start:
+                stream.readline()  # the line that begins before the range belongs to the range before
+            while (position := stream.tell()) < partition.end:
+                line = stream.readline()
+                try:
+                    yield self.row(line, info, f"{partition.path.name}@{position}")
+                except ValueError as error:
+                    yield Reject(str(partition.path), f"byte {position}", str(error))
+
+    def row(self, line: bytes, info: RegionsInfo, place: str) -> RegionsRow:
+        """The regions of a line, which begins at FILE@BYTE.
+
+        Raises:
+            ValueError: with the reason why they cannot be had.
+        """
+        raise NotImplementedError
+
+
+class BottomUpTsv(_Lines):
+    """Bottom-up-attention features, in their original six columns or in LXMERT's ten.
+
+    The ten hold the most likely class and attribute of each box with their confidence, the six no classes; neither
+    has a distribution.
+    """
+
+    def inspect(self, sources: Sequence[AnyPath], class_names: list[str] | None) -> RegionsInfo:
+        """See `RegionFormat`."""
+        fields, size = _first_good(sources, (LXMERT, ORIGINAL))
+        if "objects_id" not in fields:
+            return RegionsInfo(size, NO_CLASSES, None)
+        count = None if class_names is None else len(class_names)
+        return RegionsInfo(size, Classes(kind="argmax", count=count, background=None, names=class_names), None)
+
+    def row(self, line: bytes, info: RegionsInfo, _: str) -> RegionsRow:
+        """See `_Lines.row`."""
+        fields = split_line(line, LXMERT if info.classes.kind == "argmax" else ORIGINAL)
+        if info.classes.kind == "none":
+            return _plain_row(fields["img_id"], fields, info)
+        n, width, height = (whole_number(fields[name], name) for name in ("num_boxes", "img_w", "img_h"))
+        boxes, features = boxes_and_features(fields, n, info.feature_size)
+        classes, confidence, attributes, attribute_confidence = (decode(fields, name, n) for name in LXMERT[3:7])
+        if not fields["img_id"]:
+            raise ValueError("no image id")
+        ids = to_ids(classes.reshape(n, 1), info.classes.count)
+        regions = Regions(boxes, to_half(features), ids, confidence.astype(np.float16).reshape(n, 1))
+        regions.check(width, height)
+        if not ((attribute_confidence >= 0) & (attribute_confidence <= 1.001)).all():
+            raise ValueError("attribute probabilities are negative, not finite or more than 1")
+        return RegionsRow(
+            fields["img_id"],
+            width,
+            height,
+            regions,
+            to_ids(attributes.reshape(n, 1), None),
+            attribute_confidence.astype(np.float16).reshape(n, 1),
+        )
+
+
+class ErnieVilTsv(_Lines):
+    """The files that the released ERNIE-ViL fine-tunes on: Flickr30k's images, VQA, RefCOCO+. No classes.
+
+    An image is known by its id in Flickr30k's files and by the question's in VQA's. RefCOCO+'s have no id at all: an
+    expression's regions are known by FILE@BYTE, where its line begins. There the gold boxes follow the detector's.
+    """
+
+    def inspect(self, sources: Sequence[AnyPath], _: list[str] | None) -> RegionsInfo:
+        """See `RegionFormat`."""
+        size = _first_good(sources, (ORIGINAL, VQA, REFERENCE))[1]
+        return RegionsInfo(size, NO_CLASSES, None)
+
+    def row(self, line: bytes, info: RegionsInfo, place: str) -> RegionsRow:
+        """See `_Lines.row`."""
+        columns = line.count(b"\t") + 1
+        if columns == len(ORIGINAL):
+            fields = split_line(line, ORIGINAL)
+            return _plain_row(fields["img_id"], fields, info)
+        if _is_reference(line):
+            fields = split_line(line, REFERENCE)
+            gold = whole_number(fields["num_gold"], "num_gold")
+            return _plain_row(place, fields, info, gold)
+        fields = split_line(line, VQA)
+        return _plain_row(fields["question_id"], fields, info)
+
+
+def _is_reference(line: bytes) -> bool:
+    """RefCOCO+ has numbers in its second to fifth column, VQA a question in the second."""
+    return all(field.isdigit() for field in line.split(b"\t", 5)[1:5])
+
+
+def _plain_row(image_id: str, fields: Fields, info: RegionsInfo, gold: int = 0) -> RegionsRow:
+    n, width, height = (whole_number(fields[name], name) for name in ("num_boxes", "img_w", "img_h"))
+    boxes, features = boxes_and_features(fields, n + gold, info.feature_size)
+    return make_row(image_id, width, height, boxes, features, None, info)
+
+
+def _first_good(sources: Sequence[AnyPath], layouts: Sequence[tuple[str, ...]]) -> tuple[Fields, int]:
+    """The first line that fits one of the layouts, and its feature size."""
+    for path in sources:
+        with path.open("rb") as stream:
+            for line in stream:
+                for layout in layouts:
+                    try:
+                        fields = split_line(line, layout)
+                        n = whole_number(fields["num_boxes"], "") + whole_number(fields.get("num_gold", 0), "")
+                        size = len(decode(fields, "features")) // max(n, 1)
+                    except ValueError:
+                        continue
+                    if size:
+                        return fields, size
+    expected = "; or ".join(", ".join(layout) for layout in layouts)
+    raise InputError(f"{sources[0]}: no line with the tab-separated columns {expected}")

@@ -1,0 +1,246 @@
+"""What ViLBERT's extractor and its converters write: a file for each image, or an LMDB of pickles."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from tokenize import TokenError
+from typing import Any
+
+import lmdb
+import numpy as np
+from numpy.lib import format as npy
+from numpy.lib.npyio import NpzFile
+
+from parsers.command import InputError
+from pipeline.execution.parts import Reject
+from pipeline.regions.rows import Rows, distribution_info, make_row
+from shards.regions.table import RegionsInfo, RegionsRow
+from shards.regions.tsv import whole_number
+from shards.schema import Array
+from shards.storage import pickles
+from shards.storage.files import AnyPath
+
+Record = Mapping[str, Any]
+_NAMES = {
+    "image_id": ("image_id",),
+    "width": ("image_width", "image_w"),
+    "height": ("image_height", "image_h"),
+    "num_boxes": ("num_boxes",),
+    "boxes": ("bbox", "boxes"),
+    "features": ("features",),
+}
+"""What the extractor and the converters call the same thing."""
+
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    RuntimeError,  # an encrypted member; NotImplementedError, an unknown compression, is one of these
+    zipfile.BadZipFile,
+    zlib.error,
+    TokenError,
+    SyntaxError,
+)
+"""What reading a damaged .npz file raises."""
+
+
+def _info(path: AnyPath, record: Record, class_names: list[str] | None) -> RegionsInfo:
+    values = _named(record)
+    n = whole_number(values["num_boxes"], "num_boxes")
+    columns = _matrix(record, "cls_prob", n).shape[1] if "cls_prob" in record else None
+    return distribution_info(path, _matrix(values, "features", n).shape[1], columns, class_names)
+
+
+def _row(record: Record, info: RegionsInfo) -> RegionsRow:
+    values = _named(record)
+    n, width, height = (whole_number(values[name], name) for name in ("num_boxes", "width", "height"))
+    return make_row(
+        _text(values["image_id"]),
+        width,
+        height,
+        _matrix(values, "boxes", n),
+        _matrix(values, "features", n),
+        _matrix(record, "cls_prob", n) if "cls_prob" in record else None,
+        info,
+    )
+
+
+def _named(record: Record) -> dict[str, Any]:
+    found = {name: next((record[key] for key in keys if key in record), None) for name, keys in _NAMES.items()}
+    missing = [_NAMES[name][0] for name, value in found.items() if value is None]
+    if missing:
+        raise ValueError(f"lacks the arrays {', '.join(missing)}")
+    return found
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "strict") if isinstance(value, bytes) else str(value)
+
+
+def _matrix(record: Record, name: str, n: int) -> Array:
+    """[n, columns] of numbers: an array, or base64 of float32."""
+    value = record[name]
+    if isinstance(value, str | bytes):
+        try:
+            data = base64.b64decode(value, validate=True)
+        except (binascii.Error, ValueError):
+            raise ValueError(f"{name} is not valid base64") from None
+        if n < 1 or len(data) % (4 * n):
+            raise ValueError(f"wrong sizes: {name} of {len(data)} bytes is no {n} rows of float32")
+        return np.frombuffer(data, "<f4").reshape(n, -1)
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "iufb":
+        raise ValueError(f"{name} is not numbers")
+    if value.ndim != 2 or len(value) != n:
+        raise ValueError(f"wrong sizes: {name} is {value.shape}, expected {n} rows")
+    return value
+
+
+class VilbertFiles:
+    """One ``.npz``, or ``.npy`` of a pickled dict, an image, as ViLBERT's extractor has it.
+
+    Its class distribution ``cls_prob`` has the background in column 0. Pickles are read without running them.
+    """
+
+    def files(self, sources: Sequence[AnyPath]) -> list[AnyPath]:
+        """The sources and, for a folder, the ``.npz`` and ``.npy`` files in it, by name."""
+        files: list[AnyPath] = []
+        for source in sources:
+            inside = [path for path in source.iterdir() if path.suffix in (".npz", ".npy")] if source.is_dir() else []
+            files.extend(sorted(inside, key=str) if source.is_dir() else [source])
+        return files
+
+    def inspect(self, sources: Sequence[AnyPath], class_names: list[str] | None) -> RegionsInfo:
+        """See `RegionFormat`."""
+        for path in self.files(sources):
+            try:
+                return _info(path, _load(path), class_names)
+            except ValueError:
+                continue
+        raise InputError(
+            f"{sources[0]}: no .npz or .npy file with the arrays {', '.join(k[0] for k in _NAMES.values())}"
+        )
+
+    def partitions(self, files: Sequence[AnyPath], size: int) -> Iterator[Sequence[AnyPath]]:
+        """Runs of ``size`` files."""
+        return iter(files[start : start + size] for start in range(0, len(files), size))
+
+    def read(self, partition: Sequence[AnyPath], info: RegionsInfo) -> Rows:
+        """See `RegionFormat`."""
+        for path in partition:
+            try:
+                yield _row(_load(path), info)
+            except ValueError as error:
+                yield Reject(str(path), "file", str(error))
+
+
+def _load(path: AnyPath) -> Record:
+    with path.open("rb") as stream:
+        if path.suffix == ".npy":
+            return _load_npy(stream.read())
+        try:
+            with NpzFile(stream, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
+        except _UNREADABLE as error:
+            raise ValueError(f"not a readable .npz file without pickles ({type(error).__name__})") from None
+
+
+def _load_npy(data: bytes) -> Record:
+    """The dict that ``np.save`` pickled."""
+    if not data.startswith(npy.MAGIC_PREFIX) or len(data) < 12:
+        raise ValueError("not an .npy file")
+    header = 10 + int.from_bytes(data[8:10], "little") if data[6] == 1 else 12 + int.from_bytes(data[8:12], "little")
+    record = pickles.load(data[header:])
+    if not isinstance(record, dict):
+        raise ValueError("its pickle is no dict")
+    return record
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Some records of an LMDB."""
+
+    path: AnyPath
+    keys: tuple[bytes, ...]
+
+
+class VilbertLmdb:
+    """An LMDB of pickled dicts, in both published layouts: arrays as base64 (ViLBERT), or pickled (12-in-1).
+
+    The record under ``keys`` is not needed. Pickles are read without running them.
+    """
+
+    def files(self, sources: Sequence[AnyPath]) -> list[AnyPath]:
+        """The data file of each environment."""
+        return [_data_file(source) for source in sources]
+
+    def inspect(self, sources: Sequence[AnyPath], class_names: list[str] | None) -> RegionsInfo:
+        """See `RegionFormat`."""
+        for path in self.files(sources):
+            with _open(path) as environment, environment.begin() as transaction:
+                for key, value in transaction.cursor():
+                    try:
+                        if key != b"keys":
+                            return _info(path, _record(value), class_names)
+                    except ValueError:
+                        continue
+        raise InputError(f"{sources[0]}: no record with the values {', '.join(k[0] for k in _NAMES.values())}")
+
+    def partitions(self, files: Sequence[AnyPath], size: int) -> Iterator[Keys]:
+        """Runs of ``size`` keys, in the order of the LMDB."""
+        for path in files:
+            after = b""
+            while keys := _keys_after(path, after, size):
+                yield Keys(path, tuple(key for key in keys if key != b"keys"))
+                after = keys[-1]
+
+    def read(self, partition: Keys, info: RegionsInfo) -> Rows:
+        """See `RegionFormat`."""
+        with _open(partition.path) as environment, environment.begin() as transaction:
+            for key in partition.keys:
+                try:
+                    yield _row(_record(transaction.get(key) or b""), info)
+                except ValueError as error:
+                    yield Reject(str(partition.path), f"key {key.decode(errors='backslashreplace')}", str(error))
+
+
+def _keys_after(path: AnyPath, last: bytes, count: int) -> list[bytes]:
+    """The next keys. The LMDB is closed in between, as a process may not open it twice."""
+    with _open(path) as environment, environment.begin() as transaction:
+        cursor = transaction.cursor()
+        cursor.set_range(last)
+        keys = (bytes(key) for key in cursor.iternext(keys=True, values=False))
+        return list(islice((key for key in keys if key != last), count))
+
+
+def _record(data: bytes) -> Record:
+    record = pickles.load(data)
+    if not isinstance(record, dict):
+        raise ValueError("its pickle is no dict")
+    return record
+
+
+def _data_file(source: AnyPath) -> Path:
+    if not isinstance(source, Path):
+        raise InputError(f"{source}: an LMDB is read through memory and must lie on a local disk; copy it first")
+    return source / "data.mdb" if source.is_dir() else source
+
+
+def _open(path: AnyPath) -> lmdb.Environment:
+    """Raises InputError if it is no LMDB or shorter than it says: reading beyond its end would end the process."""
+    try:
+        environment = lmdb.open(str(path), readonly=True, lock=False, readahead=False, subdir=False)
+    except lmdb.Error as error:
+        raise InputError(f"{path}: cannot be read as an LMDB: {error}") from error
+    pages = environment.info()["last_pgno"] + 1
+    if path.stat().st_size < pages * environment.stat()["psize"]:
+        environment.close()
+        raise InputError(f"{path}: is cut off: it has {path.stat().st_size:,} bytes but names {pages:,} pages")
+    return environment

@@ -1,0 +1,1 @@
+"""From the index to batches: order, division, masking, padding."""

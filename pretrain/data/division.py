@@ -1,0 +1,88 @@
+"""How the pairs of a batch are divided over ranks and micro-batches, from the index alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pretrain.data.order import BatchPlan, micro_batches
+from pretrain.data.padding import padded_length
+from pretrain.recipe import Images
+from shards.schema import Array
+
+DEVICE = "cuda"
+"""What sequences are padded for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """The pairs of a global batch in their order; int64 arrays of equal length."""
+
+    text: Array
+    """text positions of each pair, [CLS] and [SEP] included"""
+    image: Array
+    """image rows of each pair, the global one included"""
+
+
+def positions(plan: BatchPlan, step: int, *, max_text: int, images: Images) -> Positions:
+    """The positions of a step's pairs, from the index alone: no tar is read."""
+    pairs = plan.batch(step)
+    return Positions(np.minimum(pairs.length + 2, max_text), 1 + pairs.num_boxes * (images != "none"))
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """Global batches divided over ranks and micro-batches; int64 arrays [steps, ranks, accumulation]."""
+
+    samples: Array
+    text: Array
+    """text positions that are no padding"""
+    image: Array
+    """image rows that are no padding"""
+    text_length: Array
+    """positions that each text of the micro-batch is padded to"""
+    image_length: Array
+
+    @property
+    def sizes(self) -> tuple[Array, Array, Array]:
+        """Pairs, and what their texts and pictures are padded to."""
+        return self.samples, self.text_length, self.image_length
+
+    @property
+    def tokens(self) -> Array:
+        """int64 [steps, ranks]: text positions and image rows that are no padding."""
+        found: Array = (self.text + self.image).sum(2)
+        return found
+
+    @property
+    def balance(self) -> float:
+        """Tokens of the fullest rank over the mean of all ranks, on average over the steps; 1 is even."""
+        return float((self.tokens.max(1) / self.tokens.mean(1)).mean())
+
+    @property
+    def text_padding(self) -> float:
+        """Share of text positions that are padding."""
+        return 1 - float(self.text.sum() / (self.samples * self.text_length).sum())
+
+    @property
+    def image_padding(self) -> float:
+        """Share of image rows that are padding."""
+        return 1 - float(self.image.sum() / (self.samples * self.image_length).sum())
+
+
+def divide(batches: Sequence[Positions], *, ranks: int, accumulation: int) -> Division:
+    """Divides global batches as the trainer does."""
+    shape = len(batches), ranks, accumulation
+    found = Division(*(np.zeros(shape, np.int64) for _ in range(5)))
+    for step, batch in enumerate(batches):
+        for rank in range(ranks):
+            parts = micro_batches(batch.text + batch.image, rank=rank, ranks=ranks, accumulation=accumulation)
+            for part, where in enumerate(parts):
+                text, image = batch.text[where], batch.image[where]
+                at = step, rank, part
+                found.samples[at], found.text[at], found.image[at] = len(text), text.sum(), image.sum()
+                found.text_length[at] = padded_length(text.tolist(), DEVICE)
+                found.image_length[at] = padded_length(image.tolist(), DEVICE)
+    return found

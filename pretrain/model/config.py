@@ -1,0 +1,167 @@
+"""The sizes of an ERNIE-ViL model, read from and written to the released JSON files."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from parsers.command import InputError
+
+Size = Annotated[int, Field(ge=1)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+LayerIds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+RegionTarget = Literal["distribution", "argmax", "features"]
+"""What pretraining predicts of a masked region: the detector's class distribution (Kullback-Leibler divergence, as in
+the paper), its most likely class (cross-entropy), or the features themselves (mean squared error, as in UNITER)."""
+
+
+class ModelConfig(BaseModel):
+    """One model size. Field names are the keys of the released ``ernie_vil_config.*.json``, and ``v_feature_size``.
+
+    The stack is laid out by ``t_biattention_id`` and ``v_biattention_id``: before co-layer k the text stream has run
+    ``t_biattention_id[k]`` of its layers and the image stream ``v_biattention_id[k]``. One more layer of each stream
+    follows the last co-layer.
+
+    Raises:
+        pydantic.ValidationError (a ValueError): a key is missing, unknown or out of range, or two keys contradict.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    # Text stream. The feed-forward width is not a key: it is 4 * hidden_size.
+    vocab_size: Size
+    max_position_embeddings: Size
+    sent_type_vocab_size: Size
+    hidden_size: Size
+    num_attention_heads: Size
+    t_biattention_id: LayerIds
+
+    # Image stream. The released code hard-codes 2048 for v_feature_size, so its files lack this one key.
+    v_feature_size: Size = 2048
+    v_hidden_size: Size
+    v_num_attention_heads: Size
+    v_intermediate_size: Size
+    v_biattention_id: LayerIds
+
+    # Attention between the streams; co_hidden_size is also the width of both pooled vectors.
+    co_hidden_size: Size
+    co_num_attention_heads: Size
+
+    # Region classes of the pretraining head: 1600 Visual Genome classes and background.
+    class_size: Size
+
+    # What the model was pretrained on; not in the released files, and without effect on the encoder.
+    region_target: RegionTarget | None = None
+    max_text: Size | None = None
+
+    hidden_act: Literal["gelu"] = "gelu"
+    hidden_dropout_prob: Probability
+    attention_probs_dropout_prob: Probability
+    initializer_range: Annotated[float, Field(gt=0)]
+
+    # In the released files, but without effect on the model, there as here.
+    num_hidden_layers: Size | None = None
+    type_vocab_size: Size | None = None
+    task_type_vocab_size: Size | None = None
+    co_intermediate_size: Size | None = None
+    class_attr_size: Size | None = None
+
+    @property
+    def num_text_layers(self) -> int:
+        """Self-attention layers of the text stream."""
+        return self.t_biattention_id[-1] + 1
+
+    @property
+    def num_image_layers(self) -> int:
+        """Self-attention layers of the image stream."""
+        return self.v_biattention_id[-1] + 1
+
+    @property
+    def num_co_layers(self) -> int:
+        """Layers in which the two streams attend to each other."""
+        return len(self.t_biattention_id)
+
+    @property
+    def region_outputs(self) -> int:
+        """Width of what pretraining predicts of a region."""
+        return self.v_feature_size if self.region_target == "features" else self.class_size
+
+    @property
+    def intermediate_size(self) -> int:
+        """Feed-forward width of the text stream, also in the co-layers; the released code hard-codes it."""
+        return 4 * self.hidden_size
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> Self:
+        for width_key, heads_key in (
+            ("hidden_size", "num_attention_heads"),
+            ("v_hidden_size", "v_num_attention_heads"),
+            ("co_hidden_size", "co_num_attention_heads"),
+        ):
+            width, heads = getattr(self, width_key), getattr(self, heads_key)
+            if width % heads:
+                raise ValueError(
+                    f"{width_key} {width} does not divide into {heads} heads; "
+                    f"make it a multiple of {heads_key}, e.g. {width - width % heads + heads}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _check_layout(self) -> Self:
+        for key in ("t_biattention_id", "v_biattention_id"):
+            ids = getattr(self, key)
+            if list(ids) != sorted(set(ids)):
+                raise ValueError(f"{key} {list(ids)} does not increase; list each layer once, lowest first")
+        if len(self.t_biattention_id) != len(self.v_biattention_id):
+            raise ValueError(
+                f"t_biattention_id has {len(self.t_biattention_id)} entries and v_biattention_id "
+                f"{len(self.v_biattention_id)}; give both one entry for each co-layer"
+            )
+        if self.num_hidden_layers not in (None, self.num_text_layers):
+            raise ValueError(
+                f"num_hidden_layers is {self.num_hidden_layers}, but t_biattention_id ends with "
+                f"{self.t_biattention_id[-1]}, which makes {self.num_text_layers} text layers; change t_biattention_id "
+                "if you want another depth, else remove num_hidden_layers"
+            )
+        return self
+
+    @classmethod
+    def load(cls, path: str | Path) -> ModelConfig:
+        """Read a configuration file.
+
+        Raises:
+            InputError: the file cannot be read, is no JSON object or no valid configuration; names the file and every
+                wrong key.
+        """
+        try:
+            return cls.model_validate_json(Path(path).read_bytes())
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        except ValidationError as error:
+            reasons = "".join(f"\n  {_explain(detail)}" for detail in error.errors())
+            raise InputError(f"{path} is not a valid model configuration:{reasons}") from error
+
+    def save(self, path: str | Path) -> None:
+        """Write the configuration so that `load` gives it back; keys that were absent stay absent."""
+        Path(path).write_text(self.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
+
+
+def _explain(detail: ErrorDetails) -> str:
+    """One line on what is wrong with which key, and what to do."""
+    key = ".".join(str(part) for part in detail["loc"])
+    match detail["type"]:
+        case "extra_forbidden":
+            similar = difflib.get_close_matches(key, ModelConfig.model_fields, n=1)
+            return f"{key}: unknown key; " + (f"did you mean {similar[0]}?" if similar else "remove it")
+        case "missing":
+            return f"{key}: missing; add it (configs/model/base.json has every key)"
+        case "value_error":
+            return detail["msg"].removeprefix("Value error, ")
+        case "json_invalid":
+            return detail["msg"]
+        case _:
+            return f"{key}: {detail['msg']}, but it is {detail['input']!r}" if key else detail["msg"]

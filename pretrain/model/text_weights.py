@@ -1,0 +1,140 @@
+"""The text stream from BERT's or ERNIE 2.0's weights in the Hugging Face layout, as ERNIE-ViL starts from ERNIE 2.0."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from parsers.command import InputError
+from pretrain.model.encoder import ErnieViL
+
+FILES = ("model.safetensors", "pytorch_model.bin")
+
+_EMBEDDINGS = {
+    "word": "embeddings.word_embeddings.weight",
+    "position": "embeddings.position_embeddings.weight",
+    "segment": "embeddings.token_type_embeddings.weight",
+}
+_PARTS = {
+    "attention.query": "attention.self.query",
+    "attention.key": "attention.self.key",
+    "attention.value": "attention.self.value",
+    "attention.output": "attention.output.dense",
+    "attention_norm": "attention.output.LayerNorm",
+    "feed_forward.expand": "intermediate.dense",
+    "feed_forward.contract": "output.dense",
+    "feed_forward_norm": "output.LayerNorm",
+}
+
+
+@dataclass(frozen=True)
+class TextInitialisation:
+    """What was taken over."""
+
+    copied: tuple[str, ...]
+    """parameters of the model, whole"""
+    partly: tuple[str, ...]
+    """tables of another size, with the rows that were copied"""
+    untouched: tuple[str, ...]
+    """parameters that keep their initial values: image stream, co-layers, poolers"""
+    unused: tuple[str, ...]
+    """tensors of the source that have no place here"""
+
+
+def init_text(model: ErnieViL, source: str | Path) -> TextInitialisation:
+    """Copies the embeddings and layers of a BERT into the text stream.
+
+    Tables of positions and segments may have another number of rows: the first ones that both have are copied, the rest
+    keeps its initial values. The vocabularies must be the same.
+
+    Args:
+        model: is changed.
+        source: a folder or a hub id.
+
+    Raises:
+        InputError: there is no such model, a tensor is missing, or its width or vocabulary is another.
+    """
+    path = _find(str(source))
+    weights = {_modern(name): tensor for name, tensor in _load(path).items()}
+    parameters = dict(model.named_parameters())
+    taken: dict[str, str] = {}
+    for ours, theirs in _EMBEDDINGS.items():
+        taken[f"text_embeddings.{ours}.weight"] = theirs
+    for kind in ("weight", "bias"):
+        taken[f"text_embeddings.norm.{kind}"] = f"embeddings.LayerNorm.{kind}"
+        for layer in range(len(model.text_layers)):
+            for ours, theirs in _PARTS.items():
+                taken[f"text_layers.{layer}.{ours}.{kind}"] = f"encoder.layer.{layer}.{theirs}.{kind}"
+    _check(taken, parameters, weights, path)
+    partly = []
+    with torch.no_grad():
+        for ours, theirs in taken.items():
+            rows = min(len(parameters[ours]), len(weights[theirs]))
+            parameters[ours][:rows] = weights[theirs][:rows]
+            if len(parameters[ours]) != len(weights[theirs]):
+                partly.append(f"{ours}: rows 0 to {rows - 1} of {len(parameters[ours])}")
+    whole = [name for name in taken if len(parameters[name]) == len(weights[taken[name]])]
+    return TextInitialisation(
+        tuple(whole),
+        tuple(partly),
+        tuple(name for name in parameters if name not in taken),
+        tuple(sorted(weights.keys() - set(taken.values()))),
+    )
+
+
+def _check(
+    taken: Mapping[str, str], parameters: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: Path
+) -> None:
+    problems = []
+    for ours, theirs in taken.items():
+        if theirs not in weights:
+            problems.append(f"{theirs}: missing")
+            continue
+        wanted, found = tuple(parameters[ours].shape), tuple(weights[theirs].shape)
+        resizable = theirs in (_EMBEDDINGS["position"], _EMBEDDINGS["segment"])
+        if wanted[1:] != found[1:] or len(wanted) != len(found) or (wanted[0] != found[0] and not resizable):
+            problems.append(f"{theirs}: the text stream needs shape {wanted}, the file has {found}")
+    if problems:
+        listed = "".join(f"\n  {problem}" for problem in problems[:10])
+        raise InputError(f"{path}: does not fit the text stream ({len(problems)} tensors):{listed}")
+
+
+def _modern(name: str) -> str:
+    """Older files call the model first, and layer norms by gamma and beta."""
+    name = re.sub(r"^(bert|ernie)\.", "", name)
+    return re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name))
+
+
+def _find(source: str) -> Path:
+    if Path(source).is_dir():
+        for name in FILES:
+            if (Path(source) / name).is_file():
+                return Path(source) / name
+        raise InputError(f"{source}: holds neither {' nor '.join(FILES)}")
+    for name in FILES:
+        try:
+            return Path(hf_hub_download(source, name))
+        except (HfHubHTTPError, HFValidationError, OSError):
+            continue
+    raise InputError(f"{source}: neither a folder nor a model of the hub with {' or '.join(FILES)}")
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        loaded: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        return loaded
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        raise InputError(f"{path}: cannot be loaded: {error}") from error
+    except Exception as error:  # weights_only refuses pickles with errors of its own
+        raise InputError(f"{path}: holds more than weights and is not loaded: {error}") from error

@@ -1,0 +1,94 @@
+"""The processes that train together."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import deepspeed
+import torch
+import torch.distributed as dist
+from deepspeed.accelerator import get_accelerator
+from torch import Tensor
+
+from parsers.command import InputError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """This process among those that train together."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @classmethod
+    def current(cls) -> World:
+        """The initialised process group."""
+        return cls(dist.get_rank(), dist.get_world_size(), torch.device(get_accelerator().current_device_name()))
+
+    def all_reduce(self, tensor: Tensor) -> Tensor:
+        """Sums a tensor over all ranks, in place."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def gather(self, item: T) -> list[T]:
+        """The items of all ranks, on all ranks; anything that can be pickled."""
+        items: list[T] = [item] * self.size
+        if self.size > 1:
+            dist.all_gather_object(items, item)
+        return items
+
+    def share(self, work: Callable[[], dict[str, T]]) -> dict[str, T]:
+        """Runs ``work`` on all ranks and joins what they find.
+
+        Raises:
+            InputError: it failed on one of them; then it is raised on all.
+        """
+        mine: tuple[dict[str, T], str | None]
+        try:
+            mine = work(), None
+        except (InputError, OSError) as error:
+            mine = {}, str(error)
+        parts = self.gather(mine)
+        for _, message in parts:
+            if message is not None:
+                raise InputError(message)
+        return {key: value for part, _ in parts for key, value in part.items()}
+
+    def on_first(self, work: Callable[[], None]) -> None:
+        """Runs ``work`` on rank 0 while the others wait; if it fails, it fails on all."""
+
+        def first() -> dict[str, None]:
+            if self.rank == 0:
+                work()
+            return {}
+
+        self.share(first)
+
+
+def with_process_group(work: Callable[[], None]) -> None:
+    """Runs ``work`` in the process group of the launcher, or in one of a single process if there is no launcher."""
+    if "RANK" not in os.environ:
+        alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+        os.environ.update(alone)
+    # The shared-memory reduction serves inference alone, yet DeepSpeed would compile it on every CPU: that needs a
+    # compiler, and a process killed meanwhile leaves a lock behind on which all later runs wait for ever.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    # DeepSpeed still calls some collectives by their older names.
+    warnings.filterwarnings("ignore", message=".*is deprecated. Please use", module="torch.distributed")
+    deepspeed.init_distributed(dist_init_required=True, verbose=False)
+    try:
+        work()
+    finally:
+        dist.destroy_process_group()
+        # DeepSpeed keeps the groups, and so their threads, alive. One that lets go of the last tensor while Python ends
+        # takes the process down ("terminate called without an active exception"): it gets a moment to do so before.
+        time.sleep(0.1)

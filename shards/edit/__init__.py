@@ -1,0 +1,1 @@
+"""New sets of shards made of others, without packing again."""

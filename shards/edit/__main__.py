@@ -1,0 +1,131 @@
+"""Changes sets of shards without packing them again: ``python -m shards.edit remove|append|merge ... --out DIR``.
+
+The result is a new set in a new folder; see `shards.edit.rewrite`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import typer
+
+from parsers.command import InputError, run, say
+from shards import index
+from shards.edit.removal import Removal
+from shards.edit.rewrite import check_alike, locate, write_set
+from shards.reader import ShardSet
+from shards.schema import image_id_of, key_of
+from shards.storage.files import read_lines
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder for the new set; it must not be there yet.")]
+Set = Annotated[Path, typer.Argument(metavar="SHARDS", help="A folder with a manifest.json, e.g. data/shards/train.")]
+
+
+@app.command(
+    epilog="Example: python -m shards.edit remove data/shards/train --image-ids gone.txt --out data/shards/train-2"
+)
+def remove(
+    location: Set,
+    out: Out,
+    image_ids: Annotated[Path | None, typer.Option(help="A file with an image id a line: these images go.")] = None,
+    captions: Annotated[
+        Path | None,
+        typer.Option(
+            help='JSON lines {"image_id": ..., "caption_id": ...}: these captions go; an image without any, too.'
+        ),
+    ] = None,
+) -> None:
+    """Take images and captions out, for example those that their owners asked to be taken down."""
+    if image_ids is None and captions is None:
+        raise typer.BadParameter("give --image-ids, --captions or both")
+    removal = Removal(
+        frozenset() if image_ids is None else _read_image_ids(image_ids),
+        {} if captions is None else _read_captions(captions),
+    )
+    shards = ShardSet(location)
+    unknown = _unknown(shards, removal)
+    manifest = write_set(out, [(shards, removal)])
+    before, after = shards.manifest.totals, manifest.totals
+    say(
+        f"{out}: {after.samples:,} images, {before.samples - after.samples:,} fewer; "
+        f"{after.captions:,} captions, {before.captions - after.captions:,} fewer"
+    )
+    if unknown:
+        more = f" and {len(unknown) - 10:,} more" if len(unknown) > 10 else ""
+        say(f"not in {location}: {', '.join(unknown[:10])}{more}")
+
+
+@app.command(epilog="Example: python -m shards.edit append data/shards/train data/new/train --out data/shards/train-2")
+def append(
+    location: Set,
+    more: Annotated[list[Path], typer.Argument(metavar="MORE...", help="Sets whose images are added.")],
+    out: Out,
+) -> None:
+    """Add the images of other sets. An image that is there already stays as it is: its other version is left out."""
+    sets = [ShardSet(folder) for folder in (location, *more)]
+    parts = [(sets[0], Removal())]
+    for shards in sets[1:]:
+        known = pa.chunked_array([chunk for earlier, _ in parts for chunk in earlier.keys.chunks], pa.string())
+        keys = shards.keys
+        parts.append((shards, Removal(images=frozenset(keys.filter(pc.is_in(keys, value_set=known)).to_pylist()))))
+    manifest = write_set(out, parts)
+    left_out = sum(len(removal.images) for _, removal in parts)
+    added = manifest.totals.samples - len(sets[0])
+    say(f"{out}: {manifest.totals.samples:,} images, {added:,} new; {left_out:,} were there already")
+
+
+@app.command(epilog="Example: python -m shards.edit merge data/coco/train data/cc/train --out data/shards/train")
+def merge(
+    locations: Annotated[list[Path], typer.Argument(metavar="SHARDS...", help="Two or more sets.")], out: Out
+) -> None:
+    """Make one set of several. An image that is in two of them is refused."""
+    sets = [ShardSet(folder) for folder in locations]
+    check_alike(sets)
+    twice = index.repeated(pa.chunked_array([chunk for shards in sets for chunk in shards.keys.chunks], pa.string()))
+    if twice:
+        where = [shards.location for shards in sets if locate(shards, twice[:1])]
+        raise InputError(
+            f"{len(twice):,} images are there twice, e.g. {image_id_of(twice[0])!r} in {' and '.join(where)}; "
+            "`append` keeps the version of the set that is named first"
+        )
+    manifest = write_set(out, [(shards, Removal()) for shards in sets])
+    say(f"{out}: {manifest.totals.samples:,} images in {len(manifest.shards):,} shards")
+
+
+def _read_image_ids(path: Path) -> frozenset[str]:
+    return frozenset(key_of(line) for line in read_lines(path) if line)
+
+
+def _read_captions(path: Path) -> dict[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    for number, line in enumerate(read_lines(path) or [""], 1):
+        try:
+            row = json.loads(line)
+            image_id, caption_id = row["image_id"], row["caption_id"]
+            if not isinstance(image_id, str) or not isinstance(caption_id, str) or not image_id:
+                raise TypeError("ids are strings, and an image id is not empty")
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f'{path}, line {number}: expected {{"image_id": "...", "caption_id": "..."}}: {error!r}'
+            ) from error
+        found.setdefault(key_of(image_id), set()).add(caption_id)
+    return {key: frozenset(ids) for key, ids in found.items()}
+
+
+def _unknown(shards: ShardSet, removal: Removal) -> list[str]:
+    """What of a removal is not in the set."""
+    places = locate(shards, removal.keys)
+    unknown = [f"image {image_id_of(key)!r}" for key in sorted(removal.images - places.keys())]
+    for key, ids in sorted(removal.captions.items()):
+        there = {caption.caption_id for caption in shards.record(*places[key])[3]} if key in places else set()
+        unknown += [f"caption {caption_id!r} of image {image_id_of(key)!r}" for caption_id in sorted(ids - there)]
+    return unknown
+
+
+if __name__ == "__main__":
+    run(app)

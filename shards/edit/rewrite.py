@@ -1,0 +1,176 @@
+"""Writes a new set of shards from what is left of others.
+
+Tars in which nothing changes are hard links to the old ones (copies, if the folder is on another disk), byte for byte;
+only the others are written again. The folder gets its name when all is in it: a kill at any moment leaves the old sets
+and at most a folder ``DIR.tmp``, which the next run clears away.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from parsers.command import InputError, progress
+from shards import index
+from shards.edit.removal import Removal, without
+from shards.errors import ShardError
+from shards.inspect.verify import verify_vocabulary
+from shards.reader import MANIFEST, VOCABULARY, ShardSet
+from shards.schema import Manifest, ShardInfo, Totals
+from shards.storage.files import TEMPORARY, check_free_disk, flush
+from shards.storage.folders import LocalFolder
+from shards.writer import ShardWriter
+
+
+def write_set(out: Path, parts: Sequence[tuple[ShardSet, Removal]]) -> Manifest:
+    """Writes what is left of some sets, one after the other, as a new set.
+
+    Raises:
+        InputError: the sets do not fit together, ``out`` is there already, a sample of a tar that must be written again
+            is damaged, or the disk is too small.
+    """
+    sets = [shards for shards, _ in parts]
+    check_alike(sets)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} is there already; name another --out folder")
+    changed = [{shard for shard, _ in locate(shards, removal.keys).values()} for shards, removal in parts]
+    _check_disk(out, sets, changed)
+    folder = out.with_name(out.name + TEMPORARY)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    new = _NewSet(folder)
+    with progress("edit", sum(len(shards.manifest.shards) for shards in sets), "shards") as advance:
+        for (shards, removal), numbers in zip(parts, changed, strict=True):
+            for number in range(len(shards.manifest.shards)):
+                if number in numbers:
+                    new.rewrite(shards, number, removal)
+                else:
+                    new.link(shards, number)
+                advance(1)
+    manifest = new.finish(sets)
+    folder.replace(out)
+    flush(out.absolute().parent)
+    return manifest
+
+
+def locate(shards: ShardSet, keys: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """(shard, row) of those of the samples that are there."""
+    wanted = pa.array(keys, pa.string())
+    found: dict[str, tuple[int, int]] = {}
+    start = 0
+    for batch in shards.key_batches():
+        rows = np.flatnonzero(pc.is_in(batch, value_set=wanted).to_numpy(zero_copy_only=False))
+        places = shards.places(start + rows).tolist()
+        found |= {key: (shard, row) for key, (shard, row) in zip(batch.take(rows).to_pylist(), places, strict=True)}
+        start += len(batch)
+    return found
+
+
+def check_alike(sets: Sequence[ShardSet]) -> None:
+    """Raises InputError unless the sets can be one: on this machine, with the same vocabulary and options."""
+    first = sets[0]
+    for shards in sets:
+        if not isinstance(shards.folder, LocalFolder):
+            raise InputError(f"{shards.location} is not on this machine; copy it to a folder first")
+        for problem in verify_vocabulary(shards):
+            raise InputError(f"{problem.where} {problem.what}")
+        if differing := first.manifest.differences(shards.manifest):
+            raise InputError(
+                f"{first.location} and {shards.location} cannot be one set of shards: {'; '.join(differing)}"
+            )
+
+
+def _check_disk(out: Path, sets: Sequence[ShardSet], changed: Sequence[set[int]]) -> None:
+    existing = next(path for path in out.absolute().parents if path.exists())
+    needed = 0
+    for shards, numbers in zip(sets, changed, strict=True):
+        needed += sum(shards.files[file.name] for file in index.files_of(shards.manifest))
+        linked = existing.stat().st_dev == Path(shards.location).stat().st_dev
+        needed += sum(
+            info.bytes for number, info in enumerate(shards.manifest.shards) if number in numbers or not linked
+        )
+    check_free_disk(existing, needed, str(out))
+
+
+class _NewSet:
+    """A set that is being written: its tars first, then index and manifest."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._removed = Totals()
+        self._tables: list[Callable[[], pa.Table]] = []
+        self._shards: list[ShardInfo] = []
+        self._names: set[str] = set()
+        self._next = 0
+
+    def link(self, shards: ShardSet, number: int) -> None:
+        """Adds a shard as it is."""
+        info = shards.manifest.shards[number]
+        name = self._name(info.file)
+        source, target = Path(shards.folder.path(info.file)), self._folder / name
+        try:
+            target.hardlink_to(source.resolve())
+        except OSError:  # another disk, or one without hard links
+            shutil.copyfile(source, target)
+            flush(target)
+        self._shards.append(info.model_copy(update={"file": name}))
+        self._tables.append(partial(shards.index_table, number))
+
+    def rewrite(self, shards: ShardSet, number: int, removal: Removal) -> None:
+        """Adds what is left of a shard."""
+        kept = []
+        for row in range(shards.manifest.shards[number].samples):
+            sample = shards.sample(number, row)
+            left = without(sample, removal)
+            if left is not None and not shards.is_as_written(number, row):
+                raise ShardError(
+                    f"{shards.where(number, row)} is damaged, and its tar must be written again; restore the tar, or "
+                    "remove this image too"
+                )
+            if left is not sample:
+                self._removed += Totals.of(sample)
+            if left is not None:
+                kept.append(left)
+                if left is not sample:
+                    self._removed -= Totals.of(left)
+        if not kept:
+            return
+        name = self._name(shards.manifest.shards[number].file)
+        with (self._folder / name).open("wb") as stream, ShardWriter(stream, name) as writer:
+            for sample in kept:
+                writer.write(sample)
+        flush(self._folder / name)
+        self._shards.append(writer.info)
+        self._tables.append(partial(index.to_table, writer.rows))
+
+    def _name(self, file: str) -> str:
+        """The shard's old name; the next free number where a shard of an earlier set has it."""
+        if file in self._names:
+            file = f"shard-{self._next:05d}.tar"
+        self._names.add(file)
+        if numbered := re.fullmatch(r"shard-(\d+)\.tar", file):
+            self._next = max(self._next, int(numbered[1]) + 1)
+        return file
+
+    def finish(self, sets: Sequence[ShardSet]) -> Manifest:
+        """Writes vocabulary, index and manifest."""
+        self._write(VOCABULARY, sets[0].vocabulary_bytes)
+        tables = (table() for table in self._tables)
+        sha256 = index.write_files(tables, len(self._tables), self._write)
+        totals = sum((shards.manifest.totals for shards in sets), Totals()) - self._removed
+        changes = {"totals": totals, "index_sha256": sha256, "shards": self._shards}
+        manifest = sets[0].manifest.model_copy(update=changes)
+        self._write(MANIFEST, manifest.to_bytes())
+        flush(self._folder)
+        return manifest
+
+    def _write(self, file: str, data: bytes) -> None:
+        (self._folder / file).write_bytes(data)
+        flush(self._folder / file)

@@ -1,0 +1,1 @@
+"""What is in a set of shards, and whether it is whole."""

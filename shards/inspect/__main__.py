@@ -1,0 +1,203 @@
+"""Looks into shards: ``python -m shards.inspect summary|head|show|verify|diff|html SHARDS``."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from parsers.command import InputError, console, progress, run, say
+from shards.inspect.diff import compare
+from shards.inspect.page import make_page, node_labels
+from shards.inspect.summary import Histogram, spread, summarise
+from shards.inspect.verify import repair_index as make_index_anew
+from shards.inspect.verify import verify as verify_shards
+from shards.reader import ShardSet
+from shards.schema import KINDS, Caption, Masks, image_id_of
+from shards.storage.files import write_atomic
+
+STYLES = {"object": "bold cyan", "attribute": "bold green", "relation": "bold magenta"}
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+Location = Annotated[
+    str, typer.Argument(metavar="SHARDS", help="A folder with a manifest.json, e.g. data/shards/train, or its URL.")
+]
+
+
+@app.command(epilog="Example: python -m shards.inspect summary data/shards/train")
+def summary(
+    location: Location,
+    images: Annotated[int, typer.Option(min=1, help="Read nodes from this many images, spread over the set.")] = 10_000,
+    top: Annotated[int, typer.Option(min=1, help="Show this many of the most frequent names.")] = 10,
+) -> None:
+    """Print how much there is of everything, and how it is distributed."""
+    shards = ShardSet(location)
+    with progress("read", min(images, len(shards)), "images") as advance:
+        found = summarise(shards, images, advance)
+    manifest, totals = shards.manifest, shards.manifest.totals
+    size = sum(shard.bytes for shard in manifest.shards)
+    classes = manifest.classes
+    table = Table(title=location, title_justify="left", show_header=False)
+    table.add_row("images", f"{totals.samples:,} in {len(manifest.shards):,} shards, {size / 1e6:,.1f} MB")
+    table.add_row("captions", f"{totals.captions:,}")
+    table.add_row("captions of an image", _shape(found.captions))
+    table.add_row("word pieces of a caption", _shape(found.tokens))
+    table.add_row("boxes of an image", _shape(found.boxes))
+    once, each = found.feature_bytes, found.feature_bytes_per_caption
+    table.add_row(
+        "features",
+        f"{manifest.feature_size} float16 a box, {once / 1e6:,.1f} MB; "
+        f"{each / 1e6:,.1f} MB if stored once a caption ({each / max(once, 1):.1f} times as much)",
+    )
+    table.add_row("classes", f"{classes.kind}" + (f", {classes.count:,}" if classes.count else ""))
+    table.add_row("vocabulary", f"{manifest.tokenizer.size:,} word pieces")
+    table.add_row("parser", f"{manifest.parser.name} {manifest.parser.version}")
+    table.add_row("checksum", manifest.checksum)
+    console.print(table)
+    table = Table(title=f"Nodes of a caption, of {found.images_read:,} images", title_justify="left", show_header=False)
+    for kind in KINDS:
+        count = getattr(totals, f"{kind}s")
+        most = ", ".join(f"{lemma} ({n:,})" for lemma, n in found.lemmas[kind].most_common(top))
+        table.add_row(Text(f"{kind}s", STYLES[kind]), f"{count:,} in all")
+        table.add_row("", _shape(found.nodes[kind]))
+        table.add_row("", Text(most))
+    console.print(table)
+
+
+@app.command(epilog="Example: python -m shards.inspect head data/shards/train -n 3")
+def head(location: Location, n: Annotated[int, typer.Option("-n", min=1, help="How many images.")] = 5) -> None:
+    """List the first images with their captions."""
+    shards = ShardSet(location)
+    for _, (shard, row) in zip(range(n), shards, strict=False):
+        image_id, width, height, captions = shards.record(shard, row)
+        boxes = shards.shard(shard).num_boxes[row]
+        console.print(f"[bold]{escape(image_id)}[/]  {width} x {height}, {boxes} boxes, {len(captions)} captions")
+        for caption in captions:
+            console.print(Text("  ").append_text(colour(caption)))
+
+
+@app.command(epilog="Example: python -m shards.inspect show data/shards/train 285")
+def show(location: Location, key: Annotated[str, typer.Argument(help="Image id or key of the sample.")]) -> None:
+    """Print an image's captions with their nodes coloured, and the word pieces of each node."""
+    shards = ShardSet(location)
+    shard, row = shards.find(key)
+    image_id, width, height, captions = shards.record(shard, row)
+    masks, regions = shards.masks(shard, row), shards.regions(shard, row)
+    vocabulary = shards.vocabulary
+    console.print(f"[bold]{escape(image_id)}[/]  {width} x {height}, {len(regions.boxes)} boxes")
+    names = shards.manifest.classes.names
+    if regions.class_ids is not None and regions.class_probs is not None and names:
+        best = [f"{names[i]} {p:.2f}" for i, p in zip(regions.class_ids[:, 0], regions.class_probs[:, 0], strict=True)]
+        console.print(Text("regions: " + ", ".join(best), style="dim"))
+    for number, caption in enumerate(captions):
+        console.print()
+        console.print(colour(caption))
+        console.print(_nodes_table(caption, number, masks, vocabulary))
+
+
+@app.command(epilog="Example: python -m shards.inspect verify data/shards/train --workers 8")
+def verify(
+    location: Location,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = os.cpu_count() or 1,
+    repair_index: Annotated[
+        bool, typer.Option("--repair-index", help="Make index.parquet anew from the tars first, where they are sound.")
+    ] = False,
+) -> None:
+    """Check every byte; exit code 1 if anything is wrong. Of each shard the first bad sample is named."""
+    if repair_index:
+        repaired = make_index_anew(Path(location))
+        say(f"{location}: the index {'was made anew' if repaired else 'is as it should be'}")
+    shards = ShardSet.damaged(location)
+    tars, count = len(shards.manifest.shards), 0
+    with progress("verify", tars, "shards") as advance:
+        for _, problems in verify_shards(shards, workers=min(workers, max(1, tars))):
+            for problem in problems:
+                console.print(f"[bold red]{escape(problem.where)}[/]: {escape(problem.what)}", soft_wrap=True)
+            count += len(problems)
+            advance(1)
+    if count:
+        raise InputError(f"{location}: {count:,} problems")
+    say(f"{location}: {tars:,} shards, {len(shards):,} images, all sound")
+
+
+@app.command(epilog="Example: python -m shards.inspect diff data/shards/train data/shards-2/train")
+def diff(
+    first: Annotated[str, typer.Argument(metavar="A", help="A set of shards.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+) -> None:
+    """List the images whose captions, graphs or features differ; exit code 1 if any do."""
+    a, b = ShardSet(first), ShardSet(second)
+    with progress("compare", len(a.manifest.shards), "shards") as advance:
+        difference = compare(a, b, advance)
+    if not difference:
+        say(f"{first} and {second}: no difference in {len(a):,} images")
+        return
+    for name, (old, new) in difference.settings.items():
+        say(f"{name}: {json.dumps(old)} in A, {json.dumps(new)} in B")
+    table = Table("", "images", "for example")
+    groups = {"only in A": difference.removed, "only in B": difference.added, **difference.changed}
+    for name, keys in groups.items():
+        if keys:
+            some = ", ".join(image_id_of(key) for key in keys[:5]) + (", ..." if len(keys) > 5 else "")
+            table.add_row(name, f"{len(keys):,}", Text(some))
+    console.print(table)
+    raise typer.Exit(1)
+
+
+@app.command(epilog="Example: python -m shards.inspect html data/shards/train --images photos --out page.html")
+def html(
+    location: Location,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The page to write.")],
+    n: Annotated[int, typer.Option("-n", min=1, help="How many images, spread evenly over the set.")] = 100,
+    images: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the pictures, each named by its image id.", file_okay=False),
+    ] = None,
+    regions: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The regions that were packed, for the boxes' attributes.", file_okay=False),
+    ] = None,
+) -> None:
+    """Write one web page that shows images with their boxes, captions, graphs and word pieces."""
+    shards = ShardSet(location)
+    page = make_page(shards, spread(shards, n), images, regions).encode()
+    write_atomic(out, page)
+    say(f"{out}: {min(n, len(shards)):,} images, {len(page) / 1e6:.1f} MB")
+
+
+def colour(caption: Caption) -> Text:
+    """The caption with the words of its objects, attributes and relations in their colours."""
+    text = Text(caption.text)
+    for item in caption.graph.objects:
+        text.stylize(STYLES["object"], item.span.start, item.span.end)
+    for relation in caption.graph.relations:
+        for span in relation.spans:
+            text.stylize(STYLES["relation"], span.start, span.end)
+    for attribute in caption.graph.attributes:
+        text.stylize(STYLES["attribute"], attribute.span.start, attribute.span.end)
+    return text
+
+
+def _nodes_table(caption: Caption, number: int, masks: Masks, vocabulary: list[str]) -> Table:
+    pieces = masks.token_ids[masks.token_offsets[number] : masks.token_offsets[number + 1]]
+    table = Table("kind", "node", "word pieces", box=None, padding=(0, 2, 0, 2))
+    for label, node in zip(node_labels(caption.graph), masks.nodes(number), strict=True):
+        kind = KINDS[masks.node_kind[node]]
+        covered = " ".join(vocabulary[piece] for piece in pieces[masks.tokens(node)])
+        table.add_row(Text(kind, STYLES[kind]), Text(label), Text(covered or "(no words: never masked)"))
+    return table
+
+
+def _shape(histogram: Histogram) -> str:
+    low, high = histogram.bounds
+    return f"{low} to {high}, median {histogram.median}, mean {histogram.mean:.1f}\n{histogram.bars()}"
+
+
+if __name__ == "__main__":
+    run(app)

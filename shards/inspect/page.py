@@ -1,0 +1,310 @@
+"""A web page of samples: pictures with their boxes, captions, scene graphs, and word pieces that may be masked.
+
+One file that needs no other and no script. All text of the data is escaped.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import unicodedata
+from collections.abc import Iterable, Sequence
+from html import escape
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from parsers.command import InputError
+from parsers.graph import Relation, SceneGraph
+from shards.pictures import FORMATS, find_pictures, to_rgb
+from shards.reader import ShardSet
+from shards.regions.store import RegionStore
+from shards.regions.table import RegionsInfo, label_regions
+from shards.schema import KINDS, Array, Caption, Masks, Regions
+from shards.stage_folder import parts_of
+
+_PICTURE_WIDTH, _PICTURE_QUALITY = 320, 60
+_NAMED_BOXES = 6
+"""Boxes whose class is written beside them, the most likely ones; the others show it when pointed at."""
+
+
+def make_page(
+    shards: ShardSet, places: Iterable[tuple[int, int]], images: Path | None = None, regions: Path | None = None
+) -> str:
+    """The page of some samples.
+
+    Args:
+        shards: the set.
+        places: shard and row of each sample.
+        images: a folder with their pictures, see `find_pictures`.
+        regions: the regions folder they were packed from, which has what shards do not hold: the boxes' attributes.
+
+    Raises:
+        ShardError: a sample is damaged.
+        InputError: ``regions`` has other boxes.
+    """
+    vocabulary = shards.vocabulary
+    attributes = None if regions is None else _Attributes(regions)
+    places = list(places)
+    pictures = {} if images is None else find_pictures(images, [shards.record(*place)[0] for place in places])
+    cards = [_card(shards, shard, row, vocabulary, pictures, attributes) for shard, row in places]
+    legend = " ".join(f'<span class="{kind}">{kind}</span>' for kind in KINDS)
+    title = escape(f"{shards.location}: {len(cards):,} of {len(shards):,} images")
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title}</title><style>{_STYLE}</style></head><body>\n{_ARROW}"
+        f"<header><h1>{title}</h1><p>{legend}<br>Word pieces with a colour are masked with their node, the others as "
+        "single words. Dashed nodes have no words in the caption and are never masked.</p></header>\n"
+        f"{''.join(cards)}</body></html>\n"
+    )
+
+
+def _card(
+    shards: ShardSet,
+    shard: int,
+    row: int,
+    vocabulary: list[str],
+    pictures: dict[str, Path],
+    attributes: _Attributes | None,
+) -> str:
+    image_id, width, height, captions = shards.record(shard, row)
+    regions, masks = shards.regions(shard, row), shards.masks(shard, row)
+    picture = _embedded(pictures[image_id]) if image_id in pictures else None
+    described = () if attributes is None else attributes(image_id, regions)
+    labels = label_regions(regions, shards.manifest.classes, *described)
+    boxes = _draw_regions(regions, width, height, labels, picture)
+    texts = "".join(
+        f"<details{' open' if number == 0 else ''}><summary>{_coloured(caption)}</summary>"
+        f'<div class="graph">{draw_graph(caption.graph)}</div>{_pieces(caption, number, masks, vocabulary)}</details>'
+        for number, caption in enumerate(captions)
+    )
+    return (
+        f"<article><figure>{boxes}<figcaption>{escape(image_id)}<br>"
+        f"{width} × {height}, {len(regions.boxes)} boxes</figcaption></figure><div>{texts}</div></article>\n"
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ pictures
+
+
+def _embedded(path: Path) -> str | None:
+    """A small JPEG of a picture as a data URL; None if it cannot be read."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            image.draft("RGB", (_PICTURE_WIDTH, _PICTURE_WIDTH))
+            small = to_rgb(image)
+    except Exception:  # what decoders raise has no common class
+        return None
+    small.thumbnail((_PICTURE_WIDTH, 2 * _PICTURE_WIDTH))
+    stream = io.BytesIO()
+    small.save(stream, "JPEG", quality=_PICTURE_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+class _Attributes:
+    """The attributes of boxes, from the regions that the samples were packed from."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._store = RegionStore([folder], attributes=True)
+        self._names = RegionsInfo.from_file(parts_of(folder)[0]).attribute_names
+
+    def __call__(self, image_id: str, regions: Regions) -> tuple[Array | None, Sequence[str] | None]:
+        """(ids as int16 [n, k], the likeliest first; names) as `label_regions` takes them."""
+        if image_id not in self._store or not np.array_equal(self._store[image_id].regions.boxes, regions.boxes):
+            raise InputError(f"{self._folder}: has not the boxes of {image_id!r}; name the folder that was packed")
+        return self._store[image_id].attribute_ids, self._names
+
+
+def _draw_regions(
+    regions: Regions, width: int, height: int, best: Sequence[tuple[str, float]], picture: str | None
+) -> str:
+    boxes, texts = [], []
+    size = max(width, height) / 24
+    ranked = sorted(range(len(best)), key=lambda number: -best[number][1])[:_NAMED_BOXES]
+    for number, (x1, y1, x2, y2) in enumerate(regions.boxes.tolist()):
+        label = f"{best[number][0]} {best[number][1]:.2f}" if best else ""
+        faint = ' class="faint"' if best and number not in ranked else ""
+        boxes.append(
+            f'<rect x="{x1:.0f}" y="{y1:.0f}" width="{x2 - x1:.0f}" height="{y2 - y1:.0f}"'
+            f"{faint}><title>{escape(label)}</title></rect>"
+        )
+        if number in ranked:
+            texts.append(f'<text x="{x1 + size / 4:.0f}" y="{y1 + size:.0f}">{escape(label)}</text>')
+    shown = "" if picture is None else f'<image href="{picture}" width="{width}" height="{height}"/>'
+    return (
+        f'<svg class="picture" viewBox="0 0 {width} {height}" role="img">{shown}<g font-size="{size:.0f}" '
+        f'stroke-width="{size / 8:.1f}">{"".join(boxes)}{"".join(texts)}</g></svg>'
+    )
+
+
+# ------------------------------------------------------------------------------------------------- captions and pieces
+
+
+def _coloured(caption: Caption) -> str:
+    """The caption with its words in the colours of their nodes."""
+    kinds = [""] * len(caption.text)
+    graph = caption.graph
+    spans = [("object", o.span) for o in graph.objects]
+    spans += [("relation", span) for r in graph.relations for span in r.spans]
+    spans += [("attribute", a.span) for a in graph.attributes]
+    for kind, span in spans:
+        kinds[span.start : span.end] = [kind] * (span.end - span.start)
+    runs = []
+    for kind, run in groupby(zip(kinds, caption.text, strict=True), key=lambda pair: pair[0]):
+        text = escape("".join(letter for _, letter in run))
+        runs.append(f'<b class="{kind}">{text}</b>' if kind else text)
+    return "".join(runs) or "(no text)"
+
+
+def node_labels(graph: SceneGraph) -> list[str]:
+    """The nodes of a graph in the order of `shards.schema.Masks`, in words."""
+    names = [item.lemma for item in graph.objects]
+    return [
+        *names,
+        *(f"{names[a.object]} is {a.lemma}" for a in graph.attributes),
+        *(f"{names[r.subject]} – {r.lemma} – {names[r.object]}" for r in graph.relations),
+    ]
+
+
+def _pieces(caption: Caption, number: int, masks: Masks, vocabulary: list[str]) -> str:
+    first, last = masks.token_offsets[number : number + 2].tolist()
+    covered: dict[int, list[tuple[str, str]]] = {}
+    for node, label in zip(masks.nodes(number), node_labels(caption.graph), strict=True):
+        for position in masks.tokens(node).tolist():
+            covered.setdefault(position, []).append((KINDS[masks.node_kind[node]], label))
+    shown = []
+    for position, piece in enumerate(masks.token_ids[first:last].tolist()):
+        nodes = covered.get(position, [])
+        text = escape(vocabulary[piece] if piece < len(vocabulary) else f"#{piece}")
+        title = f' title="{escape("; ".join(label for _, label in nodes))}"' if nodes else ""
+        shown.append(f'<span class="{nodes[0][0] if nodes else "word"}"{title}>{text}</span>')
+    return f'<p class="pieces">{" ".join(shown)}</p>'
+
+
+# -------------------------------------------------------------------------------------------------------------- graphs
+
+_LINE, _PADDING, _GAP = 26, 10, 16
+
+
+def draw_graph(graph: SceneGraph) -> str:
+    """A scene graph as SVG: objects in the order of the caption, attributes above, relations as arcs below."""
+    if not graph.objects:
+        return '<p class="nothing">no nodes</p>'
+    order = sorted(range(len(graph.objects)), key=lambda number: graph.objects[number].span)
+    attributes = [[a.lemma for a in graph.attributes if a.object == number] for number in range(len(graph.objects))]
+    centres = [0.0] * len(graph.objects)
+    right = 2.0
+    for number in order:
+        width = max(map(_width, [graph.objects[number].lemma, *attributes[number]]))
+        centres[number] = right + width / 2
+        right += width + _GAP
+    middle = _LINE * (max(map(len, attributes)) + 0.5) + 2
+    levels = _levels(graph.relations, centres)
+    arcs = [_arc(r, centres, middle + _LINE / 2 - 2, level) for r, level in zip(graph.relations, levels, strict=True)]
+    nodes = []
+    for number, item in enumerate(graph.objects):
+        nodes.append(_node("object", item.lemma, centres[number], middle))
+        for above, lemma in enumerate(attributes[number], 1):
+            nodes.append(_node("attribute", lemma, centres[number], middle - above * _LINE))
+    labels = [((centres[r.subject] + centres[r.object]) / 2, _width(r.lemma) / 2) for r in graph.relations]
+    left = min([0, *(x - half - 2 for x, half in labels)])
+    width = max([right - _GAP, *(x + half for x, half in labels)]) + 2 - left
+    height = middle + _LINE * (max(levels) + 2 if levels else 1)
+    return (
+        f'<svg width="{width:.0f}" height="{height:.0f}" viewBox="{left:.0f} 0 {width:.0f} {height:.0f}" role="img">'
+        f"{''.join(arcs)}{''.join(nodes)}</svg>"
+    )
+
+
+def _width(text: str) -> float:
+    """About the pixels of a node with this text."""
+    return sum(13 if unicodedata.east_asian_width(c) in "WF" else 7.2 for c in text) + 2 * _PADDING
+
+
+def _levels(relations: tuple[Relation, ...], centres: list[float]) -> list[int]:
+    """How deep each arc hangs, so that no two meet."""
+    extents = []
+    for relation in relations:
+        low, high = sorted((centres[relation.subject], centres[relation.object]))
+        half = _width(relation.lemma) / 2
+        extents.append((min(low, (low + high) / 2 - half), max(high, (low + high) / 2 + half)))
+    levels = [0] * len(relations)
+    taken: list[list[tuple[float, float]]] = []
+    for number in sorted(range(len(relations)), key=lambda n: extents[n][1] - extents[n][0]):
+        low, high = extents[number]
+        free = (n for n, row in enumerate(taken) if all(high <= a or b <= low for a, b in row))
+        levels[number] = level = next(free, len(taken))
+        if level == len(taken):
+            taken.append([])
+        taken[level].append((low, high))
+    return levels
+
+
+def _arc(relation: Relation, centres: list[float], top: float, level: int) -> str:
+    start, end = centres[relation.subject], centres[relation.object]
+    side = 7 if start < end else -7
+    start, end = start + side, end - side
+    bottom = top + _LINE * (level + 1)
+    control = top + (bottom - top) * 4 / 3  # where a cubic with both controls at this depth has its lowest point
+    dashed = "" if relation.spans else ' class="dashed"'
+    return (
+        f'<path d="M{start:.0f} {top:.0f}C{start:.0f} {control:.0f} {end:.0f} {control:.0f} {end:.0f} {top:.0f}"'
+        f'{dashed} marker-end="url(#arrow)"/>' + _node("relation", relation.lemma, (start + end) / 2, bottom, dashed)
+    )
+
+
+def _node(kind: str, text: str, x: float, y: float, attributes: str = "") -> str:
+    width = _width(text)
+    return (
+        f'<g class="{kind}"><rect x="{x - width / 2:.0f}" y="{y - 11:.0f}" width="{width:.0f}" height="22" rx="11"'
+        f'{attributes}/><text x="{x:.0f}" y="{y + 4:.0f}">{escape(text)}</text></g>'
+    )
+
+
+_ARROW = (
+    '<svg width="0" height="0" style="position:absolute"><defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" '
+    'markerWidth="7" markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z"/></marker></defs></svg>'
+)
+
+_STYLE = """
+:root{--paper:#fff;--ground:#f1f3f5;--ink:#212529;--faint:#868e96;--object:#0b7285;--attribute:#2b8a3e;
+--relation:#9c36b5}
+@media(prefers-color-scheme:dark){:root{--paper:#212529;--ground:#121416;--ink:#f1f3f5;--faint:#909aa3;
+--object:#3bc9db;--attribute:#69db7c;--relation:#e599f7}}
+*{box-sizing:border-box}
+body{margin:0 auto;padding:12px;max-width:1200px;background:var(--ground);color:var(--ink);
+font:15px/1.5 system-ui,sans-serif}
+h1{font-size:1.1em;margin:0;overflow-wrap:anywhere}
+header p{margin:.3em 0 1em;color:var(--faint)}
+article{display:grid;grid-template-columns:320px minmax(0,1fr);gap:16px;background:var(--paper);border-radius:10px;
+padding:12px;margin-bottom:12px}
+@media(max-width:720px){article{grid-template-columns:minmax(0,1fr)}}
+figure{margin:0}
+figcaption{color:var(--faint);font-size:.85em;overflow-wrap:anywhere}
+.picture{display:block;width:100%;max-height:70vh;background:var(--ground);border-radius:6px}
+.picture rect{fill:none;pointer-events:all;stroke:#ffd43b}
+.picture rect.faint{stroke-opacity:.35}
+.picture text{fill:#ffe066;stroke:#000;paint-order:stroke;font-family:system-ui,sans-serif}
+summary{cursor:pointer;overflow-wrap:anywhere}
+details{border-bottom:1px solid var(--ground);padding:4px 0}
+details:last-child{border:0}
+.object{color:var(--object)}.attribute{color:var(--attribute)}.relation{color:var(--relation)}
+.graph{overflow-x:auto;padding:6px 0}
+.graph svg{display:block}
+.graph rect{fill:var(--paper);stroke:currentColor}
+.graph .object rect{fill:currentColor}
+.graph .object text{fill:var(--paper)}
+.graph text{fill:currentColor;text-anchor:middle;font:13px system-ui,sans-serif}
+.graph path{fill:none;stroke:var(--relation);stroke-width:1.3}
+.dashed{stroke-dasharray:4 3}
+marker path{fill:var(--relation)}
+.pieces{margin:4px 0;line-height:2}
+.pieces span{border:1px solid currentColor;border-radius:5px;padding:1px 5px;font:13px ui-monospace,monospace;
+white-space:pre}
+.pieces .word{color:var(--faint);border-style:dotted}
+.nothing{color:var(--faint);margin:0}
+"""

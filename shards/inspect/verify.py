@@ -1,0 +1,265 @@
+"""Checks every byte of a set of shards: tar against checksum, index against tar, samples against the schema."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import signal
+import tarfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+
+from parsers.command import InputError
+from parsers.graph import SceneGraph
+from shards import index
+from shards.errors import ShardError
+from shards.reader import MANIFEST, VOCABULARY, ShardSet, load_manifest
+from shards.schema import MEMBERS, Array, Sample, Totals, image_id_of
+from shards.storage.cache import Cache
+from shards.storage.files import write_atomic
+from shards.storage.folders import LocalFolder, map_file
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with a file or a sample."""
+
+    where: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found in one shard."""
+
+    problems: list[Problem]
+    totals: Totals
+    """of its sound samples"""
+
+
+def verify(shards: ShardSet, *, workers: int = 1) -> Iterator[tuple[str, list[Problem]]]:
+    """Checks shard after shard, then the set as a whole; yields what was checked with its problems, and goes on.
+
+    Open the set with `ShardSet.damaged` to hear of missing and cut tars here.
+    """
+    totals, whole = Totals(), True
+    for info, findings in zip(shards.manifest.shards, _each_shard(shards, workers), strict=True):
+        totals += findings.totals
+        whole = whole and not findings.problems
+        yield info.file, findings.problems
+    problems = [*verify_vocabulary(shards), *_verify_set(shards)]
+    if whole and totals != shards.manifest.totals:
+        problems.append(Problem(shards.folder.path(MANIFEST), "its totals are not those of the samples"))
+    yield shards.location, problems
+
+
+def _each_shard(shards: ShardSet, workers: int) -> Iterator[Findings]:
+    numbers = range(len(shards.manifest.shards))
+    if workers == 1:
+        pieces = _vocabulary_size(shards)
+        for number in numbers:
+            yield verify_shard(shards, number, pieces)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    opened = (shards.location, shards.cache)
+    with ProcessPoolExecutor(workers, spawn, initializer=_start_worker, initargs=opened) as pool:
+        yield from pool.map(_verify_in_worker, numbers)
+
+
+_worker: tuple[ShardSet, int] | None = None
+
+
+def _start_worker(location: str, cache: Cache | None) -> None:
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends the workers.
+    shards = ShardSet.damaged(location, cache)
+    _worker = shards, _vocabulary_size(shards)
+
+
+def _verify_in_worker(number: int) -> Findings:
+    assert _worker is not None
+    return verify_shard(_worker[0], number, _worker[1])
+
+
+def _vocabulary_size(shards: ShardSet) -> int:
+    try:
+        return len(shards.vocabulary)
+    except InputError:  # a problem of the set, see _verify_set
+        return shards.manifest.tokenizer.size
+
+
+# ------------------------------------------------------------------------------------------------------------ the set
+
+
+def verify_vocabulary(shards: ShardSet) -> list[Problem]:
+    """Checks that the vocabulary is the one the captions were cut with."""
+    path = shards.folder.path(VOCABULARY)
+    try:
+        if hashlib.sha256(shards.vocabulary_bytes).hexdigest() == shards.manifest.tokenizer.sha256:
+            return []
+    except InputError:
+        return [Problem(path, "is missing; the manifest names its checksum")]
+    return [Problem(path, "is not the vocabulary that the manifest names")]
+
+
+def _verify_set(shards: ShardSet) -> Iterator[Problem]:
+    for key in index.repeated(shards.keys):
+        yield Problem(shards.location, f"sample {key} is there twice")
+    listed = {shard.file for shard in shards.manifest.shards}
+    for file in sorted(shards.files):
+        if file.endswith(".tar") and file not in listed:
+            yield Problem(shards.folder.path(file), "belongs to another set: the manifest does not list it")
+
+
+# ---------------------------------------------------------------------------------------------------------- one shard
+
+
+def verify_shard(shards: ShardSet, number: int, pieces: int) -> Findings:
+    """Checks a tar and its samples; of several bad samples the first is named. ``pieces`` is the vocabulary's size."""
+    info = shards.manifest.shards[number]
+    path = shards.folder.path(info.file)
+    try:
+        data = shards.map(number)
+    except FileNotFoundError:
+        return Findings([Problem(path, "is missing; the manifest lists it")], Totals())
+    except (ValueError, InputError) as error:  # an empty file, or what a remote one turned out to be
+        return Findings([Problem(path, str(error))], Totals())
+    problems = list(_verify_tar(shards, number, data))
+    totals, bad = Totals(), []
+    for row in range(len(shards.shard(number).keys)):
+        what = []
+        if not shards.is_as_written(number, row):
+            what.append("its checksum differs from the index's")
+        try:
+            sample = shards.sample(number, row)
+            _verify_sample(shards, number, row, sample, pieces)
+            totals += Totals.of(sample)
+        except ShardError as error:
+            what.append(str(error).removeprefix(shards.where(number, row)).lstrip(":, "))
+        except ValueError as error:
+            what.append(str(error))
+        if what:
+            bad.append(Problem(shards.where(number, row), ": ".join(what)))
+    problems += bad[:1]
+    if len(bad) > 1:
+        problems.append(Problem(path, f"{len(bad) - 1:,} more of its {info.samples:,} samples are damaged"))
+    return Findings(problems, totals)
+
+
+def _verify_tar(shards: ShardSet, number: int, data: memoryview) -> Iterator[Problem]:
+    info = shards.manifest.shards[number]
+    path = shards.folder.path(info.file)
+    if len(data) != info.bytes:
+        yield Problem(path, f"has {len(data):,} bytes, the manifest says {info.bytes:,}: it was cut or changed")
+    elif hashlib.sha256(data).hexdigest() != info.sha256:
+        yield Problem(path, "its sha256 differs from the manifest's: the file was changed or damaged")
+    rows = shards.shard(number)
+    expected = [
+        (f"{key}.{member}", *extent)
+        for key, extents in zip(rows.keys, rows.extents.tolist(), strict=True)
+        for member, extent in zip(MEMBERS, extents, strict=True)
+        if extent[0] >= 0
+    ]
+    try:
+        with tarfile.open(fileobj=_as_file(data)) as tar:
+            found = [(entry.name, entry.offset_data, entry.size) for entry in tar]
+    except (tarfile.TarError, ValueError) as error:  # ValueError: a map has nothing behind its end
+        yield Problem(path, f"cannot be read as a tar: {error}")
+        return
+    if found != expected:
+        first = next((e for e, f in zip(expected, found, strict=False) if e != f), None)
+        what = f"first at {first[0]}" if first else f"{len(found):,} members, {len(expected):,} in the index"
+        yield Problem(path, f"its members differ from the index: {what}")
+
+
+def _as_file(data: memoryview) -> BinaryIO:
+    """A mapped file as something that `tarfile` reads."""
+    stream = cast(BinaryIO, data.obj)
+    stream.seek(0)
+    return stream
+
+
+def _verify_sample(shards: ShardSet, number: int, row: int, sample: Sample, pieces: int) -> None:
+    """Raises ValueError where a sample does not fit itself, the index, the manifest or the vocabulary."""
+    rows, manifest = shards.shard(number), shards.manifest
+    sample.regions.check(sample.width, sample.height)
+    sample.masks.check()
+    if image_id_of(rows.keys[row]) != sample.image_id:
+        raise ValueError(f"its record is that of image {sample.image_id!r}")
+    if [sample.width, sample.height] != rows.sizes[row].tolist():
+        raise ValueError("the size of the image differs from the index")
+    tokens = np.diff(sample.masks.token_offsets).tolist()
+    first, last = rows.caption_offsets[row : row + 2].tolist()
+    if len(sample.captions) != len(tokens) or tokens != rows.tokens[first:last].tolist():
+        raise ValueError("captions, word pieces and index differ")
+    ids = sample.masks.token_ids
+    if len(ids) and not 0 <= ids.min() <= ids.max() < pieces:
+        raise ValueError("a word piece outside the vocabulary")
+    classes = sample.regions.class_ids
+    if classes is not None and manifest.classes.count is not None and classes.max(initial=0) >= manifest.classes.count:
+        raise ValueError("a class id outside the classes of the manifest")
+    graphs = [caption.graph for caption in sample.captions]
+    for name, expected in zip(("node_kind", "node_caption", "node_args"), _nodes(graphs), strict=True):
+        if not np.array_equal(getattr(sample.masks, name), expected):
+            raise ValueError(f"the nodes of the graphs differ from those in masks.npz ({name})")
+
+
+def _nodes(graphs: list[SceneGraph]) -> tuple[Array, Array, Array]:
+    """``node_kind``, ``node_caption`` and ``node_args`` as they follow from the graphs of a sample."""
+    kinds: list[int] = []
+    owners: list[int] = []
+    arguments: list[tuple[int, int]] = []
+    for number, graph in enumerate(graphs):
+        first = len(kinds)
+        kinds += [0] * len(graph.objects) + [1] * len(graph.attributes) + [2] * len(graph.relations)
+        owners += [number] * (len(kinds) - first)
+        arguments += [(-1, -1)] * len(graph.objects)
+        arguments += [(first + attribute.object, -1) for attribute in graph.attributes]
+        arguments += [(first + relation.subject, first + relation.object) for relation in graph.relations]
+    return np.array(kinds), np.array(owners), np.array(arguments).reshape(-1, 2)
+
+
+# ------------------------------------------------------------------------------------------------------------- repair
+
+
+def repair_index(folder: Path) -> bool:
+    """Makes ``index.parquet`` anew from the tars; returns whether it differs from the one that was there.
+
+    It is only done from tars whose every byte is as the manifest says. The index comes out as it was; where another
+    version of Arrow writes other bytes, the manifest gets the new checksum.
+
+    Raises:
+        InputError: the manifest or a tar is missing or damaged.
+    """
+    local = LocalFolder(folder)
+    manifest = load_manifest(local, local.sizes())
+    tables = []
+    for shard in manifest.shards:
+        path = folder / shard.file
+        try:
+            mapped = map_file(path.open("rb"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: cannot be read, so the index cannot be made from it: {error}") from error
+        if hashlib.sha256(mapped).hexdigest() != shard.sha256:
+            raise InputError(f"{path} is not as the manifest says; the index is only made from sound tars")
+        try:
+            tables.append(index.rows_of_tar(memoryview(mapped), cast(BinaryIO, mapped)))
+        except (ValueError, tarfile.TarError) as error:
+            raise InputError(f"{path}: {error}") from error
+    changed = []
+
+    def save(name: str, data: bytes) -> None:
+        if not (folder / name).is_file() or (folder / name).read_bytes() != data:
+            write_atomic(folder / name, data)
+            changed.append(name)
+
+    sha256 = index.write_files(tables, len(tables), save)
+    if sha256 != manifest.index_sha256:
+        changed.append(MANIFEST)
+        write_atomic(folder / MANIFEST, manifest.model_copy(update={"index_sha256": sha256}).to_bytes())
+    return bool(changed)

@@ -1,0 +1,1 @@
+"""The table of detector regions, and the lines in which others publish theirs."""

@@ -1,0 +1,188 @@
+"""The table of detector regions: a row an image, in the parts (Parquet) that `pipeline.regions` writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+
+from shards.schema import Array, Classes, Regions
+from shards.stage_folder import read_metadata
+from shards.storage.files import AnyPath
+from shards.storage.parquet import write_table
+
+REGIONS_VERSION = "1"
+REGIONS = pa.schema(
+    [
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("boxes", pa.list_(pa.list_(pa.float32(), 4)), nullable=False),
+        pa.field("features", pa.binary(), nullable=False),
+        pa.field("class_ids", pa.list_(pa.list_(pa.int16()))),
+        pa.field("class_probs", pa.list_(pa.list_(pa.float16()))),
+        pa.field("attribute_ids", pa.list_(pa.list_(pa.int16()))),
+        pa.field("attribute_probs", pa.list_(pa.list_(pa.float16()))),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class RegionsInfo:
+    """What holds for all rows of a regions folder."""
+
+    feature_size: int
+    classes: Classes
+    attribute_names: tuple[str, ...] | None
+
+    def to_metadata(self) -> dict[str, str]:
+        """As Parquet file metadata."""
+        return {
+            "regions_version": REGIONS_VERSION,
+            "feature_size": str(self.feature_size),
+            "classes": self.classes.model_dump_json(),
+            "attribute_names": json.dumps(self.attribute_names),
+        }
+
+    @classmethod
+    def from_file(cls, path: AnyPath) -> RegionsInfo:
+        """Reads it from a part of a regions folder."""
+        metadata = read_metadata(path, "regions_version", REGIONS_VERSION)
+        names = json.loads(metadata["attribute_names"])
+        return cls(
+            int(metadata["feature_size"]),
+            Classes.model_validate_json(metadata["classes"]),
+            None if names is None else tuple(names),
+        )
+
+
+@dataclass(frozen=True)
+class RegionsRow:
+    """The regions of an image as a row of the table."""
+
+    image_id: str
+    width: int
+    height: int
+    regions: Regions
+    attribute_ids: Array | None = None
+    """int16 [n, k]"""
+    attribute_probs: Array | None = None
+    """float16 [n, k]"""
+
+
+def label_regions(
+    regions: Regions,
+    classes: Classes,
+    attribute_ids: Array | None = None,
+    attribute_names: Sequence[str] | None = None,
+) -> list[tuple[str, float]]:
+    """For each box its likeliest class that is not the background, after its likeliest attribute ("red cube"), and the
+    probability of the class; nothing where there are no classes.
+
+    Args:
+        regions: with ``class_ids`` and ``class_probs``.
+        classes: what those numbers mean.
+        attribute_ids: int16 [n, k], the likeliest first.
+        attribute_names: what these mean.
+    """
+    ids, probabilities = regions.class_ids, regions.class_probs
+    if ids is None or probabilities is None or not ids.size:
+        return []
+    best = np.where(ids == classes.background, -1, probabilities.astype(np.float32)).argmax(axis=1)[:, None]
+    names = classes.names or []
+    numbers, shares = (np.take_along_axis(a, best, 1)[:, 0].tolist() for a in (ids, probabilities))
+    labels = [names[i] if i < len(names) else str(i) for i in numbers]
+    if attribute_ids is not None and attribute_names is not None:
+        labels = [f"{attribute_names[a]} {name}" for a, name in zip(attribute_ids[:, 0], labels, strict=True)]
+    return list(zip(labels, shares, strict=True))
+
+
+def read_rows(table: pa.Table, feature_size: int) -> Iterator[RegionsRow | ValueError]:
+    """The rows of a table of `REGIONS`, their arrays views of it; an error where features and boxes do not fit.
+
+    Columns of classes and attributes that were not read are taken as absent.
+    """
+    columns = {name: table[name].combine_chunks() for name in table.column_names}
+    boxes = columns["boxes"]
+    corners = boxes.values.flatten().to_numpy().reshape(-1, 4)
+    starts = boxes.offsets.to_numpy()
+    matrices = [_Matrices(columns[name]) if name in columns else None for name in REGIONS.names[5:]]
+    sizes = zip(*(columns[name].to_pylist() for name in ("image_id", "width", "height")), strict=True)
+    for i, (image_id, width, height) in enumerate(sizes):
+        features = np.frombuffer(columns["features"][i].as_buffer(), "<f2")
+        n = int(starts[i + 1] - starts[i])
+        try:
+            if features.size != n * feature_size:
+                raise ValueError(f"{features.size} feature values for {n} boxes of {feature_size}")
+            ids, probabilities, attributes, attribute_probabilities = (None if m is None else m[i] for m in matrices)
+        except ValueError as error:
+            yield error
+            continue
+        regions = Regions(corners[starts[i] : starts[i + 1]], features.reshape(n, feature_size), ids, probabilities)
+        yield RegionsRow(image_id, width, height, regions, attributes, attribute_probabilities)
+
+
+class _Matrices:
+    """The matrices of a list<list<number>> column, as views of it."""
+
+    def __init__(self, column: pa.ListArray) -> None:
+        self._values, self._inner = column.values.values.to_numpy(), column.values.offsets.to_numpy()
+        self._outer, self._present = column.offsets.to_numpy(), column.is_valid().to_numpy(zero_copy_only=False)
+
+    def __getitem__(self, i: int) -> Array | None:
+        if not self._present[i]:
+            return None
+        ends = self._inner[self._outer[i] : self._outer[i + 1] + 1]
+        widths = np.diff(ends)
+        if len(widths) and (widths != widths[0]).any():
+            raise ValueError("the rows of a matrix differ in length")
+        matrix: Array = self._values[ends[0] : ends[-1]].reshape(len(widths), widths[0] if len(widths) else 0)
+        return matrix
+
+
+def regions_table(rows: Sequence[RegionsRow]) -> pa.Table:
+    """Rows as a table of `REGIONS`."""
+    regions = [row.regions for row in rows]
+    boxes = np.concatenate([np.zeros((0, 4), np.float32), *(r.boxes for r in regions)])
+    columns = {
+        "image_id": pa.array([row.image_id for row in rows], pa.string()),
+        "width": pa.array([row.width for row in rows], pa.int32()),
+        "height": pa.array([row.height for row in rows], pa.int32()),
+        "boxes": pa.ListArray.from_arrays(
+            _offsets(len(r.boxes) for r in regions), pa.FixedSizeListArray.from_arrays(pa.array(boxes.reshape(-1)), 4)
+        ),
+        "features": pa.array([np.ascontiguousarray(r.features, "<f2").tobytes() for r in regions], pa.binary()),
+        "class_ids": _to_lists([r.class_ids for r in regions], pa.int16()),
+        "class_probs": _to_lists([r.class_probs for r in regions], pa.float16()),
+        "attribute_ids": _to_lists([row.attribute_ids for row in rows], pa.int16()),
+        "attribute_probs": _to_lists([row.attribute_probs for row in rows], pa.float16()),
+    }
+    return pa.table(columns, REGIONS)
+
+
+def write_regions(stream: BinaryIO, table: pa.Table, metadata: dict[str, str]) -> None:
+    """Writes a part of regions with its metadata.
+
+    Its row groups are small: fine-tuning reads single rows in any order, and decodes a whole row group for each.
+    """
+    write_table(stream, table, metadata, group_rows=64, group_bytes=1 << 20)
+
+
+def _offsets(lengths: Iterable[int]) -> pa.Array:
+    return pa.array(np.cumsum([0, *lengths]).astype(np.int32))
+
+
+def _to_lists(matrices: Sequence[Array | None], kind: pa.DataType) -> pa.Array:
+    """list<list<kind>>, null where there is no matrix."""
+    present = [matrix for matrix in matrices if matrix is not None]
+    values = np.concatenate([matrix.reshape(-1) for matrix in present]) if present else np.zeros(0)
+    inner = pa.ListArray.from_arrays(
+        _offsets(matrix.shape[1] for matrix in present for _ in range(len(matrix))),
+        pa.array(values.astype(kind.to_pandas_dtype())),
+    )
+    missing = pa.array([matrix is None for matrix in matrices], pa.bool_())
+    return pa.ListArray.from_arrays(_offsets(0 if m is None else len(m) for m in matrices), inner, mask=missing)

@@ -1,0 +1,134 @@
+"""Where a set of shards lies: a folder on this machine, or one that fsspec reaches (``s3://``, ``gs://``, ``hf://``)."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, cast
+
+import fsspec
+
+from parsers.command import InputError
+from shards.errors import ShardError
+from shards.storage.cache import Cache
+
+
+class Folder(Protocol):
+    """The files of a set of shards."""
+
+    def sizes(self) -> dict[str, int]:
+        """The bytes of every file by its name; nothing where there is no such folder."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """The content of a small file as it is now. FileNotFoundError where there is none."""
+        ...
+
+    def path(self, name: str) -> str:
+        """The file as messages name it."""
+        ...
+
+    def open(self, name: str, sha256: str, size: int) -> BinaryIO:
+        """A file of this machine with that content."""
+        ...
+
+
+def open_folder(location: Path | str, cache: Cache | None) -> Folder:
+    """Text with ``://`` is a URL, all else a path of this machine."""
+    if isinstance(location, str) and "://" in location:
+        return RemoteFolder(location.rstrip("/"), cache or Cache.from_environment())
+    return LocalFolder(Path(location))
+
+
+@dataclass(frozen=True)
+class LocalFolder:
+    """A folder of this machine."""
+
+    folder: Path
+
+    def sizes(self) -> dict[str, int]:
+        """See `Folder`."""
+        if not self.folder.is_dir():
+            return {}
+        with os.scandir(self.folder) as entries:
+            return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+
+    def read(self, name: str) -> bytes:
+        """See `Folder`."""
+        return (self.folder / name).read_bytes()
+
+    def path(self, name: str) -> str:
+        """See `Folder`."""
+        return str(self.folder / name)
+
+    def open(self, name: str, sha256: str, size: int) -> BinaryIO:  # noqa: ARG002 - a local file is taken as it is
+        """See `Folder`."""
+        return (self.folder / name).open("rb")
+
+
+@dataclass(frozen=True)
+class RemoteFolder:
+    """A folder that fsspec reaches. Its files are copied into the cache and compared with their sha256 on the way."""
+
+    url: str
+    cache: Cache
+
+    def _files(self) -> tuple[Any, str]:
+        # Looked up each time: fsspec keeps it, and a forked process must not use its parent's connections.
+        try:
+            return cast(tuple[Any, str], fsspec.url_to_fs(self.url))
+        except (ImportError, ValueError) as error:
+            raise InputError(f"{self.url}: {error}; for s3:// install `ernie-vil-pytorch[s3]`") from error
+
+    def sizes(self) -> dict[str, int]:
+        """See `Folder`."""
+        files, root = self._files()
+        try:
+            files.invalidate_cache(root)
+            entries = files.ls(root, detail=True)
+        except FileNotFoundError:
+            return {}
+        except Exception as error:  # each kind of remote has its own
+            raise InputError(f"{self.url} cannot be listed: {error}") from error
+        return {entry["name"].rsplit("/", 1)[-1]: entry["size"] for entry in entries if entry["type"] == "file"}
+
+    def read(self, name: str) -> bytes:
+        """See `Folder`."""
+        try:
+            with self._fetch(name) as stream:
+                return stream.read()
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            raise InputError(f"{self.path(name)} cannot be read: {error}") from error
+
+    def path(self, name: str) -> str:
+        """See `Folder`."""
+        return f"{self.url}/{name}"
+
+    def open(self, name: str, sha256: str, size: int) -> BinaryIO:
+        """See `Folder`."""
+        try:
+            return self.cache.open(sha256, size, self.path(name), lambda: self._fetch(name))
+        except InputError:
+            raise
+        except FileNotFoundError as error:
+            raise ShardError(f"{self.path(name)} is missing; the manifest lists it") from error
+        except Exception as error:
+            raise ShardError(f"{self.path(name)} cannot be copied to {self.cache.folder}: {error}") from error
+
+    def _fetch(self, name: str) -> BinaryIO:
+        files, root = self._files()
+        return cast(BinaryIO, files.open(f"{root}/{name}", "rb", block_size=_REQUEST))
+
+
+_REQUEST = 1 << 24
+"""Bytes asked for at a time."""
+
+
+def map_file(stream: BinaryIO) -> mmap.mmap:
+    """Maps a file into memory, for reading. The map outlives the stream, and the file's name."""
+    with stream:
+        return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)

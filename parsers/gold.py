@@ -1,6 +1,6 @@
-"""Captions with their true scene graphs, and a graph as the triples that such files hold.
+"""Gold graphs: captions with the triples that annotators wrote, and any graph as such triples.
 
-Read are FACTUAL's CSV (arXiv 2305.17497; columns ``caption`` and ``scene_graph``) and JSON lines
+Two layouts are read: FACTUAL's CSV (arXiv 2305.17497) with the columns ``caption`` and ``scene_graph``, and JSON lines
 ``{"caption": ..., "triples": [["man", "wear", "hat"], ["hat", "is", "red"], ["table"]]}``.
 """
 
@@ -9,14 +9,15 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from parsers.command import InputError
 from parsers.graph import SceneGraph
 
 Triple = tuple[str, ...]
-"""(object,) alone, (object, "is", attribute) or (subject, relation, object)."""
+"""(object,) for an object alone, (object, "is", attribute) or (subject, relation, object)."""
 
 IS = "is"
 
@@ -30,38 +31,51 @@ class GoldCaption:
 
 
 def read_gold(path: Path) -> list[GoldCaption]:
-    """Reads a ``.csv`` in FACTUAL's layout or a ``.jsonl`` file.
+    """Reads a ``.jsonl`` file, or any other file as CSV in FACTUAL's layout.
 
     Raises:
-        ValueError: a line holds no caption with a graph; the message names it.
+        InputError: the file cannot be read, or a line of it holds no caption with a graph; the message names the line.
     """
-    if path.suffix == ".jsonl":
-        with path.open(encoding="utf-8") as stream:
-            return [_from_json(f"{path}:{number}", line) for number, line in enumerate(stream, 1) if line.strip()]
-    with path.open(encoding="utf-8", newline="") as stream:
-        rows = csv.DictReader(stream)
-        if not {"caption", "scene_graph"} <= set(rows.fieldnames or ()):
-            raise ValueError(f"{path}: expected a header with the columns caption and scene_graph")
-        return [GoldCaption(row["caption"], parse_triples(row["scene_graph"])) for row in rows]
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            return _read_json_lines(path, stream) if path.suffix == ".jsonl" else _read_csv(path, stream)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: the gold graphs cannot be read: {error}") from error
 
 
-def _from_json(place: str, line: str) -> GoldCaption:
+def _read_json_lines(path: Path, lines: Iterable[str]) -> list[GoldCaption]:
+    return [_parse_json(f"{path}:{number}", line) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _read_csv(path: Path, lines: Iterable[str]) -> list[GoldCaption]:
+    rows = csv.DictReader(lines)
+    if not {"caption", "scene_graph"} <= set(rows.fieldnames or ()):
+        raise InputError(f"{path}: expected a header with the columns caption and scene_graph")
+    found = []
+    for row in rows:
+        if row["caption"] is None or row["scene_graph"] is None:
+            raise InputError(f"{path}:{rows.line_num}: expected a caption and a scene graph")
+        found.append(GoldCaption(row["caption"], parse_triples(row["scene_graph"])))
+    return found
+
+
+def _parse_json(place: str, line: str) -> GoldCaption:
     try:
         row = json.loads(line)
         triples = tuple(tuple(map(str, triple)) for triple in row["triples"])
         caption = row["caption"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f'{place}: expected {{"caption": ..., "triples": [[...], ...]}}: {error!r}') from error
+        raise InputError(f'{place}: expected {{"caption": ..., "triples": [[...], ...]}}: {error!r}') from error
     if not isinstance(caption, str) or not all(len(triple) in (1, 3) for triple in triples):
-        raise ValueError(f"{place}: a triple has three texts, or one for an object alone")
+        raise InputError(f"{place}: a caption is a text, and a triple is three texts, or one for an object alone")
     return GoldCaption(caption, triples)
 
 
 def parse_triples(text: str) -> tuple[Triple, ...]:
-    """Reads ``( man , wear , hat ) , ( hat , is , red )``.
+    """Parses ``( man , wear , hat ) , ( hat , is , red )``.
 
-    A pair is an attribute without its "is", as in SPICE; where there are more than three parts, those in the middle are
-    the relation. About one FACTUAL graph in a hundred has such triples.
+    A group of two is an attribute without its "is", as SPICE writes it. In a group of more than three, everything
+    between the first and the last part is the relation. About one FACTUAL graph in a hundred has such groups.
     """
     triples: dict[Triple, None] = {}
     for group in re.findall(r"\(([^()]*)\)", text) or [text]:
@@ -75,16 +89,16 @@ def parse_triples(text: str) -> tuple[Triple, ...]:
     return tuple(triples)
 
 
-def triples_of(graph: SceneGraph) -> tuple[Triple, ...]:
-    """The graph as triples; an object of no attribute and no relation stands alone."""
+def list_triples(graph: SceneGraph) -> tuple[Triple, ...]:
+    """Returns the graph as triples. An object without attributes and relations is a triple of its own."""
     names = [thing.lemma for thing in graph.objects]
     triples: dict[Triple, None] = {(names[a.object], IS, a.lemma): None for a in graph.attributes}
     triples |= {(names[r.subject], r.lemma, names[r.object]): None for r in graph.relations}
-    mentioned = {name for triple in triples for name in object_names(triple)}
+    mentioned = {name for triple in triples for name in list_objects(triple)}
     triples |= {(name,): None for name in names if name not in mentioned}
     return tuple(triples)
 
 
-def object_names(triple: Triple) -> Sequence[str]:
-    """The objects that a triple names."""
+def list_objects(triple: Triple) -> Sequence[str]:
+    """Returns the names of the one or two objects in a triple."""
     return triple[:1] if len(triple) == 1 or triple[1] == IS else (triple[0], triple[2])

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from parsers.gold import GoldCaption, parse_triples, read_gold, triples_of
+from parsers.command import InputError
+from parsers.gold import GoldCaption, list_triples, parse_triples, read_gold
 from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
 
 
@@ -44,19 +45,32 @@ def test_json_lines(tmp_path):
 def test_a_bad_line_is_named(tmp_path, line):
     path = tmp_path / "gold.jsonl"
     path.write_text('{"caption": "a", "triples": []}\n' + line + "\n")
-    with pytest.raises(ValueError, match=r"gold\.jsonl:2"):
+    with pytest.raises(InputError, match=r"gold\.jsonl:2"):
         read_gold(path)
 
 
 def test_a_csv_without_the_columns_is_refused(tmp_path):
     path = tmp_path / "gold.csv"
     path.write_text("a,b\n1,2\n")
-    with pytest.raises(ValueError, match="caption and scene_graph"):
+    with pytest.raises(InputError, match="caption and scene_graph"):
         read_gold(path)
+
+
+def test_a_csv_row_without_a_graph_is_named(tmp_path):
+    path = tmp_path / "gold.csv"
+    path.write_text('caption,scene_graph\n"two\nlines","( man )"\na dog\n')
+    with pytest.raises(InputError, match=r"gold\.csv:4: expected a caption and a scene graph"):
+        read_gold(path)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    for name in ("nowhere.csv", "nowhere.jsonl"):
+        with pytest.raises(InputError, match=rf"{name}: the gold graphs cannot be read"):
+            read_gold(tmp_path / name)
 
 
 def test_a_graph_as_triples():
     caption = "a red hat on a man beside a dog"
     objects = (Object("hat", Span(6, 9)), Object("man", Span(15, 18)), Object("dog", Span(28, 31)))
     graph = SceneGraph(caption, objects, (Attribute(0, "red", Span(2, 5)),), (Relation(0, 1, "on", (Span(10, 12),)),))
-    assert triples_of(graph) == (("hat", "is", "red"), ("hat", "on", "man"), ("dog",))
+    assert list_triples(graph) == (("hat", "is", "red"), ("hat", "on", "man"), ("dog",))

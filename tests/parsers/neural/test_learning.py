@@ -11,14 +11,14 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, models
 from torch.nn import functional as F
 
-from parsers.neural.alignment import Aligner
-from parsers.neural.augmentation import joined, spliced
-from parsers.neural.learning import Example, graph_targets, make_labels, taught_targets, teach
+from parsers.lemmatizer import Lemmatizer
 from parsers.neural.network import Network, Scores, WordEncoder
 from parsers.neural.parser import load, save
 from parsers.neural.pieces import PieceEncoder
 from parsers.neural.words import split
-from parsers.scoring import Lemmatizer
+from parsers.train.alignment import Aligner
+from parsers.train.augmentation import joined, spliced
+from parsers.train.learning import Example, graph_targets, make_labels, taught_targets, teach
 
 
 def states_by_the_book(weights, pieces):

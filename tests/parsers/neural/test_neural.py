@@ -8,17 +8,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parsers.gold import read_gold, triples_of
+from parsers.gold import list_triples, read_gold
+from parsers.lemmatizer import Lemmatizer
 from parsers.neural import labels
-from parsers.neural.alignment import Aligner, Phrase
 from parsers.neural.decode import MAX_NODES, Decoder
 from parsers.neural.inference import Inference
-from parsers.neural.learning import Example, batches, graph_targets, loss, make_labels, usable
 from parsers.neural.network import Labels, Network, Scores, WordEncoder, parts
 from parsers.neural.parser import NeuralParser, load, save
 from parsers.neural.spelling import Speller, lookalikes
 from parsers.neural.words import MAX_WORDS, Words, split
-from parsers.scoring import Lemmatizer
+from parsers.train.alignment import Aligner, Phrase
+from parsers.train.learning import Example, batches, graph_targets, loss, make_labels, usable
 
 FACTUAL = Path(__file__).resolve().parents[4] / "shared/data/scene_graphs/factual"
 
@@ -242,7 +242,7 @@ def learned(model):
 def test_a_network_can_learn_every_kind_of_node(learned):
     graphs = learned.parse([text for text, _ in CAPTIONS])
     for graph, (_, triples) in zip(graphs, CAPTIONS, strict=True):
-        assert without_plurals(triples_of(graph)) == without_plurals(triples)
+        assert without_plurals(list_triples(graph)) == without_plurals(triples)
 
 
 def test_spans_hold_the_words(learned):

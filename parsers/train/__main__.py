@@ -1,6 +1,6 @@
 """Trains the neural parser: ``python -m parsers.train --data train_id.csv --dev dev.csv --out DIR``.
 
-How it learns is told in `parsers.neural.training`.
+How it learns is told in `parsers.train.training`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from parsers.command import run
 
 app = typer.Typer(add_completion=False)
 
@@ -32,10 +34,10 @@ def main(
 ) -> None:
     """Train the neural parser."""
     # Imported late: PyTorch takes seconds, and --help should answer at once.
-    from parsers.neural.training import train_parser
+    from parsers.train.training import train_parser
 
     train_parser(data, dev, out, unlabelled, pretrained or [], teachers, width, seed)
 
 
 if __name__ == "__main__":
-    app()
+    run(app)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from parsers.neural.alignment import Aligned, AlignedAttribute, AlignedRelation, Phrase
-from parsers.neural.learning import Example
 from parsers.neural.words import Words
+from parsers.train.alignment import Aligned, AlignedAttribute, AlignedRelation, Phrase
+from parsers.train.learning import Example
 
 
 def joined(first: Example, joint: str, second: Example) -> Example:

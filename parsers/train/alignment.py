@@ -11,10 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from parsers.gold import Triple, object_names
+from parsers.gold import Triple, list_objects
 from parsers.graph import SceneGraph, Span
+from parsers.lemmatizer import Lemmatizer
 from parsers.neural.words import Words
-from parsers.scoring import Lemmatizer
 
 NUMBERS = {
     "2": {"two", "pair", "couple", "both", "twin"}, "3": {"three", "trio"}, "4": {"four"}, "5": {"five"},
@@ -129,7 +129,7 @@ class Aligner:
         phrases = self._objects(forms, triples)
         attributes, relations, missing = [], [], []
         for triple in triples:
-            keys = object_names(triple)
+            keys = list_objects(triple)
             if any(phrases.get(key) is None for key in keys):
                 missing.append(triple)
             elif len(keys) == 2:
@@ -152,7 +152,7 @@ class Aligner:
     def _objects(self, forms: Sequence[str], triples: Iterable[Triple]) -> dict[str, Phrase | None]:
         keys: dict[str, None] = {}
         for triple in triples:
-            keys |= dict.fromkeys(object_names(triple))
+            keys |= dict.fromkeys(list_objects(triple))
         phrases: dict[str, Phrase | None] = {}
         # Longer names first: "tree" is not the tree of "tree trunk" if both are objects.
         for key in sorted(keys, key=lambda key: (-len(key.split()), key)):

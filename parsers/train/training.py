@@ -1,8 +1,8 @@
 """How the neural parser learns; `parsers.train` is the command.
 
 The network learns gold graphs, and, of captions that have none, the graphs that the rules of `parsers.dependency`
-find: gold captions are short, and the rules read long ones better. Pairs of gold captions are joined into longer ones, so
-that far words are not tied together. Weights are averaged over the last steps.
+find: gold captions are short, and the rules read long ones better. Pairs of gold captions are joined into longer ones,
+so that far words are not tied together. Weights are averaged over the last steps.
 
 With ``--pretrained`` the network also learns what teachers say: fine-tuned BERTs or MPNets (knowledge distillation,
 arXiv 1503.02531; of BERT into an LSTM, arXiv 1903.12136). They read the gold captions, those without graphs, and gold
@@ -13,28 +13,33 @@ weights before and after that are averaged.
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import torch
-from rich.console import Console
 from spacy.lang.en.stop_words import STOP_WORDS
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import parsers
-from parsers.evaluate import Evaluation, evaluate
+from parsers.command import InputError, say
+from parsers.evaluate.evaluation import ParserScores, score_graphs
+from parsers.evaluate.synonyms import find_synonyms
 from parsers.gold import GoldCaption, read_gold
-from parsers.neural.alignment import Aligner, align_graph
-from parsers.neural.augmentation import joined, spliced
-from parsers.neural.learning import (
+from parsers.lemmatizer import Lemmatizer
+from parsers.neural.network import Labels, Network, Scores, WordEncoder
+from parsers.neural.parser import NeuralParser, load, save
+from parsers.neural.pieces import PieceEncoder
+from parsers.neural.spelling import Speller, lookalikes
+from parsers.neural.words import split
+from parsers.train.alignment import Aligner, align_graph
+from parsers.train.augmentation import joined, spliced
+from parsers.train.learning import (
     FREQUENT,
     LEAST_WORD,
     Example,
@@ -46,12 +51,6 @@ from parsers.neural.learning import (
     teach,
     usable,
 )
-from parsers.neural.network import Labels, Network, Scores, WordEncoder
-from parsers.neural.parser import NeuralParser, load, save
-from parsers.neural.pieces import PieceEncoder
-from parsers.neural.spelling import Speller, lookalikes
-from parsers.neural.words import split
-from parsers.scoring import Lemmatizer, installed_synonyms
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +87,7 @@ LONGEST = 40
 THREADS = torch.get_num_threads()
 REPORT = "scores.json"
 """Written last: a folder that holds it holds a trained network."""
-_lemmatizer, _synonyms = cache(Lemmatizer), cache(installed_synonyms)
-console = Console(highlight=False)
+_lemmatizer, _synonyms = cache(Lemmatizer), cache(find_synonyms)
 
 
 def train_parser(
@@ -102,26 +100,25 @@ def train_parser(
         others = [] if unlabelled is None else unlabelled.read_text(encoding="utf-8").splitlines()
         encoders = [PieceEncoder.from_pretrained(folder) for folder in pretrained]
     except (OSError, ValueError) as error:
-        _fail(error)
+        raise InputError(str(error)) from error
     knows = partial(_knows, _lemmatizer(), encoders)
     similar, respell = _spelling(gold, knows)
     examples, ruled = _aligned(gold, respell), _read_by_rules(others, respell)
     labels = make_labels(examples, ruled, similar)
-    console.print(
+    say(
         f"{len(examples):,} of {len(gold):,} gold captions could be aligned; {len(labels.words):,} words, "
         f"{len(labels.edits)} edits, {len(labels.relations)} whole relation labels",
-        soft_wrap=True,
     )
 
     def train(network: Network, learned: Sequence[Example], recipe: Recipe, rng: np.random.Generator, to: Path) -> None:
-        console.print(f"training {to} on {len(learned):,} captions", soft_wrap=True)
+        say(f"training {to} on {len(learned):,} captions")
         _train(network, learned, examples, scored, to, recipe, rng)
 
     folders = [teachers / f"pretrained-{i}" for i in range(len(encoders))]
     found = {folder: load(folder) for folder in folders if (folder / REPORT).is_file()}
     for encoder, folder in zip(encoders, folders, strict=True):
         if folder in found and not _is_teacher(found[folder], encoder, labels):
-            _fail(
+            raise InputError(
                 f"{folder}: a teacher of other gold graphs or another model; delete it, or name others with --teachers"
             )
     for i, (encoder, folder) in enumerate(zip(encoders, folders, strict=True)):
@@ -151,14 +148,9 @@ def train_parser(
     without_rules = [replace(example, graph=None, weight=0.0) if example.weight < 1 else example for example in learned]
     train(network, without_rules, WITHOUT_RULES, rng, out)
     mean.update_parameters(load(out))
-    console.print("the weights before and after that, averaged:")
+    say("the weights before and after that, averaged:")
     assert isinstance(mean.module, Network)
     _write_report(_save_and_score(mean.module, scored, out).to_dict(), out)
-
-
-def _fail(error: object) -> NoReturn:
-    Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {error}")
-    sys.exit(1)
 
 
 def _is_teacher(network: Network, encoder: PieceEncoder, labels: Labels) -> bool:
@@ -212,7 +204,7 @@ def _taught(examples: Sequence[Example], teachers: Sequence[Network], is_word: C
     torch.set_num_threads(THREADS)  # whatever was trained before, the teachers say the same
     started = time.monotonic()
     taught = teach(examples, teachers, is_word)
-    console.print(f"the teachers read {len(examples):,} captions in {time.monotonic() - started:.0f} s")
+    say(f"the teachers read {len(examples):,} captions in {time.monotonic() - started:.0f} s")
     return taught
 
 
@@ -257,21 +249,20 @@ def _train(
             losses.append(value.item())
             step += 1
         mean = float(np.mean(losses))
-        console.print(f"epoch {epoch + 1} of {recipe.epochs}, {time.monotonic() - started:.0f} s, loss {mean:.2f}:")
+        say(f"epoch {epoch + 1} of {recipe.epochs}, {time.monotonic() - started:.0f} s, loss {mean:.2f}:")
         assert isinstance(averaged.module, Network)
         result = _save_and_score(averaged.module, dev, out)
         report = {"epoch": epoch + 1, "loss": mean, **result.to_dict()}
     _write_report(report, out)
 
 
-def _save_and_score(network: Network, dev: Sequence[GoldCaption], out: Path) -> Evaluation:
+def _save_and_score(network: Network, dev: Sequence[GoldCaption], out: Path) -> ParserScores:
     save(network.eval(), out)
     graphs = NeuralParser(out).parse([caption.caption for caption in dev])
-    result = evaluate(graphs, dev, _lemmatizer(), _synonyms())
-    console.print(
+    result = score_graphs(graphs, dev, _lemmatizer(), _synonyms())
+    say(
         f"  SPICE {result.spice:.2%}, Set Match {result.set_match:.2%}; "
         f"long captions: {result.long_spice:.2%}, {result.long_set_match:.2%}",
-        soft_wrap=True,
     )
     return result
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from parsers.neural import labels as forms
-from parsers.neural.alignment import Aligned, AlignedRelation
 from parsers.neural.network import EDITS, ROLES, Labels, Network, Scores, triples
 from parsers.neural.words import Words
+from parsers.train.alignment import Aligned, AlignedRelation
 
 LEAST_WORD, LEAST_OTHER_WORD, LEAST_LABEL = 2, 3, 3
 """How often a word of gold captions, a word of other captions and a label must occur to be known."""

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from parsers.neural.parser import NeuralParser
-from parsers.train import app
+from parsers.train.__main__ import app
 
 CAPTIONS = [
     ("two dogs on a red mat", [("dogs", "is", "2"), ("dogs", "on", "mat"), ("mat", "is", "red")]),
@@ -52,12 +52,12 @@ def test_teachers_are_trained_first_and_only_once(arguments, bert, mpnet, tmp_pa
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
     swapped = CliRunner().invoke(app, [*arguments[:-6], "--pretrained", str(mpnet), *arguments[-2:]])
     assert swapped.exit_code == 1
-    assert "pretrained-0: a teacher of other gold graphs or another model" in swapped.output.replace("\n", "")
+    assert "pretrained-0: a teacher of other gold graphs or another model" in str(swapped.exception)
     other = tmp_path / "other.jsonl"
     other.write_text((json.dumps({"caption": "six geese", "triples": [["goose", "is", "6"]]}) + "\n") * 4)
     refused = CliRunner().invoke(app, [*arguments, "--data", str(other)])
     assert refused.exit_code == 1
-    assert "a teacher of other gold graphs or another model" in refused.output
+    assert "a teacher of other gold graphs or another model" in str(refused.exception)
 
 
 def test_bad_input_is_named(tmp_path):
@@ -69,4 +69,4 @@ def test_bad_input_is_named(tmp_path):
 def test_a_folder_without_a_pretrained_model_is_named(arguments, tmp_path):
     result = CliRunner().invoke(app, [*arguments, "--pretrained", str(tmp_path)])
     assert result.exit_code == 1
-    assert "config.json" in result.output
+    assert "config.json" in str(result.exception)

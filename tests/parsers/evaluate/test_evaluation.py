@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from parsers.evaluate import evaluate
+from parsers.evaluate.evaluation import score_graphs
 from parsers.gold import GoldCaption
 from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
-from parsers.scoring import Lemmatizer
+from parsers.lemmatizer import Lemmatizer
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ ON = (Relation(0, 1, "on", (Span(10, 12),)),)
 
 def test_kinds_are_counted_apart(lemmatizer):
     gold = GoldCaption(CAPTION, (("hat", "is", "red"), ("man", "wear", "hat")))
-    result = evaluate([graph(RED, ON)], [gold], lemmatizer, None)
+    result = score_graphs([graph(RED, ON)], [gold], lemmatizer, None)
     assert result.set_match == 0
     assert result.kinds["objects"].f1 == 1
     assert result.kinds["attributes"].precision == 1
@@ -52,13 +52,13 @@ def test_kinds_are_counted_apart(lemmatizer):
     ],
 )
 def test_errors_have_causes_and_examples(lemmatizer, found, true, cause):
-    result = evaluate([found], [GoldCaption(CAPTION, tuple(true))], lemmatizer, None)
+    result = score_graphs([found], [GoldCaption(CAPTION, tuple(true))], lemmatizer, None)
     assert cause in result.causes
     assert CAPTION in result.examples[cause][0]
 
 
 def test_nothing_found_and_nothing_true(lemmatizer):
-    empty = evaluate([], [], lemmatizer, None)
+    empty = score_graphs([], [], lemmatizer, None)
     assert (empty.spice, empty.set_match, empty.captions) == (0, 0, 0)
     assert empty.kinds["objects"].f1 == 0
 

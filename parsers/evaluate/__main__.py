@@ -1,0 +1,75 @@
+"""Scores a parser against gold graphs: ``python -m parsers.evaluate --parser NAME --gold FILE``."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+import parsers
+from parsers.command import InputError, console, run, say
+from parsers.evaluate.evaluation import LONG, ParserScores, score_graphs
+from parsers.evaluate.synonyms import find_synonyms
+from parsers.gold import read_gold
+from parsers.lemmatizer import Lemmatizer
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(epilog="Example: python -m parsers.evaluate --parser dependency --gold factual/dev.csv --out report.json")
+def main(
+    gold: Annotated[Path, typer.Option(help="Captions with gold graphs: FACTUAL's CSV, or JSON lines.")],
+    parser: Annotated[str, typer.Option(help=f"The parser to score: {', '.join(parsers.names())}.")] = "neural",
+    out: Annotated[Path | None, typer.Option(help="JSON file for all figures and examples of the errors.")] = None,
+) -> None:
+    """Score a parser: SPICE, Set Match, each kind of node, share of nodes tied to words, speed, errors by cause."""
+    captions = read_gold(gold)
+    try:
+        chosen = parsers.get(parser)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    started = time.perf_counter()
+    graphs = chosen.parse([caption.caption for caption in captions])
+    rate = len(captions) / (time.perf_counter() - started)
+    synonyms = find_synonyms()
+    scores = score_graphs(graphs, captions, Lemmatizer(), synonyms)
+    _print_scores(f"{parser} on {gold.name}", scores)
+    matching = "WordNet's, from FactualSceneGraph" if synonyms else "none (FactualSceneGraph is not installed)"
+    say(f"synonyms: {matching}; {rate:,.0f} captions/s")
+    if out is not None:
+        record = {
+            "parser": parser,
+            "version": chosen.version,
+            "gold": gold.name,
+            "synonyms": synonyms is not None,
+            "captions_per_second": rate,
+            **scores.to_dict(),
+        }
+        out.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        say(f"written: {out}")
+
+
+def _print_scores(title: str, scores: ParserScores) -> None:
+    table = Table("", "captions", "SPICE", "Set Match", title=title, title_justify="left")
+    table.add_row("all", f"{scores.captions:,}", f"{scores.spice:.1%}", f"{scores.set_match:.1%}")
+    table.add_row(
+        f"{LONG} words or more", f"{scores.long_captions:,}", f"{scores.long_spice:.1%}", f"{scores.long_set_match:.1%}"
+    )
+    console.print(table)
+    table = Table("", "precision", "recall", "F1", "tied to words")
+    for kind, agreement in scores.kinds.items():
+        figures = (agreement.precision, agreement.recall, agreement.f1, scores.grounded[kind])
+        table.add_row(kind, *(f"{figure:.1%}" for figure in figures))
+    console.print(table)
+    table = Table("error", "triples")
+    for cause, count in scores.causes.items():
+        table.add_row(cause, f"{count:,}")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    run(app)

@@ -1,4 +1,4 @@
-"""What every command shares: the error that ends it, its exit codes, and how progress is shown."""
+"""What every command shares: the error that ends it, its exit codes, its console and its progress display."""
 
 from __future__ import annotations
 
@@ -19,22 +19,26 @@ console = Console(highlight=False)
 _errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 PLAIN_PROGRESS_SECONDS = 10.0
+"""Seconds between two progress lines where no bar can be shown."""
 
 
 class InputError(Exception):
-    """Something the user gave is wrong; the message says what, where and what to do.
+    """Something that the user gave is wrong. The message says what is wrong, where, and what to do.
 
-    Commands print it without a traceback and exit with code 1.
+    Commands print the message without a traceback and exit with code 1.
     """
 
 
 def say(text: str) -> None:
-    """Prints a line as it is: not wrapped, brackets and all."""
+    """Prints a line exactly as given: it is not wrapped, and brackets are not read as markup."""
     console.print(text, soft_wrap=True, markup=False)
 
 
 def run(app: typer.Typer) -> NoReturn:
-    """Runs a command: exit code 0 when all is well, 1 on bad input, 2 on wrong usage, 130/143 when interrupted."""
+    """Runs a command and exits.
+
+    The exit code is 0 if all went well, 1 on bad input, 2 on wrong usage, 130 after Ctrl-C and 143 after SIGTERM.
+    """
     signal.signal(signal.SIGTERM, _terminate)
     try:
         app()
@@ -49,18 +53,24 @@ def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
 
 
 class Advance(Protocol):
-    """Says that ``done`` more units are done, and how many ``rows`` they held, where that is of interest."""
+    """Reports progress: ``done`` more units, and how many ``rows`` they held if rows are counted as well."""
 
     def __call__(self, done: int, rows: int = 0) -> None:
-        """Adds to what was done before."""
+        """Adds to what was reported before."""
         ...
 
 
 @contextmanager
 def progress(description: str, total: int | None, unit: str) -> Iterator[Advance]:
-    """Shows progress; yields a function that takes what was just done.
+    """Shows progress: a bar on a terminal, elsewhere a line every ten seconds.
 
-    A bar on a terminal, a plain line every ten seconds elsewhere.
+    Args:
+        description: what is being done, for instance "packing".
+        total: how many units there are; not given if nobody knows.
+        unit: what is counted, in the plural.
+
+    Yields:
+        A function to call whenever some units are done.
     """
     count = seen = 0
     started = last = time.monotonic()
@@ -70,7 +80,7 @@ def progress(description: str, total: int | None, unit: str) -> Iterator[Advance
         seconds = time.monotonic() - started
         return text + (f", {seen:,} rows, {seen / seconds:,.0f}/s" if seen and seconds else "")
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) if console.is_terminal else nullcontext() as bar:
         task = None if bar is None else bar.add_task(so_far(), total=total)
 
@@ -81,6 +91,6 @@ def progress(description: str, total: int | None, unit: str) -> Iterator[Advance
                 bar.update(task, advance=done, description=so_far())
             elif time.monotonic() - last >= PLAIN_PROGRESS_SECONDS:
                 last = time.monotonic()
-                console.print(so_far())
+                say(so_far())
 
         yield advance

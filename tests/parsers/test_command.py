@@ -1,0 +1,144 @@
+"""Every command has the same exit codes, error messages, printed lines and progress display."""
+
+import io
+import signal
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from parsers import command
+
+PROGRAM = """
+import signal, sys
+import typer
+from parsers.command import InputError, run
+
+app = typer.Typer(add_completion=False)
+
+@app.command()
+def main(do: str = "nothing", count: int = 0) -> None:
+    if do == "fail":
+        raise InputError("data/[/]captions.csv:3: no caption; " + "write one, " * 40 + "or remove the line")
+    if do == "break":
+        raise RuntimeError("a bug")
+    if do == "wait":
+        print("waiting", flush=True)
+        signal.pause()
+
+run(app)
+"""
+
+
+def run(*options):
+    return subprocess.run([sys.executable, "-c", PROGRAM, *options], capture_output=True, text=True)
+
+
+def test_a_command_that_goes_well_exits_with_0():
+    done = run()
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_bad_input_is_said_in_one_line_without_a_traceback():
+    done = run("--do", "fail")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: data/[/]captions.csv:3: no caption; write one")
+    assert done.stderr.endswith("or remove the line\n")
+
+
+def test_a_bug_keeps_its_traceback():
+    done = run("--do", "break")
+    assert done.returncode == 1
+    assert "RuntimeError" in done.stderr
+    assert "error: a bug" not in done.stderr
+
+
+@pytest.mark.parametrize("options", [("--no-such-option",), ("--count", "many"), ("an argument",)])
+def test_wrong_usage_exits_with_2(options):
+    done = run(*options)
+    assert done.returncode == 2
+    assert "Usage" in done.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_command_exits_with_the_code_of_the_signal(number, code):
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, "--do", "wait"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "waiting\n"  # the command runs: its signal handlers are in place
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in errors
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """The console of a command whose output goes to a file."""
+    console = Console(file=io.StringIO(), width=40, highlight=False)
+    monkeypatch.setattr(command, "console", console)
+    return console.file
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """The console of a command on a terminal."""
+    console = Console(file=io.StringIO(), width=120, highlight=False, force_terminal=True)
+    monkeypatch.setattr(command, "console", console)
+    return console.file
+
+
+def test_say_prints_a_line_as_it_is(plain):
+    text = "[bold]data[/] " + "a long line " * 20 + "[0, 1]"
+    command.say(text)
+    assert plain.getvalue() == text + "\n"
+
+
+class Clock:
+    """The time, as a test sets it."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(command, "time", clock)
+    return clock
+
+
+def test_without_a_terminal_progress_is_a_line_every_ten_seconds(plain, clock):
+    with command.progress("reading", 3_000, "captions") as advance:
+        advance(1_000)
+        assert plain.getvalue() == ""
+        clock.now += 10
+        advance(500, rows=1_000)
+        assert plain.getvalue() == "reading: 1,500 of 3,000 captions, 1,000 rows, 100/s\n"
+        clock.now += 9
+        advance(500, rows=1_000)
+        clock.now += 1
+        advance(0)
+        assert plain.getvalue().splitlines()[1:] == ["reading: 2,000 of 3,000 captions, 2,000 rows, 100/s"]
+
+
+def test_progress_needs_no_total(plain, clock):
+    with command.progress("reading", None, "captions") as advance:
+        clock.now += 10
+        advance(7)
+    assert plain.getvalue() == "reading: 7 captions\n"
+
+
+def test_on_a_terminal_progress_is_a_bar(terminal):
+    with command.progress("reading", 2, "captions") as advance:
+        advance(1)
+        advance(1, rows=5)
+    shown = terminal.getvalue()
+    assert "reading: 2 of 2 captions, 5 rows" in shown
+    assert "━━━━" in shown

@@ -1,15 +1,13 @@
 """The scene graph of a caption: objects, their attributes and the relations between them, each tied to its words.
 
-Frozen data, nothing else. Every parser returns these, every later stage reads them. The graph follows
-G(w) = <O, E, K> of ERNIE-ViL (arXiv 2006.16934, section 3.1): objects O, relations E over O x R x O, attributes K over
-O x A.
+Every parser returns such graphs, and every later stage reads them. A graph is ERNIE-ViL's G(w) = <O, E, K> (arXiv
+2006.16934, section 3.1): objects O, relations E over O x R x O, and attributes K over O x A.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -30,7 +28,7 @@ class Object:
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """A property of ``objects[object]``: an adjective, a number, a material, ..."""
+    """A property of ``objects[object]``, such as an adjective, a number or a material."""
 
     object: int
     lemma: str
@@ -39,16 +37,53 @@ class Attribute:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """``objects[subject]`` -- lemma -> ``objects[object]``.
+    """A relation from ``objects[subject]`` to ``objects[object]``, such as "wear" or "on top of".
 
-    ``spans`` are the words of the relation in order. There may be several ("covered ... with") or none, where the
-    caption has no word for it (in "man's hat" the man *has* the hat); a relation without words is never masked.
+    ``spans`` are the words of the relation in order. There may be several ("covered ... with"). There is none if the
+    caption has no word for the relation: in "car tire" the car *has* the tire. Such a relation is never masked.
     """
 
     subject: int
     object: int
     lemma: str
     spans: tuple[Span, ...]
+
+
+class SpanRecord(TypedDict):
+    """A `Span` as plain data."""
+
+    start: int
+    end: int
+
+
+class ObjectRecord(SpanRecord):
+    """An `Object` as plain data."""
+
+    lemma: str
+
+
+class AttributeRecord(SpanRecord):
+    """An `Attribute` as plain data."""
+
+    object: int
+    lemma: str
+
+
+class RelationRecord(TypedDict):
+    """A `Relation` as plain data."""
+
+    subject: int
+    object: int
+    lemma: str
+    spans: list[SpanRecord]
+
+
+class GraphRecord(TypedDict):
+    """A `SceneGraph` without its caption as plain data."""
+
+    objects: list[ObjectRecord]
+    attributes: list[AttributeRecord]
+    relations: list[RelationRecord]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +128,8 @@ class SceneGraph:
         if not 0 <= index < len(self.objects):
             raise ValueError(f"{node} refers to object {index}, but the graph has {len(self.objects)} objects")
 
-    def to_dict(self) -> dict[str, list[dict[str, Any]]]:
-        """The graph without its caption as plain lists and dicts, in the layout of the graphs Parquet schema."""
+    def to_dict(self) -> GraphRecord:
+        """Returns the graph without its caption as plain lists and dicts, as a row of the graphs in Parquet has it."""
         return {
             "objects": [{"lemma": o.lemma, "start": o.span.start, "end": o.span.end} for o in self.objects],
             "attributes": [
@@ -113,8 +148,8 @@ class SceneGraph:
         }
 
     @classmethod
-    def from_dict(cls, caption: str, graph: Mapping[str, Any]) -> SceneGraph:
-        """The inverse of `to_dict`.
+    def from_dict(cls, caption: str, graph: GraphRecord) -> SceneGraph:
+        """Builds the graph that `to_dict` described. Other keys are ignored.
 
         Raises:
             ValueError: the graph is not valid for this caption.

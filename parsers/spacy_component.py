@@ -1,6 +1,6 @@
 """Scene graphs in a spaCy pipeline: ``nlp.add_pipe("scene_graph", config={"parser": "neural"})``.
 
-``doc._.scene_graph`` is then the `SceneGraph` of ``doc.text``; its spans are characters of the document.
+After that, ``doc._.scene_graph`` is the `SceneGraph` of ``doc.text``. Its spans count the characters of the document.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ KEY = "scene_graph"
 
 
 class SceneGraphComponent:
-    """Parses the text of each document. The graph is kept as plain data, so documents travel between processes.
+    """Parses the text of each document and keeps the graph as plain data, which can be sent to other processes.
 
     Args:
         parser: the name of an installed parser.
@@ -37,7 +37,7 @@ class SceneGraphComponent:
         return next(self.pipe([doc]))
 
     def pipe(self, stream: Iterable[Doc], batch_size: int = 256) -> Iterator[Doc]:
-        """Adds the graphs to documents, a batch at a time."""
+        """Adds the graphs to documents, one batch at a time."""
         for docs in minibatch(stream, batch_size):
             batch = list(docs)
             for doc, graph in zip(batch, self._parser.parse([doc.text for doc in batch]), strict=True):
@@ -45,7 +45,12 @@ class SceneGraphComponent:
                 yield doc
 
 
-def _graph(doc: Doc) -> SceneGraph | None:
+def make_component(nlp: Language, name: str, parser: str) -> SceneGraphComponent:  # noqa: ARG001 (spaCy passes all three)
+    """Builds the component for ``nlp.add_pipe``."""
+    return SceneGraphComponent(parser)
+
+
+def _get_graph(doc: Doc) -> SceneGraph | None:
     found = doc.user_data.get(KEY)
     return None if found is None else SceneGraph.from_dict(doc.text, found)
 
@@ -55,15 +60,11 @@ def _use_one_thread() -> None:
         sys.modules["torch"].set_num_threads(1)
 
 
-# ``nlp.pipe(n_process=...)`` forks, and a fork has none of the threads that its OpenMP pool believes in: it would wait
-# for them for ever.
+# ``nlp.pipe(n_process=...)`` forks. A forked process has none of the threads of its OpenMP pool, and would wait for
+# them for ever if it used more than one.
 os.register_at_fork(after_in_child=_use_one_thread)
 
-# The getter makes the graph anew at each access; without the component in the pipeline it is None.
-Doc.set_extension(KEY, getter=_graph, force=True)
+# The getter builds the graph anew at each access. If the component did not run, it returns None.
+Doc.set_extension(KEY, getter=_get_graph, force=True)
 
-
-@Language.factory(KEY, default_config={"parser": "neural"}, assigns=[f"doc._.{KEY}"])  # type: ignore[untyped-decorator]
-def make_component(nlp: Language, name: str, parser: str) -> SceneGraphComponent:  # noqa: ARG001 (spaCy names them)
-    """Builds the component for ``nlp.add_pipe``."""
-    return SceneGraphComponent(parser)
+Language.factory(KEY, default_config={"parser": "neural"}, assigns=[f"doc._.{KEY}"], func=make_component)

@@ -1,4 +1,4 @@
-"""What the parsers over spaCy share: how a caption goes in, and how tokens become spans of it."""
+"""What the parsers over spaCy share: how a caption goes into spaCy, and how tokens become spans of the caption."""
 
 from __future__ import annotations
 
@@ -13,26 +13,31 @@ NOUNS = frozenset(("NOUN", "PROPN"))
 """Parts of speech that may name a thing."""
 
 MODIFIERS = frozenset(("compound", "nmod", "amod", "npadvmod"))
-"""Dependency labels of the words before a noun. spaCy gives them to some verbs' subjects too, where captions leave out
-articles."""
+"""Dependency labels of the words before a noun.
+
+Where a caption leaves out articles, spaCy gives these labels to some subjects of verbs, too.
+"""
 
 MAX_CHARACTERS = 20_000
-"""More is no caption, and spaCy's memory grows with the length: what follows is not parsed."""
+"""The rest of a longer text is not parsed: no caption is that long, and spaCy's memory grows with the length."""
 
 LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-def readable(caption: str) -> str:
-    """The caption as spaCy accepts it: a lone surrogate is an error there. Every character stays in its place."""
+def prepare_caption(caption: str) -> str:
+    """Returns the caption as spaCy accepts it: cut to a length, and without lone surrogates.
+
+    Every character stays in its place; U+FFFD stands for each lone surrogate.
+    """
     return LONE_SURROGATES.sub("\ufffd", caption[:MAX_CHARACTERS])
 
 
-def spans(tokens: Iterable[Token], offset: int = 0) -> tuple[Span, ...]:
-    """The tokens' places in the caption, in order; neighbours share a span.
+def find_spans(tokens: Iterable[Token], offset: int = 0) -> tuple[Span, ...]:
+    """Returns where the tokens stand in the caption, in order. Neighbouring tokens share a span.
 
     Args:
         tokens: tokens of one document, in any order.
-        offset: how many characters the document has before the caption.
+        offset: how many characters of the document come before the caption.
     """
     runs: list[list[Token]] = []
     for token in sorted(set(tokens), key=lambda token: token.i):

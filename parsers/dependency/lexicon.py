@@ -1,7 +1,7 @@
-"""The closed word lists of the dependency rules: which English words play which part in a caption.
+"""The word lists of the dependency rules: which English words play which part in a caption.
 
-Labels are FACTUAL's (arXiv 2305.17497); where the lists draw a line through open classes (what is a material, what is
-part of a thing), they hold what its training captions have often.
+The labels are FACTUAL's (arXiv 2305.17497). Some lists cannot be complete, such as those of materials and of parts of
+things; they hold the words that are frequent in FACTUAL's training captions.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PLACES = {
     "base": "at base of",
     "foot": "at base of",
 }
-"""Nouns inside a phrasal preposition ("at the top of") and the normal form of the phrase."""
+"""Nouns inside a phrasal preposition ("at the top of"), each with the label of the phrase."""
 
 PLACE_LEADS = _words("in on at to by along near from off over")
 PLACE_DETAILS = _words("the a its very far other opposite outer inner upper lower top bottom left right back front")
@@ -90,16 +90,16 @@ WRAPPERS = _words(
     "collection kind type sort cluster plenty dozen ton load bit hundred thousand trio amount selection mixture chain "
     "portion section inside outside back backside front bottom end body"
 )
-"""Nouns that hand their role to what follows "of": in "a photo of two dogs lies here" it is the dogs that lie."""
+"""Nouns that pass their role on to the noun after "of": in "a herd of cows on a hill" the cows are on the hill."""
 
 PORTIONS = {"group": "group of", "piece": "piece", "slice": "slice", "part": "part", "pile": "pile", "patch": "patch"}
-"""Wrappers that also say something about what follows."""
+"""Nouns that pass their role on as `WRAPPERS` do, each with the attribute that they give to the noun after "of"."""
 
 NOT_THINGS = _words(
     "background foreground distance front top middle side center way while time other another one lot bunch motion "
     "something someone somebody anything anyone everything everyone nothing left right mid-air midair"
 )
-"""Nouns that place or frame the scene instead of naming a thing in it."""
+"""Nouns that place or frame the scene instead of naming a thing in it; they are no objects."""
 
 COLOURS = _words(
     "white black blue green red brown gray grey yellow orange pink purple tan beige silver gold cyan magenta maroon"
@@ -117,10 +117,13 @@ NOUN_ATTRIBUTES = {
         )
     },
 }
-"""Materials and kinds: before a noun they are an attribute ("brick wall"), where others name it ("fire hydrant")."""
+"""Materials and kinds, with their labels. Before a noun they are an attribute ("brick wall").
+
+Other nouns there are part of the name ("fire hydrant").
+"""
 
 NAME_ADJECTIVES = _words("hot polar cutting living dining parking remote left right front back side rear")
-"""Adjectives that belong to a name: "hot dog", "left hand"."""
+"""Adjectives that are part of a name: "hot dog", "left hand"."""
 
 NOUN_FORMS = {
     "vas": "vase",
@@ -133,15 +136,15 @@ NOUN_FORMS = {
     "eyeglass": "eyeglasses",
     "goggle": "goggles",
 }
-"""Where spaCy's lemma is no noun."""
+"""Corrections of spaCy's lemmas that are no nouns."""
 
 NAME_ENDS = _words("hydrant")
-"""Nouns that spaCy does not know as nouns, and so hangs wherever it likes, when they end a name."""
+"""Last words of names that spaCy does not know as nouns, so that its trees attach them at random."""
 
 PARTS = _words(
     "branch head face screen wing engine tail leg ear eye feather fur frame wheel handle mouth nose neck back mane"
 )
-"""What a noun before it has: "tree branch" is (tree, have, branch)."""
+"""Nouns that belong to the noun before them: "tree branch" is (tree, have, branch)."""
 
 # --- attributes -------------------------------------------------------------------------------------------------------
 
@@ -152,10 +155,10 @@ NUMBERS = {
     )
 }
 SHADES = _words("dark light bright pale deep olive navy lime")
-"""Words that make one attribute with the colour after them."""
+"""Words that form one attribute with the colour after them: "dark green"."""
 
 ADJECTIVE_ENDS = _words("colored coloured haired sleeved shaped legged framed faced headed decker way rise story")
-"""Words that make one attribute with whatever is before them."""
+"""Words that form one attribute with the word before them: "blond haired"."""
 
 NOT_ATTRIBUTES = _words(
     "other another many several few more most some various same different own such all next only single couple one 1 "
@@ -171,7 +174,7 @@ VERB_FORMS = {
     "situate": "be",
     "locate": "be",
     "position": "be",
-    "rid": "ride",  # so far spaCy's lemmas are other verbs': "riding", "shining", "staring", "installed"
+    "rid": "ride",  # spaCy's lemmas of "riding", "shining", "staring" and "installed" are wrong
     "shin": "shine",
     "star": "stare",
     "instal": "install",
@@ -201,22 +204,28 @@ ACTIONS = {
     "jumping": "jump",
     "crossing": "cross",
 }
-"""Verbs that spaCy takes for nouns: "polar bear swimming in water"."""
+"""Verb forms that spaCy sometimes takes for nouns ("polar bear swimming in water"), with their labels."""
 
 SILENT_VERBS = _words("be appear seem remain become")
-"""Verbs that say nothing before a preposition: "is on"."""
+"""Verbs that are no part of a label before a preposition: "is on" gives "on"."""
 
 STATE_VERBS = SILENT_VERBS | _words("look feel get stay turn stand sit keep")
-"""Verbs that give their subject an adjective: "the dog is brown"."""
+"""Verbs after which an adjective is an attribute of the subject: "the dog is brown"."""
 
 AGENT_PREPOSITIONS = {"cover": _words("with in by"), "surround": _words("with by"), "line": _words("with by")}
-"""What names the agent of a passive beside spaCy's own agents: snow is, in "covered with snow"."""
+"""Prepositions that introduce the agent of a passive: in "covered with snow" the snow covers.
+
+spaCy itself finds agents only after "by".
+"""
 
 PLACE_VERBS = _words("park sit stand lay be walk rest wait hang stop")
-"""Verbs after which "by" is a place, even where spaCy says that it is an agent."""
+"""Verbs after which "by" introduces a place, although spaCy takes it for an agent: "parked by the building"."""
 
 CARRYING_VERBS = _words("hold carry wear have put place set contain pull watch take lay")
-"""Who is "holding a cup in a hand" has the cup in the hand; who is "eating a pizza in a bar" is in the bar."""
+"""Verbs after whose object a preposition says where the object is: the cup, in "holding a cup in a hand".
+
+After other verbs it says where the subject is: the person, in "eating a pizza in a bar".
+"""
 
 WEARABLES = _words(
     "shirt pants pant suit uniform hat shorts short cap outfit clothe clothes clothing jean jeans t-shirt helmet tie "
@@ -231,15 +240,18 @@ CONTENT_LABELS = {
         _words("bowl glass cup mug bottle box basket bag bucket container vase jar pot package can carton crate"), "in"
     ),
 }
-"""Containers: the soup is in "a bowl of soup"."""
+"""Containers, with the relation of their content to them: "a bowl of soup" is (soup, in, bowl)."""
 
 WHOLES = _words("field forest hill sky meal sandwich salad")
-"""These have what follows "of"; of other nouns, it is the other way around: "the door of the house"."""
+"""Nouns that have what follows "of": "a field of grass" is (field, have, grass).
+
+Other nouns belong to it: "the door of the house" is (house, have, door).
+"""
 
 GATHERING_LABELS = _words("with between wear hold have carry contain")
-"""Relations whose objects come in lists ..."""
+"""Relations whose objects often come in lists: in "a man holding a cup and a phone" both are held."""
 
 PEOPLE = _words("man woman person boy girl people guy child lady kid player baby couple friend dog cat")
-"""... but not with these at the end: in "a man holding a cup and a woman" the woman is not held."""
+"""Nouns that end no such list: in "a man holding a cup and a woman" the woman is not held."""
 
 DEPICTIONS = _words("painting drawing statue sculpture cartoon poster figurine")

@@ -1,7 +1,7 @@
-"""Prepositions of one word or of several ("in front of"), with what stands on both sides of them in spaCy's tree.
+"""Finds prepositions of one word or of several ("in front of"), and what stands on both sides of them in spaCy's tree.
 
-A phrase is found by its words, since the tree of a caption breaks it in many ways. The noun inside it ("the front",
-"the side") is a place and no thing.
+A phrase is found by its words, because spaCy's trees break such phrases in many ways. The noun inside a phrase ("the
+front", "the side") names a place and is no object.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from parsers.tokens import MODIFIERS, NOUNS
 
 @dataclass(frozen=True)
 class Preposition:
-    """One or several words between what they are about (the governor) and the nouns that complete them."""
+    """One or several words between the word that they hang on (the governor) and the nouns that complete them."""
 
     words: tuple[Token, ...]
     lemma: str
@@ -27,7 +27,7 @@ class Preposition:
     nouns: tuple[Token, ...]
 
     def complements(self) -> list[Token]:
-        """All words that hang on the preposition: the nouns, but also the pronouns, which name nothing."""
+        """Returns all words that hang on the preposition: the nouns, and also the pronouns, which name nothing."""
         inside = {word.i for word in self.words}
         return [child for word in self.words for child in word.children if child.i not in inside]
 
@@ -44,7 +44,7 @@ PLACE_PHRASE = re.compile(
 
 
 def find_prepositions(doc: Doc) -> Iterator[Preposition]:
-    """All prepositions: first the phrases of the word lists, then what the tree calls one."""
+    """Yields all prepositions: first the phrases of the word lists, then single words that the tree calls one."""
     starts, text = [], ""
     for token in doc:
         starts.append(len(text))
@@ -70,7 +70,7 @@ def _preposition(words: tuple[Token, ...], lemma: str) -> Preposition:
     while governor.dep_ in ("prep", "conj") and governor.pos_ in ("ADP", "SCONJ"):
         governor = governor.head
     nouns = [child for word in words for child in word.children if child.dep_ == "pobj" and child.i not in inside]
-    if not nouns and len(words) > 1:  # a phrase that the tree broke: the noun phrase next to it
+    if not nouns and len(words) > 1:  # the tree broke the phrase: the next noun phrase completes it
         for word in words[0].doc[words[-1].i + 1 :]:
             if word.pos_ in NOUNS and word.dep_ not in MODIFIERS:
                 nouns.append(word)

@@ -62,11 +62,11 @@ def _read_csv(path: Path, lines: Iterable[str]) -> list[GoldCaption]:
 def _parse_json(place: str, line: str) -> GoldCaption:
     try:
         row = json.loads(line)
-        triples = tuple(tuple(map(str, triple)) for triple in row["triples"])
+        triples = tuple(tuple(" ".join(str(part).split()) for part in triple) for triple in row["triples"])
         caption = row["caption"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f'{place}: expected {{"caption": ..., "triples": [[...], ...]}}: {error!r}') from error
-    if not isinstance(caption, str) or not all(len(triple) in (1, 3) for triple in triples):
+    if not isinstance(caption, str) or not all(len(triple) in (1, 3) and all(triple) for triple in triples):
         raise InputError(f"{place}: a caption is a text, and a triple is three texts, or one for an object alone")
     return GoldCaption(caption, triples)
 

@@ -6,6 +6,7 @@ Every parser returns such graphs, and every later stage reads them. A graph is E
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -16,6 +17,23 @@ class Span:
 
     start: int
     end: int
+
+
+def list_runs(places: Iterable[int]) -> list[tuple[int, int]]:
+    """Returns the first and the last number of each run of consecutive numbers: [(2, 3), (5, 5)] for 2, 3, 5.
+
+    Neighbouring words of a node share a span, so that a node has a span for each run of its words.
+
+    Args:
+        places: different numbers, rising.
+    """
+    runs: list[tuple[int, int]] = []
+    for place in places:
+        if runs and runs[-1][1] + 1 == place:
+            runs[-1] = (runs[-1][0], place)
+        else:
+            runs.append((place, place))
+    return runs
 
 
 @dataclass(frozen=True, slots=True)

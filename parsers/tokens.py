@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from spacy.tokens import Token
 
-from parsers.graph import Span
+from parsers.graph import Span, list_runs
 
 NOUNS = frozenset(("NOUN", "PROPN"))
 """Parts of speech that may name a thing."""
@@ -39,10 +39,6 @@ def find_spans(tokens: Iterable[Token], offset: int = 0) -> tuple[Span, ...]:
         tokens: tokens of one document, in any order.
         offset: how many characters of the document come before the caption.
     """
-    runs: list[list[Token]] = []
-    for token in sorted(set(tokens), key=lambda token: token.i):
-        if runs and runs[-1][-1].i + 1 == token.i:
-            runs[-1].append(token)
-        else:
-            runs.append([token])
-    return tuple(Span(run[0].idx - offset, run[-1].idx + len(run[-1]) - offset) for run in runs)
+    by_place = {token.i: token for token in tokens}
+    runs = [(by_place[first], by_place[last]) for first, last in list_runs(sorted(by_place))]
+    return tuple(Span(first.idx - offset, last.idx + len(last) - offset) for first, last in runs)

@@ -1,1 +1,5 @@
-"""A small grounded scene-graph parser: words in, roles and arcs between words out. It needs no spaCy."""
+"""The neural parser: a small network scores which words are nodes of the graph and which nodes belong together.
+
+It may import `parsers.graph` and `parsers.command`.
+Start with `parsers.neural.parser`; `parsers.train` trains the network, and ``model/`` holds the shipped one.
+"""

@@ -1,130 +1,126 @@
-"""From the network's scores to scene graphs."""
+"""Decoding: from the network's scores to scene graphs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
-from parsers.neural import labels as forms
-from parsers.neural.network import EDITS, ROLES, Labels, Scores, triples
-from parsers.neural.words import Words
+from parsers.graph import Attribute, Object, Relation, SceneGraph, Span, list_runs
+from parsers.neural.edits import JOINTS, REST, apply_edit
+from parsers.neural.network import ATTRIBUTE, KINDS, OBJECT, RELATION, ROLES, GraphScores
+from parsers.neural.tokenizer import TokenizedCaption
+from parsers.neural.vocabulary import Vocabulary
 
 SIDES = ("left", "right")
-"""Whole labels that name one ("at the left of") are taken only where the caption does: rare, they are mixed up."""
+"""A whole label that names a side ("at the left of") is taken only if the caption names it, too.
+
+Such labels are so rare in training that the network mixes them up.
+"""
 RULED_OUT = -1e9
-"""Log-odds of a label that shall not be taken."""
+"""Log-odds of a label that must not be taken."""
 LEAST_ODDS = math.log(0.1 / 0.9)
-"""Log-odds that the likeliest of several nouns must have."""
+"""Smallest log-odds of the likeliest of several nouns, if it is to be taken."""
 MAX_NODES = 128
-"""Objects, and words that relations hang on, of one caption that are looked at: bounds the memory of long texts."""
+"""Number of objects, and of anchors, that are looked at in one caption; it bounds the memory that long texts take."""
+
+_Rows = list[tuple[int, ...]]
 
 
 class Decoder:
-    """Reads graphs off scores.
+    """Builds scene graphs of scores.
+
+    In "red cup on table" (words 0 to 3), say that ``roles`` takes words 1 and 3 for objects, with log-odds of 3 and 2.
+    If ``attributes[0, 1]`` is 2, "red" is an attribute of the cup. Say that ``anchor_subject[2, 1]`` is 1.5,
+    ``anchor_object[2, 3]`` is 1 and ``subject_object[1, 3]`` is 0.5. Their sum, 3, is positive, so there is a relation
+    from the cup to the table, anchored at "on". If number 0 is the likeliest of ``relation_labels[2]``, the edits of
+    the relation's words make its label, here "-0+": "on". Each object and attribute gets its label from the likeliest
+    edit of its last word.
 
     Args:
-        labels: what the numbers mean.
+        vocabulary: the vocabulary of the network that made the scores.
     """
 
-    def __init__(self, labels: Labels) -> None:
-        self._labels = labels
-        named = torch.tensor([[side in name.split() for name in labels.relations] for side in SIDES])
-        self._unsaid = named * RULED_OUT
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        names_side = torch.tensor([[side in name.split() for name in vocabulary.relation_labels] for side in SIDES])
+        self._penalties = names_side * RULED_OUT
 
-    def __call__(self, captions: Sequence[str], words: Sequence[Words], scores: Scores) -> list[SceneGraph]:
-        """The graphs of a batch of captions of equal length."""
-        scores = Scores(*(tensor.cpu() for tensor in scores))
+    def __call__(
+        self, captions: Sequence[str], words: Sequence[TokenizedCaption], scores: GraphScores
+    ) -> list[SceneGraph]:
+        """Returns the graphs of a batch of captions of equal length.
+
+        Args:
+            captions: B captions.
+            words: their T words each.
+            scores: what the network says of them.
+        """
+        scores = GraphScores(*(tensor.cpu() for tensor in scores))
         batch, length = scores.roles.shape[:2]
         roles = scores.roles > 0
         itself = torch.eye(length, dtype=torch.bool)
-        attributes = _chosen(scores.attributes.masked_fill(itself, -torch.inf))
-        caption, anchor, subject, object_ = _relations(scores)
+        attributes = _decide(scores.attributes.masked_fill(itself, -torch.inf))
+        caption, anchor, subject, object_ = _find_relations(scores)
         is_object = roles[:, :, ROLES.index("object")] | attributes.any(1)
         is_object[caption, subject] = is_object[caption, object_] = True
-        found = zip(
-            _by_caption(batch, *is_object.nonzero().T),
-            _by_caption(batch, *attributes.nonzero().T),
-            _by_caption(batch, caption, subject, object_, anchor),
-            _by_caption(batch, *(scores.words > 0).nonzero().T),
+        nodes = zip(
+            _group_by_caption(batch, *is_object.nonzero().T),
+            _group_by_caption(batch, *attributes.nonzero().T),
+            _group_by_caption(batch, caption, subject, object_, anchor),
+            _group_by_caption(batch, *(scores.relation_words > 0).nonzero().T),
             strict=True,
         )
-        # One flat list a caption: many small ones would keep the garbage collector busy.
+        # One flat list for each caption: many small ones would keep the garbage collector busy.
         in_object, in_attribute = (
             roles[:, :, ROLES.index(role)].numpy().tolist() for role in ("object_joined", "attribute_joined")
         )
         edits = scores.edits.numpy().argmax(-1).reshape(batch, -1).tolist()
         missing = torch.tensor([[float(side not in split.forms) for side in SIDES] for split in words])
-        labels = (scores.relations + (missing @ self._unsaid)[:, None]).numpy().argmax(-1).tolist()
+        labels = (scores.relation_labels + (missing @ self._penalties)[:, None]).numpy().argmax(-1).tolist()
         return [
-            self._graph(
-                _Labeller(captions[b], words[b], edits[b], self._labels),
-                _Found(*here),  # type: ignore[arg-type]
+            _build_graph(
+                _Labeller(captions[b], words[b], edits[b], labels[b], self._vocabulary),
+                _Nodes(*rows),
                 in_object[b],
                 in_attribute[b],
-                labels[b],
             )
-            for b, here in enumerate(found)
+            for b, rows in enumerate(nodes)
         ]
 
-    def _graph(
-        self, label: _Labeller, found: _Found, in_object: list[bool], in_attribute: list[bool], relations: list[int]
-    ) -> SceneGraph:
-        order = {noun: index for index, (noun,) in enumerate(found.objects)}
-        objects = []
-        last = -1
-        for noun in order:
-            first = noun
-            while first - 1 > last and in_object[first - 1]:
-                first -= 1
-            objects.append(Object(label.phrase(first, noun, 0), label.span(first, noun)))
-            last = noun
-        attributes = set()
-        for word, noun in found.attributes:
-            first = word
-            while first > 0 and in_attribute[first - 1] and first - 1 not in order:
-                first -= 1
-            attributes.add((order[noun], label.span(first, word), label.phrase(first, word, 1)))
-        edges: dict[tuple[int, int, str], Relation] = {}
-        for subject, object_, anchor in found.relations:
-            spoken: list[int] = []
-            if anchor != object_:
-                others = (word for head, word in found.others if head == anchor and word not in (subject, object_))
-                spoken = sorted({anchor, *others})
-            name = label.relation(self._labels.relations[relations[anchor]], spoken)
-            if name:
-                key = (order[subject], order[object_], name)
-                edges.setdefault(key, Relation(*key, label.spans(spoken)))
-        return SceneGraph(
-            label.caption,
-            tuple(objects),
-            tuple(Attribute(noun, name, span) for noun, span, name in sorted(attributes)),
-            tuple(edges[key] for key in sorted(edges)),
-        )
 
+def _decide(scores: Tensor) -> Tensor:
+    """Decides which nouns something belongs to: those that are likelier than not, or else the likeliest one.
 
-def _chosen(scores: Tensor) -> Tensor:
-    """What is likelier than not; and what is so only for some noun or other goes to the likeliest one.
+    The likeliest noun is taken if the probabilities add up to more than 0.5: then the attribute or the relation exists,
+    even though it is not sure whose it is. With probabilities of 0.4 and 0.45 the second noun is taken, with 0.2 and
+    0.25 none is, and with 0.6 and 0.7 both are.
 
     Args:
-        scores: log-odds, the nouns it could go to in the last dimension.
+        scores: log-odds [..., nouns].
+
+    Returns:
+        Booleans of the same shape.
     """
     best, place = scores.max(-1, keepdim=True)
     exists = (scores.sigmoid().sum(-1, keepdim=True) > 0.5) & (best > LEAST_ODDS)
     return (scores > 0).scatter(-1, place, (best > 0) | exists)
 
 
-def _relations(scores: Scores) -> tuple[Tensor, ...]:
-    """Caption, anchor, subject and object of each relation; an anchor finds the likeliest subject for an object."""
+def _find_relations(scores: GraphScores) -> tuple[Tensor, ...]:
+    """Finds all relations. For each anchor and object, `_decide` finds the subject.
+
+    Returns:
+        Four int64 tensors [N]: the caption, the anchor, the subject and the object of each relation, captions rising.
+    """
     batch, length = scores.roles.shape[:2]
     if length > MAX_NODES:  # in long texts only the likeliest anchors and objects are looked at
-        anchors = _likeliest(scores.anchor_object.amax(2))
-        nouns = _likeliest(torch.maximum(scores.subject_object.amax(2), scores.subject_object.amax(1)))
+        anchors = _find_likeliest(scores.anchor_object.amax(2))
+        nouns = _find_likeliest(torch.maximum(scores.subject_object.amax(2), scores.subject_object.amax(1)))
         rows = torch.arange(batch)[:, None, None]
         from_anchors, pairs = (rows, anchors[:, :, None], nouns[:, None]), (rows, nouns[:, :, None], nouns[:, None])
         scores = scores._replace(
@@ -135,28 +131,26 @@ def _relations(scores: Scores) -> tuple[Tensor, ...]:
     else:
         anchors = nouns = torch.arange(length).expand(batch, length)
     itself = torch.eye(nouns.shape[1], dtype=torch.bool)
-    odds = triples(
-        scores._replace(
-            anchor_subject=scores.anchor_subject.masked_fill(anchors[:, :, None] == nouns[:, None], -torch.inf),
-            subject_object=scores.subject_object.masked_fill(itself, -torch.inf),
-        )
-    )
+    odds = scores._replace(
+        anchor_subject=scores.anchor_subject.masked_fill(anchors[:, :, None] == nouns[:, None], -torch.inf),
+        subject_object=scores.subject_object.masked_fill(itself, -torch.inf),
+    ).relations()
     caption, anchor, object_ = (odds.amax(2) > LEAST_ODDS).nonzero().T
-    which, subject = _chosen(odds[caption, anchor, :, object_]).nonzero().T
+    which, subject = _decide(odds[caption, anchor, :, object_]).nonzero().T
     caption, anchor, object_ = caption[which], anchor[which], object_[which]
     return caption, anchors[caption, anchor], nouns[caption, subject], nouns[caption, object_]
 
 
-def _likeliest(scores: Tensor) -> Tensor:
-    """int64 [B, MAX_NODES]: the numbers of the best words of each caption, in the caption's order."""
+def _find_likeliest(scores: Tensor) -> Tensor:
+    """Returns int64 [B, MAX_NODES]: the numbers of the words with the best scores [B, T], in caption order."""
     return scores.topk(MAX_NODES, dim=1).indices.sort(dim=1).values
 
 
-def _by_caption(captions: int, caption: Tensor, *columns: Tensor) -> list[list[tuple[int, ...]]]:
-    """The rows of each caption, in order.
+def _group_by_caption(captions: int, caption: Tensor, *columns: Tensor) -> list[_Rows]:
+    """Returns the rows of a table for each caption, in order.
 
     Args:
-        captions: how many there are.
+        captions: how many captions there are.
         caption: int64 [N], the number of each row's caption, rising.
         columns: int64 [N] each.
     """
@@ -165,67 +159,116 @@ def _by_caption(captions: int, caption: Tensor, *columns: Tensor) -> list[list[t
     return [rows[start:end] for start, end in pairwise(bounds)]
 
 
-class _Found(NamedTuple):
-    """Word numbers of what is in one caption."""
+class _Nodes(NamedTuple):
+    """What was decided about one caption; all numbers are numbers of words."""
 
-    objects: list[tuple[int]]
-    attributes: list[tuple[int, int]]
-    """attribute, object"""
-    relations: list[tuple[int, int, int]]
+    objects: _Rows
+    """the last word of each object's name, rising"""
+    attributes: _Rows
+    """the last word of the attribute, the object"""
+    relations: _Rows
     """subject, object, anchor"""
-    others: list[tuple[int, int]]
-    """anchor, another word"""
+    relation_words: _Rows
+    """anchor, another word of the relation"""
+
+
+def _build_graph(label: _Labeller, nodes: _Nodes, in_object: list[bool], in_attribute: list[bool]) -> SceneGraph:
+    """Builds the graph of one caption.
+
+    Args:
+        in_object, in_attribute: for each word, whether it is joined to the next one in a name, or in an attribute.
+    """
+    order = {noun: index for index, (noun,) in enumerate(nodes.objects)}
+    objects = []
+    last = -1
+    for noun in order:
+        first = noun
+        while first - 1 > last and in_object[first - 1]:
+            first -= 1
+        objects.append(Object(label.make_phrase(first, noun, OBJECT), label.find_span(first, noun)))
+        last = noun
+    attributes = set()
+    for word, noun in nodes.attributes:
+        first = word
+        while first > 0 and in_attribute[first - 1] and first - 1 not in order:
+            first -= 1
+        attributes.add((order[noun], label.find_span(first, word), label.make_phrase(first, word, ATTRIBUTE)))
+    relations: dict[tuple[int, int, str], Relation] = {}
+    for subject, object_, anchor in nodes.relations:
+        spoken: list[int] = []
+        if anchor != object_:
+            others = (word for head, word in nodes.relation_words if head == anchor and word not in (subject, object_))
+            spoken = sorted({anchor, *others})
+        name = label.make_relation(anchor, spoken)
+        if name:
+            key = (order[subject], order[object_], name)
+            relations.setdefault(key, Relation(*key, tuple(label.find_spans(spoken))))
+    return SceneGraph(
+        label.caption,
+        tuple(objects),
+        tuple(Attribute(noun, name, span) for noun, span, name in sorted(attributes)),
+        tuple(relations[key] for key in sorted(relations)),
+    )
 
 
 class _Labeller:
-    """Normal forms and places of one caption's words."""
+    """Makes the labels of one caption's nodes and finds their spans.
 
-    __slots__ = ("_edits", "_labels", "_words", "caption")
+    Args:
+        edits: the likeliest edit of each word for each kind of node, T * kinds numbers.
+        labels: the likeliest relation label at each word, T numbers.
+    """
 
-    def __init__(self, caption: str, words: Words, edits: list[int], labels: Labels) -> None:
-        self.caption, self._words, self._edits, self._labels = caption, words, edits, labels
+    __slots__ = ("_edits", "_labels", "_vocabulary", "_words", "caption")
 
-    def word(self, i: int, kind: int) -> str:
-        return forms.apply(self._edit(i, kind), self._words.forms[i])
+    def __init__(
+        self, caption: str, words: TokenizedCaption, edits: list[int], labels: list[int], vocabulary: Vocabulary
+    ) -> None:
+        self.caption, self._words, self._vocabulary = caption, words, vocabulary
+        self._edits, self._labels = edits, labels
 
     def _edit(self, i: int, kind: int) -> str:
-        return self._labels.edits[self._edits[i * len(EDITS) + kind]]
+        return self._vocabulary.edits[self._edits[i * len(KINDS) + kind]]
 
-    def phrase(self, first: int, last: int, kind: int) -> str:
-        """The words, spaced as in the caption, the last one in its normal form."""
+    def _make_word(self, i: int, kind: int) -> str:
+        return apply_edit(self._edit(i, kind), self._words.forms[i])
+
+    def make_phrase(self, first: int, last: int, kind: int) -> str:
+        """Returns the words from ``first`` to ``last``, spaced as in the caption; the last word is edited."""
         if first == last:
-            return self.word(last, kind)
-        places = self._words.places
-        gaps = (self.caption[places[i][1] : places[i + 1][0]] for i in range(first, last))
+            return self._make_word(last, kind)
+        offsets = self._words.offsets
+        gaps = (self.caption[offsets[i][1] : offsets[i + 1][0]] for i in range(first, last))
         before = "".join(form + gap for form, gap in zip(self._words.forms[first:last], gaps, strict=True))
-        joint = forms.JOINTS.get(self._edit(last, kind)[0])
+        joint = JOINTS.get(self._edit(last, kind)[0])
         if joint is not None:
             before = before.rstrip() + joint
-        return " ".join((before + self.word(last, kind)).split())
+        return " ".join((before + self._make_word(last, kind)).split())
 
-    def relation(self, label: str, spoken: Sequence[int]) -> str:
-        """A whole label, or what the words make, or what the first of them and the rest of a label make; or nothing."""
-        if label and not label.startswith(forms.REST):
+    def make_relation(self, anchor: int, spoken: Sequence[int]) -> str:
+        """Returns the label of a relation; it is empty if there is no word to make it of.
+
+        For "sitting at" the label at the anchor may be whole: "sit on". It may be a rest that follows the edited first
+        word: "* on" also gives "sit on". If it is empty, both words are edited: "sit at".
+
+        Args:
+            anchor: the word whose relation label counts.
+            spoken: the words of the relation, rising.
+        """
+        label = self._vocabulary.relation_labels[self._labels[anchor]]
+        if label and not label.startswith(REST):
             return label
         if not spoken:
             return ""
-        words = [self.word(i, 2) for i in (spoken[:1] if label else spoken)]
+        words = [self._make_word(i, RELATION) for i in (spoken[:1] if label else spoken)]
         if len(words) > 1 and self._words.forms[spoken[-1]] == "of":
             words[-1] = "of"  # alone it may be "have", but "right of" is never "right have"
         return " ".join([*words, *label.split()[1:]])
 
-    def span(self, first: int, last: int) -> Span:
-        return Span(self._words.places[first][0], self._words.places[last][1])
+    def find_span(self, first: int, last: int) -> Span:
+        """Returns the characters from the first word to the last one."""
+        return Span(self._words.offsets[first][0], self._words.offsets[last][1])
 
-    def spans(self, words: Sequence[int]) -> tuple[Span, ...]:
-        """Neighbours share a span."""
-        runs: list[list[int]] = []
-        for i in words:
-            if runs and runs[-1][1] + 1 == i:
-                runs[-1][1] = i
-            else:
-                runs.append([i, i])
-        return tuple(self.span(first, last) for first, last in runs)
-
-
-assert EDITS == ("object", "attribute", "relation")
+    def find_spans(self, words: Sequence[int]) -> Iterator[Span]:
+        """Yields the spans of words in rising order; neighbours share a span."""
+        return (self.find_span(first, last) for first, last in list_runs(words))

@@ -1,8 +1,8 @@
-"""The network over word vectors as it parses: the scores of `Network`, in less time.
+"""Fast inference: the scores of `ParserNetwork` over a `WordEncoder`, in less time.
 
-What depends on a word alone is computed once for all captions that are parsed together: what the first LSTM layer and
-the heads make of its vector. The LSTM's steps are plain matrix products, which need no preparation for each length and
-batch size.
+What the first LSTM layer and the heads make of a word's vector depends on the word alone. It is computed once for all
+captions that are parsed together. The LSTM's steps are plain matrix products, which need no preparation for each length
+and batch size.
 """
 
 from __future__ import annotations
@@ -14,88 +14,94 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from parsers.neural.network import Network, Scores, WordEncoder
-from parsers.neural.words import Words
+from parsers.neural.network import GraphScores, ParserNetwork
+from parsers.neural.tokenizer import TokenizedCaption
+from parsers.neural.word_encoder import WordEncoder
 
-MOST_FORMS = 20_000
-"""Words that are kept at hand; the shipped model takes 7 kB for each."""
+MAX_FORMS = 20_000
+"""Number of words that are remembered; the shipped model takes 7 kB for each."""
 
 
 class Inference:
     """Scores captions as a trained network does.
 
     Args:
-        network: over a `WordEncoder`; what becomes of its weights later is not seen.
+        network: a network over a `WordEncoder`; its weights must not change afterwards.
     """
 
     @torch.inference_mode()
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: ParserNetwork) -> None:
         assert isinstance(network.encoder, WordEncoder)
         self._network, self._encoder = network, network.encoder
         lstm = self._encoder.lstm
-        self._layers = [_layer(lstm, i) for i in range(lstm.num_layers)]
+        self._layers = [_read_layer(lstm, i) for i in range(lstm.num_layers)]
         heads = (network.ends, network.roles, network.relations, network.edits)
         self._sizes = [head.out_features for head in heads]
         weight = torch.cat([head.weight for head in heads]).t()
         states = 2 * lstm.hidden_size
-        self._of_states, self._of_vector = weight[:states].contiguous(), weight[states:].contiguous()
+        self._state_weight, self._vector_weight = weight[:states].contiguous(), weight[states:].contiguous()
         self._bias = torch.cat([head.bias for head in heads])
         self._rows: dict[str, int] = {}
-        self._gates, self._heads = (
-            bias.new_empty(MOST_FORMS, len(bias)) for bias in (self._layers[0].bias, self._bias)
-        )
+        self._gates, self._heads = (bias.new_empty(MAX_FORMS, len(bias)) for bias in (self._layers[0].bias, self._bias))
 
     def forget(self) -> None:
-        """Keeps nothing of earlier captions: beside other words, a word's numbers may differ in the last bit."""
+        """Drops what was computed for earlier words.
+
+        Beside other words, a word's results may differ in the last bit. So a caller that wants the same scores from the
+        same captions drops them before.
+        """
         self._rows.clear()
 
     @torch.inference_mode()
-    def __call__(self, captions: Sequence[Words]) -> Scores:
-        """The scores of captions of equal length."""
+    def __call__(self, captions: Sequence[TokenizedCaption]) -> GraphScores:
+        """Scores captions of equal length."""
         rows = self._look_up(captions)
         states = self._states(rows).flatten(0, 1)
         heads = F.embedding(rows, self._heads)
-        heads.flatten(0, 1).addmm_(states, self._of_states)
-        return self._network.from_heads(*heads.transpose(0, 1).split(self._sizes, dim=-1))  # type: ignore[no-untyped-call]
+        heads.flatten(0, 1).addmm_(states, self._state_weight)
+        return self._network.score_heads(*torch.split(heads.transpose(0, 1), self._sizes, dim=-1))
 
-    def _look_up(self, captions: Sequence[Words]) -> Tensor:
-        """int64 [T, B]: where what is kept of the words stands."""
+    def _look_up(self, captions: Sequence[TokenizedCaption]) -> Tensor:
+        """Returns int64 [T, B], the rows of the words in `_gates` and `_heads`; rows of new words are computed."""
         known = self._rows
-        if len(known) + sum(map(len, captions)) > MOST_FORMS:
+        if len(known) + sum(map(len, captions)) > MAX_FORMS:
             known.clear()
         before = len(known)
         rows = [known.setdefault(form, len(known)) for words in captions for form in words.forms]
         if len(known) > before:
-            self._keep(list(known)[before:], before)
+            self._compute_rows(list(known)[before:], before)
         return torch.tensor(rows, device=self._gates.device).view(len(captions), -1).T.contiguous()
 
-    def _keep(self, forms: Sequence[str], first: int) -> None:
-        (numbers,) = self._encoder.inputs([Words(forms, ())])
+    def _compute_rows(self, forms: Sequence[str], first: int) -> None:
+        (numbers,) = self._encoder.inputs([TokenizedCaption(forms, ())])
         vectors = self._encoder.embed(numbers.to(self._gates.device))[0]
         below, new = self._layers[0], slice(first, first + len(forms))
         self._gates[new] = torch.addmm(below.bias, vectors, below.inputs)
-        self._heads[new] = torch.addmm(self._bias, vectors, self._of_vector)
+        self._heads[new] = torch.addmm(self._bias, vectors, self._vector_weight)
 
     def _states(self, rows: Tensor) -> Tensor:
-        """[T, B, 2 * width] of the upper LSTM layer."""
+        """Returns the states of the upper LSTM layer, [T, B, 2 * width]."""
         below, above = self._layers
-        states = _steps(F.embedding(rows, self._gates), below.states)
+        states = _run_layer(F.embedding(rows, self._gates), below.states)
         gates = torch.addmm(above.bias, states.flatten(0, 1), above.inputs)
-        return _steps(gates.view(*rows.shape, -1), above.states)
+        return _run_layer(gates.view(*rows.shape, -1), above.states)
 
 
 class _Layer(NamedTuple):
-    """An LSTM layer's weights, its gates in the order input, forget, output, new value, forwards then backwards."""
+    """The weights of a bidirectional LSTM layer.
+
+    Each direction, first forwards and then backwards, has its gates in the order input, forget, output, new value.
+    """
 
     inputs: Tensor
     """[inputs, 8 * width]"""
     bias: Tensor
     """[8 * width]"""
     states: list[Tensor]
-    """two of [width, 4 * width]"""
+    """one tensor for each direction, [width, 4 * width]"""
 
 
-def _layer(lstm: nn.LSTM, number: int) -> _Layer:
+def _read_layer(lstm: nn.LSTM, number: int) -> _Layer:
     def both(name: str) -> list[Tensor]:
         found = []
         for suffix in ("", "_reverse"):
@@ -107,12 +113,12 @@ def _layer(lstm: nn.LSTM, number: int) -> _Layer:
     return _Layer(torch.cat(both("weight_ih"), dim=1), bias, both("weight_hh"))
 
 
-def _steps(gates: Tensor, weights: Sequence[Tensor]) -> Tensor:
-    """A bidirectional LSTM layer: states [T, B, 2 * width].
+def _run_layer(gates: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """Runs a bidirectional LSTM layer and returns its states, [T, B, 2 * width].
 
     Args:
-        gates: [T, B, 8 * width], what the inputs contribute; overwritten.
-        weights: of the states, for each direction.
+        gates: what the inputs contribute to the gates, [T, B, 8 * width]; it is overwritten.
+        weights: what the states contribute, for each direction [width, 4 * width].
     """
     length, batch, size = gates.shape
     width = size // 8

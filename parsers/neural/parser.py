@@ -2,62 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-from safetensors.torch import load_file, save_file
 
 from parsers.graph import SceneGraph
 from parsers.neural.decode import Decoder
 from parsers.neural.inference import Inference
-from parsers.neural.network import Encoder, Labels, Network, WordEncoder
-from parsers.neural.pieces import TOKENIZER, PieceEncoder, read_tokenizer
-from parsers.neural.spelling import Speller
-from parsers.neural.words import Words, split
+from parsers.neural.model_folder import compute_checksum, load_network
+from parsers.neural.spelling import SpellingCorrector
+from parsers.neural.tokenizer import TokenizedCaption, group_by_length, tokenize
+from parsers.neural.word_encoder import WordEncoder
 
 MODEL = Path(__file__).parent / "model"
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
-CUBES_PER_BATCH = 2_000_000
-"""Anchor-subject-object scores at a time; bounds the memory of long captions."""
-MOST_CAPTIONS = 128
-"""At a time: enough for matrices to be fast, few enough for the processor's cache."""
-
-
-def save(network: Network, folder: Path) -> None:
-    """Writes ``config.json`` and ``model.safetensors`` (float16), and ``tokenizer.json`` of a network over BERT."""
-    folder.mkdir(parents=True, exist_ok=True)
-    config = {"encoder": network.encoder.config, "arc": network.arc, **network.labels.to_dict()}
-    if isinstance(network.encoder, PieceEncoder):
-        network.encoder.tokenizer.save(str(folder / TOKENIZER))
-    (folder / CONFIG).write_text(json.dumps(config, ensure_ascii=False) + "\n", encoding="utf-8")
-    save_file({name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}, folder / WEIGHTS)
-
-
-def load(folder: Path) -> Network:
-    """Reads what `save` wrote, in evaluation mode.
-
-    Raises:
-        OSError: a file is missing.
-    """
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    labels = Labels.from_dict(config)
-    encoder: Encoder
-    if (folder / TOKENIZER).is_file():
-        encoder = PieceEncoder(config["encoder"], read_tokenizer(folder))
-    else:
-        encoder = WordEncoder(labels.words, **config["encoder"])
-    network = Network(encoder, labels, arc=config["arc"])
-    network.load_state_dict({name: tensor.float() for name, tensor in load_file(folder / WEIGHTS).items()})
-    return network.eval()
+SCORES_PER_BATCH = 2_000_000
+"""Number of anchor-subject-object scores in a batch; it bounds the memory that long captions take."""
+MAX_CAPTIONS = 128
+"""Captions in a batch: enough for fast matrix products, few enough for the processor's cache."""
 
 
 class NeuralParser:
-    """Scene graphs by a network of 2.5 million weights, trained on FACTUAL; see ``docs/parsers.md``.
+    """Builds scene graphs with a network of 2.5 million weights, trained on FACTUAL; see ``docs/parsers.md``.
 
     Args:
-        model: folder of a model made by ``python -m parsers.train``; the shipped one if not given.
+        model: the folder of a model that ``python -m parsers.train`` made; the shipped one if not given.
         device: "cpu" or "cuda".
 
     Raises:
@@ -68,32 +35,29 @@ class NeuralParser:
 
     def __init__(self, model: str | Path = MODEL, device: str = "cpu") -> None:
         folder = Path(model)
-        network = load(folder).to(device)
+        network = load_network(folder).to(device)
+        self.version = f"model {compute_checksum(folder)}"
         self._score = Inference(network) if isinstance(network.encoder, WordEncoder) else network.score
-        checksum = hashlib.sha256((folder / CONFIG).read_bytes() + (folder / WEIGHTS).read_bytes()).hexdigest()[:12]
-        self.version = f"model {checksum}"
-        labels = network.labels
-        self._decode = Decoder(labels)
-        self._respell = Speller((*labels.words, *labels.lookalikes), labels.words[1 : labels.frequent + 1])
+        vocabulary = network.vocabulary
+        self._decode = Decoder(vocabulary)
+        frequent = vocabulary.words[1 : vocabulary.frequent_words + 1]
+        self._correct = SpellingCorrector((*vocabulary.words, *vocabulary.lookalikes), frequent)
 
     def parse(self, captions: Sequence[str]) -> list[SceneGraph]:
-        """One graph for each caption, in the same order. Captions of equal length are read together."""
+        """Returns one graph for each caption, in the same order. Captions of equal length are read together."""
         if isinstance(self._score, Inference):
             self._score.forget()
-        words = [self._respell(split(caption)) for caption in captions]
+        words = [self._correct(tokenize(caption)) for caption in captions]
         graphs: dict[int, SceneGraph] = {}
-        for numbers in _batches(words):
+        for numbers in _make_batches(words):
             batch = [words[i] for i in numbers]
             graphs |= zip(numbers, self._decode([captions[i] for i in numbers], batch, self._score(batch)), strict=True)
         return [graphs[i] if i in graphs else SceneGraph(caption) for i, caption in enumerate(captions)]
 
 
-def _batches(words: Sequence[Words]) -> Iterator[list[int]]:
-    """Numbers of captions of equal length, the short ones first; captions without words are left out."""
-    by_length: dict[int, list[int]] = {}
-    for i, split_caption in enumerate(words):
-        if len(split_caption):
-            by_length.setdefault(len(split_caption), []).append(i)
-    for length, numbers in sorted(by_length.items()):
-        size = max(1, min(MOST_CAPTIONS, CUBES_PER_BATCH // length**3))
-        yield from (numbers[i : i + size] for i in range(0, len(numbers), size))
+def _make_batches(words: Sequence[TokenizedCaption]) -> Iterator[list[int]]:
+    """Yields the numbers of captions of equal length, short ones first; captions without words are left out."""
+    for length, numbers in sorted(group_by_length(words).items()):
+        if length:
+            size = max(1, min(MAX_CAPTIONS, SCORES_PER_BATCH // length**3))
+            yield from (numbers[i : i + size] for i in range(0, len(numbers), size))

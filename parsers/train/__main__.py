@@ -1,7 +1,4 @@
-"""Trains the neural parser: ``python -m parsers.train --data train_id.csv --dev dev.csv --out DIR``.
-
-How it learns is told in `parsers.train.training`.
-"""
+"""Trains the neural parser: ``python -m parsers.train --data train_id.csv --dev dev.csv --out DIR``."""
 
 from __future__ import annotations
 
@@ -20,17 +17,23 @@ app = typer.Typer(add_completion=False)
     "--unlabelled captions.txt --pretrained all-mpnet-base-v2 --out parsers/neural/model"
 )
 def main(
-    data: Annotated[Path, typer.Option(help="Gold graphs to learn (FACTUAL CSV, best the one with ids).")],
-    dev: Annotated[Path, typer.Option(help="Gold graphs to score the parser on.")],
+    data: Annotated[
+        Path, typer.Option(help="Captions with gold graphs to learn from: best FACTUAL's CSV with ids, or JSON lines.")
+    ],
+    dev: Annotated[Path, typer.Option(help="Captions with gold graphs to score the parser on.")],
     out: Annotated[Path, typer.Option(help="Folder for the model.")],
-    unlabelled: Annotated[Path | None, typer.Option(help="Captions without graphs to learn from, one a line.")] = None,
+    unlabelled: Annotated[
+        Path | None, typer.Option(help="Text file of captions without graphs to learn from, one a line.")
+    ] = None,
     pretrained: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder of a BERT or MPNet that becomes a teacher; several times for several teachers."),
+        typer.Option(help="Folder of a pretrained BERT or MPNet to make a teacher of; repeat it for more teachers."),
     ] = None,
-    teachers: Annotated[Path, typer.Option(help="Where teachers are kept, and found again.")] = Path("teachers"),
-    width: Annotated[int, typer.Option(min=8, help="Of the word vectors and of each LSTM direction.")] = 112,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    teachers: Annotated[
+        Path, typer.Option(help="Folder for the teachers; those of an earlier run are used again.")
+    ] = Path("teachers"),
+    width: Annotated[int, typer.Option(min=8, help="Width of the word vectors and of each LSTM direction.")] = 112,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first weights and of the order of captions.")] = 0,
 ) -> None:
     """Train the neural parser."""
     # Imported late: PyTorch takes seconds, and --help should answer at once.

@@ -1,65 +1,95 @@
-"""More captions made of gold ones: two joined, or a noun phrase of one put into another."""
+"""More captions made of gold ones: two of them joined, or a noun phrase of one put into another."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from parsers.neural.words import Words
-from parsers.train.alignment import Aligned, AlignedAttribute, AlignedRelation, Phrase
-from parsers.train.learning import Example
+from parsers.neural.tokenizer import TokenizedCaption
+from parsers.train.alignment import AlignedAttribute, AlignedGraph, AlignedRelation, Phrase
+from parsers.train.examples import TrainingExample, select_short
+
+JOINTS = ("and", ".", ",", "while", "with", "as", ";")
+"""What may stand between two captions that are joined."""
+SPLICES = 2
+"""Number of captions with a foreign phrase that are made of each gold one."""
 
 
-def joined(first: Example, joint: str, second: Example) -> Example:
-    """One longer caption of two, with both graphs; it teaches that far words seldom belong together."""
+def join_randomly(examples: Sequence[TrainingExample], share: float, rng: np.random.Generator) -> list[TrainingExample]:
+    """Returns longer captions, each made of two random ones.
+
+    Args:
+        share: how many to make for each example.
+    """
+    count = int(share * len(examples))
+    pairs = rng.integers(len(examples), size=(count, 2)).tolist()
+    joints = rng.integers(len(JOINTS), size=count).tolist()
+    return [join_captions(examples[a], JOINTS[j], examples[b]) for (a, b), j in zip(pairs, joints, strict=True)]
+
+
+def join_captions(first: TrainingExample, joint: str, second: TrainingExample) -> TrainingExample:
+    """Joins two captions with a word between them; both graphs stay, and no node joins them.
+
+    Such captions teach that words far apart seldom belong together.
+    """
     shift = len(first.words) + 1
-    words = Words([*first.words.forms, joint, *second.words.forms], [*first.words.places, *second.words.places])
+    words = TokenizedCaption(
+        [*first.words.forms, joint, *second.words.forms], [*first.words.offsets, *second.words.offsets]
+    )
+    assert first.graph is not None
+    assert second.graph is not None
+    a, b = first.graph, _shift_graph(second.graph, shift)
+    graph = AlignedGraph(
+        (*a.objects, *b.objects), (*a.attributes, *b.attributes), (*a.relations, *b.relations), missing=()
+    )
+    return TrainingExample(words, graph)
 
+
+def _shift_graph(graph: AlignedGraph, shift: int) -> AlignedGraph:
     def move(phrase: Phrase) -> Phrase:
         return Phrase(phrase.first + shift, phrase.last + shift)
 
-    a, b = first.graph, second.graph
-    assert a is not None
-    assert b is not None
-    return Example(
-        words,
-        Aligned(
-            (*a.objects, *((move(phrase), name) for phrase, name in b.objects)),
-            (*a.attributes, *(AlignedAttribute(move(n.phrase), n.object + shift, n.label) for n in b.attributes)),
-            (
-                *a.relations,
-                *(
-                    AlignedRelation(
-                        r.anchor + shift,
-                        tuple(i + shift for i in r.words),
-                        r.subject + shift,
-                        r.object + shift,
-                        r.label,
-                    )
-                    for r in b.relations
-                ),
-            ),
-            (),
+    return AlignedGraph(
+        tuple((move(phrase), name) for phrase, name in graph.objects),
+        tuple(AlignedAttribute(move(a.phrase), a.object + shift, a.label) for a in graph.attributes),
+        tuple(
+            AlignedRelation(
+                r.anchor + shift, tuple(i + shift for i in r.words), r.subject + shift, r.object + shift, r.label
+            )
+            for r in graph.relations
         ),
+        graph.missing,
     )
 
 
-def spliced(first: Example, second: Example, rng: np.random.Generator) -> Example:
-    """The first caption with one of its noun phrases taken from the second: text for teachers to read.
+def splice_randomly(examples: Sequence[TrainingExample]) -> list[TrainingExample]:
+    """Returns `SPLICES` captions for each example, each with a phrase of a random other one; long ones are left out."""
+    found = []
+    for seed in range(SPLICES):
+        rng = np.random.default_rng(seed)
+        others = rng.permutation(len(examples)).tolist()
+        found += [splice_phrase(example, examples[i], rng) for example, i in zip(examples, others, strict=True)]
+    return select_short(found)
 
-    At the end of the caption, what follows the phrase in the second one comes along.
+
+def splice_phrase(first: TrainingExample, second: TrainingExample, rng: np.random.Generator) -> TrainingExample:
+    """Replaces a random noun phrase of the first caption by one of the second; teachers read the result.
+
+    At the end of the first caption, everything behind the phrase in the second one comes along.
     """
-    (start, end), (begin, stop) = (_noun_phrase(example, rng) for example in (first, second))
+    (start, end), (begin, stop) = (_choose_noun_phrase(example, rng) for example in (first, second))
     if end == len(first.words):
         stop = len(second.words)
-    words = Words(
+    words = TokenizedCaption(
         [*first.words.forms[:start], *second.words.forms[begin:stop], *first.words.forms[end:]],
-        [*first.words.places[:start], *second.words.places[begin:stop], *first.words.places[end:]],
+        [*first.words.offsets[:start], *second.words.offsets[begin:stop], *first.words.offsets[end:]],
     )
-    return Example(words, None, 0.0)
+    return TrainingExample(words, None, 0.0)
 
 
-def _noun_phrase(example: Example, rng: np.random.Generator) -> tuple[int, int]:
-    """Where a random object with the attributes before it stands; an empty place if there is no object."""
+def _choose_noun_phrase(example: TrainingExample, rng: np.random.Generator) -> tuple[int, int]:
+    """Returns where a random object with the attributes before it starts and ends; (0, 0) if there is no object."""
     assert example.graph is not None
     if not example.graph.objects:
         return 0, 0

@@ -1,6 +1,7 @@
 import functools
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -8,6 +9,15 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 import parsers
 from parsers import Parser
+from parsers.lemmatizer import Lemmatizer
+from parsers.neural.model_folder import save_network
+from parsers.neural.network import ParserNetwork
+from parsers.neural.tokenizer import tokenize
+from parsers.neural.word_encoder import WordEncoder
+from parsers.train.alignment import Aligner
+from parsers.train.examples import TrainingExample, make_batches, select_complete
+from parsers.train.labels import make_vocabulary
+from parsers.train.targets import compute_batch_loss
 
 
 @functools.cache
@@ -83,4 +93,45 @@ def _folder(folder, vocabulary, config, shapes, attention, attention_norm):
     generator = torch.Generator().manual_seed(0)
     weights = {name: torch.randn(shape, generator=generator) * 0.5 for name, shape in shapes.items()}
     save_file(weights, folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def align():
+    return Aligner(Lemmatizer())
+
+
+CAPTIONS = [
+    ("two dogs sitting on a red mat", [("dogs", "is", "2"), ("dogs", "sit on", "mat"), ("mat", "is", "red")]),
+    ("a cat on the small blue car", [("cat", "on", "car"), ("car", "is", "small"), ("car", "is", "blue")]),
+    ("a man wearing a wide brimmed hat", [("man", "wear", "hat"), ("hat", "is", "wide brimmed")]),
+    ("the fire hydrant is near a house", [("fire hydrant", "near", "house")]),
+    ("man's hat", [("man", "have", "hat")]),
+    ("a car tire", [("car", "have", "tire")]),
+    ("a red cell phone", [("cellphone", "is", "red")]),
+    ("a red hot dog", [("hot dog", "is", "red")]),
+    ("a woman sitting at the big bench", [("woman", "sit on", "bench"), ("bench", "is", "big")]),
+]
+
+
+@pytest.fixture(scope="session")
+def model(align, tmp_path_factory):
+    """The folder of a network that has learned `CAPTIONS` by heart."""
+    torch.manual_seed(0)
+    pairs = [(tokenize(text), triples) for text, triples in CAPTIONS * 6]
+    examples = select_complete(TrainingExample(words, align(words, triples)) for words, triples in pairs)
+    vocabulary = make_vocabulary(examples, [])
+    encoder = WordEncoder(vocabulary.words, width=32, dropout=0.0, forgotten=0.0)
+    network = ParserNetwork(encoder, vocabulary, dropout=0.0)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        for batch in make_batches(examples, 6, rng):
+            scores = network(*network.inputs([example.words for example in batch]))
+            loss = compute_batch_loss(scores, batch, vocabulary)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    folder = tmp_path_factory.mktemp("model")
+    save_network(network, folder)
     return folder

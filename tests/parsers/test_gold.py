@@ -39,8 +39,21 @@ def test_json_lines(tmp_path):
     assert read_gold(path) == [GoldCaption("a red hat", (("hat", "is", "red"),))]
 
 
+def test_blanks_in_json_triples_are_normal_ones(tmp_path):
+    path = tmp_path / "gold.jsonl"
+    path.write_text(json.dumps({"caption": "a red hat", "triples": [[" fire\n hydrant ", "is", "red"]]}))
+    assert read_gold(path)[0].triples == (("fire hydrant", "is", "red"),)
+
+
 @pytest.mark.parametrize(
-    "line", ['{"caption": 3, "triples": []}', "{", '{"caption": "a", "triples": [["b", "c"]]}', "[]"]
+    "line",
+    [
+        '{"caption": 3, "triples": []}',
+        "{",
+        '{"caption": "a", "triples": [["b", "c"]]}',
+        "[]",
+        '{"caption": "a", "triples": [["b", " ", "c"]]}',
+    ],
 )
 def test_a_bad_line_is_named(tmp_path, line):
     path = tmp_path / "gold.jsonl"

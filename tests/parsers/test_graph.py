@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
+from parsers.graph import Attribute, Object, Relation, SceneGraph, Span, list_runs
 
 CAPTION = "a brown dog covered in snow"
 DOG, SNOW = Object("dog", Span(8, 11)), Object("snow", Span(23, 27))
@@ -90,3 +90,17 @@ def test_from_dict_checks_the_graph_and_its_fields():
         SceneGraph.from_dict("a dog", plain)
     with pytest.raises(KeyError, match="relations"):
         SceneGraph.from_dict(CAPTION, {"objects": [], "attributes": []})
+
+
+@pytest.mark.parametrize(
+    ("places", "runs"),
+    [
+        ([], []),
+        ([4], [(4, 4)]),
+        ([2, 3, 5], [(2, 3), (5, 5)]),
+        ([0, 1, 2], [(0, 2)]),
+        ([1, 3, 5], [(1, 1), (3, 3), (5, 5)]),
+    ],
+)
+def test_consecutive_numbers_are_one_run(places, runs):
+    assert list_runs(places) == runs

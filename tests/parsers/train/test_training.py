@@ -52,7 +52,7 @@ def test_teachers_are_trained_first_and_only_once(arguments, bert, mpnet, tmp_pa
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
     swapped = CliRunner().invoke(app, [*arguments[:-6], "--pretrained", str(mpnet), *arguments[-2:]])
     assert swapped.exit_code == 1
-    assert "pretrained-0: a teacher of other gold graphs or another model" in str(swapped.exception)
+    assert "pretrained-0: holds a teacher of other gold graphs or another model" in str(swapped.exception)
     other = tmp_path / "other.jsonl"
     other.write_text((json.dumps({"caption": "six geese", "triples": [["goose", "is", "6"]]}) + "\n") * 4)
     refused = CliRunner().invoke(app, [*arguments, "--data", str(other)])

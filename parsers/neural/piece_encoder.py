@@ -1,6 +1,7 @@
-"""A pretrained BERT or MPNet under the network of the neural parser: a teacher, too slow to parse millions of captions.
+"""A pretrained BERT or MPNet as the encoder of a teacher, which is too slow to parse millions of captions.
 
-Read are folders as Hugging Face lays them out: ``config.json``, ``model.safetensors``, ``tokenizer.json``.
+The folder of a pretrained model is laid out as Hugging Face does: ``config.json``, ``model.safetensors`` and
+``tokenizer.json``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import torch
 from safetensors.torch import load_file
@@ -17,37 +18,59 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from parsers.neural.words import Words
+from parsers.neural.tokenizer import TokenizedCaption
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 MARKS = (("<s>", "[CLS]"), ("</s>", "[SEP]"), ("[UNK]",), ("<pad>", "[PAD]"))
-"""What begins a text, ends it, stands for the unknown and for nothing: MPNet's, which knows BERT's, too, first."""
+"""The special pieces at the start and the end of a text, for unknown words and for padding.
+
+MPNet's come first because its vocabulary has BERT's, too.
+"""
 COMMON_PARTS = {"widen": "intermediate.dense", "narrow": "output.dense", "second_norm": "output.LayerNorm"}
 BERT_PARTS = {"gather": "attention.output.dense", "first_norm": "attention.output.LayerNorm", **COMMON_PARTS}
 MPNET_PARTS = {"gather": "attention.attn.o", "first_norm": "attention.LayerNorm", **COMMON_PARTS}
-"""The names in `_Layer`, and theirs."""
+"""For each name in `_Layer`, the name in the pretrained model."""
 MPNET_SHIFT = 2
-"""The place of MPNet's first piece."""
+"""Number of the first row in MPNet's table of positions that stands for a piece."""
 FARTHEST = 128
-"""MPNet tells distances between pieces apart up to this one."""
+"""Largest distance between pieces that MPNet tells from larger ones."""
+
+
+class PieceEncoderConfig(TypedDict):
+    """The settings of a BERT or an MPNet, as in ``config.json``; other keys are kept and not read."""
+
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    hidden_dropout_prob: float
+    layer_norm_eps: float
+    max_position_embeddings: int
+    model_type: NotRequired[str]
+    relative_attention_num_buckets: NotRequired[int]
 
 
 class PieceEncoder(nn.Module):
-    """BERT (arXiv 1810.04805) or MPNet (arXiv 2004.09297); a word's vector is its first and its last piece's state.
+    """BERT (arXiv 1810.04805) or MPNet (arXiv 2004.09297), reading words.
 
-    Attention is without dropout, which would cost a CPU more than it brings.
+    A word's vector is the state of its first piece, followed by the state of its last piece. Attention has no dropout,
+    which would slow a CPU down more than it helps.
 
     Args:
-        config: the model's, as in ``config.json``.
+        config: the settings of the pretrained model.
         tokenizer: cuts a word into its pieces.
+
+    Raises:
+        ValueError: the tokenizer has no special pieces of BERT or MPNet.
     """
 
-    def __init__(self, config: Mapping[str, Any], tokenizer: Tokenizer) -> None:
+    def __init__(self, config: PieceEncoderConfig, tokenizer: Tokenizer) -> None:
         super().__init__()
-        self.config = dict(config)
+        self.config = config
         self.tokenizer = tokenizer
         self._pieces: dict[str, list[int]] = {}
-        self._start, self._end, self._unknown, self._padding = (_number(tokenizer, marks) for marks in MARKS)
+        self._start, self._end, self._unknown, self._padding = (_find_piece(tokenizer, marks) for marks in MARKS)
         width, epsilon = config["hidden_size"], config["layer_norm_eps"]
         is_mpnet = config.get("model_type") == "mpnet"
         self._shift = MPNET_SHIFT if is_mpnet else 0
@@ -63,24 +86,24 @@ class PieceEncoder(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: Path) -> PieceEncoder:
-        """Reads a model without its heads.
+        """Reads a pretrained model without its heads.
 
         Raises:
             OSError: a file is missing.
             ValueError: the files are neither a BERT's nor an MPNet's.
         """
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        tokenizer = read_tokenizer(folder)
+        config: PieceEncoderConfig = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        tokenizer = read_tokenizer(folder / TOKENIZER)
         try:
             encoder = cls(config, tokenizer)
-            renamed = _mpnet if encoder.distances is not None else _bert
-            encoder.load_state_dict(renamed(load_file(folder / WEIGHTS), config["num_hidden_layers"]))
+            rename = _rename_mpnet if encoder.distances is not None else _rename_bert
+            encoder.load_state_dict(rename(load_file(folder / WEIGHTS), config["num_hidden_layers"]))
         except KeyError as error:
             raise ValueError(f"{folder} holds no BERT and no MPNet: {error} is missing") from error
         return encoder
 
-    def inputs(self, captions: Sequence[Words]) -> tuple[Tensor, Tensor, Tensor]:
-        """int64 [B, P] pieces, [B, T] places of each word's first and of its last piece."""
+    def inputs(self, captions: Sequence[TokenizedCaption]) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns int64 [B, P] pieces, and int64 [B, T] places of each word's first and of its last piece."""
         rows, first, last = [], [], []
         for words in captions:
             row = [self._start]
@@ -96,7 +119,7 @@ class PieceEncoder(nn.Module):
         return pieces, torch.tensor(first), torch.tensor(last)
 
     def knows(self, word: str) -> bool:
-        """Whether the word is a piece of its own."""
+        """Tells whether the word is a single piece."""
         return self.tokenizer.token_to_id(word) is not None
 
     def _cut(self, form: str) -> list[int]:
@@ -106,14 +129,24 @@ class PieceEncoder(nn.Module):
         return self._pieces[form]
 
     def forward(self, pieces: Tensor, first: Tensor, last: Tensor) -> Tensor:
-        """[B, T, size]; computed in bfloat16, which is several times as fast where the processor has it."""
+        """Returns the words' vectors, float32 [B, T, size].
+
+        They are computed in bfloat16, which is several times as fast on processors that have it.
+
+        Args:
+            pieces, first, last: what `inputs` returns.
+        """
         with torch.autocast(pieces.device.type, torch.bfloat16):
             states = self.states(pieces).float()
         chosen = torch.stack([first, last], dim=-1).flatten(1)[..., None].expand(-1, -1, states.shape[-1])
         return states.gather(1, chosen).view(*first.shape, self.size)
 
     def states(self, pieces: Tensor) -> Tensor:
-        """[B, P, width]: what the model makes of each piece."""
+        """Returns the state of each piece in the last layer, [B, P, width].
+
+        Args:
+            pieces: int64 [B, P].
+        """
         length = pieces.shape[1]
         vectors = self.words(pieces) + self.places.weight[self._shift : self._shift + length]
         vectors = self.dropout(self.norm(vectors))
@@ -128,9 +161,10 @@ class PieceEncoder(nn.Module):
         return states
 
     def word_vectors(self, words: Sequence[str], width: int) -> Tensor:
-        """float32 [words, width]: the main components of the vectors that the words' pieces have below the layers.
+        """Returns vectors of single words, float32 [words, at most width].
 
-        There are fewer than ``width`` where there are no more.
+        They are the main components of the vectors that the words' pieces have below the layers, averaged for each
+        word. There are fewer than ``width`` if the words or the vectors have no more.
         """
         vectors = torch.stack([self.words.weight[self._cut(word)].mean(0) for word in words]).detach()
         vectors = vectors - vectors.mean(0)
@@ -139,9 +173,9 @@ class PieceEncoder(nn.Module):
 
 
 class _Layer(nn.Module):
-    """Attention and two linear layers, each with a residual and a norm behind it."""
+    """Attention, then two linear layers; each adds its input to its result and normalizes the sum."""
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: PieceEncoderConfig) -> None:
         super().__init__()
         width, inner, epsilon = config["hidden_size"], config["intermediate_size"], config["layer_norm_eps"]
         self._heads = config["num_attention_heads"]
@@ -151,7 +185,12 @@ class _Layer(nn.Module):
         self.dropout = nn.Dropout(config["hidden_dropout_prob"])
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """[B, P, width] from the same and what is added to the scores of attention, [B, heads, P, P]."""
+        """Returns new states, [B, P, width].
+
+        Args:
+            states: [B, P, width].
+            mask: what is added to the scores of attention, [B, heads, P, P].
+        """
         query, key, value = self.attend(states).unflatten(-1, (3, self._heads, -1)).permute(2, 0, 3, 1, 4)
         found = F.scaled_dot_product_attention(query, key, value, mask.to(query.dtype))
         states = self.first_norm(states + self.dropout(self.gather(found.transpose(1, 2).flatten(2))))
@@ -161,10 +200,10 @@ class _Layer(nn.Module):
 
 
 def _buckets(length: int, count: int) -> Tensor:
-    """int64 [length, length]: which row of the table of distances goes with piece i looking at piece j.
+    """Returns int64 [length, length]: the row of the table of distances for piece i attending to piece j.
 
-    As in T5 (arXiv 1910.10683): one half of the rows looks back, the other ahead; near distances have a row each,
-    far ones share rows by their logarithm.
+    The rows are T5's (arXiv 1910.10683). One half of them is for pieces before i, the other for pieces behind it. Each
+    near distance has a row of its own, and far distances share rows by their logarithm.
     """
     ahead = torch.arange(length) - torch.arange(length)[:, None]
     half = count // 2
@@ -174,42 +213,46 @@ def _buckets(length: int, count: int) -> Tensor:
     return (ahead > 0) * half + torch.where(distance < near, distance, far.long().clamp(max=half - 1))
 
 
-def read_tokenizer(folder: Path) -> Tokenizer:
-    """The model's word pieces, without padding or a limit on the length."""
-    if not (folder / TOKENIZER).is_file():
-        raise FileNotFoundError(f"{folder / TOKENIZER} is missing")
-    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+def read_tokenizer(path: Path) -> Tokenizer:
+    """Reads a tokenizer that neither pads nor cuts texts off.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing")
+    tokenizer = Tokenizer.from_file(str(path))
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
 
 
-def _number(tokenizer: Tokenizer, marks: Sequence[str]) -> int:
+def _find_piece(tokenizer: Tokenizer, marks: Sequence[str]) -> int:
     for mark in marks:
         if (number := tokenizer.token_to_id(mark)) is not None:
             return int(number)
     raise ValueError(f"the tokenizer does not know {' or '.join(marks)}: it is neither BERT's nor MPNet's")
 
 
-def _bert(weights: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
-    """BERT's weights under the names of `PieceEncoder`; all captions are first sentences."""
+def _rename_bert(weights: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
+    """Returns BERT's weights under the names of `PieceEncoder`; every caption is a first sentence."""
     weights = {name.removeprefix("bert."): tensor for name, tensor in weights.items()}
     places = weights["embeddings.position_embeddings.weight"] + weights["embeddings.token_type_embeddings.weight"][0]
     attention = [f"attention.self.{part}" for part in ("query", "key", "value")]
-    return {"places.weight": places, **_common(weights, layers, BERT_PARTS, attention)}
+    return {"places.weight": places, **_rename_common(weights, layers, BERT_PARTS, attention)}
 
 
-def _mpnet(weights: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
-    """MPNet's weights under the names of `PieceEncoder`."""
+def _rename_mpnet(weights: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
+    """Returns MPNet's weights under the names of `PieceEncoder`."""
     weights = {name.removeprefix("mpnet."): tensor for name, tensor in weights.items()}
     return {
         "places.weight": weights["embeddings.position_embeddings.weight"],
         "distances.weight": weights["encoder.relative_attention_bias.weight"],
-        **_common(weights, layers, MPNET_PARTS, [f"attention.attn.{part}" for part in "qkv"]),
+        **_rename_common(weights, layers, MPNET_PARTS, [f"attention.attn.{part}" for part in "qkv"]),
     }
 
 
-def _common(
+def _rename_common(
     weights: Mapping[str, Tensor], layers: int, names: Mapping[str, str], attention: Sequence[str]
 ) -> dict[str, Tensor]:
     found = {"words.weight": weights["embeddings.word_embeddings.weight"]}

@@ -1,0 +1,82 @@
+"""The folder that holds a trained network.
+
+``config.json`` holds the sizes and ``model.safetensors`` the weights in float16. ``words.txt``, ``edits.txt`` and
+``relation_labels.txt`` hold the vocabulary, one entry a line, in the order of the numbers. ``lookalikes.txt.gz`` is
+compressed because nobody needs to read it: it holds rare words of a dictionary, and some of them are abusive. A network
+over BERT or MPNet also has its ``tokenizer.json``.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+
+from parsers.neural.network import Encoder, ParserNetwork
+from parsers.neural.piece_encoder import PieceEncoder, read_tokenizer
+from parsers.neural.vocabulary import Vocabulary
+from parsers.neural.word_encoder import WordEncoder
+
+CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+WORDS, EDITS, RELATION_LABELS, LOOKALIKES = "words.txt", "edits.txt", "relation_labels.txt", "lookalikes.txt.gz"
+FILES = (CONFIG, WORDS, EDITS, RELATION_LABELS, LOOKALIKES, WEIGHTS)
+
+
+def save_network(network: ParserNetwork, folder: Path) -> None:
+    """Writes a network into a folder, which is made if it does not exist."""
+    folder.mkdir(parents=True, exist_ok=True)
+    vocabulary = network.vocabulary
+    _write_lines(folder / WORDS, vocabulary.words[1:])
+    _write_lines(folder / EDITS, vocabulary.edits)
+    _write_lines(folder / RELATION_LABELS, vocabulary.relation_labels[1:])
+    lookalikes = "".join(f"{word}\n" for word in vocabulary.lookalikes).encode()
+    (folder / LOOKALIKES).write_bytes(gzip.compress(lookalikes, mtime=0))
+    if isinstance(network.encoder, PieceEncoder):
+        network.encoder.tokenizer.save(str(folder / TOKENIZER))
+    config = {"encoder": network.encoder.config, "arc": network.arc, "frequent_words": vocabulary.frequent_words}
+    (folder / CONFIG).write_text(json.dumps(config, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    save_file({name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}, folder / WEIGHTS)
+
+
+def load_network(folder: Path) -> ParserNetwork:
+    """Reads what `save_network` wrote; the network is in evaluation mode.
+
+    Raises:
+        OSError: a file is missing.
+    """
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    vocabulary = Vocabulary(
+        words=("", *_read_lines(folder / WORDS)),
+        edits=_read_lines(folder / EDITS),
+        relation_labels=("", *_read_lines(folder / RELATION_LABELS)),
+        frequent_words=config["frequent_words"],
+        lookalikes=tuple(gzip.decompress((folder / LOOKALIKES).read_bytes()).decode().split()),
+    )
+    encoder: Encoder
+    if (folder / TOKENIZER).is_file():
+        encoder = PieceEncoder(config["encoder"], read_tokenizer(folder / TOKENIZER))
+    else:
+        encoder = WordEncoder(vocabulary.words, **config["encoder"])
+    network = ParserNetwork(encoder, vocabulary, arc=config["arc"])
+    network.load_state_dict({name: tensor.float() for name, tensor in load_file(folder / WEIGHTS).items()})
+    return network.eval()
+
+
+def compute_checksum(folder: Path) -> str:
+    """Returns 12 hexadecimal digits that change whenever a file of the network changes."""
+    checksum = hashlib.sha256()
+    for name in FILES:
+        checksum.update((folder / name).read_bytes())
+    return checksum.hexdigest()[:12]
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def _read_lines(path: Path) -> tuple[str, ...]:
+    return tuple(path.read_text(encoding="utf-8").splitlines())

@@ -1,4 +1,4 @@
-"""What every command shares: the error that ends it, its exit codes, its console and its progress display."""
+"""The parts that all commands share: the error that ends them, exit codes, the console and the progress display."""
 
 from __future__ import annotations
 

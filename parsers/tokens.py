@@ -1,4 +1,4 @@
-"""What the parsers over spaCy share: how a caption goes into spaCy, and how tokens become spans of the caption."""
+"""Shared by the parsers over spaCy: how a caption goes into spaCy, and how tokens become spans of the caption."""
 
 from __future__ import annotations
 

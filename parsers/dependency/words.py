@@ -1,4 +1,4 @@
-"""What single words of a tree are, and how objects and verbs are labelled.
+"""Tells what single words of a tree are, and makes the labels of objects and verbs.
 
 The functions look at a word, its head, its children, the words next to it and the word lists, and at nothing else.
 """

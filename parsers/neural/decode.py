@@ -160,7 +160,7 @@ def _group_by_caption(captions: int, caption: Tensor, *columns: Tensor) -> list[
 
 
 class _Nodes(NamedTuple):
-    """What was decided about one caption; all numbers are numbers of words."""
+    """The nodes of one caption that were decided on; all numbers are numbers of words."""
 
     objects: _Rows
     """the last word of each object's name, rising"""

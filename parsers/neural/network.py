@@ -18,7 +18,7 @@ from parsers.neural.tokenizer import TokenizedCaption
 from parsers.neural.vocabulary import Vocabulary
 
 ROLES = ("object", "object_joined", "attribute_joined")
-"""What a word is: the last word of an object's name; joined to the next word in a name, or in an attribute."""
+"""Roles of a word: it is the last word of an object's name, or joined to the next word in a name or in an attribute."""
 KINDS = ("object", "attribute", "relation")
 """The kinds of nodes that a word may belong to. For each kind, an edit of the word makes its label."""
 OBJECT, ATTRIBUTE, RELATION = range(len(KINDS))

@@ -1,4 +1,4 @@
-"""What the network is trained to say of a batch, by graphs or by teachers, and the loss."""
+"""Training targets: what graphs or teachers say of a batch, and the loss of the network's scores against it."""
 
 from __future__ import annotations
 

@@ -76,6 +76,15 @@ def test_the_command_prints_and_writes_figures(tmp_path):
     assert report["captions_per_second"] > 0
 
 
+def test_an_unknown_parser_is_named(tmp_path):
+    gold = tmp_path / "gold.jsonl"
+    gold.write_text('{"caption": "a dog", "triples": [["dog"]]}\n')
+    command = [sys.executable, "-m", "parsers.evaluate", "--gold", str(gold), "--parser", "nonesuch"]
+    failed = subprocess.run(command, capture_output=True, text=True)
+    assert failed.returncode == 1
+    assert "error: there is no parser 'nonesuch'" in failed.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -21,8 +21,9 @@ from benchmarks.processes import run_alone
 from parsers.command import console, run
 from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
 from pipeline.graph_table import GRAPHS, GRAPHS_VERSION, write_graphs
+from shards.manifest import Classes
 from shards.regions.table import RegionsInfo, RegionsRow, regions_table, write_regions
-from shards.schema import Classes, Regions
+from shards.schema import Regions
 
 BOXES, FEATURES, CLASSES, TOP = 36, 2048, 1601, 20
 PART = 1000

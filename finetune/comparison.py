@@ -21,8 +21,8 @@ from finetune.tasks import task_type
 from parsers.command import InputError, console, run, say
 from pretrain.model.config import ModelConfig
 from shards.boxes import overlaps
-from shards.reader import VOCABULARY
 from shards.storage.files import read_json, write_atomic, write_json
+from shards.vocabulary import VOCABULARY
 
 if TYPE_CHECKING:
     from finetune.data import Data

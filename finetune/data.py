@@ -14,10 +14,10 @@ from finetune.task import Example, Split, Task
 from parsers.command import InputError, say
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG
-from shards.reader import VOCABULARY
 from shards.regions.store import RegionStore
 from shards.storage.files import sha256_of
 from shards.tokenizer import load_tokenizer
+from shards.vocabulary import VOCABULARY
 
 
 @dataclass(frozen=True)

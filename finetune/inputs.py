@@ -118,7 +118,7 @@ class TextEncoder:
 
 def _id(tokenizer: Tokenizer, piece: str) -> int:
     number = tokenizer.token_to_id(piece)
-    assert number is not None, "`shards.reader.read_vocabulary` sees to it"
+    assert number is not None, "`shards.vocabulary.read_vocabulary` sees to it"
     return number
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import orjson
 
 from parsers.graph import SceneGraph
-from shards.schema import MASK_DTYPES, Array, Caption, Masks, Sample
+from shards.schema import MASK_DTYPES, Array, Caption, Masks, Record, Sample
 
 ARRAY_DTYPES: dict[str, np.dtype[Any]] = {
     "boxes.npy": np.dtype("<f4"),
@@ -55,8 +55,8 @@ def encode_sample(sample: Sample) -> list[tuple[str, Chunks]]:
     return members
 
 
-def decode_record(data: bytes | memoryview) -> tuple[str, int, int, tuple[Caption, ...]]:
-    """``KEY.json`` as (image_id, width, height, captions).
+def decode_record(data: bytes | memoryview) -> Record:
+    """The record in the bytes of ``KEY.json``.
 
     Raises:
         ValueError: the bytes are no such record.
@@ -66,7 +66,7 @@ def decode_record(data: bytes | memoryview) -> tuple[str, int, int, tuple[Captio
         captions = tuple(
             Caption(c["caption_id"], c["text"], SceneGraph.from_dict(c["text"], c["graph"])) for c in record["captions"]
         )
-        return record["image_id"], record["width"], record["height"], captions
+        return Record(record["image_id"], record["width"], record["height"], captions)
     except (KeyError, TypeError) as error:
         raise ValueError(f"not the JSON record of a sample: {error!r}") from error
 

@@ -9,7 +9,7 @@ from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
-from shards.reader import read_vocabulary
+from shards.vocabulary import read_vocabulary
 
 
 def load_tokenizer(vocabulary: Path) -> Tokenizer:

@@ -21,8 +21,8 @@ from parsers.command import InputError
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG, ENCODER, WEIGHTS, ErnieViL
 from pretrain.model.released_names import load_released, released_arrays, released_shapes
-from shards.reader import VOCABULARY
 from shards.storage.files import sha256_of
+from shards.vocabulary import VOCABULARY
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -19,8 +19,9 @@ from pipeline.extract.images import ImageInput, ImageSource, Opened, fingerprint
 from pipeline.extract.prefetch import ahead, by_shape
 from pipeline.extract.preview import draw_regions
 from pipeline.regions.rows import make_row, most_likely
+from shards.manifest import Classes
 from shards.regions.table import RegionsInfo, RegionsRow, regions_table, write_regions
-from shards.schema import Array, Classes, check_boxes, key_of
+from shards.schema import Array, check_boxes, key_of
 from shards.storage.files import AnyPath
 
 DEFAULT = "vg-bottom-up"

@@ -15,7 +15,7 @@ from pretrain.data.order import BatchPlan, Pairs, generator, micro_batches
 from pretrain.data.padding import padded_length
 from pretrain.model.config import RegionTarget
 from pretrain.recipe import Images, Masking, Recipe
-from shards.reader import ShardSet
+from shards.reader import SampleReader
 from shards.schema import Array, Regions
 
 _MASKS = 1 << 32
@@ -66,7 +66,7 @@ class Collator:
 
     def __init__(
         self,
-        shards: ShardSet,
+        shards: SampleReader,
         *,
         seed: int,
         max_text: int,
@@ -85,7 +85,7 @@ class Collator:
         self._device_type = device_type
 
     @classmethod
-    def of(cls, recipe: Recipe, shards: ShardSet, device_type: str) -> Collator:
+    def of(cls, recipe: Recipe, shards: SampleReader, device_type: str) -> Collator:
         """The collator that a recipe trains with."""
         return cls(
             shards,
@@ -133,7 +133,7 @@ class Collator:
 
     def _image(self, shard: int, row: int, random: np.random.Generator | None) -> _Image:
         """Reads an image; masks it if there are random numbers for that."""
-        d = self._shards.manifest.feature_size
+        d = self._shards.feature_size
         if self._images == "none":
             return _Image(np.zeros((1, d), np.float32), _WHOLE, *_NO_TARGETS)
         regions = self._shards.regions(shard, row)
@@ -154,7 +154,7 @@ class Collator:
         b = len(texts)
         t = padded_length([len(text.token_ids) for text in texts], self._device_type)
         r = padded_length([len(image.features) for image in images], self._device_type)
-        d = self._shards.manifest.feature_size
+        d = self._shards.feature_size
         token_ids = np.full((b, t), self._special.pad, np.int64)
         segment_ids = np.zeros((b, t), np.int64)
         text_mask, image_mask = np.zeros((b, t), bool), np.zeros((b, r), bool)

@@ -13,7 +13,7 @@ from parsers.command import InputError
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG, ENCODER, WEIGHTS
 from pretrain.model.heads import ErnieViLForPreTraining
-from shards.reader import VOCABULARY, read_vocabulary
+from shards.vocabulary import VOCABULARY, read_vocabulary
 
 
 def export(weights: Mapping[str, Tensor], config: ModelConfig, vocabulary: bytes, folder: Path) -> None:

@@ -21,11 +21,11 @@ from parsers.command import InputError, progress
 from shards import index
 from shards.edit.removal import Removal, without
 from shards.errors import ShardError
-from shards.inspect.verify import verify_vocabulary
-from shards.reader import MANIFEST, VOCABULARY, ShardSet
-from shards.schema import Manifest, ShardInfo, Totals
+from shards.manifest import MANIFEST, Manifest, ShardInfo, Totals
+from shards.reader import ShardSet
 from shards.storage.files import TEMPORARY, check_free_disk, flush
 from shards.storage.folders import LocalFolder
+from shards.vocabulary import VOCABULARY
 from shards.writer import ShardWriter
 
 
@@ -79,8 +79,8 @@ def check_alike(sets: Sequence[ShardSet]) -> None:
     for shards in sets:
         if not isinstance(shards.folder, LocalFolder):
             raise InputError(f"{shards.location} is not on this machine; copy it to a folder first")
-        for problem in verify_vocabulary(shards):
-            raise InputError(f"{problem.where} {problem.what}")
+        if problem := shards.vocabulary_problem():
+            raise InputError(f"{shards.folder.path(VOCABULARY)} {problem}")
         if differing := first.manifest.differences(shards.manifest):
             raise InputError(
                 f"{first.location} and {shards.location} cannot be one set of shards: {'; '.join(differing)}"

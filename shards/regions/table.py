@@ -10,7 +10,8 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from shards.schema import Array, Classes, Regions
+from shards.manifest import Classes
+from shards.schema import Array, Regions
 from shards.stage_folder import read_metadata
 from shards.storage.files import AnyPath
 from shards.storage.parquet import write_table

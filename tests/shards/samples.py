@@ -7,18 +7,8 @@ from hypothesis import strategies as st
 
 from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
 from shards import index
-from shards.schema import (
-    MASK_DTYPES,
-    Caption,
-    Classes,
-    Manifest,
-    Masks,
-    ParserInfo,
-    Regions,
-    Sample,
-    TokenizerInfo,
-    Totals,
-)
+from shards.manifest import Classes, Manifest, ParserInfo, TokenizerInfo, Totals
+from shards.schema import MASK_DTYPES, Caption, Masks, Regions, Sample
 from shards.writer import ShardWriter
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "hat", "on", "man"]

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 
 from parsers.command import InputError
+from shards.manifest import Manifest
 from shards.members import decode_masks, decode_npy, decode_record, encode_sample
-from shards.schema import MASK_DTYPES, Manifest, Masks, Regions, image_id_of, key_of
+from shards.schema import MASK_DTYPES, Masks, Regions, image_id_of, key_of
 from tests.shards.samples import ANY_TEXT, any_samples
 
 # ------------------------------------------------------------------------------------------------------------- keys

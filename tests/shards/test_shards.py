@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 import shards.inspect.__main__ as inspect
 from parsers.command import InputError
 from shards.inspect.verify import verify
+from shards.manifest import Totals
 from shards.reader import ShardSet
-from shards.schema import MASK_DTYPES, Totals, key_of
+from shards.schema import MASK_DTYPES, key_of
 from shards.writer import ShardWriter, tar_header
 from tests.shards.samples import (
     FEATURES,

@@ -10,9 +10,10 @@ import numpy as np
 from parsers.command import InputError
 from pipeline.execution.parts import Reject
 from pipeline.regions.rows import NO_CLASSES, Rows, make_row, to_half, to_ids
+from shards.manifest import Classes
 from shards.regions.table import RegionsInfo, RegionsRow
 from shards.regions.tsv import ORIGINAL, REFERENCE, VQA, Fields, boxes_and_features, decode, split_line, whole_number
-from shards.schema import Classes, Regions
+from shards.schema import Regions
 from shards.storage.files import AnyPath
 
 LXMERT = (

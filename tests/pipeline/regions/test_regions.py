@@ -23,8 +23,8 @@ from pipeline.regions.formats import FORMATS, recognise
 from pipeline.regions.formats.tsv import LXMERT, ORIGINAL, REFERENCE, VQA
 from pipeline.regions.rows import most_likely
 from pipeline.regions.stage import RegionsStage
+from shards.manifest import Classes
 from shards.regions.table import RegionsInfo, read_rows, regions_table, write_regions
-from shards.schema import Classes
 from shards.stage_folder import parts_of
 from shards.storage import pickles
 

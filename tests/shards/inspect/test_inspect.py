@@ -43,7 +43,7 @@ def test_several_workers_find_the_same_problems_in_the_same_order(folder):
     data = bytearray((folder / "shard-00001.tar").read_bytes())
     data[700] ^= 1
     (folder / "shard-00001.tar").write_bytes(data)
-    shards = ShardSet.damaged(folder)
+    shards = ShardSet(folder, check_tars=False)
     assert list(verify(shards, workers=2)) == list(verify(shards))
 
 
@@ -322,7 +322,7 @@ def test_boxes_have_attributes_where_the_packed_regions_are_given(folder, region
 
 
 def test_regions_that_were_not_packed_are_refused(folder, regions):
-    with pytest.raises(InputError, match="has not the boxes of 'other'"):
+    with pytest.raises(InputError, match="does not have the boxes of 'other'"):
         make_page(
             ShardSet(write_shards(folder.parent / "others", [[make_sample("other", 1)]])), [(0, 0)], None, regions
         )

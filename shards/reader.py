@@ -7,9 +7,8 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from io import BufferedReader
 from pathlib import Path
-from typing import Protocol, TypeVar, cast
+from typing import Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +21,7 @@ from shards.manifest import Classes, TokenizerInfo, read_manifest
 from shards.members import ARRAY_DTYPES, decode_masks, decode_npy, decode_record
 from shards.schema import MEMBERS, Array, Masks, Record, Regions, Sample, key_of
 from shards.storage.cache import Cache
+from shards.storage.files import sha256_of_stream
 from shards.storage.folders import map_file, open_folder
 from shards.vocabulary import VOCABULARY, parse_vocabulary
 
@@ -172,7 +172,7 @@ class ShardSet:
         path, size = self.folder.path(file.name), self.files[file.name]
         if number not in self._verified_index_files:
             with self.folder.open(file.name, file.sha256, size) as stream:
-                if hashlib.file_digest(cast(BufferedReader, stream), "sha256").hexdigest() != file.sha256:
+                if sha256_of_stream(stream) != file.sha256:
                     raise InputError(
                         f"{path} is not the index that the manifest describes; {_repair_hint(self.location)}"
                     )

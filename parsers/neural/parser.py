@@ -7,7 +7,8 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as save_weights
 
 from parsers.graph import SceneGraph
 from parsers.neural.decode import Decoder
@@ -32,7 +33,8 @@ def save(network: Network, folder: Path) -> None:
     if isinstance(network.encoder, PieceEncoder):
         network.encoder.tokenizer.save(str(folder / TOKENIZER))
     (folder / CONFIG).write_text(json.dumps(config, ensure_ascii=False) + "\n", encoding="utf-8")
-    save_file({name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}, folder / WEIGHTS)
+    weights = {name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}
+    (folder / WEIGHTS).write_bytes(save_weights(weights))  # `save_file` makes files that only their owner can read
 
 
 def load(folder: Path) -> Network:

@@ -31,7 +31,7 @@ from shards.manifest import MANIFEST, SCHEMA_VERSION, Classes, Manifest, ParserI
 from shards.regions.table import RegionsInfo, RegionsRow, read_rows
 from shards.schema import Array, Caption, Regions, Sample
 from shards.stage_folder import parts_of, read_metadata
-from shards.storage.files import AnyPath, write_atomic
+from shards.storage.files import AnyPath, sha256_of, write_atomic, write_indented_json
 from shards.storage.parquet import parquet_file
 from shards.tokenizer import load_tokenizer
 from shards.vocabulary import VOCABULARY, read_vocabulary
@@ -83,7 +83,7 @@ class PackStage:
         return {
             "graphs": [fingerprint(part) for folder in self.graphs for part in parts_of(folder)],
             "regions": [fingerprint(part) for folder in self.regions for part in parts_of(folder)],
-            "tokenizer": hashlib.sha256(self.tokenizer.read_bytes()).hexdigest(),
+            "tokenizer": sha256_of(self.tokenizer),
             "holdout": self.holdout,
             "shard_size": self.shard_size,
             "class_top_k": self.class_top_k,
@@ -172,7 +172,7 @@ class PackStage:
         ):
             write_atomic(self.out / f"{name}.txt", "".join(f"{image_id}\n" for image_id in ids).encode())
         planned = {"images": vars(plan.images), "captions": vars(plan.captions)}
-        write_atomic(self.out / ACCOUNTS, json.dumps(planned, indent=1).encode() + b"\n")
+        write_indented_json(planned, self.out / ACCOUNTS)
         return plan
 
     # -------------------------------------------------------------------------------------------------------- packing
@@ -272,7 +272,7 @@ class PackStage:
                 raise InputError(f"{out}: of {account.total:,} {what}, {kinds} are accounted for; please report this")
             accounts[what] = Accounts(account.total, kinds)
         record = {what: vars(account) for what, account in accounts.items()}
-        write_atomic(out / ACCOUNTS, json.dumps(record, indent=1).encode() + b"\n")
+        write_indented_json(record, out / ACCOUNTS)
 
 
 def read_accounts(out: AnyPath) -> dict[str, Accounts]:

@@ -12,15 +12,14 @@ import struct
 import zlib
 from functools import lru_cache
 from tokenize import TokenError
-from typing import Any
 
 import numpy as np
 import orjson
 
 from parsers.graph import SceneGraph
-from shards.schema import MASK_DTYPES, Array, Caption, Masks, Record, Sample
+from shards.schema import MASK_DTYPES, Array, Caption, DType, Masks, Record, Sample
 
-ARRAY_DTYPES: dict[str, np.dtype[Any]] = {
+ARRAY_DTYPES: dict[str, DType] = {
     "boxes.npy": np.dtype("<f4"),
     "features.npy": np.dtype("<f2"),
     "class_ids.npy": np.dtype("<i2"),
@@ -74,7 +73,7 @@ def decode_record(data: bytes | memoryview) -> Record:
 # ------------------------------------------------------------------------------------------------------------- .npy
 
 
-def _npy(array: Array, dtype: np.dtype[Any]) -> Chunks:
+def _npy(array: Array, dtype: DType) -> Chunks:
     """Header and data of a ``.npy`` file of format 1.0."""
     data = np.ascontiguousarray(array, dtype).reshape(-1).view(np.uint8).data
     return [_npy_header(dtype.str, array.shape), data]
@@ -103,7 +102,7 @@ def decode_npy(data: memoryview) -> Array:
 
 
 @lru_cache(maxsize=4096)
-def _read_npy_header(header: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+def _read_npy_header(header: bytes) -> tuple[tuple[int, ...], DType, int]:
     """Shape, type and bytes of the array that follows."""
     stream = io.BytesIO(header)
     np.lib.format.read_magic(stream)

@@ -25,6 +25,7 @@ MEMBERS = ("json", "boxes.npy", "features.npy", "class_ids.npy", "class_probs.np
 """The members of a sample in the order in which they are stored. The two of the classes may be missing."""
 
 Array = npt.NDArray[Any]
+DType = np.dtype[Any]
 
 
 # ---------------------------------------------------------------------------------------------------------- samples
@@ -122,7 +123,7 @@ class Masks:
             raise ValueError("masks.npz: node_tokens leave their caption")
 
 
-MASK_DTYPES: dict[str, np.dtype[Any]] = {
+MASK_DTYPES: dict[str, DType] = {
     "token_ids": np.dtype(np.int32),
     "segment_ids": np.dtype(np.uint8),
     "token_offsets": np.dtype(np.int32),

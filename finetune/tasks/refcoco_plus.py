@@ -20,7 +20,7 @@ from parsers.command import InputError
 from pretrain.model.config import ModelConfig
 from shards.boxes import intersection_over_union
 from shards.regions.table import RegionsRow
-from shards.regions.tsv import REFERENCE, Fields, whole_number
+from shards.regions.tsv import REFERENCE, Fields, parse_integer
 from shards.schema import Array, Regions
 from shards.storage import pickles
 from shards.storage.files import read_json, write_json
@@ -275,8 +275,8 @@ def _released(path: Path, place: str, fields: Fields) -> Expression:
         return Expression(
             place,
             place,
-            whole_number(fields["img_w"], "img_w"),
-            whole_number(fields["img_h"], "img_h"),
+            parse_integer(fields["img_w"], "img_w"),
+            parse_integer(fields["img_h"], "img_h"),
             fields["expression"],
             _box(fields["box"].split()),
             tuple(map(float, fields["label"].split())),

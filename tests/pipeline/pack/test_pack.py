@@ -18,7 +18,7 @@ from pipeline.pack.word_pieces import make_masks
 from shards.inspect.verify import verify
 from shards.manifest import Classes
 from shards.reader import ShardSet
-from shards.regions.table import RegionsInfo, RegionsRow, regions_table, write_regions
+from shards.regions.table import RegionsInfo, RegionsRow, write_regions
 from shards.schema import Caption, Regions
 from shards.tokenizer import load_tokenizer
 from tests.pipeline.outputs import contents
@@ -60,7 +60,7 @@ def regions_folder(folder, *parts, info=INFO):
     folder.mkdir()
     for number, rows in enumerate(parts):
         with (folder / f"part-{number:05d}.parquet").open("wb") as stream:
-            write_regions(stream, regions_table(rows), info.to_metadata())
+            write_regions(stream, rows, info)
     (folder / "report.json").write_text("{}")
     return folder
 

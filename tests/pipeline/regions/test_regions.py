@@ -20,11 +20,12 @@ from pipeline.execution.executor import run_stage
 from pipeline.execution.parts import Reject
 from pipeline.files import expand
 from pipeline.regions.formats import FORMATS, recognise
-from pipeline.regions.formats.tsv import LXMERT, ORIGINAL, REFERENCE, VQA
+from pipeline.regions.formats.tsv import LXMERT, REFERENCE, VQA
 from pipeline.regions.rows import most_likely
 from pipeline.regions.stage import RegionsStage
 from shards.manifest import Classes
 from shards.regions.table import RegionsInfo, read_rows, regions_table, write_regions
+from shards.regions.tsv import BOTTOM_UP_ATTENTION
 from shards.stage_folder import parts_of
 from shards.storage import pickles
 
@@ -420,7 +421,7 @@ def test_sources_of_no_known_format_are_refused(tmp_path):
 
 def original_line(image):
     fields = tsv_fields(image)
-    return "\t".join(fields[name] for name in ORIGINAL) + "\n"
+    return "\t".join(fields[name] for name in BOTTOM_UP_ATTENTION) + "\n"
 
 
 def test_the_original_six_columns_come_through(tmp_path):
@@ -597,7 +598,7 @@ def test_our_own_table_is_read_as_it_is(tmp_path):
     folder = write_npz(tmp_path / "features", IMAGES)
     info, rows = read_all("vilbert-npz", folder, class_names=list("abcd"))
     with (tmp_path / "part-00000.parquet").open("wb") as stream:
-        write_regions(stream, regions_table(rows), info.to_metadata())
+        write_regions(stream, rows, info)
     again, found = read_all("parquet", tmp_path / "part-00000.parquet")
     assert again == info
     assert regions_table(found).equals(regions_table(rows))

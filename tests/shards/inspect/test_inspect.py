@@ -20,7 +20,7 @@ from shards.inspect.page import draw_graph, make_page
 from shards.inspect.summary import Histogram, spread, summarise
 from shards.inspect.verify import verify
 from shards.reader import ShardSet
-from shards.regions.table import RegionsInfo, RegionsRow, label_regions, regions_table, write_regions
+from shards.regions.table import RegionsInfo, RegionsRow, label_regions, write_regions
 from shards.schema import Caption
 from tests.shards.samples import IDS, SAMPLES, TEXT, VOCABULARY, any_samples, make_sample, write_shards
 
@@ -308,7 +308,7 @@ def regions(folder, tmp_path):
         rows.append(RegionsRow(sample.image_id, 90, 85, sample.regions, shown, np.ones(shown.shape, np.float16)))
     info = RegionsInfo(shards.manifest.feature_size, shards.manifest.classes, ("shiny", "matt & flat"))
     with (out / "part-00000.parquet").open("wb") as stream:
-        write_regions(stream, regions_table(rows), info.to_metadata())
+        write_regions(stream, rows, info)
     (out / "report.json").write_text("{}")
     return out
 

@@ -14,7 +14,7 @@ from pretrain.model.heads import PretrainingOutput
 from pretrain.objectives import TEXT, score
 from pretrain.recipe import OBJECTIVES, Images, Recipe, model_config
 from pretrain.training.loader import StepLoader
-from shards.reader import SampleReader
+from shards.sample_reader import SampleReader
 
 Model = Callable[..., PretrainingOutput]
 

@@ -26,7 +26,7 @@ from pretrain.recipe import OBJECTIVES, Recipe, model_config
 from pretrain.training.distributed import World
 from pretrain.training.trainer import Trainer
 from pretrain.training.workload import Scores
-from shards.reader import SampleReader
+from shards.sample_reader import SampleReader
 from shards.schema import Array
 
 if TYPE_CHECKING:

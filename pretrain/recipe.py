@@ -12,7 +12,7 @@ from parsers.command import InputError
 from pretrain.model.config import ModelConfig, RegionTarget
 from pretrain.training.settings import OptimizerSection, Positive, Probability, Section, TrainingRecipe
 from shards.manifest import ClassKind
-from shards.reader import SampleReader
+from shards.sample_reader import SampleReader
 
 OBJECTIVES = ("object", "attribute", "relation", "word", "region", "match")
 """What is learned at once."""

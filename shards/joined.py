@@ -11,13 +11,14 @@ from itertools import accumulate
 import numpy as np
 
 from parsers.command import InputError
-from shards.manifest import Classes, TokenizerInfo
-from shards.reader import SampleReader, ShardIndex, ShardSet, each_place
+from shards.manifest import Classes, TokenizerInfo, Totals
+from shards.reader import ShardSet
+from shards.sample_reader import SampleReader, ShardIndex, each_place
 from shards.schema import Array, Masks, Record, Regions
 
 
 class JoinedSet:
-    """Several sets, one after the other. It is a `shards.reader.SampleReader`.
+    """Several sets, one after the other. It is a `SampleReader`.
 
     The numbers of the shards go on from one set to the next: of two sets with three shards each, shard 4 is shard 1 of
     the second set.
@@ -47,6 +48,11 @@ class JoinedSet:
     def checksum(self) -> str:
         """The SHA-256 of the checksums of all sets, in their order."""
         return hashlib.sha256("".join(one.checksum for one in self._sets).encode()).hexdigest()
+
+    @property
+    def totals(self) -> Totals:
+        """See `SampleReader`."""
+        return sum((one.totals for one in self._sets), Totals())
 
     @property
     def tokenizer(self) -> TokenizerInfo:

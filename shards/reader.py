@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +16,9 @@ import pyarrow.parquet as pq
 from parsers.command import InputError
 from shards import index
 from shards.errors import ShardError
-from shards.manifest import Classes, TokenizerInfo, read_manifest
+from shards.manifest import Classes, TokenizerInfo, Totals, read_manifest
 from shards.members import ARRAY_DTYPES, decode_masks, decode_npy, decode_record
+from shards.sample_reader import ShardIndex, each_place
 from shards.schema import MEMBERS, Array, Masks, Record, Regions, Sample, key_of
 from shards.storage.cache import Cache
 from shards.storage.files import sha256_of_stream
@@ -30,101 +30,6 @@ _KEPT_SHARDS, _KEPT_INDEX_FILES = 64, 16
 _COLUMN = {member: number for number, member in enumerate(MEMBERS)}
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class ShardIndex:
-    """The rows of the index that belong to one shard."""
-
-    keys: list[str]
-    sizes: Array
-    """int32 [samples, 2]: width and height of the image in pixels"""
-    num_boxes: Array
-    """int32 [samples]"""
-    tokens: Array
-    """int32 [captions]: how many word pieces each caption of the shard has"""
-    caption_offsets: Array
-    """int32 [samples + 1]: sample i has the captions ``caption_offsets[i]:caption_offsets[i + 1]``"""
-    crc32: Array
-    """uint32 [samples]: checksum of the tar's bytes from the sample's first header to its last padding"""
-    extents: Array
-    """int64 [samples, members, 2]: offset and size of each of `shards.schema.MEMBERS` in the tar, -1 where missing"""
-
-
-class SampleReader(Protocol):
-    """What training reads: one set of shards (`ShardSet`) or several as one (`shards.joined.JoinedSet`).
-
-    A sample is named by the number of its shard and its row there.
-    """
-
-    @property
-    def location(self) -> str:
-        """The folder or URL, for messages."""
-        ...
-
-    @property
-    def sets(self) -> Sequence[ShardSet]:
-        """The sets whose shards follow each other."""
-        ...
-
-    @property
-    def checksum(self) -> str:
-        """A SHA-256 that identifies the data."""
-        ...
-
-    @property
-    def tokenizer(self) -> TokenizerInfo:
-        """The vocabulary that the captions were tokenized with."""
-        ...
-
-    @property
-    def feature_size(self) -> int:
-        """The numbers that describe a region."""
-        ...
-
-    @property
-    def classes(self) -> Classes:
-        """The classes of the detector."""
-        ...
-
-    @property
-    def vocabulary(self) -> list[str]:
-        """The word pieces; the position of a piece is its id."""
-        ...
-
-    @property
-    def vocabulary_bytes(self) -> bytes:
-        """The content of ``vocab.txt``."""
-        ...
-
-    @property
-    def samples(self) -> Array:
-        """int64 [shards]: the number of samples in each shard."""
-        ...
-
-    def __len__(self) -> int:
-        """The number of all samples."""
-        ...
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        """(shard, row) of every sample, in stored order."""
-        ...
-
-    def shard(self, shard: int) -> ShardIndex:
-        """The rows of the index that belong to a shard."""
-        ...
-
-    def record(self, shard: int, row: int) -> Record:
-        """The image id, the size of the image and the captions of a sample."""
-        ...
-
-    def regions(self, shard: int, row: int) -> Regions:
-        """The regions of a sample; the arrays are read-only views of the file."""
-        ...
-
-    def masks(self, shard: int, row: int) -> Masks:
-        """The word pieces of a sample and the nodes that cover them; the arrays are read-only views of the file."""
-        ...
 
 
 class ShardSet:
@@ -214,57 +119,62 @@ class ShardSet:
 
     @property
     def sets(self) -> list[ShardSet]:
-        """See `SampleReader`."""
+        """See `shards.sample_reader.SampleReader`."""
         return [self]
 
     @property
     def checksum(self) -> str:
-        """See `SampleReader`."""
+        """See `shards.sample_reader.SampleReader`."""
         return self.manifest.checksum
 
     @property
+    def totals(self) -> Totals:
+        """See `shards.sample_reader.SampleReader`."""
+        return self.manifest.totals
+
+    @property
     def tokenizer(self) -> TokenizerInfo:
-        """See `SampleReader`."""
+        """See `shards.sample_reader.SampleReader`."""
         return self.manifest.tokenizer
 
     @property
     def feature_size(self) -> int:
-        """See `SampleReader`."""
+        """See `shards.sample_reader.SampleReader`."""
         return self.manifest.feature_size
 
     @property
     def classes(self) -> Classes:
-        """See `SampleReader`."""
+        """See `shards.sample_reader.SampleReader`."""
         return self.manifest.classes
 
     @property
     def vocabulary(self) -> list[str]:
-        """See `SampleReader`."""
+        """See `shards.sample_reader.SampleReader`."""
         return parse_vocabulary(self.vocabulary_bytes, f"{VOCABULARY} of {self.location}")
 
     @property
     def vocabulary_bytes(self) -> bytes:
-        """See `SampleReader`."""
+        """See `shards.sample_reader.SampleReader`."""
         try:
             return self.folder.read(VOCABULARY)
         except FileNotFoundError as error:
             raise InputError(f"{self.folder.path(VOCABULARY)} is missing; copy the vocabulary there") from error
 
     def __len__(self) -> int:
-        return self.manifest.totals.samples
+        return self.totals.samples
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return each_place(self.samples)
 
     @cached_property
     def samples(self) -> Array:
-        """See `SampleReader`."""
+        """See `shards.sample_reader.SampleReader`."""
         return np.array([shard.samples for shard in self.manifest.shards], np.int64)
 
     # ------------------------------------------------------------------------------------------------------ one shard
 
     def shard(self, shard: int) -> ShardIndex:
-        """See `SampleReader`."""
+        """See `shards.sample_reader.SampleReader`."""
         return self._shard_index(shard)
 
     def _read_shard_index(self, shard: int) -> ShardIndex:
@@ -331,7 +241,7 @@ class ShardSet:
         return f"{self.path(shard)}, sample {self.shard(shard).keys[row]}"
 
     def regions(self, shard: int, row: int) -> Regions:
-        """See `SampleReader`.
+        """See `shards.sample_reader.SampleReader`.
 
         Raises:
             ShardError: the bytes are no arrays of the types and shapes that the index and the manifest promise.
@@ -355,7 +265,7 @@ class ShardSet:
         return array
 
     def masks(self, shard: int, row: int) -> Masks:
-        """See `SampleReader`.
+        """See `shards.sample_reader.SampleReader`.
 
         Raises:
             ShardError: the bytes are no such arrays, or they belong to another number of captions than the index says.
@@ -367,7 +277,7 @@ class ShardSet:
         return masks
 
     def record(self, shard: int, row: int) -> Record:
-        """See `SampleReader`.
+        """See `shards.sample_reader.SampleReader`.
 
         Raises:
             ShardError: the bytes are no such record.
@@ -430,13 +340,6 @@ class ShardSet:
         starts = np.cumsum(self.samples) - self.samples
         numbers = np.searchsorted(starts, positions, side="right") - 1
         return np.stack([numbers, positions - starts[numbers]], axis=1)
-
-
-def each_place(samples: Array) -> Iterator[tuple[int, int]]:
-    """(shard, row) of every sample, in stored order; ``samples`` is the number of samples in each shard."""
-    for shard, count in enumerate(samples.tolist()):
-        for row in range(count):
-            yield shard, row
 
 
 def _end(extents: Array) -> int:

@@ -16,7 +16,7 @@ from pretrain.data.padding import padded_length
 from pretrain.model.config import RegionTarget
 from pretrain.recipe import Images, Masking, Recipe
 from shards.boxes import WHOLE_IMAGE, locate_boxes
-from shards.reader import SampleReader
+from shards.sample_reader import SampleReader
 from shards.schema import Array, Regions
 
 _MASKS = 1 << 32

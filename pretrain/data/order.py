@@ -22,7 +22,7 @@ import numpy as np
 
 from parsers.command import InputError
 from pretrain.recipe import Recipe
-from shards.reader import SampleReader
+from shards.sample_reader import SampleReader
 from shards.schema import Array
 
 _BLOCKS, _SHUFFLE, _BATCHES, _DRAWS, _PASS, _ROWS = range(6)
@@ -192,7 +192,7 @@ class BatchPlan:
         first_shard = 0
         for number, (low, high) in enumerate(self._reach(epoch)):
             one = self.shards.sets[number]
-            shards = np.arange(first_shard, first_shard + len(one.manifest.shards))
+            shards = np.arange(first_shard, first_shard + len(one.samples))
             n = max(1, len(one))
             parts += [
                 self._pass(number, shards, visit, max(low - visit * n, 0), min(high - visit * n, n))
@@ -304,7 +304,7 @@ def pairs_per_batch(recipe: Recipe, shards: SampleReader) -> int:
         return recipe.batch_size
     pairs = tokens = 0.0
     for of_set, one in zip(_fractions(shards, recipe.passes), shards.sets, strict=True):
-        totals = one.manifest.totals
+        totals = one.totals
         text = min(totals.tokens / max(1, totals.captions) + 2, recipe.max_text)
         boxes = 0 if recipe.images == "none" else totals.boxes
         pairs += float(of_set) * totals.samples

@@ -1,7 +1,7 @@
-"""Reads pickles of plain values without running what they ask for.
+"""Reads pickles of plain values without running the code that they name.
 
-A pickle is a program: unpickling one from a stranger runs the stranger's code. Here the few constructors that pickled
-dicts, strings, numbers and NumPy arrays need are replaced by our own, and every other name is refused.
+A pickle is a program: unpickling one from a stranger runs the stranger's code. Dicts, strings, numbers and NumPy arrays
+need few constructors. Here, harmless stand-ins replace these, and every other name is refused.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _NUMBERS = "biuf"
 
 
 def load(data: bytes) -> Any:
-    """A number, string, bytes or array, or lists and dicts of them, from a pickle.
+    """The value in a pickle: a number, string, bytes or array, or lists and dicts of these.
 
     Raises:
-        ValueError: it holds anything else, or is damaged.
+        ValueError: the pickle holds anything else, or it is damaged.
     """
     try:
-        # The Python implementation: the C one reserves memory for whatever number a damaged pickle names.
+        # This is the unpickler in Python. The one in C reserves as much memory as a damaged pickle asks for.
         value = _Unpickler(io.BytesIO(data), encoding="latin1").load()
         if isinstance(value, _Array) and value.objects is not None:  # np.save of a dict: an array of one object
             (value,) = value.objects
@@ -35,7 +35,8 @@ def load(data: bytes) -> Any:
 
 
 def _plain(value: Any, seen: dict[int, Any]) -> Any:
-    """The value without our stand-ins. What is shared is made once: a small pickle may unfold to anything."""
+    """The value without stand-ins. A value that occurs again is converted once, because a small pickle may repeat one
+    so often that copies would fill the memory."""
     if id(value) in seen:
         return seen[id(value)]
     if isinstance(value, dict):
@@ -64,7 +65,7 @@ class _Unpickler(pickle._Unpickler):
 
 
 class _Constructor:
-    """What a pickle may call; nothing about it can be changed from there."""
+    """A function that a pickle may call. The pickle cannot change it."""
 
     __slots__ = ("_function",)
 
@@ -134,5 +135,5 @@ _KNOWN: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): _Constructor(lambda *_: _Array()),
     ("numpy", "dtype"): _Constructor(_Dtype),
     ("_codecs", "encode"): _Constructor(_encode),
-    ("__builtin__", "bytes"): _Constructor(lambda: b""),  # how old protocols write no bytes at all
+    ("__builtin__", "bytes"): _Constructor(lambda: b""),  # old protocols write empty bytes so
 }

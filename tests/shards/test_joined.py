@@ -36,6 +36,8 @@ def test_the_samples_of_all_sets_follow_each_other(folders):
         assert (joined.regions(shard, row).features == sample.regions.features).all()
         assert (joined.masks(shard, row).token_ids == sample.masks.token_ids).all()
         assert joined.shard(shard).keys[row] == key_of(sample.image_id)
+    totals = [ShardSet(folder).totals for folder in folders]
+    assert joined.totals == totals[0] + totals[1]
     assert joined.location == ", ".join(folders)
     assert (joined.feature_size, joined.classes) == (ShardSet(folders[0]).feature_size, ShardSet(folders[0]).classes)
 

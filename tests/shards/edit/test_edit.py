@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import shards.edit.__main__ as edit
 from parsers.command import InputError
-from shards.edit.removal import Removal, without
+from shards.edit.removal import Removal, take_out
 from shards.edit.rewrite import write_set
 from shards.errors import ShardError
 from shards.inspect.verify import verify
@@ -113,7 +113,7 @@ def test_the_masks_of_the_captions_that_stay_are_as_they_were(seed, gone):
         type(caption)(str(number), caption.text, caption.graph) for number, caption in enumerate(sample.captions)
     ]
     sample = type(sample)("1", 90, 85, tuple(captions), sample.regions, sample.masks)
-    left = without(sample, Removal(captions={key_of("1"): frozenset(map(str, gone))}))
+    left = take_out(sample, Removal(captions={key_of("1"): frozenset(map(str, gone))}))
     kept = [number for number in range(len(captions)) if number not in gone]
     if not kept:
         assert left is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import time
@@ -31,6 +32,12 @@ class InputError(Exception):
 def say(text: str) -> None:
     """Prints a line as it is: not wrapped, brackets and all."""
     console.print(text, soft_wrap=True, markup=False)
+
+
+def shorten_json(value: object) -> str:
+    """A value as JSON for a message, cut off after 120 characters."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 120 else text[:117] + "..."
 
 
 def run(app: typer.Typer) -> NoReturn:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from parsers.command import InputError
+from parsers.command import InputError, shorten_json
 from shards.schema import ATTRIBUTE, KINDS, OBJECT, RELATION, Sample
 from shards.storage.folders import Folder, LocalFolder
 
@@ -117,7 +117,7 @@ class Manifest(_Record):
         """The settings that differ between two manifests, with both values; the names in ``but`` are not compared."""
         ours, theirs = self.settings, other.settings
         return [
-            f"{name} {_shorten(ours[name])} and {_shorten(theirs[name])}"
+            f"{name} {shorten_json(ours[name])} and {shorten_json(theirs[name])}"
             for name in ours
             if name not in but and ours[name] != theirs[name]
         ]
@@ -180,8 +180,3 @@ def read_manifest(folder: Folder, files: Container[str]) -> Manifest:
         f"{where}: has no {MANIFEST}, which is written last: either this is no folder of shards, or the command "
         "that writes them did not finish (run it again)"
     )
-
-
-def _shorten(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 120 else text[:117] + "..."

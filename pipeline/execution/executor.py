@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from rich.table import Table
 
-from parsers.command import InputError, console, progress
+from parsers.command import InputError, console, progress, shorten_json
 from pipeline.execution.engines import Engine, Workshop
 from pipeline.execution.parts import read_marker
 from pipeline.files import is_inside, location, remove_leftovers, remove_tree
@@ -139,7 +139,9 @@ def _claim(stage: Stage, out: AnyPath, overwrite: bool) -> None:
             raise InputError(f"{out} holds the output of the stage {found.get('stage')!r}; name another --out folder")
         differing = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
         if differing and not overwrite:
-            changes = "; ".join(f"{key}: {_short(found.get(key))} -> {_short(wanted.get(key))}" for key in differing)
+            changes = "; ".join(
+                f"{key}: {shorten_json(found.get(key))} -> {shorten_json(wanted.get(key))}" for key in differing
+            )
             raise InputError(
                 f"{out} holds the output of a run with other settings ({changes}). "
                 "Name another --out folder, or add --overwrite to replace it"
@@ -167,11 +169,6 @@ def _paths(fingerprint: Any) -> Iterator[str]:
     elif isinstance(fingerprint, list):
         for value in fingerprint:
             yield from _paths(value)
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _write_report(stage: Stage, out: AnyPath, report: Report, engine: Engine) -> None:

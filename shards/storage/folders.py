@@ -6,9 +6,10 @@ import mmap
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import BinaryIO, Protocol, cast
 
 import fsspec
+from fsspec import AbstractFileSystem
 
 from parsers.command import InputError
 from shards.errors import ShardError
@@ -79,11 +80,11 @@ class RemoteFolder:
     url: str
     cache: Cache
 
-    def _files(self) -> tuple[Any, str]:
+    def _files(self) -> tuple[AbstractFileSystem, str]:
         # The file system is looked up each time, because a forked process must not use its parent's connections. fsspec
         # keeps one for each process.
         try:
-            return cast(tuple[Any, str], fsspec.url_to_fs(self.url))
+            return cast(tuple[AbstractFileSystem, str], fsspec.url_to_fs(self.url))
         except (ImportError, ValueError) as error:
             raise InputError(f"{self.url}: {error}; for s3:// install `ernie-vil-pytorch[s3]`") from error
 

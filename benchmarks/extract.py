@@ -34,7 +34,7 @@ from pipeline.extract import images
 from pipeline.extract.images import ImageSource
 from pipeline.extract.prefetch import by_shape
 from pipeline.extract.stage import HELD_BYTES, ExtractStage, Pictures, regions_info, to_row
-from shards.regions.table import RegionsRow, regions_table, write_regions
+from shards.regions.table import RegionsRow, write_regions
 from shards.schema import Array
 
 app = typer.Typer(add_completion=False)
@@ -91,8 +91,7 @@ def main(
     def write(rows: list[RegionsRow | Reject], folder: Path) -> None:
         part = Part(folder, 0)
         with part.open("rows.parquet") as stream:
-            table = regions_table([row for row in rows if isinstance(row, RegionsRow)])
-            write_regions(stream, table, info.to_metadata())
+            write_regions(stream, [row for row in rows if isinstance(row, RegionsRow)], info)
         part.complete()
 
     def post_process(folder: Path) -> None:

@@ -25,8 +25,10 @@ from benchmarks.processes import run_alone
 from parsers.command import console, progress, run
 from pretrain.data.order import BatchPlan
 from shards import index
-from shards.reader import MANIFEST, VOCABULARY, ShardSet
-from shards.schema import MEMBERS, Classes, Manifest, ParserInfo, ShardInfo, TokenizerInfo, Totals
+from shards.manifest import MANIFEST, Classes, Manifest, ParserInfo, ShardInfo, TokenizerInfo, Totals
+from shards.reader import ShardSet
+from shards.schema import MEMBERS
+from shards.vocabulary import VOCABULARY
 
 FEATURES = 2048
 KINDS = 16

@@ -21,8 +21,9 @@ from benchmarks.processes import run_alone
 from parsers.command import console, run
 from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
 from pipeline.graph_table import GRAPHS, GRAPHS_VERSION, write_graphs
-from shards.regions.table import RegionsInfo, RegionsRow, regions_table, write_regions
-from shards.schema import Classes, Regions
+from shards.manifest import Classes
+from shards.regions.table import RegionsInfo, RegionsRow, write_regions
+from shards.schema import Regions
 
 BOXES, FEATURES, CLASSES, TOP = 36, 2048, 1601, 20
 PART = 1000
@@ -83,7 +84,7 @@ def _write(world: Path, count: int) -> int:
         ]
         path = world / "regions" / f"part-{part:05d}.parquet"
         with path.open("wb") as stream:
-            write_regions(stream, regions_table(rows), info.to_metadata())
+            write_regions(stream, rows, info)
         size += path.stat().st_size
         captions = [
             {"image_id": row.image_id, "caption_id": str(c), "caption": TEXT, "segments": None, **GRAPH.to_dict()}

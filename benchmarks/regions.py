@@ -27,7 +27,7 @@ from parsers.command import console, run
 from pipeline.execution.parts import Part
 from pipeline.regions.formats import FORMATS
 from pipeline.regions.stage import RegionsStage
-from shards.regions.tsv import ORIGINAL
+from shards.regions.tsv import BOTTOM_UP_ATTENTION
 from shards.schema import Array
 
 BOXES, FEATURES, CLASSES = 36, 2048, 1601
@@ -71,7 +71,7 @@ def read_tsv(path: Path) -> Iterator[Arrays]:
     """As bottom-up-attention's own ``read_tsv.py`` does."""
     csv.field_size_limit(sys.maxsize)
     with path.open(encoding="ascii", newline="") as stream:
-        for item in csv.DictReader(stream, delimiter="\t", fieldnames=ORIGINAL):
+        for item in csv.DictReader(stream, delimiter="\t", fieldnames=BOTTOM_UP_ATTENTION):
             yield {
                 name: np.frombuffer(base64.b64decode(item[name]), np.float32).reshape(int(item["num_boxes"]), -1)
                 for name in ("boxes", "features")

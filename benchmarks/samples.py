@@ -10,19 +10,9 @@ import numpy as np
 
 from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
 from shards import index
-from shards.reader import INDEX, MANIFEST, VOCABULARY
-from shards.schema import (
-    MASK_DTYPES,
-    Caption,
-    Classes,
-    Manifest,
-    Masks,
-    ParserInfo,
-    Regions,
-    Sample,
-    TokenizerInfo,
-    Totals,
-)
+from shards.manifest import MANIFEST, Classes, Manifest, ParserInfo, TokenizerInfo, Totals
+from shards.schema import MASK_DTYPES, Caption, Masks, Regions, Sample
+from shards.vocabulary import VOCABULARY
 from shards.writer import ShardWriter
 
 BOXES, FEATURES, TOP_CLASSES, CAPTIONS = 36, 2048, 20, 5
@@ -93,7 +83,7 @@ def describe(folder: Path, writers: list[ShardWriter]) -> None:
     """Index and manifest of the shards that were written."""
     vocabulary = "".join(f"{piece}\n" for piece in (*SPECIAL, *range(WORDS - len(SPECIAL)))).encode()
     (folder / VOCABULARY).write_bytes(vocabulary)
-    with (folder / INDEX).open("wb") as stream:
+    with (folder / index.FILE).open("wb") as stream:
         index.write(stream, [writer.rows for writer in writers])
     manifest = Manifest(
         tokenizer=TokenizerInfo(sha256=hashlib.sha256(vocabulary).hexdigest(), size=WORDS),
@@ -101,7 +91,7 @@ def describe(folder: Path, writers: list[ShardWriter]) -> None:
         feature_size=FEATURES,
         classes=Classes(kind="top-k", count=1600, background=None, names=None),
         totals=sum((writer.totals for writer in writers), Totals()),
-        index_sha256=hashlib.sha256((folder / INDEX).read_bytes()).hexdigest(),
+        index_sha256=hashlib.sha256((folder / index.FILE).read_bytes()).hexdigest(),
         shards=[writer.info for writer in writers],
     )
     (folder / MANIFEST).write_bytes(manifest.to_bytes())

@@ -20,9 +20,9 @@ from rich.table import Table
 from finetune.tasks import task_type
 from parsers.command import InputError, console, run, say
 from pretrain.model.config import ModelConfig
-from shards.boxes import overlaps
-from shards.reader import VOCABULARY
+from shards.boxes import intersection_over_union
 from shards.storage.files import read_json, write_atomic, write_json
+from shards.vocabulary import VOCABULARY
 
 if TYPE_CHECKING:
     from finetune.data import Data
@@ -70,7 +70,7 @@ def _any_region(_: Split[Any], test: Split[Any], task: Task[Any, Any]) -> Scores
     hits = []
     for expression in test.examples:
         boxes = test.sources.images[expression.image_id].regions.boxes
-        hits.append((overlaps(boxes, np.array(expression.box)) >= HIT).mean())
+        hits.append((intersection_over_union(boxes, np.array([expression.box])) >= HIT).mean())
     return {task.metric: float(np.mean(hits))}
 
 

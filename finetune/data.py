@@ -14,10 +14,10 @@ from finetune.task import Example, Split, Task
 from parsers.command import InputError, say
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG
-from shards.reader import VOCABULARY
 from shards.regions.store import RegionStore
-from shards.storage.files import sha256_of
+from shards.stage_folder import hash_stage
 from shards.tokenizer import load_tokenizer
+from shards.vocabulary import VOCABULARY
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class Data:
         return Split(examples, Sources(texts, images, gold, device_type))
 
     def checksums(self) -> list[str]:
-        """Of what was done to make each folder of regions."""
-        return [sha256_of(folder / "stage.json") for folder in (*self.regions, *self.gold_regions)]
+        """SHA-256 of the stage.json of each folder of regions."""
+        return [hash_stage(folder) for folder in (*self.regions, *self.gold_regions)]
 
     @cached_property
     def _regions(self) -> RegionStore | None:

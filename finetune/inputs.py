@@ -13,6 +13,7 @@ from torch import Tensor
 
 from parsers.command import InputError
 from pretrain.data.padding import padded_length
+from shards.boxes import WHOLE_IMAGE, locate_boxes
 from shards.regions.table import RegionsRow
 from shards.schema import Array
 
@@ -80,17 +81,7 @@ class Image:
         """The regions of an image after their mean; zeros where there are none."""
         features = row.regions.features.astype(np.float32)
         whole = features.mean(0, keepdims=True) if len(features) else np.zeros((1, features.shape[1]), np.float32)
-        return cls(np.concatenate([whole, features]), locations(row.regions.boxes, row.width, row.height))
-
-
-WHOLE = np.array([[0, 0, 1, 1, 1]], np.float32)
-
-
-def locations(boxes: Array, width: int, height: int) -> Array:
-    """float32 [n + 1, 5] of n boxes xyxy in pixels, after the whole image."""
-    corners = boxes / np.array([width, height, width, height], np.float32)
-    area = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
-    return np.concatenate([WHOLE, np.concatenate([corners, area[:, None]], axis=1)])
+        return cls(np.concatenate([whole, features]), locate_boxes(row.regions.boxes, row.width, row.height))
 
 
 class TextEncoder:
@@ -118,7 +109,7 @@ class TextEncoder:
 
 def _id(tokenizer: Tokenizer, piece: str) -> int:
     number = tokenizer.token_to_id(piece)
-    assert number is not None, "`shards.reader.read_vocabulary` sees to it"
+    assert number is not None, "`shards.vocabulary.read_vocabulary` sees to it"
     return number
 
 
@@ -136,7 +127,7 @@ class Sources:
         """An image as the model sees it; one without regions is blank."""
         if image_id in self.images:
             return Image.of(self.images[image_id])
-        return Image(np.zeros((1, self.images.feature_size), np.float32), WHOLE)
+        return Image(np.zeros((1, self.images.feature_size), np.float32), WHOLE_IMAGE)
 
     def pad(self, texts: Sequence[Text], images: Sequence[Image]) -> Inputs:
         """A batch of the model's inputs of pairs: text i is shown with image i."""

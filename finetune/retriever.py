@@ -19,10 +19,10 @@ from finetune.tasks.retrieval.task import Retrieval, RetrievalSettings
 from parsers.command import InputError
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG
-from shards.reader import VOCABULARY
 from shards.regions.table import RegionsRow
 from shards.schema import Array
 from shards.tokenizer import load_tokenizer
+from shards.vocabulary import VOCABULARY
 
 
 class ErnieVilForRetrieval:

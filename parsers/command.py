@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import time
@@ -32,6 +33,12 @@ class InputError(Exception):
 def say(text: str) -> None:
     """Prints a line exactly as given: it is not wrapped, and brackets are not read as markup."""
     console.print(text, soft_wrap=True, markup=False)
+
+
+def shorten_json(value: object) -> str:
+    """A value as JSON for a message, cut off after 120 characters."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 120 else text[:117] + "..."
 
 
 def run(app: typer.Typer) -> NoReturn:

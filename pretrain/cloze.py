@@ -22,8 +22,9 @@ from pretrain.data.masking import SpecialTokens, hide_node, lay_out, maskable
 from pretrain.data.order import EVALUATION_SEED, generator
 from pretrain.model.config import ModelConfig
 from pretrain.recipe import Images, Masking
-from shards.reader import VOCABULARY, ShardSet, read_vocabulary
+from shards.reader import ShardSet
 from shards.schema import KINDS, Array
+from shards.vocabulary import VOCABULARY, read_vocabulary
 
 if TYPE_CHECKING:
     import torch

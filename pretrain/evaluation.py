@@ -14,7 +14,7 @@ from pretrain.model.heads import PretrainingOutput
 from pretrain.objectives import TEXT, score
 from pretrain.recipe import OBJECTIVES, Images, Recipe, model_config
 from pretrain.training.loader import StepLoader
-from shards.reader import ShardSet
+from shards.sample_reader import SampleReader
 
 Model = Callable[..., PretrainingOutput]
 
@@ -41,7 +41,7 @@ class Result:
 @torch.no_grad()
 def evaluate(
     model: Model,
-    shards: ShardSet,
+    shards: SampleReader,
     recipe: Recipe,
     *,
     images: Images,
@@ -82,7 +82,7 @@ def evaluate(
     steps = range(min(recipe.evaluate_steps, plan.steps_per_epoch))
     loaded = StepLoader(Steps(plan, collator, rank=rank, ranks=ranks, accumulation=1), steps, workers=0)
     totals = torch.zeros(3, len(OBJECTIVES), dtype=torch.float64, device=device)
-    guesses = _Guesses(shards.manifest.tokenizer.size, classes, shards.manifest.feature_size, device)
+    guesses = _Guesses(shards.tokenizer.size, classes, shards.feature_size, device)
     for (cpu_batch,) in loaded:
         batch = cpu_batch.to(device)
         scores = score(model(**batch.inputs()), batch)

@@ -26,7 +26,7 @@ from pretrain.recipe import OBJECTIVES, Recipe, model_config
 from pretrain.training.distributed import World
 from pretrain.training.trainer import Trainer
 from pretrain.training.workload import Scores
-from shards.reader import ShardSet
+from shards.sample_reader import SampleReader
 from shards.schema import Array
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Pretraining:
 
     objectives = OBJECTIVES
 
-    def __init__(self, recipe: Recipe, shards: ShardSet, held_out: ShardSet | None, device_type: str) -> None:
+    def __init__(self, recipe: Recipe, shards: SampleReader, held_out: SampleReader | None, device_type: str) -> None:
         self.recipe, self.shards, self.held_out = recipe, shards, held_out
         self.config = model_config(recipe, shards)
         torch.manual_seed(recipe.seed)  # the same initial weights on every rank
@@ -52,7 +52,7 @@ class Pretraining:
 
     def identity(self) -> dict[str, Any]:
         """The checksum of the shards' manifest and the size of the model."""
-        return {"manifest": self.shards.manifest.checksum, "model": self.config.model_dump_json()}
+        return {"manifest": self.shards.checksum, "model": self.config.model_dump_json()}
 
     def make_optimizer(self) -> torch.optim.AdamW:
         """AdamW; biases and layer norms are not decayed."""
@@ -138,8 +138,8 @@ class Pretraining:
 
 def pretrain(
     recipe: Recipe,
-    shards: ShardSet,
-    held_out: ShardSet | None,
+    shards: SampleReader,
+    held_out: SampleReader | None,
     out: Path,
     *,
     resume: bool,

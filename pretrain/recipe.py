@@ -11,8 +11,8 @@ from pydantic import Field, model_validator
 from parsers.command import InputError
 from pretrain.model.config import ModelConfig, RegionTarget
 from pretrain.training.settings import OptimizerSection, Positive, Probability, Section, TrainingRecipe
-from shards.reader import ShardSet
-from shards.schema import ClassKind
+from shards.manifest import ClassKind
+from shards.sample_reader import SampleReader
 
 OBJECTIVES = ("object", "attribute", "relation", "word", "region", "match")
 """What is learned at once."""
@@ -129,9 +129,9 @@ class Recipe(TrainingRecipe):
         return self.masking.model_copy(update={"mismatch" if name == "match" else name: 0.0 for name in off})
 
 
-def check_region_target(recipe: Recipe, shards: ShardSet) -> None:
+def check_region_target(recipe: Recipe, shards: SampleReader) -> None:
     """Raises InputError if the shards lack what the recipe predicts of masked regions."""
-    kind = shards.manifest.classes.kind
+    kind = shards.classes.kind
     possible = REGION_TARGETS[kind]
     if recipe.active_masking.region > 0 and recipe.region_target not in possible:
         raise InputError(
@@ -140,22 +140,21 @@ def check_region_target(recipe: Recipe, shards: ShardSet) -> None:
         )
 
 
-def model_config(recipe: Recipe, shards: ShardSet) -> ModelConfig:
+def model_config(recipe: Recipe, shards: SampleReader) -> ModelConfig:
     """The recipe's model size with the vocabulary, features and classes of the shards.
 
     Raises:
         InputError: the recipe does not fit the shards or its model size.
     """
     check_region_target(recipe, shards)
-    manifest = shards.manifest
     update: dict[str, Any] = {
-        "vocab_size": manifest.tokenizer.size,
-        "v_feature_size": manifest.feature_size,
+        "vocab_size": shards.tokenizer.size,
+        "v_feature_size": shards.feature_size,
         "region_target": recipe.region_target,
         "max_text": recipe.max_text,
     }
-    if manifest.classes.count is not None:
-        update["class_size"] = manifest.classes.count
+    if shards.classes.count is not None:
+        update["class_size"] = shards.classes.count
     config = ModelConfig.load(recipe.model).model_copy(update=update)
     if recipe.max_text > config.max_position_embeddings:
         raise InputError(

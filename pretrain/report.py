@@ -14,6 +14,7 @@ from parsers.command import InputError, console, run
 from pretrain.recipe import OBJECTIVES, Images, Recipe
 from shards.pictures import find_pictures, to_rgb
 from shards.reader import ShardSet
+from shards.storage.files import write_indented_json
 
 if TYPE_CHECKING:
     from pretrain.evaluation import Result
@@ -64,7 +65,7 @@ def main(
         )
     console.print(table)
     record = {mode: {name: r.to_dict() for name, r in found.items()} for mode, found in scores.items()}
-    (out / "report.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_indented_json(record, out / "report.json")
     _plot_losses(curves, out / "losses.png")
     written = [out / "report.json", out / "losses.png"]
     if images is not None:

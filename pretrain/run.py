@@ -17,7 +17,7 @@ from parsers.command import InputError, run
 from pretrain.options import Settings
 from pretrain.recipe import Recipe
 from shards.joined import open_sets
-from shards.reader import MANIFEST
+from shards.manifest import MANIFEST
 
 app = typer.Typer(add_completion=False)
 
@@ -58,7 +58,7 @@ def main(
         held_out = [str(folder) for folder in beside if (folder / MANIFEST).is_file()]
     held_out = [folder for folder in held_out if Path(folder).resolve() not in trained]
     evaluation = open_sets(held_out) if held_out else None
-    if evaluation is not None and evaluation.manifest.tokenizer != training.manifest.tokenizer:
+    if evaluation is not None and evaluation.tokenizer != training.tokenizer:
         raise InputError(f"{training.location} and {evaluation.location} were packed with different vocabularies")
 
     # Imported late: DeepSpeed takes seconds, and a wrong argument should answer at once.

@@ -1,7 +1,7 @@
-"""The error of damaged shards."""
+"""The error for damaged shards."""
 
 from parsers.command import InputError
 
 
 class ShardError(InputError):
-    """The bytes of a sample or a shard are not what index and manifest say. The message names shard and sample."""
+    """The bytes of a shard are not what its index and its manifest say. The message names the shard and the sample."""

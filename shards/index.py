@@ -1,7 +1,10 @@
-"""``index.parquet``: where each sample lies. One row a sample, one row group a shard, so that a shard is read alone.
+"""``index.parquet``: where each sample lies.
 
-The index of more than 256 shards is several such files, ``index-00000.parquet`` and so on, of 256 shards each: to open
-one, all that it says of its row groups is parsed, and the whole file is compared with its checksum.
+The index has one row for each sample and one row group for each shard, so the rows of a shard are read alone.
+
+The index of more than 256 shards is several such files of 256 shards each: ``index-00000.parquet`` has the shards 0 to
+255, ``index-00001.parquet`` the shards 256 to 511, and so on. They are kept small because opening a file parses the
+description of all its row groups and compares the whole file with its checksum.
 """
 
 from __future__ import annotations
@@ -13,15 +16,16 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from shards.manifest import Manifest
 from shards.members import decode_masks, decode_npy, decode_record
-from shards.schema import MEMBERS, Array, Manifest
+from shards.schema import MEMBERS
 
 FILE, SHARDS_PER_FILE = "index.parquet", 256
 _NUMBERED = "index-{:05d}.parquet"
@@ -38,47 +42,54 @@ SCHEMA = pa.schema(
         *(pa.field(f"{member}_{what}", pa.int64()) for member in MEMBERS for what in ("offset", "size")),
     ]
 )
-"""``tokens`` is the number of word pieces of each caption; ``crc32`` covers the tar's bytes from the sample's first
-header to its last padding; ``MEMBER_offset`` and ``MEMBER_size`` are bytes from the start of the tar, null where a
-sample lacks the member."""
+"""``tokens`` holds the number of word pieces of each caption. ``crc32`` covers the tar's bytes from the sample's first
+header to its last padding. ``MEMBER_offset`` is counted in bytes from the start of the tar; it and ``MEMBER_size`` are
+null where a sample lacks the member.
+
+Example: the first sample of a tar has a record of 300 bytes. Its header takes the bytes 0 to 511, so ``json_offset`` is
+512 and ``json_size`` 300. The padding ends at 1,024, where the header of ``boxes.npy`` begins; ``boxes.npy_offset`` is
+1,536."""
 
 
-def make_row(
-    key: str,
-    *,
-    width: int,
-    height: int,
-    num_boxes: int,
-    token_offsets: Array,
-    crc32: int,
-    extents: Mapping[str, tuple[int, int]],
-) -> dict[str, Any]:
-    """A row of the index without its shard; ``extents`` are offset and size by member.
+@dataclass(frozen=True, slots=True)
+class IndexRow:
+    """Where a sample lies in its tar. The rows of a shard are in the order of the tar.
 
-    Readers find where a sample starts as the end of the one before it, so rows are in the order of the tar.
+    Readers take the end of one sample as the start of the next.
     """
-    row: dict[str, Any] = {
-        "key": key,
-        "width": width,
-        "height": height,
-        "num_boxes": num_boxes,
-        "tokens": (token_offsets[1:] - token_offsets[:-1]).tolist(),
-        "crc32": crc32,
-    }
-    for member, (offset, size) in extents.items():
-        row[f"{member}_offset"], row[f"{member}_size"] = offset, size
-    return row
+
+    key: str
+    width: int
+    height: int
+    num_boxes: int
+    tokens: list[int]
+    """the number of word pieces of each caption"""
+    crc32: int
+    extents: Mapping[str, Sequence[int]]
+    """offset and size of each member that the sample has, in bytes"""
 
 
-def to_table(rows: Sequence[dict[str, Any]]) -> pa.Table:
-    """The rows of one shard, whose number is set when they are written."""
-    return pa.Table.from_pylist([{**dict.fromkeys(SCHEMA.names), "shard": 0, **row} for row in rows], SCHEMA)
+def to_table(rows: Sequence[IndexRow]) -> pa.Table:
+    """The rows of one shard as a table. The column ``shard`` is 0 until `write` numbers the shards."""
+    columns: dict[str, list[object]] = {name: [] for name in SCHEMA.names}
+    for row in rows:
+        for name in ("key", "width", "height", "num_boxes", "tokens", "crc32"):
+            columns[name].append(getattr(row, name))
+        columns["shard"].append(0)
+        for member in MEMBERS:
+            offset, size = row.extents.get(member, (None, None))
+            columns[f"{member}_offset"].append(offset)
+            columns[f"{member}_size"].append(size)
+    return pa.table([pa.array(columns[field.name], field.type) for field in SCHEMA], SCHEMA)
 
 
-def write(stream: BinaryIO, shards: Iterable[Sequence[dict[str, Any]] | pa.Table], *, first: int = 0) -> None:
-    """Writes the rows of each shard, in order and numbered from ``first``, as one row group.
+def write(stream: BinaryIO, shards: Iterable[Sequence[IndexRow] | pa.Table], *, first: int = 0) -> None:
+    """Writes each shard as one row group. The shards are numbered in their order, from ``first``.
 
-    The rows are those of `shards.writer.ShardWriter.rows`, or a table of another index.
+    Args:
+        stream: takes the Parquet file.
+        shards: for each shard `shards.writer.ShardWriter.rows`, or its table in another index.
+        first: number of the first shard.
     """
     with pq.ParquetWriter(stream, SCHEMA, compression="zstd") as writer:
         for number, rows in enumerate(shards, first):
@@ -95,12 +106,16 @@ class IndexFile:
     name: str
     sha256: str
     first: int
-    """number of its first shard"""
+    """the number of the first shard in the file"""
     shards: int
+    """the number of shards in the file"""
 
 
 def files_of(manifest: Manifest) -> list[IndexFile]:
-    """The files of the index of a set, in order."""
+    """The files of the index of a set, in order.
+
+    A set of 600 shards has three files, with the shards 0 to 255, 256 to 511 and 512 to 599.
+    """
     count, sha256 = len(manifest.shards), manifest.index_sha256
     if isinstance(sha256, str):
         return [IndexFile(FILE, sha256, 0, count)]
@@ -112,11 +127,17 @@ def files_of(manifest: Manifest) -> list[IndexFile]:
 
 
 def write_files(
-    shards: Iterable[Sequence[dict[str, Any]] | pa.Table], count: int, save: Callable[[str, bytes], object]
+    shards: Iterable[Sequence[IndexRow] | pa.Table], count: int, save: Callable[[str, bytes], object]
 ) -> str | list[str]:
-    """Writes the index of ``count`` shards, file by file, and returns the checksums for the manifest.
+    """Writes the index of a set, one file after the other.
 
-    ``save`` gets the name and the content of each file; the rows are those of `write`.
+    Args:
+        shards: for each shard its rows or its table, as `write` takes them.
+        count: the number of shards.
+        save: is called with the name and the content of each file.
+
+    Returns:
+        ``index_sha256`` of the manifest: one checksum, or one for each file if there are several.
     """
     left, checksums = iter(shards), []
     for number in range(max(1, -(-count // SHARDS_PER_FILE))):
@@ -127,14 +148,19 @@ def write_files(
     return checksums if count > SHARDS_PER_FILE else checksums[0]
 
 
-def rows_of_tar(data: memoryview, stream: BinaryIO) -> list[dict[str, Any]]:
-    """The rows of a tar that `shards.writer.ShardWriter` wrote, from its content alone, as bytes and as a file.
+def rows_of_tar(data: memoryview, stream: BinaryIO) -> list[IndexRow]:
+    """The rows of the index for a tar that `shards.writer.ShardWriter` wrote, found from its content alone.
+
+    Args:
+        data: the content of the tar.
+        stream: the same content as a file object.
 
     Raises:
-        ValueError: it is no such tar.
-        tarfile.TarError: it is no tar.
+        ValueError: this is a tar that `ShardWriter` did not write.
+        tarfile.TarError: this is no tar.
     """
-    rows, start = [], 0
+    rows: list[IndexRow] = []
+    start = 0
     with tarfile.open(fileobj=stream) as tar:
         for key, entries in groupby(tar, lambda entry: entry.name.partition(".")[0]):
             extents = {entry.name.partition(".")[2]: (entry.offset_data, entry.size) for entry in entries}
@@ -151,12 +177,12 @@ def rows_of_tar(data: memoryview, stream: BinaryIO) -> list[dict[str, Any]]:
             last = sum(extents["masks.npz"])
             end = last + -last % tarfile.BLOCKSIZE
             rows.append(
-                make_row(
+                IndexRow(
                     key,
                     width=width,
                     height=height,
                     num_boxes=len(decode_npy(boxes)),
-                    token_offsets=decode_masks(masks).token_offsets,
+                    tokens=np.diff(decode_masks(masks).token_offsets).tolist(),
                     crc32=zlib.crc32(data[start:end]),
                     extents=extents,
                 )

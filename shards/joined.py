@@ -1,4 +1,4 @@
-"""Several sets of shards that are read as one, without writing a new one."""
+"""Several sets of shards that are read as one. Nothing is copied."""
 
 from __future__ import annotations
 
@@ -8,29 +8,23 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate
 
-import pyarrow as pa
+import numpy as np
 
 from parsers.command import InputError
-from shards.reader import ShardIndex, ShardSet
-from shards.schema import Manifest, Totals
+from shards.manifest import Classes, TokenizerInfo, Totals
+from shards.reader import ShardSet
+from shards.sample_reader import SampleReader, ShardIndex, each_place
+from shards.schema import Array, Masks, Record, Regions
 
 
-class JoinedManifest(Manifest):
-    """What holds for all sets, and the shards of all of them."""
+class JoinedSet:
+    """Several sets, one after the other. It is a `SampleReader`.
 
-    manifests: list[Manifest]
-
-    @cached_property
-    def checksum(self) -> str:
-        """sha256 over the checksums of the manifests, in their order."""
-        return hashlib.sha256("".join(manifest.checksum for manifest in self.manifests).encode()).hexdigest()
-
-
-class JoinedSet(ShardSet):
-    """Sets one after the other; the numbers of their shards go on from one set to the next.
+    The numbers of the shards go on from one set to the next: of two sets with three shards each, shard 4 is shard 1 of
+    the second set.
 
     Raises:
-        InputError: two sets differ in vocabulary, feature size or classes, or are the same.
+        InputError: two sets differ in vocabulary, feature size or classes, or they are the same set.
     """
 
     def __init__(self, sets: Sequence[ShardSet]) -> None:
@@ -39,62 +33,94 @@ class JoinedSet(ShardSet):
                 _check_pair(first, other)
         self._sets = list(sets)
         self._ends = list(accumulate(len(one.manifest.shards) for one in sets))
-        manifests = [one.manifest for one in sets]
-        self.location = ", ".join(one.location for one in sets)
-        joined = {
-            "manifests": manifests,
-            "totals": sum((manifest.totals for manifest in manifests), Totals()),
-            "index_sha256": [],  # each set has its own
-            "shards": [shard for manifest in manifests for shard in manifest.shards],
-        }
-        self.manifest = JoinedManifest.model_construct(**(dict(manifests[0]) | joined))
 
     @property
     def sets(self) -> list[ShardSet]:
-        """The sets whose shards follow each other here."""
+        """See `SampleReader`."""
         return self._sets
 
     @property
+    def location(self) -> str:
+        """See `SampleReader`."""
+        return ", ".join(one.location for one in self._sets)
+
+    @property
+    def checksum(self) -> str:
+        """The SHA-256 of the checksums of all sets, in their order."""
+        return hashlib.sha256("".join(one.checksum for one in self._sets).encode()).hexdigest()
+
+    @property
+    def totals(self) -> Totals:
+        """See `SampleReader`."""
+        return sum((one.totals for one in self._sets), Totals())
+
+    @property
+    def tokenizer(self) -> TokenizerInfo:
+        """See `SampleReader`."""
+        return self._sets[0].tokenizer
+
+    @property
+    def feature_size(self) -> int:
+        """See `SampleReader`."""
+        return self._sets[0].feature_size
+
+    @property
+    def classes(self) -> Classes:
+        """See `SampleReader`."""
+        return self._sets[0].classes
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """See `SampleReader`."""
+        return self._sets[0].vocabulary
+
+    @property
     def vocabulary_bytes(self) -> bytes:
-        """The content of ``vocab.txt``, which is that of every set."""
+        """See `SampleReader`."""
         return self._sets[0].vocabulary_bytes
 
-    def _find(self, shard: int) -> tuple[ShardSet, int]:
-        """The set that a shard belongs to, and its number there."""
-        number = bisect_right(self._ends, shard)
-        return self._sets[number], shard - (self._ends[number - 1] if number else 0)
+    @cached_property
+    def samples(self) -> Array:
+        """See `SampleReader`."""
+        return np.concatenate([one.samples for one in self._sets])
 
-    def shard(self, shard: int) -> ShardIndex:  # type: ignore[override]
-        """The rows of the index that belong to a shard."""
+    def __len__(self) -> int:
+        return sum(map(len, self._sets))
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return each_place(self.samples)
+
+    def shard(self, shard: int) -> ShardIndex:
+        """See `SampleReader`."""
         found, number = self._find(shard)
         return found.shard(number)
 
-    def map(self, shard: int) -> memoryview:  # type: ignore[override]
-        """The bytes of a tar."""
+    def record(self, shard: int, row: int) -> Record:
+        """See `SampleReader`."""
         found, number = self._find(shard)
-        return found.map(number)
+        return found.record(number, row)
 
-    def index_table(self, shard: int, columns: list[str] | None = None) -> pa.Table:
-        """The rows of the index that belong to a shard, as `shards.index.SCHEMA` has them."""
+    def regions(self, shard: int, row: int) -> Regions:
+        """See `SampleReader`."""
         found, number = self._find(shard)
-        return found.index_table(number, columns)
+        return found.regions(number, row)
 
-    def path(self, shard: int) -> str:
-        """The tar as messages name it."""
+    def masks(self, shard: int, row: int) -> Masks:
+        """See `SampleReader`."""
         found, number = self._find(shard)
-        return found.path(number)
+        return found.masks(number, row)
 
-    def key_batches(self) -> Iterator[pa.Array]:
-        """The keys of all samples, in stored order, at most a million at a time."""
-        for one in self._sets:
-            yield from one.key_batches()
+    def _find(self, shard: int) -> tuple[ShardSet, int]:
+        """The set that a shard belongs to, and the number of the shard in that set."""
+        number = bisect_right(self._ends, shard)
+        return self._sets[number], shard - (self._ends[number - 1] if number else 0)
 
 
-def open_sets(locations: Sequence[str]) -> ShardSet:
-    """One set, or several as one.
+def open_sets(locations: Sequence[str]) -> SampleReader:
+    """Opens one set, or several that are read as one.
 
     Raises:
-        InputError: one of them cannot be opened, or they do not fit together.
+        InputError: one of the sets cannot be opened, or they do not fit together.
     """
     sets = [ShardSet(location) for location in locations]
     return sets[0] if len(sets) == 1 else JoinedSet(sets)
@@ -106,5 +132,5 @@ def _check_pair(first: ShardSet, other: ShardSet) -> None:
             f"{first.location} and {other.location} cannot be trained on together, they differ in: "
             f"{'; '.join(differing)}; pack one of them again"
         )
-    if first.manifest.checksum == other.manifest.checksum:
+    if first.checksum == other.checksum:
         raise InputError(f"{first.location} and {other.location} are the same set; give it once, with more `passes`")

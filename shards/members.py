@@ -1,7 +1,7 @@
-"""The members of a sample as bytes: JSON, ``.npy`` arrays and ``masks.npz``.
+"""Encodes the members of a sample as bytes, and decodes them: JSON, ``.npy`` arrays and ``masks.npz``.
 
-NumPy, zipfile and webdataset read them. They are written and read here by hand, because what those libraries do for
-each array costs several times the array itself; arrays are read as views, nothing is copied.
+NumPy, zipfile and webdataset can read the bytes. This module does not use them, because what those libraries do for an
+array takes several times as long as reading the array itself. Arrays are decoded as views, so nothing is copied.
 """
 
 from __future__ import annotations
@@ -12,26 +12,28 @@ import struct
 import zlib
 from functools import lru_cache
 from tokenize import TokenError
-from typing import Any
 
 import numpy as np
 import orjson
 
 from parsers.graph import SceneGraph
-from shards.schema import MASK_DTYPES, Array, Caption, Masks, Sample
+from shards.schema import MASK_DTYPES, Array, Caption, DType, Masks, Record, Sample
 
-ARRAY_DTYPES: dict[str, np.dtype[Any]] = {
+ARRAY_DTYPES: dict[str, DType] = {
     "boxes.npy": np.dtype("<f4"),
     "features.npy": np.dtype("<f2"),
     "class_ids.npy": np.dtype("<i2"),
     "class_probs.npy": np.dtype("<f2"),
 }
 Chunks = list[bytes | memoryview]
-"""Bytes in pieces: the data of an array is a view of it, so that features need not be copied to be written."""
+"""Bytes in pieces. The data of an array is a view of the array, so features are not copied before they are written."""
 
 
 def encode_sample(sample: Sample) -> list[tuple[str, Chunks]]:
-    """The members of a sample as (extension, bytes), in stored order. Equal samples give equal bytes.
+    """The members of a sample in the order in which they are stored. Equal samples give equal bytes.
+
+    Returns:
+        For each member its name (`shards.schema.MEMBERS`) and its bytes.
 
     Raises:
         ValueError: a caption is not valid Unicode.
@@ -45,7 +47,7 @@ def encode_sample(sample: Sample) -> list[tuple[str, Chunks]]:
     regions = sample.regions
     try:
         members: list[tuple[str, Chunks]] = [("json", [orjson.dumps(record)])]
-    except TypeError as error:  # a lone surrogate, for one
+    except TypeError as error:  # for example, because of a lone surrogate
         raise ValueError(f"its captions cannot be stored as JSON: {error}") from error
     for member, dtype in ARRAY_DTYPES.items():
         array: Array | None = getattr(regions, member.removesuffix(".npy"))
@@ -55,8 +57,8 @@ def encode_sample(sample: Sample) -> list[tuple[str, Chunks]]:
     return members
 
 
-def decode_record(data: bytes | memoryview) -> tuple[str, int, int, tuple[Caption, ...]]:
-    """``KEY.json`` as (image_id, width, height, captions).
+def decode_record(data: bytes | memoryview) -> Record:
+    """The record in the bytes of ``KEY.json``.
 
     Raises:
         ValueError: the bytes are no such record.
@@ -66,7 +68,7 @@ def decode_record(data: bytes | memoryview) -> tuple[str, int, int, tuple[Captio
         captions = tuple(
             Caption(c["caption_id"], c["text"], SceneGraph.from_dict(c["text"], c["graph"])) for c in record["captions"]
         )
-        return record["image_id"], record["width"], record["height"], captions
+        return Record(record["image_id"], record["width"], record["height"], captions)
     except (KeyError, TypeError) as error:
         raise ValueError(f"not the JSON record of a sample: {error!r}") from error
 
@@ -74,8 +76,8 @@ def decode_record(data: bytes | memoryview) -> tuple[str, int, int, tuple[Captio
 # ------------------------------------------------------------------------------------------------------------- .npy
 
 
-def _npy(array: Array, dtype: np.dtype[Any]) -> Chunks:
-    """Header and data of a ``.npy`` file of format 1.0."""
+def _npy(array: Array, dtype: DType) -> Chunks:
+    """The header and the data of a ``.npy`` file of format 1.0."""
     data = np.ascontiguousarray(array, dtype).reshape(-1).view(np.uint8).data
     return [_npy_header(dtype.str, array.shape), data]
 
@@ -88,10 +90,11 @@ def _npy_header(dtype: str, shape: tuple[int, ...]) -> bytes:
 
 
 def decode_npy(data: memoryview) -> Array:
-    """A read-only view of the array in ``.npy`` bytes: nothing is copied.
+    """A read-only view of the array in the bytes of a ``.npy`` file.
 
     Raises:
-        ValueError: the bytes are no version 1.0 ``.npy`` file of plain numbers, or have another length than it says.
+        ValueError: the bytes are no ``.npy`` file of format 1.0 with plain numbers, or their length is not what the
+            header says.
     """
     if len(data) < 10 or bytes(data[:8]) != b"\x93NUMPY\x01\x00":
         raise ValueError("not a .npy array of format 1.0")
@@ -103,27 +106,27 @@ def decode_npy(data: memoryview) -> Array:
 
 
 @lru_cache(maxsize=4096)
-def _read_npy_header(header: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    """Shape, type and bytes of the array that follows."""
+def _read_npy_header(header: bytes) -> tuple[tuple[int, ...], DType, int]:
+    """The shape, the type and the size in bytes of the array that follows a header."""
     stream = io.BytesIO(header)
     np.lib.format.read_magic(stream)
     try:
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-    except (ValueError, TokenError, SyntaxError, TypeError) as error:  # its parser of Python literals lets them through
+    except (ValueError, TokenError, SyntaxError, TypeError) as error:  # NumPy parses the header as Python
         raise ValueError("not the header of a .npy array") from error
     if fortran or dtype.hasobject:
         raise ValueError("a .npy array in Fortran order or of objects")
     if min(shape, default=0) < 0:
         raise ValueError(f"a .npy array of shape {shape}")
     size = dtype.itemsize
-    for length in shape:  # Python's integers: a damaged shape must not wrap around to the right size
+    for length in shape:  # Python's integers cannot overflow, so a damaged shape never seems to have the right size
         size *= length
     return shape, dtype, size
 
 
 # -------------------------------------------------------------------------------------------------------- masks.npz
 
-# A zip file as PKWARE's APPNOTE.TXT describes it: for each member a header and its data, then a directory of all.
+# A zip file has, for each member, a header and its data, and then a directory of all members (PKWARE's APPNOTE.TXT).
 _LOCAL = struct.Struct("<4s5H3L2H")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
 _END = struct.Struct("<4s4H2LH")
@@ -133,7 +136,7 @@ _MASK_FILES = {name: f"{name}.npy".encode() for name in MASK_DTYPES}
 
 
 def _encode_masks(masks: Masks) -> bytes:
-    """An uncompressed ``.npz``. Its dates are fixed, so that equal masks give equal bytes."""
+    """The bytes of an uncompressed ``.npz`` file. Its dates are fixed, so equal masks give equal bytes."""
     members: list[bytes] = []
     directory: list[bytes] = []
     position = 0
@@ -157,7 +160,7 @@ def _encode_masks(masks: Masks) -> bytes:
 
 
 def decode_masks(data: memoryview) -> Masks:
-    """The arrays of ``masks.npz`` as read-only views, found by walking the headers of the stored members.
+    """The arrays of ``masks.npz`` as read-only views. They are found by walking over the headers of the members.
 
     Raises:
         ValueError: the bytes are no such file, or an array has another type than `shards.schema.MASK_DTYPES` says.

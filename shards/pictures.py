@@ -1,4 +1,4 @@
-"""Pictures: which files they are, which image ids their names give, and how they are meant to be seen."""
+"""Pictures: which files are pictures, which image ids their names give, and how they become RGB."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
-"""Pillow's names of what is decoded. The others are rare, and one of them (EPS) is a program that would be run."""
+"""Pillow's names of the formats that are decoded. Others are rare, and EPS pictures are programs that would run."""
 EXTENSIONS = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"}
 EXTENSIONS |= {".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jpx", ".avif"}
-"""By these a folder's pictures are known; how one is decoded follows from its bytes."""
+"""Files with these endings are pictures. Their bytes, not their endings, say how they are decoded."""
 
 ImageIds = Literal["auto", "stem", "path"]
 _ON_THEIR_SIDE = (5, 6, 7, 8)
-"""Orientations of EXIF that swap width and height."""
+"""The orientations in EXIF that swap width and height."""
 _COCO_NAME = re.compile(r"(?:COCO_\w+_)?(\d{12})")
 
 
 def image_id_of(name: str, rule: ImageIds) -> str:
-    """The image id of a file, ``name`` below the folder that was named.
+    """The image id that a rule gives a file.
 
-    ``path`` is the name itself (VCR's ``img_fn``), ``stem`` its last part without the extension (Karpathy's
-    Flickr30k), ``auto`` the same, but the number of COCO's names: ``COCO_val2014_000000000042.jpg`` and
-    ``000000000042.jpg`` are 42.
+    Args:
+        name: the path of the file below the folder of pictures.
+        rule: ``path`` takes the name itself (VCR's ``img_fn``); ``stem`` takes its last part without the extension
+            (Karpathy's Flickr30k); ``auto`` does the same, but takes the number in COCO's names, so that
+            ``COCO_val2014_000000000042.jpg`` and ``000000000042.jpg`` become 42.
     """
     if rule == "path":
         return name
@@ -38,10 +40,13 @@ def image_id_of(name: str, rule: ImageIds) -> str:
 
 
 def find_pictures(folder: Path, image_ids: Iterable[str]) -> dict[str, Path]:
-    """The pictures below a folder that some images have, by image id.
+    """Finds the pictures of some images below a folder.
 
-    A picture has every id that `image_id_of` gives its name; of pictures that share one, the first by name counts. For
-    an id that no picture has (an address, say), its last part is looked for.
+    A picture belongs to every id that a rule of `image_id_of` gives its name. If several pictures belong to an id, the
+    first by name is taken. If none does, the last part of the id is looked for, because an id may be a web address.
+
+    Returns:
+        The paths of the pictures that were found, by image id.
     """
     last = {image_id: PurePosixPath(image_id).name for image_id in image_ids}
     wanted = {*last.keys(), *last.values()}
@@ -58,24 +63,26 @@ def find_pictures(folder: Path, image_ids: Iterable[str]) -> dict[str, Path]:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """A picture as it is meant to be seen: turned as EXIF says, 8 bits, on white, RGB. docs/regions.md has the table.
+    """A picture as it is meant to be seen, in RGB with 8 bits a channel.
+
+    It is turned as its EXIF says. Transparent parts become white. docs/regions.md says what becomes of each mode.
 
     Args:
-        image: as `PIL.Image.open` gives it, so that its format is known.
+        image: what `PIL.Image.open` returned, so that its format is known.
 
     Raises:
-        ValueError: the range of its pixels is unknown.
+        ValueError: the range of the pixels' values is unknown.
     """
-    # Only these two keep 16 bits in a mode of 32.
+    # Only these two formats keep 16 bits in Pillow's mode of 32 bits.
     if image.mode == "I" and image.format not in ("PNG", "PPM"):
         raise ValueError("32-bit pixels")
     if image.mode == "F":
         raise ValueError("floating-point pixels, whose range is unknown")
     image = _upright(image)
-    if image.mode == "I" or image.mode.startswith("I;16"):  # Pillow would cut off what is above 255
+    if image.mode == "I" or image.mode.startswith("I;16"):  # Pillow would make all values above 255 white
         values = np.asarray(image)
         grey = (values / 257).round().astype(np.uint8)
-        if "transparency" in image.info:  # the value of what is transparent
+        if "transparency" in image.info:  # the value that means transparent
             grey[values == image.info["transparency"]] = 255
         return Image.fromarray(grey).convert("RGB")
     if image.has_transparency_data:
@@ -85,18 +92,18 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height of a picture as `to_rgb` gives it, from its header alone."""
+    """The width and height of what `to_rgb` returns, from the header of the picture alone."""
     try:
         turned = image.getexif().get(ExifTags.Base.Orientation) in _ON_THEIR_SIDE
-    except Exception:  # as below
+    except Exception:  # the errors of decoders have no common class
         turned = False
     width, height = image.size
     return (height, width) if turned else (width, height)
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turned as EXIF says. Where EXIF is damaged it says nothing: the picture is kept as it is stored."""
+    """Turns a picture as its EXIF says. A picture with damaged EXIF stays as it is stored."""
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # what decoders raise has no common class
+    except Exception:  # the errors of decoders have no common class
         return image

@@ -1,37 +1,31 @@
-"""What a shard holds: samples, their members in a tar, and the manifest that describes a set of shards.
+"""What a sample is: an image with its captions, their scene graphs and word pieces, and the regions of a detector.
 
-A shard is a plain WebDataset tar. One sample per image, so features are stored once however many captions it has.
+A shard is a plain WebDataset tar. It has one sample for each image, so features are stored once however many captions
+the image has.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Container
 from dataclasses import dataclass, fields
-from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from parsers.command import InputError
 from parsers.graph import SceneGraph
 
-SCHEMA_VERSION = 1
-
 OBJECT, ATTRIBUTE, RELATION = 0, 1, 2
-"""Values of ``node_kind``."""
+"""The values of ``node_kind``."""
 KINDS = ("object", "attribute", "relation")
+"""The names of the kinds; the position of a name is its value."""
 MAX_REGIONS = 100
 
 MEMBERS = ("json", "boxes.npy", "features.npy", "class_ids.npy", "class_probs.npy", "masks.npz")
-"""The members of a sample in the order they are stored; the two of the classes may be missing."""
+"""The members of a sample in the order in which they are stored. The two of the classes may be missing."""
 
 Array = npt.NDArray[Any]
-ClassKind = Literal["distribution", "top-k", "argmax", "none"]
+DType = np.dtype[Any]
 
 
 # ---------------------------------------------------------------------------------------------------------- samples
@@ -48,15 +42,25 @@ class Caption:
 
 @dataclass(frozen=True, slots=True)
 class Masks:
-    """The word pieces of all captions of a sample and the pieces that each node of their graphs covers.
+    """The word pieces of all captions of a sample, and the pieces that each node of their graphs covers.
 
-    Neither [CLS] nor [SEP] is stored and nothing is truncated. Nodes are numbered over the whole sample.
+    Neither [CLS] nor [SEP] is stored, and nothing is truncated. Nodes are numbered over the whole sample, see
+    `shards.nodes.number_nodes`.
+
+    Example: the captions "red hat" and "man", each word one piece, with the nodes hat, hat-red and man::
+
+        token_offsets       0 2 3       caption 0 has the pieces 0 and 1, caption 1 has the piece 2
+        node_kind           0 1 0       object, attribute, object
+        node_caption        0 0 1
+        node_args           -1 -1, 0 -1, -1 -1    node 1 is an attribute of node 0
+        node_tokens         1 0 0       "hat", "red", "man": positions within their own caption
+        node_token_offsets  0 1 2 3     each node covers one piece
     """
 
     token_ids: Array
     """int32 [pieces]"""
     segment_ids: Array
-    """uint8 [pieces]"""
+    """uint8 [pieces]: number of the caption's segment that the piece belongs to"""
     token_offsets: Array
     """int32 [captions + 1]: caption c has the pieces ``token_offsets[c]:token_offsets[c + 1]``"""
     node_kind: Array
@@ -64,11 +68,13 @@ class Masks:
     node_caption: Array
     """int32 [nodes], ascending"""
     node_args: Array
-    """int32 [nodes, 2]: attribute: its object's node and -1; relation: subject's and object's nodes; object: -1, -1"""
+    """int32 [nodes, 2]: for an attribute the node of its object and -1; for a relation the nodes of its subject and
+    object; for an object -1 and -1"""
     node_tokens: Array
-    """int32: positions of a node's pieces, counted from its caption's first piece, ascending within a node"""
+    """int32: the positions of the pieces of each node, counted from the first piece of its caption; ascending within a
+    node"""
     node_token_offsets: Array
-    """int32 [nodes + 1]"""
+    """int32 [nodes + 1]: node n covers ``node_tokens[node_token_offsets[n]:node_token_offsets[n + 1]]``"""
 
     def nodes(self, caption: int) -> range:
         """The nodes of a caption."""
@@ -76,12 +82,16 @@ class Masks:
         return range(int(first), int(last))
 
     def tokens(self, node: int) -> Array:
-        """int32: positions of the node's pieces in its caption."""
+        """int32: the positions of a node's pieces in its caption."""
         tokens: Array = self.node_tokens[self.node_token_offsets[node] : self.node_token_offsets[node + 1]]
         return tokens
 
     def check(self) -> None:
-        """Raises ValueError if the arrays do not fit each other."""
+        """Checks that the arrays fit each other.
+
+        Raises:
+            ValueError: they do not; the message names an array that does not fit.
+        """
         for name, dtype in MASK_DTYPES.items():
             found = getattr(self, name).dtype
             if found != dtype:
@@ -113,7 +123,7 @@ class Masks:
             raise ValueError("masks.npz: node_tokens leave their caption")
 
 
-MASK_DTYPES: dict[str, np.dtype[Any]] = {
+MASK_DTYPES: dict[str, DType] = {
     "token_ids": np.dtype(np.int32),
     "segment_ids": np.dtype(np.uint8),
     "token_offsets": np.dtype(np.int32),
@@ -137,22 +147,25 @@ def _check_offsets(name: str, offsets: Array, end: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Regions:
-    """What a detector found in an image."""
+    """The regions that a detector found in an image."""
 
     boxes: Array
     """float32 [n, 4]: x1, y1, x2, y2 in pixels"""
     features: Array
-    """float16 [n, d]"""
+    """float16 [n, d]: what the detector says of the look of each region"""
     class_ids: Array | None = None
     """int16 [n, k]: the k most likely classes, most likely first"""
     class_probs: Array | None = None
     """float16 [n, k]"""
 
     def check(self, width: int, height: int) -> None:
-        """Raises ValueError, with the reason, if these are not the regions of an image of that size.
+        """Checks that these can be the regions of an image of that size, in pixels.
 
-        One to 100 boxes; no NaN or infinity; no empty box and none more than a pixel outside the image; class
-        probabilities not negative and summing to at most 1.001.
+        There are 1 to 100 boxes. No number is NaN or infinite. No box is empty or reaches more than a pixel out of the
+        image. Class probabilities are not negative, and those of a region sum to at most 1.001.
+
+        Raises:
+            ValueError: one of these does not hold; the message says which.
         """
         n = len(self.boxes)
         check_boxes(self.boxes, width, height)
@@ -176,7 +189,11 @@ class Regions:
 
 
 def check_boxes(boxes: Array, width: int, height: int) -> None:
-    """Raises ValueError, with the reason, if these are not the boxes of an image of that size: see `Regions.check`."""
+    """Checks that these can be the boxes of regions of an image of that size, as `Regions.check` says.
+
+    Raises:
+        ValueError: they cannot; the message says why.
+    """
     if width < 1 or height < 1:
         raise ValueError(f"the image size {width} x {height} is not positive")
     if not 1 <= len(boxes) <= MAX_REGIONS:
@@ -194,14 +211,25 @@ def check_boxes(boxes: Array, width: int, height: int) -> None:
 def _is_finite(array: Array) -> bool:
     if array.dtype != np.float16:
         return bool(np.isfinite(array).all())
-    # As integers, NaN and infinity are the largest of their sign. `numpy.isfinite` of float16 is 15 times slower.
+    # Read as integers, NaN and infinity are the largest numbers of their sign. `numpy.isfinite` takes 15 times as long
+    # for float16.
     largest = array.view(np.int16).max(initial=0), array.view(np.uint16).max(initial=0)
     return bool(largest[0] < 0x7C00 and largest[1] < 0xFC00)
 
 
+class Record(NamedTuple):
+    """What ``KEY.json`` says of a sample."""
+
+    image_id: str
+    width: int
+    """of the image, in pixels"""
+    height: int
+    captions: tuple[Caption, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """An image with its captions, ready to be written."""
+    """An image with its captions and regions, ready to be written."""
 
     image_id: str
     width: int
@@ -217,13 +245,13 @@ class Sample:
 def key_of(image_id: str) -> str:
     """The name of a sample in the tar: every UTF-8 byte outside [A-Za-z0-9_-] is percent-encoded.
 
-    WebDataset splits names at the first dot, so an id with a dot would otherwise merge with its neighbours.
+    WebDataset splits names at the first dot, so samples whose ids have dots could otherwise merge with others.
     """
     return quote(image_id, safe="").replace(".", "%2E").replace("~", "%7E")
 
 
 def image_id_of(key: str) -> str:
-    """The inverse of `key_of`.
+    """The image id that `key_of` made a key of.
 
     Raises:
         ValueError: no image id has this key.
@@ -232,142 +260,3 @@ def image_id_of(key: str) -> str:
     if not key or key_of(image_id) != key:
         raise ValueError(f"{key!r} is not the key of a sample")
     return image_id
-
-
-# ---------------------------------------------------------------------------------------------------------- manifest
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Classes(_Record):
-    """The classes of the detector."""
-
-    kind: ClassKind
-    """``distribution``: all probabilities; ``top-k``: the largest; ``argmax``: one; ``none``"""
-    count: int | None
-    """number of classes, background included where it has a row; None: the source does not say"""
-    background: int | None
-    """index of the background class"""
-    names: list[str] | None
-
-
-class TokenizerInfo(_Record):
-    """The WordPiece vocabulary, stored beside the manifest as ``vocab.txt``."""
-
-    sha256: str
-    size: int
-
-
-class ParserInfo(_Record):
-    """Who parsed the captions."""
-
-    name: str
-    version: str
-
-
-class Totals(_Record):
-    """Counts over all shards."""
-
-    samples: int = 0
-    captions: int = 0
-    boxes: int = 0
-    tokens: int = 0
-    objects: int = 0
-    attributes: int = 0
-    relations: int = 0
-
-    @classmethod
-    def of(cls, sample: Sample) -> Totals:
-        """The counts of one sample."""
-        kinds = np.bincount(sample.masks.node_kind, minlength=len(KINDS)).tolist()
-        return cls(
-            samples=1,
-            captions=len(sample.captions),
-            boxes=len(sample.regions.boxes),
-            tokens=len(sample.masks.token_ids),
-            objects=kinds[OBJECT],
-            attributes=kinds[ATTRIBUTE],
-            relations=kinds[RELATION],
-        )
-
-    def __add__(self, other: Totals) -> Totals:
-        return Totals(**{name: value + getattr(other, name) for name, value in self})
-
-    def __sub__(self, other: Totals) -> Totals:
-        return Totals(**{name: value - getattr(other, name) for name, value in self})
-
-
-class ShardInfo(_Record):
-    """One tar."""
-
-    file: Annotated[str, Field(pattern=r"^[^/\\]+\.tar$")]
-    samples: int
-    bytes: int
-    sha256: str
-
-
-class Manifest(_Record):
-    """``manifest.json``: written last, so a folder without it is not a finished set of shards."""
-
-    schema_version: int = SCHEMA_VERSION
-    tokenizer: TokenizerInfo
-    parser: ParserInfo
-    feature_size: int
-    classes: Classes
-    totals: Totals
-    index_sha256: str | list[str]
-    """of ``index.parquet``; of each file, where the set has so many shards that `shards.index` makes several"""
-    shards: list[ShardInfo]
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What holds for every sample, whichever shards there are: two sets that agree in it can be one."""
-        return self.model_dump(exclude={"totals", "index_sha256", "shards"})
-
-    def differences(self, other: Manifest, *, but: Container[str] = ()) -> list[str]:
-        """Which of the `settings` are others in another manifest, with both values."""
-        ours, theirs = self.settings, other.settings
-        return [
-            f"{name} {_short(ours[name])} and {_short(theirs[name])}"
-            for name in ours
-            if name not in but and ours[name] != theirs[name]
-        ]
-
-    @cached_property
-    def checksum(self) -> str:
-        """sha256 over the whole manifest: names the data, and with it the order of every epoch."""
-        return hashlib.sha256(self.to_bytes()).hexdigest()
-
-    def to_bytes(self) -> bytes:
-        """The file's content; equal manifests give equal bytes."""
-        return (self.model_dump_json(indent=1) + "\n").encode()
-
-    @classmethod
-    def from_bytes(cls, data: bytes, path: str) -> Manifest:
-        """The inverse of `to_bytes`; ``path`` is what messages call the file.
-
-        Raises:
-            InputError: it is no manifest, or of another schema version.
-        """
-        try:
-            raw = json.loads(data)
-        except ValueError as error:
-            raise InputError(f"{path}: cannot be read as JSON: {error}") from error
-        version = raw.get("schema_version") if isinstance(raw, dict) else None
-        if version != SCHEMA_VERSION:
-            raise InputError(
-                f"{path}: schema version {version!r}, this release reads {SCHEMA_VERSION}; "
-                "pack the shards again with `python -m pipeline.pack`"
-            )
-        try:
-            return cls.model_validate(raw)
-        except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise InputError(f"{path}: {problems}") from error
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 120 else text[:117] + "..."

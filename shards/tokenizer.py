@@ -1,4 +1,4 @@
-"""The one tokenizer of the project."""
+"""The tokenizer that pack, fine-tuning and evaluation share."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
-from shards.reader import read_vocabulary
+from shards.vocabulary import read_vocabulary
 
 
 def load_tokenizer(vocabulary: Path) -> Tokenizer:
-    """BERT's lower-casing WordPiece tokenizer for a ``vocab.txt``.
+    """Makes BERT's lower-casing WordPiece tokenizer for a ``vocab.txt``.
 
-    As in the released code, special tokens inside a text are not recognised: "[MASK]" is three pieces.
+    It does not recognise special tokens inside a text, as ERNIE-ViL's released code does not: "[MASK]" becomes three
+    word pieces.
 
     Raises:
         InputError: the file is no such vocabulary.

@@ -1,4 +1,4 @@
-"""Writes samples into a tar, byte for byte the same whenever the samples are the same."""
+"""Writes samples into a tar. Equal samples give equal bytes."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ import tarfile
 import zlib
 from itertools import groupby
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import BinaryIO, Self
 
 import numpy as np
 
-from shards.index import make_row
+from shards.index import IndexRow
+from shards.manifest import ShardInfo, Totals
 from shards.members import Chunks, encode_sample
-from shards.schema import KINDS, Sample, ShardInfo, Totals, key_of
+from shards.schema import KINDS, Sample, key_of
 
 
 class ShardWriter:
-    """Writes one shard to an open binary file.
+    """Writes one shard to an open binary file. It is a context manager; leaving the context ends the tar.
 
-    After it is closed, ``info`` names the shard for the manifest, ``rows`` are its rows of the index and ``totals``
-    its counts. Times, owners and modes are fixed; long names are stored as GNU tar stores them.
+    Afterwards ``info`` describes the shard for the manifest, ``rows`` are its rows of the index, and ``totals`` counts
+    what it holds. Times, owners and modes in the tar are fixed. Long names are stored as GNU tar stores them.
     """
 
     def __init__(self, stream: BinaryIO, file: str) -> None:
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[IndexRow] = []
         self._file = file
         self._stream = stream
         self._digest = hashlib.sha256()
@@ -47,7 +48,8 @@ class ShardWriter:
         """Adds a sample.
 
         Raises:
-            ValueError: its image id is empty or already in this shard, or its regions or masks are not valid.
+            ValueError: the image id is empty or already in this shard, or the regions or the masks are not valid.
+                The sample leaves no trace then.
         """
         if not sample.image_id:
             raise ValueError("an empty image id")
@@ -69,12 +71,12 @@ class ShardWriter:
             position += len(header) + size + len(padding)
         crc32 = self._append(blocks)
         self.rows.append(
-            make_row(
+            IndexRow(
                 key,
                 width=sample.width,
                 height=sample.height,
                 num_boxes=len(sample.regions.boxes),
-                token_offsets=sample.masks.token_offsets,
+                tokens=np.diff(sample.masks.token_offsets).tolist(),
                 crc32=crc32,
                 extents=extents,
             )
@@ -82,7 +84,7 @@ class ShardWriter:
         self._nodes += np.bincount(sample.masks.node_kind, minlength=len(KINDS))
 
     def _append(self, blocks: Chunks) -> int:
-        """Writes bytes and returns their crc32. Small pieces are joined, large ones are not copied."""
+        """Writes bytes and returns their crc32. Small pieces are joined before they are written; large ones are not."""
         crc32 = 0
         for large, pieces in groupby(blocks, lambda block: len(block) > _LARGE):
             for data in pieces if large else (b"".join(pieces),):
@@ -94,13 +96,13 @@ class ShardWriter:
 
     @property
     def totals(self) -> Totals:
-        """What was written so far."""
+        """The counts of what was written so far."""
         objects, attributes, relations = self._nodes.tolist()
         return Totals(
             samples=len(self.rows),
-            captions=sum(len(row["tokens"]) for row in self.rows),
-            boxes=sum(row["num_boxes"] for row in self.rows),
-            tokens=sum(sum(row["tokens"]) for row in self.rows),
+            captions=sum(len(row.tokens) for row in self.rows),
+            boxes=sum(row.num_boxes for row in self.rows),
+            tokens=sum(sum(row.tokens) for row in self.rows),
             objects=objects,
             attributes=attributes,
             relations=relations,
@@ -108,23 +110,25 @@ class ShardWriter:
 
     @property
     def info(self) -> ShardInfo:
-        """Name, size and checksum of the tar, once it is closed."""
+        """The name, size and checksum of the tar. They are final when the context is left."""
         return ShardInfo(file=self._file, samples=len(self.rows), bytes=self._size, sha256=self._digest.hexdigest())
 
 
 _LARGE = 1 << 14
+"""Pieces of more bytes than this are written as they are; to join them would copy them."""
 
-# name; mode, user, group; size; time; checksum; type, linked name, magic and version, owners, padding
+# The fields of a header: name; mode, user and group; size; time; checksum; type, linked name, magic and version, owners
+# and padding.
 _HEADER = struct.Struct("100s24s12s12s8s356s")
 _TIME = b"00000000000\0"
 
 
-class _Entry:
-    """What the headers of one type have in common."""
+class _HeaderKind:
+    """Makes the headers of one type of entry, which differ in name and size only."""
 
     def __init__(self, mode: bytes, kind: bytes) -> None:
         self._owner, self._kind = mode + 2 * b"0000000\0", kind + bytes(100) + b"ustar  \0"
-        self._sum = sum(self._owner + _TIME + b" " * 8 + self._kind)  # the checksum itself counts as blanks
+        self._sum = sum(self._owner + _TIME + b" " * 8 + self._kind)  # the field of the checksum counts as blanks
 
     def header(self, name: bytes, size: int) -> bytes:
         length = b"%011o\0" % size
@@ -132,11 +136,11 @@ class _Entry:
         return _HEADER.pack(name, self._owner, length, _TIME, checksum, self._kind)
 
 
-_FILE, _LONG_NAME = _Entry(b"0000644\0", b"0"), _Entry(b"0000000\0", b"L")
+_FILE, _LONG_NAME = _HeaderKind(b"0000644\0", b"0"), _HeaderKind(b"0000000\0", b"L")
 
 
 def tar_header(name: str, size: int) -> bytes:
-    """The blocks that stand before a file in a tar, byte for byte those of `tarfile` in GNU format."""
+    """The blocks that precede a file in a tar: the bytes that `tarfile` writes in GNU format."""
     encoded = name.encode()
     if size >= 8**11:
         entry = tarfile.TarInfo(name)
@@ -145,7 +149,7 @@ def tar_header(name: str, size: int) -> bytes:
     header = _FILE.header(encoded[: tarfile.LENGTH_NAME], size)
     if len(encoded) <= tarfile.LENGTH_NAME:
         return header
-    # An entry of its own, before the file's, holds a name that is too long for a header.
+    # A name that is too long for a header is the content of an entry of its own, which precedes the file's.
     length = len(encoded) + 1
     ending = bytes(1 + -length % tarfile.BLOCKSIZE)
     return _LONG_NAME.header(b"././@LongLink", length) + encoded + ending + header

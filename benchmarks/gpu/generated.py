@@ -12,7 +12,8 @@ import yaml
 from benchmarks.gpu.steps import Setting
 from benchmarks.samples import BOXES, FEATURES, write_set
 from pretrain.recipe import Recipe
-from shards.reader import MANIFEST, ShardSet
+from shards.manifest import MANIFEST
+from shards.reader import ShardSet
 
 MODELS = Path(__file__).resolve().parents[2] / "configs/model"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.gpu.steps import Figure
+from shards.storage.files import write_atomic, write_indented_json
 
 PACKAGES = ("torch", "torchvision", "deepspeed", "numpy", "transformers")
 Status = Literal["pass", "fail", "skipped"]
@@ -99,8 +99,8 @@ class Report:
         left = list(self._steps[len(self.outcomes) :])
         record: dict[str, Any] = {"facts": self._facts, "finished": self.finished, "to come": left}
         record["steps"] = [asdict(outcome) for outcome in self.outcomes]
-        _replace(self._folder / "results.json", json.dumps(record, indent=1) + "\n")
-        _replace(self._folder / "results.md", self._table())
+        write_indented_json(record, self._folder / "results.json")
+        write_atomic(self._folder / "results.md", self._table().encode())
 
     def _table(self) -> str:
         lines = [f"- {name}: {value}" for name, value in self._facts.items()]
@@ -118,13 +118,3 @@ def _shown(value: Figure) -> str:
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
     return f"{value:,}" if isinstance(value, int) else value
-
-
-def _replace(path: Path, text: str) -> None:
-    """Writes a file that is always whole."""
-    new = path.with_name(f".{path.name}")
-    with new.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    new.replace(path)

@@ -21,8 +21,8 @@ from parsers.command import InputError
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG, ENCODER, WEIGHTS, ErnieViL
 from pretrain.model.released_names import load_released, released_arrays, released_shapes
-from shards.reader import VOCABULARY
-from shards.storage.files import sha256_of
+from shards.storage.files import replace_atomic, sha256_of, write_indented_json
+from shards.vocabulary import VOCABULARY
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -144,7 +144,8 @@ def import_released(
     config.save(out / CONFIG)
     if vocabulary is not None:
         shutil.copyfile(vocabulary, out / VOCABULARY)
-    save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, out / WEIGHTS, {"format": "pt"})
+    with replace_atomic(out / WEIGHTS) as path:
+        save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, path, {"format": "pt"})
     record = {
         "source": source.name,
         "parameters": len(checkpoint.arrays) - len(heads),
@@ -153,7 +154,7 @@ def import_released(
         "skipped": list(checkpoint.skipped),
         "sha256": checkpoint.checksums,
     }
-    (out / RECORD).write_text(json.dumps(record, indent=1) + "\n")
+    write_indented_json(record, out / RECORD)
     return record
 
 

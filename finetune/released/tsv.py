@@ -7,7 +7,7 @@ from pathlib import Path
 
 from parsers.command import InputError
 from shards.regions.table import RegionsRow
-from shards.regions.tsv import Fields, boxes_and_features, decode, split_line, whole_number
+from shards.regions.tsv import Fields, decode, decode_regions, parse_integer, split_line
 from shards.schema import Regions
 
 SUFFIX = ".tsv"
@@ -74,8 +74,8 @@ class LineRegions:
             line = stream.readline()
         try:
             fields = split_line(line, self._columns)
-            width, height = (whole_number(fields[name], name) for name in ("img_w", "img_h"))
-            regions = Regions(*boxes_and_features(fields, _boxes(fields), self.feature_size), None, None)
+            width, height = (parse_integer(fields[name], name) for name in ("img_w", "img_h"))
+            regions = Regions(*decode_regions(fields, _boxes(fields), self.feature_size), None, None)
             regions.check(width, height)
         except ValueError as error:
             raise InputError(f"{self._path}: byte {start}: {error}") from None
@@ -83,4 +83,4 @@ class LineRegions:
 
 
 def _boxes(fields: Fields) -> int:
-    return sum(whole_number(fields[name], name) for name in ("num_boxes", "num_gold") if name in fields)
+    return sum(parse_integer(fields[name], name) for name in ("num_boxes", "num_gold") if name in fields)

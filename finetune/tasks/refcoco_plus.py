@@ -18,9 +18,9 @@ from finetune.released.tsv import LineRegions, is_released, read_lines
 from finetune.task import Prediction, Settings, Split, Task
 from parsers.command import InputError
 from pretrain.model.config import ModelConfig
-from shards.boxes import overlaps
+from shards.boxes import intersection_over_union
 from shards.regions.table import RegionsRow
-from shards.regions.tsv import REFERENCE, Fields, whole_number
+from shards.regions.tsv import REFERENCE, Fields, parse_integer
 from shards.schema import Array, Regions
 from shards.storage import pickles
 from shards.storage.files import read_json, write_json
@@ -114,15 +114,15 @@ class RefcocoPlus(Task[RefcocoPlusSettings, Expression]):
         hits = {"accuracy": 0, "accuracy/+1": 0}
         for expression in examples:
             item = chosen[expression.expression_id]
-            box, meant = np.array([item["box"]]), np.array(expression.box)
+            box, meant = np.array([item["box"]]), np.array([expression.box])
             if expression.overlaps is None:
-                overlap = overlaps(box, meant)[0]
+                overlap = intersection_over_union(box, meant).item()
             elif 0 <= item["region"] < len(expression.overlaps):
                 overlap = expression.overlaps[item["region"]]
             else:
                 raise InputError(f"{expression.expression_id} has no region {item['region']}")
             hits["accuracy"] += bool(overlap >= HIT)
-            hits["accuracy/+1"] += bool(overlaps(box, meant, plus_one=True)[0] >= HIT)
+            hits["accuracy/+1"] += bool(intersection_over_union(box, meant, whole_pixels=True).item() >= HIT)
         return {name: count / len(examples) for name, count in hits.items()}
 
     # ----------------------------------------------------------------------------------------------------- training
@@ -163,7 +163,7 @@ class RefcocoPlus(Task[RefcocoPlusSettings, Expression]):
         plus_one = self.settings.as_released
         whole = (x2 - x1 + plus_one) * (y2 - y1 + plus_one) / (row.width * row.height)
         if expression.overlaps is None:
-            rest = overlaps(row.regions.boxes, np.array(expression.box), plus_one=plus_one)
+            rest = intersection_over_union(row.regions.boxes, np.array([expression.box]), whole_pixels=plus_one)[:, 0]
         else:
             rest = np.array(expression.overlaps)
         if len(rest) != len(row.regions.boxes):
@@ -275,8 +275,8 @@ def _released(path: Path, place: str, fields: Fields) -> Expression:
         return Expression(
             place,
             place,
-            whole_number(fields["img_w"], "img_w"),
-            whole_number(fields["img_h"], "img_h"),
+            parse_integer(fields["img_w"], "img_w"),
+            parse_integer(fields["img_h"], "img_h"),
             fields["expression"],
             _box(fields["box"].split()),
             tuple(map(float, fields["label"].split())),

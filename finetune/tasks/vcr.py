@@ -17,11 +17,12 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from finetune.heads import VcrHead, choice_loss
-from finetune.inputs import WHOLE, Batch, Image, Images, Sources, Text
+from finetune.inputs import Batch, Image, Images, Sources, Text
 from finetune.task import Prediction, Settings, Split, Task
 from parsers.command import InputError
 from pretrain.data.order import generator
 from pretrain.model.config import ModelConfig
+from shards.boxes import WHOLE_IMAGE
 from shards.schema import Array
 from shards.storage.files import read_json_lines, write_atomic
 
@@ -276,7 +277,7 @@ class Vcr(Task[VcrSettings, Question]):
             room -= len(kept[0].features)
         return Image(
             np.concatenate([whole, *(image.features for image in kept)]),
-            np.concatenate([WHOLE, *(image.locations for image in kept)]),
+            np.concatenate([WHOLE_IMAGE, *(image.locations for image in kept)]),
         )
 
     def count_targets(self, batch: Batch) -> int:

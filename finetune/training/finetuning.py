@@ -29,9 +29,9 @@ from pretrain.training.distributed import World
 from pretrain.training.settings import Best
 from pretrain.training.trainer import Trainer
 from pretrain.training.workload import Scores
-from shards.reader import VOCABULARY
 from shards.schema import Array
 from shards.storage.files import sha256_of
+from shards.vocabulary import VOCABULARY
 
 if TYPE_CHECKING:
     from pretrain.model.compilation import CompiledForward

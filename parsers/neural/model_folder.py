@@ -14,7 +14,8 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as save_weights
 
 from parsers.neural.network import Encoder, ParserNetwork
 from parsers.neural.piece_encoder import PieceEncoder, read_tokenizer
@@ -39,7 +40,8 @@ def save_network(network: ParserNetwork, folder: Path) -> None:
         network.encoder.tokenizer.save(str(folder / TOKENIZER))
     config = {"encoder": network.encoder.config, "arc": network.arc, "frequent_words": vocabulary.frequent_words}
     (folder / CONFIG).write_text(json.dumps(config, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    save_file({name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}, folder / WEIGHTS)
+    weights = {name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}
+    (folder / WEIGHTS).write_bytes(save_weights(weights))  # `save_file` makes files that only their owner can read
 
 
 def load_network(folder: Path) -> ParserNetwork:

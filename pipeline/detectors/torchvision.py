@@ -21,6 +21,7 @@ from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from pipeline.detectors import Detections
 from shards.schema import MAX_REGIONS, Array
+from shards.storage.files import sha256_of
 
 NMS_IOU = 0.5
 """Two regions of one class overlap less."""
@@ -242,12 +243,11 @@ def _load(model: str, weights: str) -> Weights:
         )
     if path.suffix == ".safetensors":
         return read_safetensors(path)
-    data = path.read_bytes()
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise ValueError(f"{path}: holds no weights alone (a state dict of tensors): {error}") from error
-    checksum = hashlib.sha256(data).hexdigest()
+    checksum = sha256_of(path)
     for entry in known:
         if Path(entry.url).stem.rpartition("-")[2] == checksum[:8]:
             return _published(entry, model, state)

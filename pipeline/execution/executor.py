@@ -17,11 +17,12 @@ from typing import Any, Protocol
 
 from rich.table import Table
 
-from parsers.command import InputError, console, progress
+from parsers.command import InputError, console, progress, shorten_json
 from pipeline.execution.engines import Engine, Workshop
 from pipeline.execution.parts import read_marker
 from pipeline.files import is_inside, location, remove_leftovers, remove_tree
-from shards.storage.files import AnyPath, check_free_disk, write_atomic
+from shards.stage_folder import REPORT, STAGE
+from shards.storage.files import AnyPath, check_free_disk, write_indented_json
 
 
 class Stage(Workshop, Protocol):
@@ -126,7 +127,7 @@ def _merge_reports(out: AnyPath, parts: int) -> Report:
 def _claim(stage: Stage, out: AnyPath, overwrite: bool) -> None:
     """Makes the output folder this stage's own, or refuses."""
     wanted = {"stage": stage.name, **stage.fingerprint()}
-    path = out / "stage.json"
+    path = out / STAGE
     if out.is_file():
         raise InputError(f"{out} is a file; --out names a folder")
     if any(is_inside(location(source), out) for source in _paths(wanted)):
@@ -138,7 +139,9 @@ def _claim(stage: Stage, out: AnyPath, overwrite: bool) -> None:
             raise InputError(f"{out} holds the output of the stage {found.get('stage')!r}; name another --out folder")
         differing = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
         if differing and not overwrite:
-            changes = "; ".join(f"{key}: {_short(found.get(key))} -> {_short(wanted.get(key))}" for key in differing)
+            changes = "; ".join(
+                f"{key}: {shorten_json(found.get(key))} -> {shorten_json(wanted.get(key))}" for key in differing
+            )
             raise InputError(
                 f"{out} holds the output of a run with other settings ({changes}). "
                 "Name another --out folder, or add --overwrite to replace it"
@@ -148,12 +151,12 @@ def _claim(stage: Stage, out: AnyPath, overwrite: bool) -> None:
     elif not path.exists() and _holds_anything(out):
         raise InputError(f"{out} is not empty and was not written by this command; name another --out folder")
     remove_leftovers(out)
-    write_atomic(path, json.dumps(wanted, indent=1, ensure_ascii=False).encode() + b"\n")
+    write_indented_json(wanted, path)
 
 
 def _holds_anything(out: AnyPath) -> bool:
     """Apart from what a run left that was killed while it claimed the folder."""
-    return out.exists() and any(not child.name.startswith(".stage.json.") for child in out.iterdir())
+    return out.exists() and any(not child.name.startswith(f".{STAGE}.") for child in out.iterdir())
 
 
 def _paths(fingerprint: Any) -> Iterator[str]:
@@ -166,11 +169,6 @@ def _paths(fingerprint: Any) -> Iterator[str]:
     elif isinstance(fingerprint, list):
         for value in fingerprint:
             yield from _paths(value)
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _write_report(stage: Stage, out: AnyPath, report: Report, engine: Engine) -> None:
@@ -188,7 +186,7 @@ def _write_report(stage: Stage, out: AnyPath, report: Report, engine: Engine) ->
         "workers": engine.workers,
         "versions": {"python": platform.python_version(), **{package: version(package) for package in packages}},
     }
-    write_atomic(out / "report.json", json.dumps(record, indent=1, ensure_ascii=False).encode() + b"\n")
+    write_indented_json(record, out / REPORT)
 
 
 def _check_rejects(out: AnyPath, report: Report, max_rejects: float) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from shards.storage.files import AnyPath, NewFile, write_atomic
+from shards.storage.files import AnyPath, NewFile, write_indented_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Part:
             "statistics": dict(sorted(self.statistics.items())),
             "rejects": dict(sorted(Counter(reject.reason for reject in self.rejects).items())),
         }
-        write_atomic(marker_of(self._out, self.number), json.dumps(record, indent=1).encode() + b"\n")
+        write_indented_json(record, marker_of(self._out, self.number))
 
     def discard(self) -> None:
         """Removes what was written; files that are published already are written again by the next run."""

@@ -19,8 +19,9 @@ from pipeline.extract.images import ImageInput, ImageSource, Opened, fingerprint
 from pipeline.extract.prefetch import ahead, by_shape
 from pipeline.extract.preview import draw_regions
 from pipeline.regions.rows import make_row, most_likely
-from shards.regions.table import RegionsInfo, RegionsRow, regions_table, write_regions
-from shards.schema import Array, Classes, check_boxes, key_of
+from shards.manifest import Classes
+from shards.regions.table import RegionsInfo, RegionsRow, write_regions
+from shards.schema import Array, check_boxes, key_of
 from shards.storage.files import AnyPath
 
 DEFAULT = "vg-bottom-up"
@@ -192,7 +193,7 @@ class ExtractStage:
         part.statistics["images"] += len(good)
         part.statistics["boxes"] += sum(len(row.regions.boxes) for row in good)
         with part.open(f"{part.name}.parquet") as stream:
-            write_regions(stream, regions_table(good), self.info.to_metadata())
+            write_regions(stream, good, self.info)
 
     def finish(self, out: AnyPath, parts: int, statistics: Counter[str]) -> None:
         """Nothing to merge."""

@@ -17,8 +17,8 @@ from pipeline.execution.options import EngineKind, MaxRejects, Overwrite, RayAdd
 from pipeline.files import location
 from pipeline.pack.join import read_id_lists
 from pipeline.pack.stage import KINDS, PackStage, read_accounts
-from shards.reader import read_vocabulary
 from shards.storage.files import AnyPath, read_lines
+from shards.vocabulary import read_vocabulary
 
 app = typer.Typer(add_completion=False)
 

@@ -19,9 +19,9 @@ import pyarrow.ipc
 
 from parsers.command import InputError
 from pipeline.graph_table import GRAPHS
-from shards.regions.table import REGIONS_VERSION
+from shards.regions.table import read_image_ids
 from shards.schema import Array
-from shards.stage_folder import parts_of, read_metadata
+from shards.stage_folder import parts_of
 from shards.storage.files import AnyPath, read_lines
 from shards.storage.parquet import parquet_file
 
@@ -218,8 +218,7 @@ def join(
 
 
 def _region_ids(part: AnyPath, id_map: Mapping[str, str]) -> pa.Array:
-    read_metadata(part, "regions_version", REGIONS_VERSION)
-    ids = parquet_file(part).read(["image_id"])["image_id"]
+    ids = read_image_ids(part)
     if id_map:
         ids = pa.chunked_array([[id_map.get(image_id, image_id) for image_id in ids.to_pylist()]], pa.large_string())
     return ids.cast(pa.large_string()).combine_chunks()

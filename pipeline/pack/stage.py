@@ -8,7 +8,7 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -26,25 +26,15 @@ from pipeline.graph_table import GRAPHS_VERSION
 from pipeline.pack.join import Accounts, Fate, Join, Text, join, read_id_lists, read_id_map
 from pipeline.pack.word_pieces import make_masks
 from shards import index
-from shards.reader import MANIFEST, VOCABULARY, read_vocabulary
+from shards.index import IndexRow
+from shards.manifest import MANIFEST, SCHEMA_VERSION, Classes, Manifest, ParserInfo, ShardInfo, TokenizerInfo, Totals
 from shards.regions.table import RegionsInfo, RegionsRow, read_rows
-from shards.schema import (
-    SCHEMA_VERSION,
-    Array,
-    Caption,
-    Classes,
-    Manifest,
-    ParserInfo,
-    Regions,
-    Sample,
-    ShardInfo,
-    TokenizerInfo,
-    Totals,
-)
+from shards.schema import Array, Caption, Regions, Sample
 from shards.stage_folder import parts_of, read_metadata
-from shards.storage.files import AnyPath, write_atomic
+from shards.storage.files import AnyPath, sha256_of, write_atomic, write_indented_json
 from shards.storage.parquet import parquet_file
 from shards.tokenizer import load_tokenizer
+from shards.vocabulary import VOCABULARY, read_vocabulary
 from shards.writer import ShardWriter
 
 TRAIN, VAL = "train", "val"
@@ -93,7 +83,7 @@ class PackStage:
         return {
             "graphs": [fingerprint(part) for folder in self.graphs for part in parts_of(folder)],
             "regions": [fingerprint(part) for folder in self.regions for part in parts_of(folder)],
-            "tokenizer": hashlib.sha256(self.tokenizer.read_bytes()).hexdigest(),
+            "tokenizer": sha256_of(self.tokenizer),
             "holdout": self.holdout,
             "shard_size": self.shard_size,
             "class_top_k": self.class_top_k,
@@ -182,7 +172,7 @@ class PackStage:
         ):
             write_atomic(self.out / f"{name}.txt", "".join(f"{image_id}\n" for image_id in ids).encode())
         planned = {"images": vars(plan.images), "captions": vars(plan.captions)}
-        write_atomic(self.out / ACCOUNTS, json.dumps(planned, indent=1).encode() + b"\n")
+        write_indented_json(planned, self.out / ACCOUNTS)
         return plan
 
     # -------------------------------------------------------------------------------------------------------- packing
@@ -248,13 +238,13 @@ class PackStage:
     def _write_split(self, out: AnyPath, split: str, parts: list[int]) -> None:
         folder, infos, totals = out / split, [], Totals()
 
-        def rows() -> Iterator[list[dict[str, Any]]]:
+        def rows() -> Iterator[list[IndexRow]]:
             nonlocal totals
             for number in parts:
                 shard = json.loads((out / _index_part(number, split)).read_bytes())
                 infos.append(ShardInfo(**shard["info"]))
                 totals += Totals(**shard["totals"])
-                yield shard["rows"]
+                yield [IndexRow(**row) for row in shard["rows"]]
 
         vocabulary = self.tokenizer.read_bytes()
         write_atomic(folder / VOCABULARY, vocabulary)
@@ -282,7 +272,7 @@ class PackStage:
                 raise InputError(f"{out}: of {account.total:,} {what}, {kinds} are accounted for; please report this")
             accounts[what] = Accounts(account.total, kinds)
         record = {what: vars(account) for what, account in accounts.items()}
-        write_atomic(out / ACCOUNTS, json.dumps(record, indent=1).encode() + b"\n")
+        write_indented_json(record, out / ACCOUNTS)
 
 
 def read_accounts(out: AnyPath) -> dict[str, Accounts]:
@@ -307,7 +297,11 @@ def _shard(part: Part, split: str) -> Iterator[ShardWriter]:
     with part.open(f"{split}/{file}") as stream, ShardWriter(stream, file) as writer:
         yield writer
     with part.open(_index_part(part.number, split)) as stream:
-        record = {"info": writer.info.model_dump(), "totals": writer.totals.model_dump(), "rows": writer.rows}
+        record = {
+            "info": writer.info.model_dump(),
+            "totals": writer.totals.model_dump(),
+            "rows": list(map(asdict, writer.rows)),
+        }
         stream.write(json.dumps(record, separators=(",", ":")).encode())
 
 

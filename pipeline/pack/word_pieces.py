@@ -8,7 +8,8 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from parsers.graph import Span
-from shards.schema import ATTRIBUTE, MASK_DTYPES, OBJECT, RELATION, Caption, Masks
+from shards.nodes import list_nodes, number_nodes
+from shards.schema import MASK_DTYPES, Caption, Masks
 
 
 def make_masks(
@@ -23,37 +24,22 @@ def make_masks(
     """
     # One by one: for so few, the threads of a batch cost more than they save.
     encodings = [tokenizer.encode(caption.text, add_special_tokens=False) for caption in captions]
-    kinds: list[int] = []
-    owners: list[int] = []
-    arguments: list[tuple[int, int]] = []
     tokens: list[np.ndarray] = []
     segment_ids: list[np.ndarray] = []
     for number, (caption, encoding) in enumerate(zip(captions, encodings, strict=True)):
         pieces = np.array(encoding.offsets, np.int64).reshape(-1, 2)
         starts = segments[number] if segments is not None else ()
         segment_ids.append(np.searchsorted(np.array(starts, np.int64), pieces[:, 0], "right"))
-        graph, first = caption.graph, len(kinds)
-        for item in graph.objects:
-            kinds.append(OBJECT)
-            arguments.append((-1, -1))
-            tokens.append(_covered(pieces, (item.span,)))
-        for attribute in graph.attributes:
-            kinds.append(ATTRIBUTE)
-            arguments.append((first + attribute.object, -1))
-            tokens.append(_covered(pieces, (attribute.span,)))
-        for relation in graph.relations:
-            kinds.append(RELATION)
-            arguments.append((first + relation.subject, first + relation.object))
-            tokens.append(_covered(pieces, relation.spans))
-        owners.extend([number] * (len(kinds) - first))
+        tokens += [_covered(pieces, node.spans) for node in list_nodes(caption.graph)]
+    node_kind, node_caption, node_args = number_nodes([caption.graph for caption in captions])
     token_ids = np.concatenate([np.array(encoding.ids, np.int32) for encoding in encodings])
     arrays = {
         "token_ids": token_ids,
         "segment_ids": np.concatenate(segment_ids),
         "token_offsets": np.cumsum([0, *(len(encoding.ids) for encoding in encodings)]),
-        "node_kind": np.array(kinds),
-        "node_caption": np.array(owners),
-        "node_args": np.array(arguments).reshape(-1, 2),
+        "node_kind": node_kind,
+        "node_caption": node_caption,
+        "node_args": node_args,
         "node_tokens": np.concatenate(tokens) if tokens else np.zeros(0),
         "node_token_offsets": np.cumsum([0, *map(len, tokens)]),
     }

@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from parsers.command import InputError
 from pipeline.execution.parts import Reject
+from shards.manifest import Classes
 from shards.regions.table import RegionsInfo, RegionsRow
-from shards.schema import Array, Classes, Regions
+from shards.schema import Array, Regions
 from shards.storage.files import AnyPath
 
 Rows = Iterator[RegionsRow | Reject]

@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.execution.parts import Part, Reject
 from pipeline.files import fingerprint
 from pipeline.regions.formats import FORMATS
-from shards.regions.table import RegionsInfo, RegionsRow, regions_table, write_regions
+from shards.regions.table import RegionsInfo, RegionsRow, write_regions
 from shards.storage.files import AnyPath
 
 
@@ -60,7 +60,7 @@ class RegionsStage:
             part.statistics["boxes"] += len(row.regions.boxes)
             rows.append(row)
         with part.open(f"{part.name}.parquet") as stream:
-            write_regions(stream, regions_table(rows), self.info.to_metadata())
+            write_regions(stream, rows, self.info)
 
     def finish(self, out: AnyPath, parts: int, statistics: Counter[str]) -> None:
         """Nothing to merge."""

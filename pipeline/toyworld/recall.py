@@ -13,6 +13,7 @@ from parsers.command import run, say
 from pipeline.files import location
 from pipeline.toyworld.scene import Scene
 from pipeline.toyworld.write import read_scenes
+from shards.boxes import intersection_over_union
 from shards.regions.table import RegionsInfo, RegionsRow, read_rows
 from shards.stage_folder import parts_of
 from shards.storage.files import AnyPath
@@ -52,18 +53,14 @@ def _rows(part: AnyPath, info: RegionsInfo) -> list[RegionsRow]:
 
 def recall(scene: Scene, row: RegionsRow, info: RegionsInfo) -> tuple[int, int]:
     """(toys that some region covers, toys that some region of the right class covers) of a picture."""
-    # Imported late: PyTorch takes seconds, and --help should answer at once.
-    import torch
-    from torchvision.ops import box_iou
-
     ids, probabilities, names = row.regions.class_ids, row.regions.class_probs, info.classes.names
     assert ids is not None
     assert probabilities is not None
     assert names is not None
     best = np.where(ids == info.classes.background, -1, probabilities).argmax(1)
     classes = [names[ids[number, column]] for number, column in enumerate(best.tolist())]
-    truth = torch.tensor([[t.box.x1, t.box.y1, t.box.x2, t.box.y2] for t in scene.things]).float()
-    covering = (box_iou(truth, torch.from_numpy(row.regions.boxes.copy())) >= MIN_IOU).numpy()
+    truth = np.array([[t.box.x1, t.box.y1, t.box.x2, t.box.y2] for t in scene.things], np.float32)
+    covering = intersection_over_union(truth, row.regions.boxes) >= MIN_IOU
     right = np.array([[name == thing.shape for name in classes] for thing in scene.things])
     return int(covering.any(1).sum()), int((covering & right).any(1).sum())
 

@@ -15,7 +15,8 @@ from pretrain.data.order import BatchPlan, Pairs, generator, micro_batches
 from pretrain.data.padding import padded_length
 from pretrain.model.config import RegionTarget
 from pretrain.recipe import Images, Masking, Recipe
-from shards.reader import ShardSet
+from shards.boxes import WHOLE_IMAGE, locate_boxes
+from shards.sample_reader import SampleReader
 from shards.schema import Array, Regions
 
 _MASKS = 1 << 32
@@ -66,7 +67,7 @@ class Collator:
 
     def __init__(
         self,
-        shards: ShardSet,
+        shards: SampleReader,
         *,
         seed: int,
         max_text: int,
@@ -85,7 +86,7 @@ class Collator:
         self._device_type = device_type
 
     @classmethod
-    def of(cls, recipe: Recipe, shards: ShardSet, device_type: str) -> Collator:
+    def of(cls, recipe: Recipe, shards: SampleReader, device_type: str) -> Collator:
         """The collator that a recipe trains with."""
         return cls(
             shards,
@@ -133,9 +134,9 @@ class Collator:
 
     def _image(self, shard: int, row: int, random: np.random.Generator | None) -> _Image:
         """Reads an image; masks it if there are random numbers for that."""
-        d = self._shards.manifest.feature_size
+        d = self._shards.feature_size
         if self._images == "none":
-            return _Image(np.zeros((1, d), np.float32), _WHOLE, *_NO_TARGETS)
+            return _Image(np.zeros((1, d), np.float32), WHOLE_IMAGE, *_NO_TARGETS)
         regions = self._shards.regions(shard, row)
         n = len(regions.boxes)
         if random is None or (regions.class_ids is None and self._region_target != "features"):
@@ -148,13 +149,13 @@ class Collator:
         features[0] = features[1:].mean(0)
         width, height = self._shards.shard(shard).sizes[row].tolist()
         targets = _region_targets(regions, np.flatnonzero(taken), self._region_target)
-        return _Image(features, _locations(regions.boxes, width, height), *targets)
+        return _Image(features, locate_boxes(regions.boxes, width, height), *targets)
 
     def _pad(self, texts: list[Text], images: list[_Image], matched: Array) -> Batch:
         b = len(texts)
         t = padded_length([len(text.token_ids) for text in texts], self._device_type)
         r = padded_length([len(image.features) for image in images], self._device_type)
-        d = self._shards.manifest.feature_size
+        d = self._shards.feature_size
         token_ids = np.full((b, t), self._special.pad, np.int64)
         segment_ids = np.zeros((b, t), np.int64)
         text_mask, image_mask = np.zeros((b, t), bool), np.zeros((b, r), bool)
@@ -201,7 +202,6 @@ class _Image:
     target_features: Array
 
 
-_WHOLE = np.array([[0, 0, 1, 1, 1]], np.float32)
 _NO_COLUMNS = np.zeros((0, 0))
 _NO_TARGETS = np.zeros(0, np.int64), _NO_COLUMNS, _NO_COLUMNS, _NO_COLUMNS
 
@@ -216,13 +216,6 @@ def _region_targets(regions: Regions, taken: Array, target: RegionTarget) -> tup
     if target == "argmax":  # the divergence from all in one class is the cross-entropy
         return rows, regions.class_ids[taken, :1], np.ones((len(taken), 1)), unused
     return rows, regions.class_ids[taken], regions.class_probs[taken], unused
-
-
-def _locations(boxes: Array, width: int, height: int) -> Array:
-    """float32 [n + 1, 5]: the whole image, then x1/W, y1/H, x2/W, y2/H and the share of the area of each box."""
-    corners = boxes / np.array([width, height, width, height], np.float32)
-    area = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
-    return np.concatenate([_WHOLE, np.concatenate([corners, area[:, None]], axis=1)])
 
 
 def _stack(rows: list[Array], k: int, dtype: np.dtype[np.generic]) -> Array:

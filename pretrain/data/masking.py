@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pretrain.recipe import Masking
+from shards.boxes import intersection_over_union
 from shards.schema import KINDS, Array, Masks
 
 WORD = len(KINDS)
@@ -257,13 +258,3 @@ def mask_regions(boxes: Array, *, settings: Masking, random: np.random.Generator
     if settings.overlap is not None:
         hidden |= (intersection_over_union(boxes, boxes[hidden]) > settings.overlap).any(1)
     return taken, hidden
-
-
-def intersection_over_union(boxes: Array, others: Array) -> Array:
-    """float [n, m]: of each of n boxes with each of m others; boxes are x1, y1, x2, y2."""
-    corner = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    sides = np.clip(np.minimum(boxes[:, None, 2:], others[None, :, 2:]) - corner, 0, None)
-    shared = sides.prod(-1)
-    areas, other_areas = ((b[:, 2:] - b[:, :2]).prod(-1) for b in (boxes, others))
-    overlap: Array = shared / (areas[:, None] + other_areas[None] - shared)
-    return overlap

@@ -22,7 +22,7 @@ import numpy as np
 
 from parsers.command import InputError
 from pretrain.recipe import Recipe
-from shards.reader import ShardSet
+from shards.sample_reader import SampleReader
 from shards.schema import Array
 
 _BLOCKS, _SHUFFLE, _BATCHES, _DRAWS, _PASS, _ROWS = range(6)
@@ -82,7 +82,7 @@ class BatchPlan:
 
     def __init__(
         self,
-        shards: ShardSet,
+        shards: SampleReader,
         *,
         seed: int,
         batch_size: int,
@@ -112,7 +112,7 @@ class BatchPlan:
         self._window = lru_cache(2)(self._make_window)
 
     @classmethod
-    def of(cls, recipe: Recipe, shards: ShardSet) -> BatchPlan:
+    def of(cls, recipe: Recipe, shards: SampleReader) -> BatchPlan:
         """The plan that a recipe trains by. Without images every caption is a matching one.
 
         Raises:
@@ -192,7 +192,7 @@ class BatchPlan:
         first_shard = 0
         for number, (low, high) in enumerate(self._reach(epoch)):
             one = self.shards.sets[number]
-            shards = np.arange(first_shard, first_shard + len(one.manifest.shards))
+            shards = np.arange(first_shard, first_shard + len(one.samples))
             n = max(1, len(one))
             parts += [
                 self._pass(number, shards, visit, max(low - visit * n, 0), min(high - visit * n, n))
@@ -287,7 +287,7 @@ class BatchPlan:
         return Pairs(visits, images, np.column_stack([source, caption]), matched, length, num_boxes)
 
 
-def _fractions(shards: ShardSet, passes: Sequence[float]) -> list[Fraction]:
+def _fractions(shards: SampleReader, passes: Sequence[float]) -> list[Fraction]:
     passes = passes or [1] * len(shards.sets)
     if len(passes) != len(shards.sets):
         raise InputError(
@@ -297,14 +297,14 @@ def _fractions(shards: ShardSet, passes: Sequence[float]) -> list[Fraction]:
     return [Fraction(of_set).limit_denominator(_LARGEST_DENOMINATOR) for of_set in passes]
 
 
-def pairs_per_batch(recipe: Recipe, shards: ShardSet) -> int:
+def pairs_per_batch(recipe: Recipe, shards: SampleReader) -> int:
     """The ``batch_size`` of a recipe, or the pairs that have its ``tokens`` on average over the sets."""
     if recipe.tokens is None:
         assert recipe.batch_size is not None  # the recipe has one of the two
         return recipe.batch_size
     pairs = tokens = 0.0
     for of_set, one in zip(_fractions(shards, recipe.passes), shards.sets, strict=True):
-        totals = one.manifest.totals
+        totals = one.totals
         text = min(totals.tokens / max(1, totals.captions) + 2, recipe.max_text)
         boxes = 0 if recipe.images == "none" else totals.boxes
         pairs += float(of_set) * totals.samples

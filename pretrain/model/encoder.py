@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from parsers.command import InputError
 from pretrain.model.attention import LAYER_NORM_EPS, AttentionLayer, key_mask
 from pretrain.model.config import ModelConfig
+from shards.storage.files import replace_atomic
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 """Files of a model folder."""
@@ -136,7 +137,8 @@ class ErnieViL(
     def _save_pretrained(self, save_directory: Path) -> None:
         self.config.save(save_directory / CONFIG)
         weights = {ENCODER + n: t.detach().float().cpu().contiguous() for n, t in self.state_dict().items()}
-        save_file(weights, save_directory / WEIGHTS, metadata={"format": "pt"})
+        with replace_atomic(save_directory / WEIGHTS) as path:
+            save_file(weights, path, metadata={"format": "pt"})
 
     @classmethod
     def _from_pretrained(

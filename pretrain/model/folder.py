@@ -13,7 +13,8 @@ from parsers.command import InputError
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG, ENCODER, WEIGHTS
 from pretrain.model.heads import ErnieViLForPreTraining
-from shards.reader import VOCABULARY, read_vocabulary
+from shards.storage.files import replace_atomic
+from shards.vocabulary import VOCABULARY, read_vocabulary
 
 
 def export(weights: Mapping[str, Tensor], config: ModelConfig, vocabulary: bytes, folder: Path) -> None:
@@ -21,9 +22,8 @@ def export(weights: Mapping[str, Tensor], config: ModelConfig, vocabulary: bytes
     folder.mkdir(parents=True, exist_ok=True)
     config.save(folder / CONFIG)
     (folder / VOCABULARY).write_bytes(vocabulary)
-    temporary = folder / (WEIGHTS + ".tmp")
-    save_file(dict(weights), temporary, metadata={"format": "pt"})
-    temporary.replace(folder / WEIGHTS)
+    with replace_atomic(folder / WEIGHTS) as path:
+        save_file(dict(weights), path, metadata={"format": "pt"})
 
 
 def model_folder(path: Path) -> Path:

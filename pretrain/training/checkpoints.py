@@ -8,7 +8,6 @@ the run was.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -28,7 +27,7 @@ from torch import Tensor, UntypedStorage
 
 from parsers.command import InputError
 from pretrain.training.distributed import World
-from shards.storage.files import check_free_disk, flush, write_atomic
+from shards.storage.files import check_free_disk, flush, sha256_of, write_atomic
 
 LATEST = "latest"
 RECORD = "checkpoint.json"
@@ -316,8 +315,7 @@ def _checksum(path: Path, *, verify: bool) -> dict[str, Any]:
         bad = _first_bad_member(path)
         if bad is not None:
             raise InputError(f"{path}: what the disk holds is not what was written ({bad}); check the disk")
-    with path.open("rb") as stream:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
+    return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
 
 
 def _first_bad_member(path: Path) -> str | None:

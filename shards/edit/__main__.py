@@ -1,6 +1,6 @@
-"""Changes sets of shards without packing them again: ``python -m shards.edit remove|append|merge ... --out DIR``.
+"""Makes new sets of shards out of others: ``python -m shards.edit remove|append|merge ... --out DIR``.
 
-The result is a new set in a new folder; see `shards.edit.rewrite`.
+Nothing is packed again, and the old sets stay as they are.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from shards.schema import image_id_of, key_of
 from shards.storage.files import read_lines
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
-Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder for the new set; it must not be there yet.")]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="The folder for the new set. It must not exist yet.")]
 Set = Annotated[Path, typer.Argument(metavar="SHARDS", help="A folder with a manifest.json, e.g. data/shards/train.")]
 
 
@@ -32,15 +32,18 @@ Set = Annotated[Path, typer.Argument(metavar="SHARDS", help="A folder with a man
 def remove(
     location: Set,
     out: Out,
-    image_ids: Annotated[Path | None, typer.Option(help="A file with an image id a line: these images go.")] = None,
+    image_ids: Annotated[
+        Path | None, typer.Option(help="Take out these images: a file with one image id a line.")
+    ] = None,
     captions: Annotated[
         Path | None,
         typer.Option(
-            help='JSON lines {"image_id": ..., "caption_id": ...}: these captions go; an image without any, too.'
+            help='Take out these captions: a file with one {"image_id": ..., "caption_id": ...} a line. An image goes '
+            "with its last caption."
         ),
     ] = None,
 ) -> None:
-    """Take images and captions out, for example those that their owners asked to be taken down."""
+    """Take out images and captions, for example those that their owners asked to be taken down."""
     if image_ids is None and captions is None:
         raise typer.BadParameter("give --image-ids, --captions or both")
     removal = Removal(
@@ -63,10 +66,10 @@ def remove(
 @app.command(epilog="Example: python -m shards.edit append data/shards/train data/new/train --out data/shards/train-2")
 def append(
     location: Set,
-    more: Annotated[list[Path], typer.Argument(metavar="MORE...", help="Sets whose images are added.")],
+    more: Annotated[list[Path], typer.Argument(metavar="MORE...", help="The sets whose images are added.")],
     out: Out,
 ) -> None:
-    """Add the images of other sets. An image that is there already stays as it is: its other version is left out."""
+    """Add the images of other sets. An image that is in the first set already stays as it is."""
     sets = [ShardSet(folder) for folder in (location, *more)]
     parts = [(sets[0], Removal())]
     for shards in sets[1:]:
@@ -118,11 +121,11 @@ def _read_captions(path: Path) -> dict[str, frozenset[str]]:
 
 
 def _unknown(shards: ShardSet, removal: Removal) -> list[str]:
-    """What of a removal is not in the set."""
+    """The images and captions of a removal that are not in the set, named for people."""
     places = locate(shards, removal.keys)
     unknown = [f"image {image_id_of(key)!r}" for key in sorted(removal.images - places.keys())]
     for key, ids in sorted(removal.captions.items()):
-        there = {caption.caption_id for caption in shards.record(*places[key])[3]} if key in places else set()
+        there = {caption.caption_id for caption in shards.record(*places[key]).captions} if key in places else set()
         unknown += [f"caption {caption_id!r} of image {image_id_of(key)!r}" for caption_id in sorted(ids - there)]
     return unknown
 

@@ -1,4 +1,4 @@
-"""Takes samples and captions out of a set: what is left of each sample."""
+"""Says what is left of each sample when samples and captions are taken out of a set."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from shards.schema import Array, Masks, Sample, key_of
 
 @dataclass(frozen=True)
 class Removal:
-    """What is to go from a set."""
+    """The samples and captions that are to be taken out of a set."""
 
     images: frozenset[str] = frozenset()
-    """keys of samples"""
+    """the keys of samples"""
     captions: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """caption ids by the key of their sample; a sample that has no caption left goes too"""
+    """caption ids, by the key of their sample; a sample without a caption left is taken out, too"""
 
     @property
     def keys(self) -> frozenset[str]:
-        """The samples that change."""
+        """The keys of the samples that change."""
         return self.images | self.captions.keys()
 
 
-def without(sample: Sample, removal: Removal) -> Sample | None:
-    """What is left of a sample; None where that is nothing."""
+def take_out(sample: Sample, removal: Removal) -> Sample | None:
+    """What is left of a sample; None if nothing is. A sample that does not change is returned itself."""
     key = key_of(sample.image_id)
     if key in removal.images:
         return None
@@ -41,10 +41,22 @@ def without(sample: Sample, removal: Removal) -> Sample | None:
 
 
 def _take_captions(masks: Masks, kept: Array) -> Masks:
-    """The masks of some captions, which with their nodes are numbered anew."""
+    """The masks of some captions. These captions and their nodes get new numbers.
+
+    Example: of three captions with 3, 2 and 4 pieces, the first is taken out (``kept`` is 1, 2)::
+
+                       before          after
+        token_offsets  0 3 5 9         0 2 6
+        node_caption   0 0 1 2 2       0 1 1       nodes 2, 3 and 4 become 0, 1 and 2
+        node_args[4]   3 -1            1 -1        node 4, an attribute of node 3, becomes node 2, of node 1
+
+    Args:
+        masks: the masks of all captions of a sample.
+        kept: int64 [captions left], ascending: the numbers of the captions that stay.
+    """
     pieces = _positions(masks.token_offsets, kept)
     nodes = np.flatnonzero(np.isin(masks.node_caption, kept))
-    number = np.full(len(masks.node_kind) + 1, -1, np.int32)  # the last one is found at -1, no argument
+    number = np.full(len(masks.node_kind) + 1, -1, np.int32)  # the last entry serves -1, no argument
     number[nodes] = np.arange(len(nodes))
     return Masks(
         token_ids=masks.token_ids[pieces],
@@ -59,9 +71,13 @@ def _take_captions(masks: Masks, kept: Array) -> Masks:
 
 
 def _positions(offsets: Array, kept: Array) -> Array:
-    """The positions of some of the runs that ``offsets`` cuts an array into."""
+    """The positions of some runs of an array, which ``offsets`` cuts into runs.
+
+    The offsets 0, 3, 5, 9 make the runs 0 1 2, 3 4 and 5 6 7 8. Kept are the runs 0 and 2: 0 1 2 5 6 7 8.
+    """
     return np.concatenate([np.zeros(0, np.int64), *(np.arange(offsets[i], offsets[i + 1]) for i in kept)])
 
 
 def _offsets(offsets: Array, kept: Array) -> Array:
+    """The offsets of the runs that are kept, one after the other: for the same example 0, 3, 7."""
     return np.append(0, np.cumsum(np.diff(offsets)[kept])).astype(np.int32)

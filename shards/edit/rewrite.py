@@ -1,8 +1,8 @@
-"""Writes a new set of shards from what is left of others.
+"""Writes a new set of shards from what is left of other sets.
 
-Tars in which nothing changes are hard links to the old ones (copies, if the folder is on another disk), byte for byte;
-only the others are written again. The folder gets its name when all is in it: a kill at any moment leaves the old sets
-and at most a folder ``DIR.tmp``, which the next run clears away.
+A tar in which nothing changes becomes a hard link to the old one, or a copy if the new folder is on another disk. Only
+the other tars are written again. The folder gets its name when everything is in it: a kill at any moment leaves the old
+sets and at most a folder ``DIR.tmp``, which the next run removes.
 """
 
 from __future__ import annotations
@@ -19,22 +19,26 @@ import pyarrow.compute as pc
 
 from parsers.command import InputError, progress
 from shards import index
-from shards.edit.removal import Removal, without
+from shards.edit.removal import Removal, take_out
 from shards.errors import ShardError
-from shards.inspect.verify import verify_vocabulary
-from shards.reader import MANIFEST, VOCABULARY, ShardSet
-from shards.schema import Manifest, ShardInfo, Totals
+from shards.manifest import MANIFEST, Manifest, ShardInfo, Totals
+from shards.reader import ShardSet
 from shards.storage.files import TEMPORARY, check_free_disk, flush
 from shards.storage.folders import LocalFolder
+from shards.vocabulary import VOCABULARY
 from shards.writer import ShardWriter
 
 
 def write_set(out: Path, parts: Sequence[tuple[ShardSet, Removal]]) -> Manifest:
     """Writes what is left of some sets, one after the other, as a new set.
 
+    Args:
+        out: the folder of the new set.
+        parts: each set, and what is taken out of it.
+
     Raises:
-        InputError: the sets do not fit together, ``out`` is there already, a sample of a tar that must be written again
-            is damaged, or the disk is too small.
+        InputError: the sets do not fit together, ``out`` exists already, a tar that must be written again has a damaged
+            sample, or the disk is too small.
     """
     sets = [shards for shards, _ in parts]
     check_alike(sets)
@@ -61,7 +65,7 @@ def write_set(out: Path, parts: Sequence[tuple[ShardSet, Removal]]) -> Manifest:
 
 
 def locate(shards: ShardSet, keys: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """(shard, row) of those of the samples that are there."""
+    """The (shard, row) of each sample that has one of some keys, by its key."""
     wanted = pa.array(keys, pa.string())
     found: dict[str, tuple[int, int]] = {}
     start = 0
@@ -74,13 +78,18 @@ def locate(shards: ShardSet, keys: Iterable[str]) -> dict[str, tuple[int, int]]:
 
 
 def check_alike(sets: Sequence[ShardSet]) -> None:
-    """Raises InputError unless the sets can be one: on this machine, with the same vocabulary and options."""
+    """Checks that some sets can become one.
+
+    Raises:
+        InputError: a set is not on this machine, its vocabulary is not the one it was packed with, or two sets differ
+            in a setting of their manifests.
+    """
     first = sets[0]
     for shards in sets:
         if not isinstance(shards.folder, LocalFolder):
             raise InputError(f"{shards.location} is not on this machine; copy it to a folder first")
-        for problem in verify_vocabulary(shards):
-            raise InputError(f"{problem.where} {problem.what}")
+        if problem := shards.vocabulary_problem():
+            raise InputError(f"{shards.folder.path(VOCABULARY)} {problem}")
         if differing := first.manifest.differences(shards.manifest):
             raise InputError(
                 f"{first.location} and {shards.location} cannot be one set of shards: {'; '.join(differing)}"
@@ -100,7 +109,7 @@ def _check_disk(out: Path, sets: Sequence[ShardSet], changed: Sequence[set[int]]
 
 
 class _NewSet:
-    """A set that is being written: its tars first, then index and manifest."""
+    """A set that is being written: the tars first, then the vocabulary, the index and the manifest."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -111,7 +120,7 @@ class _NewSet:
         self._next = 0
 
     def link(self, shards: ShardSet, number: int) -> None:
-        """Adds a shard as it is."""
+        """Adds a shard that does not change."""
         info = shards.manifest.shards[number]
         name = self._name(info.file)
         source, target = Path(shards.folder.path(info.file)), self._folder / name
@@ -124,11 +133,11 @@ class _NewSet:
         self._tables.append(partial(shards.index_table, number))
 
     def rewrite(self, shards: ShardSet, number: int, removal: Removal) -> None:
-        """Adds what is left of a shard."""
+        """Adds what is left of a shard, if anything is."""
         kept = []
         for row in range(shards.manifest.shards[number].samples):
             sample = shards.sample(number, row)
-            left = without(sample, removal)
+            left = take_out(sample, removal)
             if left is not None and not shards.is_as_written(number, row):
                 raise ShardError(
                     f"{shards.where(number, row)} is damaged, and its tar must be written again; restore the tar, or "
@@ -151,7 +160,7 @@ class _NewSet:
         self._tables.append(partial(index.to_table, writer.rows))
 
     def _name(self, file: str) -> str:
-        """The shard's old name; the next free number where a shard of an earlier set has it."""
+        """The name of a tar in the new set: the old one, or the next free number if an earlier set has taken that."""
         if file in self._names:
             file = f"shard-{self._next:05d}.tar"
         self._names.add(file)
@@ -160,7 +169,7 @@ class _NewSet:
         return file
 
     def finish(self, sets: Sequence[ShardSet]) -> Manifest:
-        """Writes vocabulary, index and manifest."""
+        """Writes the vocabulary, the index and the manifest."""
         self._write(VOCABULARY, sets[0].vocabulary_bytes)
         tables = (table() for table in self._tables)
         sha256 = index.write_files(tables, len(self._tables), self._write)

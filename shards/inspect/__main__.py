@@ -1,4 +1,4 @@
-"""Looks into shards: ``python -m shards.inspect summary|head|show|verify|diff|html SHARDS``."""
+"""Shows what is in a set of shards: ``python -m shards.inspect summary|head|show|verify|diff|html SHARDS``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from rich.text import Text
 
 from parsers.command import InputError, console, progress, run, say
 from shards.inspect.diff import compare
-from shards.inspect.page import make_page, node_labels
+from shards.inspect.page import label_nodes, make_page
 from shards.inspect.summary import Histogram, spread, summarise
 from shards.inspect.verify import repair_index as make_index_anew
 from shards.inspect.verify import verify as verify_shards
+from shards.nodes import spans_by_kind
 from shards.reader import ShardSet
 from shards.schema import KINDS, Caption, Masks, image_id_of
 from shards.storage.files import write_atomic
@@ -33,10 +34,12 @@ Location = Annotated[
 @app.command(epilog="Example: python -m shards.inspect summary data/shards/train")
 def summary(
     location: Location,
-    images: Annotated[int, typer.Option(min=1, help="Read nodes from this many images, spread over the set.")] = 10_000,
-    top: Annotated[int, typer.Option(min=1, help="Show this many of the most frequent names.")] = 10,
+    images: Annotated[
+        int, typer.Option(min=1, help="Count the nodes of this many images, spread evenly over the set.")
+    ] = 10_000,
+    top: Annotated[int, typer.Option(min=1, help="Show this many of the most frequent names of each kind.")] = 10,
 ) -> None:
-    """Print how much there is of everything, and how it is distributed."""
+    """Print how many images, captions, boxes and nodes there are, and how they are distributed."""
     shards = ShardSet(location)
     with progress("read", min(images, len(shards)), "images") as advance:
         found = summarise(shards, images, advance)
@@ -71,7 +74,7 @@ def summary(
 
 
 @app.command(epilog="Example: python -m shards.inspect head data/shards/train -n 3")
-def head(location: Location, n: Annotated[int, typer.Option("-n", min=1, help="How many images.")] = 5) -> None:
+def head(location: Location, n: Annotated[int, typer.Option("-n", min=1, help="List this many images.")] = 5) -> None:
     """List the first images with their captions."""
     shards = ShardSet(location)
     for _, (shard, row) in zip(range(n), shards, strict=False):
@@ -83,8 +86,10 @@ def head(location: Location, n: Annotated[int, typer.Option("-n", min=1, help="H
 
 
 @app.command(epilog="Example: python -m shards.inspect show data/shards/train 285")
-def show(location: Location, key: Annotated[str, typer.Argument(help="Image id or key of the sample.")]) -> None:
-    """Print an image's captions with their nodes coloured, and the word pieces of each node."""
+def show(
+    location: Location, key: Annotated[str, typer.Argument(help="The image id, or the key of the sample.")]
+) -> None:
+    """Print the captions of an image, coloured by their nodes, and the word pieces of each node."""
     shards = ShardSet(location)
     shard, row = shards.find(key)
     image_id, width, height, captions = shards.record(shard, row)
@@ -104,16 +109,16 @@ def show(location: Location, key: Annotated[str, typer.Argument(help="Image id o
 @app.command(epilog="Example: python -m shards.inspect verify data/shards/train --workers 8")
 def verify(
     location: Location,
-    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = os.cpu_count() or 1,
+    workers: Annotated[int, typer.Option(min=1, help="Check with this many processes.")] = os.cpu_count() or 1,
     repair_index: Annotated[
-        bool, typer.Option("--repair-index", help="Make index.parquet anew from the tars first, where they are sound.")
+        bool, typer.Option("--repair-index", help="First make index.parquet anew from the tars, if they are sound.")
     ] = False,
 ) -> None:
-    """Check every byte; exit code 1 if anything is wrong. Of each shard the first bad sample is named."""
+    """Check every byte, and name the first bad sample of each shard. The exit code is 1 if anything is wrong."""
     if repair_index:
         repaired = make_index_anew(Path(location))
         say(f"{location}: the index {'was made anew' if repaired else 'is as it should be'}")
-    shards = ShardSet.damaged(location)
+    shards = ShardSet(location, check_tars=False)
     tars, count = len(shards.manifest.shards), 0
     with progress("verify", tars, "shards") as advance:
         for _, problems in verify_shards(shards, workers=min(workers, max(1, tars))):
@@ -131,7 +136,7 @@ def diff(
     first: Annotated[str, typer.Argument(metavar="A", help="A set of shards.")],
     second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
 ) -> None:
-    """List the images whose captions, graphs or features differ; exit code 1 if any do."""
+    """List the images whose captions, graphs or features differ. The exit code is 1 if any do."""
     a, b = ShardSet(first), ShardSet(second)
     with progress("compare", len(a.manifest.shards), "shards") as advance:
         difference = compare(a, b, advance)
@@ -153,15 +158,19 @@ def diff(
 @app.command(epilog="Example: python -m shards.inspect html data/shards/train --images photos --out page.html")
 def html(
     location: Location,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The page to write.")],
-    n: Annotated[int, typer.Option("-n", min=1, help="How many images, spread evenly over the set.")] = 100,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Write the page to this file.")],
+    n: Annotated[int, typer.Option("-n", min=1, help="Show this many images, spread evenly over the set.")] = 100,
     images: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder of the pictures, each named by its image id.", file_okay=False),
+        typer.Option(metavar="DIR", help="A folder with the pictures, each named by its image id.", file_okay=False),
     ] = None,
     regions: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="The regions that were packed, for the boxes' attributes.", file_okay=False),
+        typer.Option(
+            metavar="DIR",
+            help="The regions folder that was packed. It adds the attributes of the boxes.",
+            file_okay=False,
+        ),
     ] = None,
 ) -> None:
     """Write one web page that shows images with their boxes, captions, graphs and word pieces."""
@@ -172,22 +181,17 @@ def html(
 
 
 def colour(caption: Caption) -> Text:
-    """The caption with the words of its objects, attributes and relations in their colours."""
+    """A caption whose words have the colours of their nodes."""
     text = Text(caption.text)
-    for item in caption.graph.objects:
-        text.stylize(STYLES["object"], item.span.start, item.span.end)
-    for relation in caption.graph.relations:
-        for span in relation.spans:
-            text.stylize(STYLES["relation"], span.start, span.end)
-    for attribute in caption.graph.attributes:
-        text.stylize(STYLES["attribute"], attribute.span.start, attribute.span.end)
+    for kind, span in spans_by_kind(caption.graph):
+        text.stylize(STYLES[kind], span.start, span.end)
     return text
 
 
 def _nodes_table(caption: Caption, number: int, masks: Masks, vocabulary: list[str]) -> Table:
     pieces = masks.token_ids[masks.token_offsets[number] : masks.token_offsets[number + 1]]
     table = Table("kind", "node", "word pieces", box=None, padding=(0, 2, 0, 2))
-    for label, node in zip(node_labels(caption.graph), masks.nodes(number), strict=True):
+    for label, node in zip(label_nodes(caption.graph), masks.nodes(number), strict=True):
         kind = KINDS[masks.node_kind[node]]
         covered = " ".join(vocabulary[piece] for piece in pieces[masks.tokens(node)])
         table.add_row(Text(kind, STYLES[kind]), Text(label), Text(covered or "(no words: never masked)"))

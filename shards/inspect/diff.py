@@ -1,48 +1,48 @@
-"""What differs between two sets of shards, sample by sample."""
+"""Finds what differs between two sets of shards, sample by sample."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 
 from shards.reader import ShardSet
-from shards.schema import MEMBERS, Caption
+from shards.schema import MEMBERS, Record
 
-Record = tuple[str, int, int, tuple[Caption, ...]]
-
-KINDS = {
+ASPECTS = {
     "boxes.npy": "boxes",
     "features.npy": "features",
     "class_ids.npy": "classes",
     "class_probs.npy": "classes",
     "masks.npz": "word pieces",
 }
+"""The aspect of a sample that each member holds, as the command names it."""
 
 
 @dataclass
 class Difference:
     """How set B differs from set A."""
 
-    settings: dict[str, tuple[Any, Any]] = field(default_factory=dict)
-    """what the manifests say of parser, vocabulary, features and classes, where they differ"""
+    settings: dict[str, tuple[object, object]] = field(default_factory=dict)
+    """the settings of the manifests that differ, each with the value in A and the value in B"""
     removed: list[str] = field(default_factory=list)
     """keys that only A has"""
     added: list[str] = field(default_factory=list)
     """keys that only B has"""
     changed: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    """keys by what changed: image size, captions, graphs, word pieces, boxes, features, classes"""
+    """keys of the samples that changed, by aspect (image size, captions, graphs and those of `ASPECTS`)"""
 
     def __bool__(self) -> bool:
         return bool(self.settings or self.removed or self.added or self.changed)
 
 
 def compare(a: ShardSet, b: ShardSet, advance: Callable[[int], None]) -> Difference:
-    """Compares samples of the same key byte by byte, wherever in their sets they are. Shards of equal sha256 are equal.
+    """Compares the samples that have the same key byte by byte, wherever in their sets they are.
+
+    Samples in shards with equal SHA-256 are not compared. ``advance`` is called with 1 after each shard of ``a``.
 
     Raises:
         ShardError: the record of a sample is damaged.
@@ -74,7 +74,7 @@ def compare(a: ShardSet, b: ShardSet, advance: Callable[[int], None]) -> Differe
 def _changes(a: ShardSet, place_a: tuple[int, int], b: ShardSet, place_b: tuple[int, int]) -> list[str]:
     differing = [m for m in MEMBERS if not _equal(a.member(*place_a, m), b.member(*place_b, m))]
     changes = list(_record_changes(a.record(*place_a), b.record(*place_b))) if "json" in differing else []
-    return changes + sorted({KINDS[member] for member in differing if member != "json"})
+    return changes + sorted({ASPECTS[member] for member in differing if member != "json"})
 
 
 def _equal(a: memoryview | None, b: memoryview | None) -> bool:
@@ -84,9 +84,9 @@ def _equal(a: memoryview | None, b: memoryview | None) -> bool:
 
 
 def _record_changes(a: Record, b: Record) -> Iterator[str]:
-    if a[1:3] != b[1:3]:
+    if (a.width, a.height) != (b.width, b.height):
         yield "image size"
-    if [(c.caption_id, c.text) for c in a[3]] != [(c.caption_id, c.text) for c in b[3]]:
+    if [(c.caption_id, c.text) for c in a.captions] != [(c.caption_id, c.text) for c in b.captions]:
         yield "captions"
-    if [c.graph for c in a[3]] != [c.graph for c in b[3]]:
+    if [c.graph for c in a.captions] != [c.graph for c in b.captions]:
         yield "graphs"

@@ -1,6 +1,6 @@
-"""A web page of samples: pictures with their boxes, captions, scene graphs, and word pieces that may be masked.
+"""Makes a web page of samples: pictures with their boxes, captions, scene graphs and word pieces.
 
-One file that needs no other and no script. All text of the data is escaped.
+The page is one file that needs no other file and no script. All text that comes from the data is escaped.
 """
 
 from __future__ import annotations
@@ -18,32 +18,36 @@ from PIL import Image
 
 from parsers.command import InputError
 from parsers.graph import Relation, SceneGraph
+from shards.nodes import list_nodes, spans_by_kind
 from shards.pictures import FORMATS, find_pictures, to_rgb
 from shards.reader import ShardSet
 from shards.regions.store import RegionStore
 from shards.regions.table import RegionsInfo, label_regions
-from shards.schema import KINDS, Array, Caption, Masks, Regions
+from shards.schema import ATTRIBUTE, KINDS, OBJECT, RELATION, Array, Caption, Masks, Regions
 from shards.stage_folder import parts_of
 
 _PICTURE_WIDTH, _PICTURE_QUALITY = 320, 60
 _NAMED_BOXES = 6
-"""Boxes whose class is written beside them, the most likely ones; the others show it when pointed at."""
+"""The classes of this many boxes, the most likely ones, are always shown; those of the others when pointed at."""
 
 
 def make_page(
     shards: ShardSet, places: Iterable[tuple[int, int]], images: Path | None = None, regions: Path | None = None
 ) -> str:
-    """The page of some samples.
+    """Makes the page of some samples.
 
     Args:
         shards: the set.
-        places: shard and row of each sample.
-        images: a folder with their pictures, see `find_pictures`.
-        regions: the regions folder they were packed from, which has what shards do not hold: the boxes' attributes.
+        places: the shard and row of each sample.
+        images: a folder with the pictures, see `shards.pictures.find_pictures`.
+        regions: the regions folder that was packed. It has the attributes of the boxes, which shards do not hold.
+
+    Returns:
+        HTML.
 
     Raises:
         ShardError: a sample is damaged.
-        InputError: ``regions`` has other boxes.
+        InputError: ``regions`` does not have the boxes of the samples.
     """
     vocabulary = shards.vocabulary
     attributes = None if regions is None else _Attributes(regions)
@@ -91,12 +95,12 @@ def _card(
 
 
 def _embedded(path: Path) -> str | None:
-    """A small JPEG of a picture as a data URL; None if it cannot be read."""
+    """A small JPEG of a picture, as a data URL; None if the picture cannot be read."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             image.draft("RGB", (_PICTURE_WIDTH, _PICTURE_WIDTH))
             small = to_rgb(image)
-    except Exception:  # what decoders raise has no common class
+    except Exception:  # the errors of decoders have no common class
         return None
     small.thumbnail((_PICTURE_WIDTH, 2 * _PICTURE_WIDTH))
     stream = io.BytesIO()
@@ -105,7 +109,7 @@ def _embedded(path: Path) -> str | None:
 
 
 class _Attributes:
-    """The attributes of boxes, from the regions that the samples were packed from."""
+    """The attributes of boxes, read from the regions folder that was packed."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -113,9 +117,11 @@ class _Attributes:
         self._names = RegionsInfo.from_file(parts_of(folder)[0]).attribute_names
 
     def __call__(self, image_id: str, regions: Regions) -> tuple[Array | None, Sequence[str] | None]:
-        """(ids as int16 [n, k], the likeliest first; names) as `label_regions` takes them."""
+        """The arguments ``attribute_ids`` and ``attribute_names`` of `label_regions`."""
         if image_id not in self._store or not np.array_equal(self._store[image_id].regions.boxes, regions.boxes):
-            raise InputError(f"{self._folder}: has not the boxes of {image_id!r}; name the folder that was packed")
+            raise InputError(
+                f"{self._folder}: does not have the boxes of {image_id!r}; name the folder that was packed"
+            )
         return self._store[image_id].attribute_ids, self._names
 
 
@@ -145,13 +151,9 @@ def _draw_regions(
 
 
 def _coloured(caption: Caption) -> str:
-    """The caption with its words in the colours of their nodes."""
+    """HTML of a caption whose words have the colours of their nodes."""
     kinds = [""] * len(caption.text)
-    graph = caption.graph
-    spans = [("object", o.span) for o in graph.objects]
-    spans += [("relation", span) for r in graph.relations for span in r.spans]
-    spans += [("attribute", a.span) for a in graph.attributes]
-    for kind, span in spans:
+    for kind, span in spans_by_kind(caption.graph):
         kinds[span.start : span.end] = [kind] * (span.end - span.start)
     runs = []
     for kind, run in groupby(zip(kinds, caption.text, strict=True), key=lambda pair: pair[0]):
@@ -160,20 +162,21 @@ def _coloured(caption: Caption) -> str:
     return "".join(runs) or "(no text)"
 
 
-def node_labels(graph: SceneGraph) -> list[str]:
-    """The nodes of a graph in the order of `shards.schema.Masks`, in words."""
-    names = [item.lemma for item in graph.objects]
+def label_nodes(graph: SceneGraph) -> list[str]:
+    """The nodes of a graph in words, in the order of `shards.nodes.list_nodes`."""
+    nodes = list_nodes(graph)
     return [
-        *names,
-        *(f"{names[a.object]} is {a.lemma}" for a in graph.attributes),
-        *(f"{names[r.subject]} – {r.lemma} – {names[r.object]}" for r in graph.relations),
+        _LABELS[node.kind].format(node.lemma, *(nodes[number].lemma for number in node.arguments)) for node in nodes
     ]
+
+
+_LABELS = {OBJECT: "{0}", ATTRIBUTE: "{1} is {0}", RELATION: "{1} – {0} – {2}"}
 
 
 def _pieces(caption: Caption, number: int, masks: Masks, vocabulary: list[str]) -> str:
     first, last = masks.token_offsets[number : number + 2].tolist()
     covered: dict[int, list[tuple[str, str]]] = {}
-    for node, label in zip(masks.nodes(number), node_labels(caption.graph), strict=True):
+    for node, label in zip(masks.nodes(number), label_nodes(caption.graph), strict=True):
         for position in masks.tokens(node).tolist():
             covered.setdefault(position, []).append((KINDS[masks.node_kind[node]], label))
     shown = []
@@ -191,7 +194,11 @@ _LINE, _PADDING, _GAP = 26, 10, 16
 
 
 def draw_graph(graph: SceneGraph) -> str:
-    """A scene graph as SVG: objects in the order of the caption, attributes above, relations as arcs below."""
+    """Draws a scene graph as SVG.
+
+    The objects stand in a row in the order of the caption. Attributes stand above their objects, and relations are arcs
+    below.
+    """
     if not graph.objects:
         return '<p class="nothing">no nodes</p>'
     order = sorted(range(len(graph.objects)), key=lambda number: graph.objects[number].span)
@@ -221,12 +228,12 @@ def draw_graph(graph: SceneGraph) -> str:
 
 
 def _width(text: str) -> float:
-    """About the pixels of a node with this text."""
+    """About how many pixels wide a node with this text is."""
     return sum(13 if unicodedata.east_asian_width(c) in "WF" else 7.2 for c in text) + 2 * _PADDING
 
 
 def _levels(relations: tuple[Relation, ...], centres: list[float]) -> list[int]:
-    """How deep each arc hangs, so that no two meet."""
+    """The level of each arc, from 0. Arcs that would meet hang on different levels; short arcs hang above long ones."""
     extents = []
     for relation in relations:
         low, high = sorted((centres[relation.subject], centres[relation.object]))

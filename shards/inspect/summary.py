@@ -1,14 +1,18 @@
-"""What a set of shards holds: counts from the index, nodes and their words from a spread of its images."""
+"""Counts what a set of shards holds.
+
+Images, captions, word pieces and boxes are counted in the index. Nodes and their lemmas are counted in images that are
+spread evenly over the set.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from parsers.graph import Attribute, Object, Relation
+from shards.nodes import list_nodes
 from shards.reader import ShardSet
 from shards.schema import KINDS, Array
 
@@ -23,29 +27,29 @@ class Histogram:
     """int64: ``counts[x]`` is how often x occurs"""
 
     def add(self, values: Array) -> None:
-        """Counts more numbers; they are not negative."""
+        """Counts more numbers, none of which is negative."""
         more = np.bincount(values, minlength=len(self.counts))
         more[: len(self.counts)] += self.counts
         self.counts = more
 
     @property
     def mean(self) -> float:
-        """0 where there is nothing."""
+        """The mean of all numbers; 0 if there are none."""
         return float(np.arange(len(self.counts)) @ self.counts) / max(1, int(self.counts.sum()))
 
     @property
     def median(self) -> int:
-        """The number in the middle; 0 where there is nothing."""
+        """The lower of the two numbers in the middle; 0 if there are none."""
         return int(np.searchsorted(np.cumsum(self.counts), self.counts.sum() / 2))
 
     @property
     def bounds(self) -> tuple[int, int]:
-        """The least and the largest number; 0 where there is nothing."""
+        """The smallest and the largest number; 0 and 0 if there are none."""
         seen = np.flatnonzero(self.counts)
         return (int(seen[0]), int(seen[-1])) if len(seen) else (0, 0)
 
     def bars(self, width: int = 24) -> str:
-        """The shape from the least to the largest number, as a line of blocks."""
+        """A line of blocks that shows how often numbers occur, from the smallest to the largest."""
         low, high = self.bounds
         shown = self.counts[low : high + 1]
         if len(shown) == 0:
@@ -56,26 +60,30 @@ class Histogram:
 
 @dataclass
 class Summary:
-    """The numbers of a set."""
+    """The counts of a set."""
 
     captions: Histogram = field(default_factory=Histogram)
-    """captions of an image"""
+    """captions per image"""
     tokens: Histogram = field(default_factory=Histogram)
-    """word pieces of a caption"""
+    """word pieces per caption"""
     boxes: Histogram = field(default_factory=Histogram)
-    """boxes of an image"""
+    """boxes per image"""
     feature_bytes: int = 0
     feature_bytes_per_caption: int = 0
-    """what the features would take if they were stored once a caption"""
+    """bytes that the features would take if they were stored again for each caption"""
     images_read: int = 0
-    """images that the numbers below come from"""
+    """the number of images that ``nodes`` and ``lemmas`` come from"""
     nodes: dict[str, Histogram] = field(default_factory=lambda: {kind: Histogram() for kind in KINDS})
-    """nodes of a caption by kind"""
+    """nodes per caption, by kind"""
     lemmas: dict[str, Counter[str]] = field(default_factory=lambda: {kind: Counter() for kind in KINDS})
+    """how often each lemma occurs, by kind"""
 
 
 def summarise(shards: ShardSet, images: int, advance: Callable[[int], None]) -> Summary:
-    """Counts the whole index, and reads ``images`` images spread evenly over the set."""
+    """Counts the whole index, and the nodes of ``images`` images that are spread evenly over the set.
+
+    ``advance`` is called with 1 after each image that was read.
+    """
     summary = Summary()
     for shard in range(len(shards.manifest.shards)):
         table = shards.index_table(shard, ["tokens", "num_boxes", "features.npy_size"])
@@ -88,17 +96,12 @@ def summarise(shards: ShardSet, images: int, advance: Callable[[int], None]) -> 
         summary.feature_bytes += int(sizes.sum())
         summary.feature_bytes_per_caption += int(sizes @ captions)
     for shard, row in spread(shards, images):
-        *_, records = shards.record(shard, row)
-        for caption in records:
-            graph = caption.graph
-            parts: tuple[Sequence[Object | Attribute | Relation], ...] = (
-                graph.objects,
-                graph.attributes,
-                graph.relations,
-            )
-            for kind, nodes in zip(KINDS, parts, strict=True):
-                summary.nodes[kind].add(np.array([len(nodes)]))
-                summary.lemmas[kind].update(node.lemma for node in nodes)
+        for caption in shards.record(shard, row).captions:
+            nodes = list_nodes(caption.graph)
+            for number, kind in enumerate(KINDS):
+                lemmas = [node.lemma for node in nodes if node.kind == number]
+                summary.nodes[kind].add(np.array([len(lemmas)]))
+                summary.lemmas[kind].update(lemmas)
         summary.images_read += 1
         advance(1)
     return summary

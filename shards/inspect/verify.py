@@ -1,4 +1,7 @@
-"""Checks every byte of a set of shards: tar against checksum, index against tar, samples against the schema."""
+"""Checks every byte of a set of shards.
+
+Each tar is compared with its checksum, the index with the tars, and each sample with the schema.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,16 @@ from typing import BinaryIO, cast
 import numpy as np
 
 from parsers.command import InputError
-from parsers.graph import SceneGraph
 from shards import index
 from shards.errors import ShardError
-from shards.reader import MANIFEST, VOCABULARY, ShardSet, load_manifest
-from shards.schema import MEMBERS, Array, Sample, Totals, image_id_of
+from shards.manifest import MANIFEST, Totals, read_manifest
+from shards.nodes import number_nodes
+from shards.reader import ShardSet
+from shards.schema import MEMBERS, Sample, image_id_of
 from shards.storage.cache import Cache
 from shards.storage.files import write_atomic
 from shards.storage.folders import LocalFolder, map_file
+from shards.vocabulary import VOCABULARY
 
 
 @dataclass(frozen=True)
@@ -35,24 +40,27 @@ class Problem:
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found in one shard."""
+    """The result of checking one shard."""
 
     problems: list[Problem]
     totals: Totals
-    """of its sound samples"""
+    """counts of the sound samples"""
 
 
 def verify(shards: ShardSet, *, workers: int = 1) -> Iterator[tuple[str, list[Problem]]]:
-    """Checks shard after shard, then the set as a whole; yields what was checked with its problems, and goes on.
+    """Checks the shards one after the other, then the set as a whole.
 
-    Open the set with `ShardSet.damaged` to hear of missing and cut tars here.
+    Open the set with ``check_tars=False``, so that missing and cut tars are reported here.
+
+    Returns:
+        For each shard its file and its problems; last the location of the set and the problems of the whole.
     """
     totals, whole = Totals(), True
     for info, findings in zip(shards.manifest.shards, _each_shard(shards, workers), strict=True):
         totals += findings.totals
         whole = whole and not findings.problems
         yield info.file, findings.problems
-    problems = [*verify_vocabulary(shards), *_verify_set(shards)]
+    problems = list(_verify_set(shards))
     if whole and totals != shards.manifest.totals:
         problems.append(Problem(shards.folder.path(MANIFEST), "its totals are not those of the samples"))
     yield shards.location, problems
@@ -77,7 +85,7 @@ _worker: tuple[ShardSet, int] | None = None
 def _start_worker(location: str, cache: Cache | None) -> None:
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends the workers.
-    shards = ShardSet.damaged(location, cache)
+    shards = ShardSet(location, cache, check_tars=False)
     _worker = shards, _vocabulary_size(shards)
 
 
@@ -89,25 +97,16 @@ def _verify_in_worker(number: int) -> Findings:
 def _vocabulary_size(shards: ShardSet) -> int:
     try:
         return len(shards.vocabulary)
-    except InputError:  # a problem of the set, see _verify_set
+    except InputError:  # `_verify_set` reports the vocabulary
         return shards.manifest.tokenizer.size
 
 
 # ------------------------------------------------------------------------------------------------------------ the set
 
 
-def verify_vocabulary(shards: ShardSet) -> list[Problem]:
-    """Checks that the vocabulary is the one the captions were cut with."""
-    path = shards.folder.path(VOCABULARY)
-    try:
-        if hashlib.sha256(shards.vocabulary_bytes).hexdigest() == shards.manifest.tokenizer.sha256:
-            return []
-    except InputError:
-        return [Problem(path, "is missing; the manifest names its checksum")]
-    return [Problem(path, "is not the vocabulary that the manifest names")]
-
-
 def _verify_set(shards: ShardSet) -> Iterator[Problem]:
+    if problem := shards.vocabulary_problem():
+        yield Problem(shards.folder.path(VOCABULARY), problem)
     for key in index.repeated(shards.keys):
         yield Problem(shards.location, f"sample {key} is there twice")
     listed = {shard.file for shard in shards.manifest.shards}
@@ -120,14 +119,20 @@ def _verify_set(shards: ShardSet) -> Iterator[Problem]:
 
 
 def verify_shard(shards: ShardSet, number: int, pieces: int) -> Findings:
-    """Checks a tar and its samples; of several bad samples the first is named. ``pieces`` is the vocabulary's size."""
+    """Checks a tar and its samples. The first bad sample is named, further ones are counted.
+
+    Args:
+        shards: the set.
+        number: the shard.
+        pieces: the number of word pieces in the vocabulary.
+    """
     info = shards.manifest.shards[number]
     path = shards.folder.path(info.file)
     try:
         data = shards.map(number)
     except FileNotFoundError:
         return Findings([Problem(path, "is missing; the manifest lists it")], Totals())
-    except (ValueError, InputError) as error:  # an empty file, or what a remote one turned out to be
+    except (ValueError, InputError) as error:  # an empty file cannot be mapped; a remote file may be damaged
         return Findings([Problem(path, str(error))], Totals())
     problems = list(_verify_tar(shards, number, data))
     totals, bad = Totals(), []
@@ -168,7 +173,7 @@ def _verify_tar(shards: ShardSet, number: int, data: memoryview) -> Iterator[Pro
     try:
         with tarfile.open(fileobj=_as_file(data)) as tar:
             found = [(entry.name, entry.offset_data, entry.size) for entry in tar]
-    except (tarfile.TarError, ValueError) as error:  # ValueError: a map has nothing behind its end
+    except (tarfile.TarError, ValueError) as error:  # a map raises ValueError when it is read beyond its end
         yield Problem(path, f"cannot be read as a tar: {error}")
         return
     if found != expected:
@@ -178,14 +183,18 @@ def _verify_tar(shards: ShardSet, number: int, data: memoryview) -> Iterator[Pro
 
 
 def _as_file(data: memoryview) -> BinaryIO:
-    """A mapped file as something that `tarfile` reads."""
+    """The map under a memoryview: a file object that `tarfile` can read."""
     stream = cast(BinaryIO, data.obj)
     stream.seek(0)
     return stream
 
 
 def _verify_sample(shards: ShardSet, number: int, row: int, sample: Sample, pieces: int) -> None:
-    """Raises ValueError where a sample does not fit itself, the index, the manifest or the vocabulary."""
+    """Compares a sample with the schema, the index, the manifest and the vocabulary.
+
+    Raises:
+        ValueError: the sample does not fit one of them.
+    """
     rows, manifest = shards.shard(number), shards.manifest
     sample.regions.check(sample.width, sample.height)
     sample.masks.check()
@@ -204,40 +213,28 @@ def _verify_sample(shards: ShardSet, number: int, row: int, sample: Sample, piec
     if classes is not None and manifest.classes.count is not None and classes.max(initial=0) >= manifest.classes.count:
         raise ValueError("a class id outside the classes of the manifest")
     graphs = [caption.graph for caption in sample.captions]
-    for name, expected in zip(("node_kind", "node_caption", "node_args"), _nodes(graphs), strict=True):
+    for name, expected in zip(("node_kind", "node_caption", "node_args"), number_nodes(graphs), strict=True):
         if not np.array_equal(getattr(sample.masks, name), expected):
             raise ValueError(f"the nodes of the graphs differ from those in masks.npz ({name})")
-
-
-def _nodes(graphs: list[SceneGraph]) -> tuple[Array, Array, Array]:
-    """``node_kind``, ``node_caption`` and ``node_args`` as they follow from the graphs of a sample."""
-    kinds: list[int] = []
-    owners: list[int] = []
-    arguments: list[tuple[int, int]] = []
-    for number, graph in enumerate(graphs):
-        first = len(kinds)
-        kinds += [0] * len(graph.objects) + [1] * len(graph.attributes) + [2] * len(graph.relations)
-        owners += [number] * (len(kinds) - first)
-        arguments += [(-1, -1)] * len(graph.objects)
-        arguments += [(first + attribute.object, -1) for attribute in graph.attributes]
-        arguments += [(first + relation.subject, first + relation.object) for relation in graph.relations]
-    return np.array(kinds), np.array(owners), np.array(arguments).reshape(-1, 2)
 
 
 # ------------------------------------------------------------------------------------------------------------- repair
 
 
 def repair_index(folder: Path) -> bool:
-    """Makes ``index.parquet`` anew from the tars; returns whether it differs from the one that was there.
+    """Makes ``index.parquet`` anew from the tars.
 
-    It is only done from tars whose every byte is as the manifest says. The index comes out as it was; where another
-    version of Arrow writes other bytes, the manifest gets the new checksum.
+    This is only done if every byte of the tars is as the manifest says. The new index has the same content as the old
+    one had. If another version of Arrow writes it in other bytes, the manifest gets the new checksum.
+
+    Returns:
+        Whether a file changed.
 
     Raises:
         InputError: the manifest or a tar is missing or damaged.
     """
     local = LocalFolder(folder)
-    manifest = load_manifest(local, local.sizes())
+    manifest = read_manifest(local, local.sizes())
     tables = []
     for shard in manifest.shards:
         path = folder / shard.file

@@ -1,4 +1,4 @@
-"""Single rows of regions folders, read by image id."""
+"""Reads the regions of single images, by image id."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from parsers.command import InputError
-from shards.regions.table import REGIONS, RegionsInfo, RegionsRow, read_rows
+from shards.regions.table import REGIONS, RegionsInfo, RegionsRow, read_image_ids, read_rows
 from shards.stage_folder import parts_of
 from shards.storage.files import AnyPath
 from shards.storage.parquet import parquet_file
@@ -19,19 +19,20 @@ from shards.storage.parquet import parquet_file
 class RegionStore:
     """The regions of all images of some folders, by image id.
 
-    Only ids are held in memory, and the row groups that were read last; a read decodes one row group.
+    Memory holds the ids and the row groups that were read last. Reading an image decodes one row group. A store can be
+    pickled for worker processes.
     """
 
     def __init__(self, folders: Sequence[Path], *, attributes: bool = False, cache_bytes: int = 1 << 28) -> None:
         """Reads the ids.
 
         Args:
-            folders: what runs of `pipeline.regions` or `pipeline.extract` wrote.
-            attributes: read these too.
-            cache_bytes: of decoded row groups to keep, in each process.
+            folders: folders that `pipeline.regions` or `pipeline.extract` wrote.
+            attributes: read the attributes of regions, too.
+            cache_bytes: keep about this many bytes of decoded row groups, in each process.
 
         Raises:
-            InputError: a folder is no finished run; two hold the same image, or features of unequal size.
+            InputError: a folder is unfinished, two folders hold the same image, or their features differ in size.
         """
         self.feature_size = 0
         self._columns = [*REGIONS.names[:5], *(["attribute_ids", "attribute_probs"] if attributes else [])]
@@ -48,14 +49,14 @@ class RegionStore:
                         "take regions of one detector"
                     )
                 self.feature_size = size
-                file = parquet_file(path)
-                for row, image_id in enumerate(file.read(["image_id"])["image_id"].to_pylist(), starts[-1]):
+                for row, image_id in enumerate(read_image_ids(path).to_pylist(), starts[-1]):
                     if image_id in self._rows:
                         raise InputError(f"{path}: image {image_id!r} has regions twice; give one of the folders")
                     self._rows[image_id] = row
-                for group in range(file.num_row_groups):
+                metadata = parquet_file(path).metadata
+                for group in range(metadata.num_row_groups):
                     self._groups.append((len(self._paths), group))
-                    starts.append(starts[-1] + file.metadata.row_group(group).num_rows)
+                    starts.append(starts[-1] + metadata.row_group(group).num_rows)
                 self._paths.append(path)
         self._starts = np.array(starts)
         self._cache: OrderedDict[int, list[RegionsRow | ValueError]] = OrderedDict()
@@ -68,11 +69,11 @@ class RegionStore:
         return image_id in self._rows
 
     def __getitem__(self, image_id: str) -> RegionsRow:
-        """The regions of an image, without classes.
+        """The regions of an image, without their classes.
 
         Raises:
-            KeyError: there are none.
-            InputError: its row is damaged.
+            KeyError: no folder has the image.
+            InputError: the row of the image is damaged.
         """
         number = self._rows[image_id]
         group = int(np.searchsorted(self._starts, number, "right")) - 1

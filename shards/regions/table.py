@@ -1,4 +1,8 @@
-"""The table of detector regions: a row an image, in the parts (Parquet) that `pipeline.regions` writes."""
+"""The table of regions: `pipeline.regions` and `pipeline.extract` write it, with one row for each image.
+
+A folder of regions holds the table in parts, which are Parquet files. Each part says in its metadata what holds for all
+rows (`RegionsInfo`).
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,11 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from shards.schema import Array, Classes, Regions
+from shards.manifest import Classes
+from shards.schema import Array, Regions
 from shards.stage_folder import read_metadata
 from shards.storage.files import AnyPath
-from shards.storage.parquet import write_table
+from shards.storage.parquet import parquet_file, write_table
 
 REGIONS_VERSION = "1"
 REGIONS = pa.schema(
@@ -36,11 +41,14 @@ class RegionsInfo:
     """What holds for all rows of a regions folder."""
 
     feature_size: int
+    """the numbers that describe a region"""
     classes: Classes
+    """what the class ids and class probabilities of the rows mean"""
     attribute_names: tuple[str, ...] | None
+    """the name of each attribute, in the order of their ids; None if the detector finds no attributes"""
 
     def to_metadata(self) -> dict[str, str]:
-        """As Parquet file metadata."""
+        """The same as metadata of a Parquet file."""
         return {
             "regions_version": REGIONS_VERSION,
             "feature_size": str(self.feature_size),
@@ -50,7 +58,11 @@ class RegionsInfo:
 
     @classmethod
     def from_file(cls, path: AnyPath) -> RegionsInfo:
-        """Reads it from a part of a regions folder."""
+        """Reads the metadata of a part of a regions folder.
+
+        Raises:
+            InputError: this is no such part.
+        """
         metadata = read_metadata(path, "regions_version", REGIONS_VERSION)
         names = json.loads(metadata["attribute_names"])
         return cls(
@@ -62,16 +74,17 @@ class RegionsInfo:
 
 @dataclass(frozen=True)
 class RegionsRow:
-    """The regions of an image as a row of the table."""
+    """A row of the table: the regions of an image."""
 
     image_id: str
     width: int
+    """of the image, in pixels"""
     height: int
     regions: Regions
     attribute_ids: Array | None = None
-    """int16 [n, k]"""
+    """int16 [n, k]: the k most likely attributes of each region, most likely first"""
     attribute_probs: Array | None = None
-    """float16 [n, k]"""
+    """float16 [n, k]: their probabilities"""
 
 
 def label_regions(
@@ -80,14 +93,18 @@ def label_regions(
     attribute_ids: Array | None = None,
     attribute_names: Sequence[str] | None = None,
 ) -> list[tuple[str, float]]:
-    """For each box its likeliest class that is not the background, after its likeliest attribute ("red cube"), and the
-    probability of the class; nothing where there are no classes.
+    """Names the regions for people.
 
     Args:
-        regions: with ``class_ids`` and ``class_probs``.
-        classes: what those numbers mean.
-        attribute_ids: int16 [n, k], the likeliest first.
-        attribute_names: what these mean.
+        regions: their class ids and class probabilities are used.
+        classes: what the class ids mean.
+        attribute_ids: int16 [n, k], the most likely first.
+        attribute_names: what the attribute ids mean.
+
+    Returns:
+        For each region the name of its most likely class that is not the background, after its most likely attribute
+        ("red cube") if attributes are given, and the probability of the class. The list is empty if the regions have no
+        classes.
     """
     ids, probabilities = regions.class_ids, regions.class_probs
     if ids is None or probabilities is None or not ids.size:
@@ -102,9 +119,12 @@ def label_regions(
 
 
 def read_rows(table: pa.Table, feature_size: int) -> Iterator[RegionsRow | ValueError]:
-    """The rows of a table of `REGIONS`, their arrays views of it; an error where features and boxes do not fit.
+    """The rows of a table with the columns of `REGIONS`. Their arrays are views of the table.
 
-    Columns of classes and attributes that were not read are taken as absent.
+    The columns of classes and attributes may be missing; the rows then have none.
+
+    Returns:
+        For each row a `RegionsRow`, or a ValueError that says why it is damaged.
     """
     columns = {name: table[name].combine_chunks() for name in table.column_names}
     boxes = columns["boxes"]
@@ -127,7 +147,10 @@ def read_rows(table: pa.Table, feature_size: int) -> Iterator[RegionsRow | Value
 
 
 class _Matrices:
-    """The matrices of a list<list<number>> column, as views of it."""
+    """The matrices in a column of the type list<list<number>>, as views of the column.
+
+    The matrix i is ``[i]``; it is None where the column is null.
+    """
 
     def __init__(self, column: pa.ListArray) -> None:
         self._values, self._inner = column.values.values.to_numpy(), column.values.offsets.to_numpy()
@@ -145,7 +168,7 @@ class _Matrices:
 
 
 def regions_table(rows: Sequence[RegionsRow]) -> pa.Table:
-    """Rows as a table of `REGIONS`."""
+    """The table of some rows, with the columns of `REGIONS`."""
     regions = [row.regions for row in rows]
     boxes = np.concatenate([np.zeros((0, 4), np.float32), *(r.boxes for r in regions)])
     columns = {
@@ -164,12 +187,22 @@ def regions_table(rows: Sequence[RegionsRow]) -> pa.Table:
     return pa.table(columns, REGIONS)
 
 
-def write_regions(stream: BinaryIO, table: pa.Table, metadata: dict[str, str]) -> None:
-    """Writes a part of regions with its metadata.
+def write_regions(stream: BinaryIO, rows: Sequence[RegionsRow], info: RegionsInfo) -> None:
+    """Writes a part of a regions folder.
 
-    Its row groups are small: fine-tuning reads single rows in any order, and decodes a whole row group for each.
+    Its row groups are small, because fine-tuning reads single rows in any order and decodes a whole row group for each.
     """
-    write_table(stream, table, metadata, group_rows=64, group_bytes=1 << 20)
+    write_table(stream, regions_table(rows), info.to_metadata(), group_rows=64, group_bytes=1 << 20)
+
+
+def read_image_ids(path: AnyPath) -> pa.ChunkedArray:
+    """The image ids of a part of a regions folder, in the order of its rows.
+
+    Raises:
+        InputError: this is no such part.
+    """
+    read_metadata(path, "regions_version", REGIONS_VERSION)
+    return parquet_file(path).read(["image_id"])["image_id"]
 
 
 def _offsets(lengths: Iterable[int]) -> pa.Array:
@@ -177,7 +210,7 @@ def _offsets(lengths: Iterable[int]) -> pa.Array:
 
 
 def _to_lists(matrices: Sequence[Array | None], kind: pa.DataType) -> pa.Array:
-    """list<list<kind>>, null where there is no matrix."""
+    """A column of the type list<list<kind>> that holds some matrices; None becomes null."""
     present = [matrix for matrix in matrices if matrix is not None]
     values = np.concatenate([matrix.reshape(-1) for matrix in present]) if present else np.zeros(0)
     inner = pa.ListArray.from_arrays(

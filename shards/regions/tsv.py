@@ -1,33 +1,36 @@
-"""Lines of tab-separated fields with regions: arrays are base64 of little-endian numbers."""
+"""Reads lines of the TSV files in which others publish regions.
+
+A line holds tab-separated fields. An array is the base64 of little-endian numbers.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import re
-from typing import Any
+from typing import SupportsInt
 
 import numpy as np
 
-from shards.schema import Array
+from shards.schema import Array, DType
 
-ORIGINAL = ("img_id", "img_w", "img_h", "num_boxes", "boxes", "features")
-"""The columns of bottom-up-attention itself, which are also those of ERNIE-ViL's Flickr30k image files."""
+BOTTOM_UP_ATTENTION = ("img_id", "img_w", "img_h", "num_boxes", "boxes", "features")
+"""The columns of bottom-up-attention's files, which ERNIE-ViL's image files of Flickr30k have, too."""
 VQA = ("question_id", "question", "labels", "scores", "img_w", "img_h", "num_boxes", "boxes", "features")
 REFERENCE = ("expression", "img_w", "img_h", "num_boxes", "num_gold", "boxes", "features", "box", "label")
-"""ERNIE-ViL's VQA and RefCOCO+ files; both have nine columns."""
+"""The columns of ERNIE-ViL's VQA files and of its RefCOCO+ files. Both have nine."""
 
 Fields = dict[str, str]
-_DTYPES = {"objects_id": np.dtype("<i8"), "attrs_id": np.dtype("<i8")}
-_FLOAT = np.dtype("<f4")
+_DTYPES: dict[str, DType] = {"objects_id": np.dtype("<i8"), "attrs_id": np.dtype("<i8")}
+_FLOAT: DType = np.dtype("<f4")
 _NO_FRACTION = re.compile(r"(?<=\d)\.0*$")
 
 
 def split_line(line: bytes, columns: tuple[str, ...]) -> Fields:
-    """The fields of a line by name.
+    """The fields of a line by the names of its columns.
 
     Raises:
-        ValueError: there are more or fewer.
+        ValueError: the line has more or fewer fields than columns, or it is no UTF-8.
     """
     try:
         values = line.rstrip(b"\r\n").decode().split("\t")
@@ -38,11 +41,11 @@ def split_line(line: bytes, columns: tuple[str, ...]) -> Fields:
     return dict(zip(columns, values, strict=True))
 
 
-def boxes_and_features(fields: Fields, n: int, size: int) -> tuple[Array, Array]:
-    """float32 [n, 4] and [n, size].
+def decode_regions(fields: Fields, n: int, size: int) -> tuple[Array, Array]:
+    """The boxes, float32 [n, 4], and the features, float32 [n, size], of a line.
 
     Raises:
-        ValueError: they have other sizes.
+        ValueError: the fields hold more or fewer numbers, or are damaged.
     """
     if n < 0:
         raise ValueError("num_boxes is negative")
@@ -50,16 +53,16 @@ def boxes_and_features(fields: Fields, n: int, size: int) -> tuple[Array, Array]
 
 
 def decode(fields: Fields, name: str, count: int | None = None) -> Array:
-    """The ``count`` numbers of a field, or all.
+    """The numbers in a field: int64 for ids, float32 for all others.
 
     Raises:
-        ValueError: there are more or fewer.
+        ValueError: the field is damaged, or it holds more or fewer than ``count`` numbers where that is given.
     """
     try:
         data = base64.b64decode(fields[name], validate=True)
     except (binascii.Error, ValueError):
         raise ValueError(f"{name} is not valid base64") from None
-    dtype: np.dtype[Any] = _DTYPES.get(name, _FLOAT)
+    dtype = _DTYPES.get(name, _FLOAT)
     if len(data) % dtype.itemsize:
         raise ValueError(f"{name} is not a whole number of {dtype.name} values")
     values = np.frombuffer(data, dtype)
@@ -68,11 +71,11 @@ def decode(fields: Fields, name: str, count: int | None = None) -> Array:
     return values
 
 
-def whole_number(value: Any, name: str) -> int:
-    """An integer given as text, number or array of one.
+def parse_integer(value: object, name: str) -> int:
+    """The integer in a text ("12" or "12.0"), in a number, or in an array of one number.
 
     Raises:
-        ValueError: it is none.
+        ValueError: there is none; the message calls the value ``name``.
     """
     if isinstance(value, np.ndarray):
         if value.size != 1 or value.dtype.kind not in "iuf":
@@ -81,6 +84,8 @@ def whole_number(value: Any, name: str) -> int:
     if isinstance(value, str):
         value = _NO_FRACTION.sub("", value)
     try:
+        if not isinstance(value, str | bytes | SupportsInt):
+            raise TypeError
         number = int(value)
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{name} is not a whole number") from None

@@ -1,10 +1,13 @@
-"""A folder of copies of remote files, bounded in size, that several processes may use at once.
+"""Keeps copies of remote files in a folder of bounded size, which several processes may use at once.
 
-A copy is named by its sha256, so it is never stale: what another process, another run or another set of shards fetched
-is found again. A copy appears whole or not at all. While it is fetched it is a ``.partial`` file that its process holds
-locked; a killed process leaves a partial file without a lock, which the next one that needs it fills anew. The tars
-that were opened longest ago make room. One that is still mapped stays readable: its name goes, its bytes go with the
-last map.
+A copy is named by its SHA-256. So it is never stale, and a copy that another process, another run or another set of
+shards fetched is found again.
+
+A copy appears whole or not at all. While a process fetches it, it is a ``.partial`` file that the process has locked. A
+killed process leaves a partial file without a lock; the next process that needs the file fills it anew.
+
+The tars that were opened longest ago are removed to make room. A removed tar that is still mapped stays readable: its
+bytes leave the disk with the last map.
 """
 
 from __future__ import annotations
@@ -24,21 +27,29 @@ from shards.errors import ShardError
 
 _PARTIAL = ".partial"
 _EVICTED = (".tar", _PARTIAL)
-"""Index and vocabulary stay: a reader needs them all the time."""
+"""Files with these endings may be removed. Indices and vocabularies stay, because readers always need them."""
 _BLOCK = 1 << 22
 _POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
 class Cache:
-    """A cache of at most ``limit`` bytes of shards; index and vocabulary come on top."""
+    """A cache of shards in a folder."""
 
     folder: Path
     limit: int
+    """the most bytes that tars may take; indices and vocabularies come on top"""
 
     @classmethod
     def from_environment(cls) -> Cache:
-        """``ERNIE_VIL_CACHE``, by default ``~/.cache/ernie-vil-pytorch``; ``ERNIE_VIL_CACHE_GB``, by default 50."""
+        """The cache that the environment names.
+
+        ``ERNIE_VIL_CACHE`` is the folder, by default ``~/.cache/ernie-vil-pytorch``. ``ERNIE_VIL_CACHE_GB`` is the
+        limit in gigabytes, by default 50.
+
+        Raises:
+            InputError: ``ERNIE_VIL_CACHE_GB`` is no number.
+        """
         folder = os.environ.get("ERNIE_VIL_CACHE", "~/.cache/ernie-vil-pytorch")
         gigabytes = os.environ.get("ERNIE_VIL_CACHE_GB", "50")
         try:
@@ -47,17 +58,17 @@ class Cache:
             raise InputError(f"ERNIE_VIL_CACHE_GB is {gigabytes!r}; it takes a number, e.g. 50") from None
 
     def open(self, sha256: str, size: int, source: str, fetch: Callable[[], BinaryIO]) -> BinaryIO:
-        """The local copy of a file, fetched first where it is missing.
+        """Opens the local copy of a file. If there is none, the file is fetched first.
 
         Args:
-            sha256: checksum of the file
-            size: in bytes
-            source: what the file is called, for messages; its suffix becomes the copy's
-            fetch: opens the remote file
+            sha256: the checksum of the file.
+            size: its size in bytes.
+            source: its URL, for messages; the copy has the same ending.
+            fetch: opens the remote file.
 
         Raises:
             InputError: the cache or the disk is too small.
-            ShardError: what was fetched has another size or checksum.
+            ShardError: the remote file has another size or checksum.
         """
         path = self.folder / (sha256 + Path(source).suffix)
         while True:
@@ -80,7 +91,7 @@ class Cache:
         with os.fdopen(os.open(partial, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             if path.exists() or not _is_at(partial, stream):
-                return  # While this process waited for the lock, another one fetched the file or cleared it away.
+                return  # While this process waited for the lock, another one fetched the file or removed it.
             try:
                 stream.truncate(0)
                 self._reserve(stream, size, room, source)
@@ -95,7 +106,7 @@ class Cache:
                 partial.replace(path)
 
     def _reserve(self, stream: BinaryIO, size: int, room: int, source: str) -> None:
-        """Takes ``size`` bytes of the disk, and ``room`` of the cache's limit, for a partial file."""
+        """Waits until the cache has ``room`` bytes left, and then takes ``size`` bytes of the disk for the file."""
         while True:
             with self._alone():
                 if self._make_room(room):
@@ -107,11 +118,11 @@ class Cache:
                             "set ERNIE_VIL_CACHE to a folder on another disk"
                         ) from error
                     return
-            time.sleep(_POLL_SECONDS)  # All the room is taken by files that other processes are fetching.
+            time.sleep(_POLL_SECONDS)  # Files that other processes are fetching take all the room.
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """While a process counts and clears files, no other takes room and no file changes its name."""
+        """Keeps other processes from taking room or renaming files while this one counts and removes files."""
         with (self.folder / ".lock").open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -119,7 +130,7 @@ class Cache:
     def _make_room(self, size: int) -> bool:
         found = []
         for entry in os.scandir(self.folder):
-            with suppress(FileNotFoundError):  # a fetch failed meanwhile
+            with suppress(FileNotFoundError):  # a process whose fetch failed has removed the file meanwhile
                 if entry.name.endswith(_EVICTED):
                     found.append((entry.stat(), Path(entry.path)))
         total = size + sum(stat.st_size for stat, _ in found)
@@ -132,7 +143,7 @@ class Cache:
 
 
 def _evict(path: Path) -> bool:
-    """Removes a file, unless a process is filling it."""
+    """Removes a file, unless a process is filling it. Returns whether the file is gone."""
     try:
         with path.open("rb") as stream:
             if path.suffix == _PARTIAL:

@@ -1,92 +1,101 @@
-"""Files that are there whole or not at all, and room for them.
+"""Writes files that appear whole or not at all, reads small ones, and checks that a disk has room.
 
-A file is published on a disk by a rename after it was flushed, on an object store by one completed upload of what was
-first written to a local temporary file.
+On a disk, a file is written under a temporary name, flushed and then renamed. In an object store, a local temporary
+file becomes one completed upload.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import shutil
 import tempfile
-from contextlib import suppress
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import orjson
 from upath import UPath
 
 from parsers.command import InputError
 
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
 AnyPath = Path | UPath
 TEMPORARY = ".tmp"
+"""The ending of the names of files and folders that are not finished."""
 _SENT_AT_ONCE = 1 << 22
-"""Bytes of a new file that start on their way to the disk together."""
-os.umask(_UMASK := os.umask(0))  # it can only be read by setting it
+"""After this many bytes of a new file, the disk is asked to write them."""
 
 
-class _Written(io.FileIO):
-    """A file whose bytes are written to the disk while more are made, so that little is left to wait for in the end."""
+# ------------------------------------------------------------------------------------------------------------ writing
+
+
+class _EagerFile(io.FileIO):
+    """A file whose bytes go to the disk while more are made, so that flushing it has little left to wait for."""
 
     _sent = 0
 
-    def write(self, data: Any, /) -> int:
+    def write(self, data: ReadableBuffer, /) -> int:
         """See `io.RawIOBase`."""
         size = super().write(data)
         end = self.tell()
         if end - self._sent >= _SENT_AT_ONCE:
-            # For Linux it means to start writing these pages. It waits for nothing, and drops none that is not written.
+            # Linux takes this advice to start writing these pages. It waits for nothing and drops no unwritten page.
             os.posix_fadvise(self.fileno(), self._sent, end - self._sent, os.POSIX_FADV_DONTNEED)
             self._sent = end
         return size
 
 
 class NewFile:
-    """A file that is written aside and then published.
+    """A file that is first written under a temporary name.
 
-    ``stream`` takes the bytes; `publish` makes them appear as ``path``; `discard` forgets them.
+    The bytes go to ``stream``. Then `flush` and `publish` make them appear as ``path``, or `discard` removes them. The
+    file has the permissions that the umask leaves.
     """
 
     def __init__(self, path: AnyPath) -> None:
         self.path = path
         self.size = 0
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A name of its own: a worker that was given up for lost may still be writing the same file.
-        handle, aside = (
-            tempfile.mkstemp(TEMPORARY, f".{path.name}.", path.parent)
-            if isinstance(path, Path)
-            else tempfile.mkstemp(TEMPORARY)
-        )
-        self._aside = Path(aside)
-        self.stream: BinaryIO = io.BufferedWriter(_Written(handle, "wb"))
-        os.fchmod(handle, 0o666 & ~_UMASK)
+        if isinstance(path, Path):
+            # The name is unique, because a worker that was given up for lost may still be writing the same file.
+            self.temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{TEMPORARY}")
+            handle = os.open(self.temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        else:
+            handle, temporary = tempfile.mkstemp(TEMPORARY)
+            self.temporary = Path(temporary)
+        self.stream: BinaryIO = io.BufferedWriter(_EagerFile(handle, "wb"))
 
     def flush(self) -> None:
-        """Ends the writing: the bytes are safe on the disk."""
+        """Ends the writing. Afterwards the bytes survive a power cut."""
         self.stream.flush()
         os.fsync(self.stream.fileno())
         self.size = self.stream.tell()
         self.stream.close()
 
     def publish(self) -> None:
-        """Makes the file appear."""
+        """Makes the file appear under its path."""
         if isinstance(self.path, Path):
-            self._aside.replace(self.path)
+            self.temporary.replace(self.path)
         else:
-            self.path.fs.put_file(str(self._aside), self.path.path)
-            self._aside.unlink()
+            self.path.fs.put_file(str(self.temporary), self.path.path)
+            self.temporary.unlink()
 
     def discard(self) -> None:
-        """Removes what was written, also where the disk had no room for the rest of it."""
-        with suppress(OSError):  # to close is to write what is still held back
+        """Removes what was written, also if the disk had no room for the rest of it."""
+        with suppress(OSError):  # closing the stream tries to write what it still holds
             self.stream.close()
-        self._aside.unlink(missing_ok=True)
+        self.temporary.unlink(missing_ok=True)
 
 
 def write_atomic(path: AnyPath, data: bytes) -> None:
-    """Writes a file so that it is there whole or not at all, also after a power cut."""
+    """Writes a file that appears whole or not at all, even after a power cut."""
     file = NewFile(path)
     try:
         file.stream.write(data)
@@ -97,8 +106,40 @@ def write_atomic(path: AnyPath, data: bytes) -> None:
         raise
 
 
+@contextmanager
+def replace_atomic(path: Path) -> Iterator[Path]:
+    """Yields a temporary path for a library to write to, and then makes that file appear as ``path``.
+
+    The file gets the permissions that the umask leaves, whichever the library gave it. safetensors, for one, makes
+    files that only their owner can read.
+    """
+    file = NewFile(path)
+    try:
+        file.flush()
+        mode = file.temporary.stat().st_mode
+        yield file.temporary
+        file.temporary.chmod(mode)
+        flush(file.temporary)
+        file.publish()
+    except BaseException:
+        file.discard()
+        raise
+
+
+def write_json(value: object, path: AnyPath) -> None:
+    """Writes a value as JSON in one line. The file appears whole or not at all."""
+    write_atomic(path, orjson.dumps(value) + b"\n")
+
+
+def write_indented_json(record: Mapping[str, object], path: AnyPath) -> None:
+    """Writes a record as JSON that people can read, one value a line. The file appears whole or not at all."""
+    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+    # Names of files may hold bytes that are no UTF-8, as lone surrogates. JSON has an escape for these.
+    write_atomic(path, text.encode(errors="backslashreplace"))
+
+
 def flush(path: Path) -> None:
-    """Makes a file's content, or the names in a folder, survive a power cut."""
+    """Makes the content of a file, or the names in a folder, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -107,10 +148,15 @@ def flush(path: Path) -> None:
 
 
 def check_free_disk(folder: AnyPath, needed: int, what: str) -> None:
-    """Refuses to start what would fill the disk. ``folder`` need not exist yet. Object stores have no bound.
+    """Refuses to start what would fill the disk. Object stores are taken to have room for everything.
+
+    Args:
+        folder: where the files will lie; it need not exist yet.
+        needed: bytes.
+        what: the subject of the error message.
 
     Raises:
-        InputError: the disk has less than ``needed`` bytes free.
+        InputError: the disk has fewer than ``needed`` bytes free.
     """
     if not isinstance(folder, Path):
         return
@@ -123,11 +169,14 @@ def check_free_disk(folder: AnyPath, needed: int, what: str) -> None:
         )
 
 
+# ------------------------------------------------------------------------------------------------------------ reading
+
+
 def read_lines(path: AnyPath) -> list[str]:
-    """The lines of a small text file. U+2028 and its like are no line ends: an image id may hold them.
+    """The lines of a small text file. U+2028 and the like do not end a line, because an image id may hold them.
 
     Raises:
-        InputError: it cannot be read as UTF-8 text.
+        InputError: the file cannot be read as UTF-8 text.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -136,24 +185,27 @@ def read_lines(path: AnyPath) -> list[str]:
     return text.removesuffix("\n").split("\n") if text else []
 
 
-def read_json(path: Path) -> Any:
-    """Raises InputError if the file is missing or no JSON."""
+def read_json(path: AnyPath) -> Any:
+    """The value in a JSON file.
+
+    Raises:
+        InputError: the file cannot be read, or it is no JSON.
+    """
+    data = _read_bytes(path)
     try:
-        return orjson.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        return orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise InputError(f"{path}: is no JSON: {error}") from error
 
 
-def read_json_lines(path: Path) -> list[Any]:
-    """One value a line. Raises InputError if the file is missing, or a line no JSON."""
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+def read_json_lines(path: AnyPath) -> list[Any]:
+    """The values in a file that has one JSON value a line.
+
+    Raises:
+        InputError: the file cannot be read, or a line is no JSON.
+    """
     values = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_read_bytes(path).splitlines(), 1):
         try:
             values.append(orjson.loads(line))
         except orjson.JSONDecodeError as error:
@@ -161,15 +213,26 @@ def read_json_lines(path: Path) -> list[Any]:
     return values
 
 
-def write_json(value: Any, path: Path) -> None:
-    """Whole or not at all."""
-    write_atomic(path, orjson.dumps(value) + b"\n")
+def sha256_of(path: AnyPath) -> str:
+    """The SHA-256 of a file, in hexadecimal.
 
-
-def sha256_of(path: Path) -> str:
-    """The checksum of a file. Raises InputError if it cannot be read."""
+    Raises:
+        InputError: the file cannot be read.
+    """
     try:
         with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+            return sha256_of_stream(stream)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def sha256_of_stream(stream: BinaryIO) -> str:
+    """The SHA-256 of the rest of an open file, in hexadecimal."""
+    return hashlib.file_digest(cast(io.BufferedReader, stream), "sha256").hexdigest()
+
+
+def _read_bytes(path: AnyPath) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error

@@ -1,4 +1,4 @@
-"""Where a set of shards lies: a folder on this machine, or one that fsspec reaches (``s3://``, ``gs://``, ``hf://``)."""
+"""The folder in which a set of shards lies: on this machine, or where fsspec reaches (``s3://``, ``gs://``, ``hf://``)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import mmap
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import BinaryIO, Protocol, cast
 
 import fsspec
+from fsspec import AbstractFileSystem
 
 from parsers.command import InputError
 from shards.errors import ShardError
@@ -16,27 +17,31 @@ from shards.storage.cache import Cache
 
 
 class Folder(Protocol):
-    """The files of a set of shards."""
+    """The folder of a set of shards."""
 
     def sizes(self) -> dict[str, int]:
-        """The bytes of every file by its name; nothing where there is no such folder."""
+        """The size of each file in bytes, by its name; empty if there is no such folder."""
         ...
 
     def read(self, name: str) -> bytes:
-        """The content of a small file as it is now. FileNotFoundError where there is none."""
+        """The content of a small file as it is now.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
         ...
 
     def path(self, name: str) -> str:
-        """The file as messages name it."""
+        """The path or URL of a file, for messages."""
         ...
 
     def open(self, name: str, sha256: str, size: int) -> BinaryIO:
-        """A file of this machine with that content."""
+        """Opens a file of this machine that has the content of the file ``name``."""
         ...
 
 
 def open_folder(location: Path | str, cache: Cache | None) -> Folder:
-    """Text with ``://`` is a URL, all else a path of this machine."""
+    """The folder at a location. Text with ``://`` is a URL; anything else is a path on this machine."""
     if isinstance(location, str) and "://" in location:
         return RemoteFolder(location.rstrip("/"), cache or Cache.from_environment())
     return LocalFolder(Path(location))
@@ -63,7 +68,7 @@ class LocalFolder:
         """See `Folder`."""
         return str(self.folder / name)
 
-    def open(self, name: str, sha256: str, size: int) -> BinaryIO:  # noqa: ARG002 - a local file is taken as it is
+    def open(self, name: str, sha256: str, size: int) -> BinaryIO:  # noqa: ARG002 - a local file is not verified here
         """See `Folder`."""
         return (self.folder / name).open("rb")
 
@@ -75,10 +80,11 @@ class RemoteFolder:
     url: str
     cache: Cache
 
-    def _files(self) -> tuple[Any, str]:
-        # Looked up each time: fsspec keeps it, and a forked process must not use its parent's connections.
+    def _files(self) -> tuple[AbstractFileSystem, str]:
+        # The file system is looked up each time, because a forked process must not use its parent's connections. fsspec
+        # keeps one for each process.
         try:
-            return cast(tuple[Any, str], fsspec.url_to_fs(self.url))
+            return cast(tuple[AbstractFileSystem, str], fsspec.url_to_fs(self.url))
         except (ImportError, ValueError) as error:
             raise InputError(f"{self.url}: {error}; for s3:// install `ernie-vil-pytorch[s3]`") from error
 
@@ -90,7 +96,7 @@ class RemoteFolder:
             entries = files.ls(root, detail=True)
         except FileNotFoundError:
             return {}
-        except Exception as error:  # each kind of remote has its own
+        except Exception as error:  # each kind of store has its own errors
             raise InputError(f"{self.url} cannot be listed: {error}") from error
         return {entry["name"].rsplit("/", 1)[-1]: entry["size"] for entry in entries if entry["type"] == "file"}
 
@@ -125,10 +131,10 @@ class RemoteFolder:
 
 
 _REQUEST = 1 << 24
-"""Bytes asked for at a time."""
+"""the number of bytes that one request asks for"""
 
 
 def map_file(stream: BinaryIO) -> mmap.mmap:
-    """Maps a file into memory, for reading. The map outlives the stream, and the file's name."""
+    """Maps a file into memory for reading, and closes it. The map stays valid even when the file is removed."""
     with stream:
         return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)

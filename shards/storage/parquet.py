@@ -1,4 +1,4 @@
-"""Parquet files on any file system."""
+"""Reads and writes Parquet files, on a disk or in an object store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shards.storage.files import AnyPath
 
 
 def parquet_file(path: AnyPath) -> pq.ParquetFile:
-    """Opens a Parquet file; row groups are read when they are asked for."""
+    """Opens a Parquet file. Its row groups are read when they are asked for."""
     if isinstance(path, Path):
         return pq.ParquetFile(path)
     return pq.ParquetFile(path.path, filesystem=path.fs)
@@ -21,7 +21,15 @@ def parquet_file(path: AnyPath) -> pq.ParquetFile:
 def write_table(
     stream: BinaryIO, table: pa.Table, metadata: dict[str, str], *, group_rows: int, group_bytes: int
 ) -> None:
-    """Writes a table with its metadata, in row groups of at most so many rows and, about, so many bytes."""
+    """Writes a table with metadata.
+
+    Args:
+        stream: takes the file.
+        table: the rows.
+        metadata: what the file says of itself.
+        group_rows: a row group has at most this many rows.
+        group_bytes: a row group has at most about this many bytes before compression.
+    """
     pq.write_table(
         table.replace_schema_metadata(metadata),
         stream,

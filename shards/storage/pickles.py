@@ -1,7 +1,7 @@
-"""Reads pickles of plain values without running what they ask for.
+"""Reads pickles of plain values without running the code that they name.
 
-A pickle is a program: unpickling one from a stranger runs the stranger's code. Here the few constructors that pickled
-dicts, strings, numbers and NumPy arrays need are replaced by our own, and every other name is refused.
+A pickle is a program: unpickling one from a stranger runs the stranger's code. Dicts, strings, numbers and NumPy arrays
+need few constructors. Here, harmless stand-ins replace these, and every other name is refused.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _NUMBERS = "biuf"
 
 
 def load(data: bytes) -> Any:
-    """A number, string, bytes or array, or lists and dicts of them, from a pickle.
+    """The value in a pickle: a number, string, bytes or array, or lists and dicts of these.
 
     Raises:
-        ValueError: it holds anything else, or is damaged.
+        ValueError: the pickle holds anything else, or it is damaged.
     """
     try:
-        # The Python implementation: the C one reserves memory for whatever number a damaged pickle names.
+        # This is the unpickler in Python. The one in C reserves as much memory as a damaged pickle asks for.
         value = _Unpickler(io.BytesIO(data), encoding="latin1").load()
         if isinstance(value, _Array) and value.objects is not None:  # np.save of a dict: an array of one object
             (value,) = value.objects
@@ -34,12 +34,13 @@ def load(data: bytes) -> Any:
         raise ValueError(f"not a pickle of plain values ({error or type(error).__name__})") from None
 
 
-def _plain(value: Any, seen: dict[int, Any]) -> Any:
-    """The value without our stand-ins. What is shared is made once: a small pickle may unfold to anything."""
+def _plain(value: object, seen: dict[int, object]) -> object:
+    """The value without stand-ins. A value that occurs again is converted once, because a small pickle may repeat one
+    so often that copies would fill the memory."""
     if id(value) in seen:
         return seen[id(value)]
     if isinstance(value, dict):
-        plain: Any = {_plain(key, seen): _plain(item, seen) for key, item in value.items()}
+        plain: object = {_plain(key, seen): _plain(item, seen) for key, item in value.items()}
     elif isinstance(value, list):
         plain = [_plain(item, seen) for item in value]
     elif isinstance(value, _Array) and value.array is not None:
@@ -53,42 +54,44 @@ def _plain(value: Any, seen: dict[int, Any]) -> Any:
 
 
 class _Unpickler(pickle._Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> _Constructor:
         known = _KNOWN.get((module.replace("numpy._core", "numpy.core"), name))
         if known is None:
             raise ValueError(f"it asks for {module}.{name}")
         return known
 
-    def persistent_load(self, _: Any) -> NoReturn:
+    def persistent_load(self, _: object) -> NoReturn:
         raise ValueError("it refers to something outside")
 
 
 class _Constructor:
-    """What a pickle may call; nothing about it can be changed from there."""
+    """A function that a pickle may call. The pickle cannot change it."""
 
     __slots__ = ("_function",)
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., object]) -> None:
         self._function = function
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: object) -> object:
         return self._function(*arguments)
 
-    def __setstate__(self, state: Any) -> NoReturn:
+    def __setstate__(self, state: object) -> NoReturn:
         raise ValueError("it changes a constructor")
 
 
 class _Dtype:
     __slots__ = ("dtype",)
 
-    def __init__(self, name: str, *_: Any) -> None:
+    def __init__(self, name: str, *_: object) -> None:
         self.dtype = np.dtype(name) if name != "O8" else np.dtype(object)
         if self.dtype.kind not in _NUMBERS + "O":
             raise ValueError(f"an array of {name}")
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        if state[1] in ("<", ">"):
-            self.dtype = self.dtype.newbyteorder(state[1])
+    def __setstate__(self, state: tuple[object, ...]) -> None:
+        if state[1] == ">":
+            self.dtype = self.dtype.newbyteorder(">")
+        elif state[1] == "<":
+            self.dtype = self.dtype.newbyteorder("<")
 
 
 class _Array:
@@ -96,7 +99,7 @@ class _Array:
 
     def __init__(self) -> None:
         self.array: Array | None = None
-        self.objects: list[Any] | None = None
+        self.objects: list[object] | None = None
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         shape, dtype, fortran, data = state[-4:]
@@ -115,7 +118,7 @@ def _frombuffer(data: bytes | bytearray, dtype: _Dtype, shape: tuple[int, ...], 
     return array
 
 
-def _scalar(dtype: _Dtype, data: bytes) -> Any:
+def _scalar(dtype: _Dtype, data: bytes) -> object:
     if dtype.dtype.kind not in _NUMBERS:
         raise ValueError("a scalar that is no number")
     return np.frombuffer(data, dtype.dtype)[0].item()
@@ -127,12 +130,12 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-_KNOWN: dict[tuple[str, str], Any] = {
+_KNOWN: dict[tuple[str, str], _Constructor] = {
     ("numpy.core.multiarray", "_reconstruct"): _Constructor(lambda *_: _Array()),
     ("numpy.core.multiarray", "scalar"): _Constructor(_scalar),
     ("numpy.core.numeric", "_frombuffer"): _Constructor(_frombuffer),
     ("numpy", "ndarray"): _Constructor(lambda *_: _Array()),
     ("numpy", "dtype"): _Constructor(_Dtype),
     ("_codecs", "encode"): _Constructor(_encode),
-    ("__builtin__", "bytes"): _Constructor(lambda: b""),  # how old protocols write no bytes at all
+    ("__builtin__", "bytes"): _Constructor(lambda: b""),  # old protocols write empty bytes so
 }

@@ -14,7 +14,7 @@ from finetune.training.finetuning import FineTuning
 from finetune.training.recipe import Recipe
 from pipeline.regions.rows import NO_CLASSES
 from pretrain.training.distributed import World
-from shards.regions.table import RegionsInfo, RegionsRow, regions_table, write_regions
+from shards.regions.table import RegionsInfo, RegionsRow, write_regions
 from shards.schema import Regions
 from tests.finetune.worlds import PIECES, learn, write_model
 
@@ -59,7 +59,7 @@ def phrases(shared, tmp_path):
     (tmp_path / "instances.json").write_text(json.dumps({"images": images, "annotations": annotations}))
     (tmp_path / "regions").mkdir()
     with (tmp_path / "regions/part-00000.parquet").open("wb") as stream:
-        write_regions(stream, regions_table(rows), RegionsInfo(SIZE, NO_CLASSES, None).to_metadata())
+        write_regions(stream, rows, RegionsInfo(SIZE, NO_CLASSES, None))
     (tmp_path / "regions/report.json").write_text("{}")
     return tmp_path
 

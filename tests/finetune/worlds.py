@@ -9,7 +9,7 @@ import torch
 from pipeline.regions.rows import NO_CLASSES
 from pretrain.model.folder import export
 from pretrain.model.heads import ErnieViLForPreTraining
-from shards.regions.table import RegionsInfo, RegionsRow, regions_table, write_regions
+from shards.regions.table import RegionsInfo, RegionsRow, write_regions
 from shards.schema import Regions
 from tests.models import SMALL
 
@@ -46,7 +46,7 @@ def regions_folder(folder, images, features=FEATURES):
         regions = Regions(np.array(boxes, np.float32), values.astype(np.float16), None, None)
         rows.append(RegionsRow(image_id, SIZE, SIZE, regions))
     with (folder / "part-00000.parquet").open("wb") as stream:
-        write_regions(stream, regions_table(rows), RegionsInfo(features, NO_CLASSES, None).to_metadata())
+        write_regions(stream, rows, RegionsInfo(features, NO_CLASSES, None))
     (folder / "stage.json").write_text(json.dumps(images))
     (folder / "report.json").write_text("{}")
     return folder

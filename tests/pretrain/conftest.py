@@ -5,8 +5,9 @@ import pytest
 
 from parsers.graph import SceneGraph
 from shards import index
+from shards.manifest import Classes, Manifest, ParserInfo, TokenizerInfo, Totals
 from shards.reader import ShardSet
-from shards.schema import Caption, Classes, Manifest, Masks, ParserInfo, Regions, Sample, TokenizerInfo, Totals
+from shards.schema import Caption, Masks, Regions, Sample
 from shards.writer import ShardWriter
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(45))]

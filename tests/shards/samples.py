@@ -1,4 +1,4 @@
-"""Samples and sets of shards to test with."""
+"""Samples and sets of shards to test with, and what is asked of them in several tests."""
 
 import hashlib
 
@@ -7,18 +7,11 @@ from hypothesis import strategies as st
 
 from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
 from shards import index
-from shards.schema import (
-    MASK_DTYPES,
-    Caption,
-    Classes,
-    Manifest,
-    Masks,
-    ParserInfo,
-    Regions,
-    Sample,
-    TokenizerInfo,
-    Totals,
-)
+from shards.inspect.verify import verify
+from shards.manifest import Classes, Manifest, ParserInfo, TokenizerInfo, Totals
+from shards.members import encode_sample
+from shards.reader import ShardSet
+from shards.schema import MASK_DTYPES, Caption, Masks, Regions, Sample
 from shards.writer import ShardWriter
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "hat", "on", "man"]
@@ -93,6 +86,41 @@ def write_shards(folder, shards):
     )
     (folder / "manifest.json").write_bytes(manifest.to_bytes())
     return folder
+
+
+def flip(path, position):
+    """Flips the lowest bit of a byte."""
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    path.write_bytes(data)
+
+
+def problems_of(folder):
+    return [problem for _, problems in verify(ShardSet(folder, check_tars=False)) for problem in problems]
+
+
+def samples_of(folder):
+    """The samples of a set, which must be sound."""
+    assert problems_of(folder) == []
+    shards = ShardSet(folder)
+    return [shards.sample(*place) for place in shards]
+
+
+def assert_equal(found, expected):
+    """Compares samples with all that they hold."""
+    assert len(found) == len(expected)
+    for a, b in zip(found, expected, strict=True):
+        assert (a.image_id, a.width, a.height, a.captions) == (b.image_id, b.width, b.height, b.captions)
+        for part, names in (("regions", ("boxes", "features", "class_ids", "class_probs")), ("masks", MASK_DTYPES)):
+            for name in names:
+                left, right = getattr(getattr(a, part), name), getattr(getattr(b, part), name)
+                assert (left is None) == (right is None)
+                if right is not None:
+                    np.testing.assert_array_equal(left, right, strict=True)
+
+
+def encoded(sample):
+    return {name: b"".join(chunks) for name, chunks in encode_sample(sample)}
 
 
 def contents(folder):

@@ -18,32 +18,16 @@ import shards.inspect.__main__ as inspect
 from parsers.command import InputError
 from parsers.graph import SceneGraph
 from shards.errors import ShardError
-from shards.inspect.verify import verify
 from shards.reader import ShardSet
 from shards.schema import MASK_DTYPES, Caption, Masks, Regions, key_of
 from shards.writer import ShardWriter
-from tests.shards.samples import CLASSES, FEATURES, IDS, SAMPLES, contents, make_sample, write_shards
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return write_shards(tmp_path / "shards", [SAMPLES[:4], SAMPLES[4:]])
+from tests.shards.samples import CLASSES, FEATURES, IDS, SAMPLES, contents, flip, make_sample, problems_of, write_shards
 
 
 def verified(folder, *options):
     """What the command says: its lines and its error."""
     result = CliRunner().invoke(inspect.app, ["verify", str(folder), "--workers", "1", *options])
     return result.output, result.exception
-
-
-def problems_of(folder):
-    return [problem for _, problems in verify(ShardSet.damaged(folder)) for problem in problems]
-
-
-def flip(path, position):
-    data = bytearray(path.read_bytes())
-    data[position] ^= 1
-    path.write_bytes(data)
 
 
 # ------------------------------------------------------------------------------------------------------- damaged tars

@@ -8,6 +8,7 @@ import pytest
 from parsers.command import InputError
 from shards.joined import JoinedSet, open_sets
 from shards.reader import ShardSet
+from shards.schema import key_of
 from tests.shards.samples import SAMPLES, make_sample, write_shards
 
 
@@ -28,18 +29,17 @@ def test_the_samples_of_all_sets_follow_each_other(folders):
     joined = open_sets(folders)
     assert len(joined) == len(SAMPLES)
     assert [joined.record(*place)[0] for place in joined] == [sample.image_id for sample in SAMPLES]
-    assert joined.places(joined.samples.cumsum() - 1).tolist() == [[0, 1], [1, 0], [2, len(SAMPLES) - 4]]
-    assert joined.keys.to_pylist() == [key for folder in folders for key in ShardSet(folder).keys.to_pylist()]
+    assert joined.samples.tolist() == [2, 1, len(SAMPLES) - 3]
     assert joined.vocabulary == ShardSet(folders[0]).vocabulary
     for number, (shard, row) in enumerate(joined):
         sample = SAMPLES[number]
         assert (joined.regions(shard, row).features == sample.regions.features).all()
         assert (joined.masks(shard, row).token_ids == sample.masks.token_ids).all()
-        assert joined.find(sample.image_id) == (shard, row)
-        assert joined.is_as_written(shard, row)
-    assert f"{folders[1]}/shard-00000.tar" in joined.where(2, 0)
-    totals = [ShardSet(folder).manifest.totals for folder in folders]
-    assert joined.manifest.totals == totals[0] + totals[1]
+        assert joined.shard(shard).keys[row] == key_of(sample.image_id)
+    totals = [ShardSet(folder).totals for folder in folders]
+    assert joined.totals == totals[0] + totals[1]
+    assert joined.location == ", ".join(folders)
+    assert (joined.feature_size, joined.classes) == (ShardSet(folders[0]).feature_size, ShardSet(folders[0]).classes)
 
 
 def test_one_set_is_itself(folders):
@@ -47,12 +47,12 @@ def test_one_set_is_itself(folders):
 
 
 def test_the_checksum_covers_all_manifests_and_their_order(folders):
-    found = {open_sets(order).manifest.checksum for order in (folders, folders[::-1], folders[:1], folders[1:])}
+    found = {open_sets(order).checksum for order in (folders, folders[::-1], folders[:1], folders[1:])}
     assert len(found) == 4
-    before = open_sets(folders).manifest.checksum
-    assert open_sets(folders).manifest.checksum == before
+    before = open_sets(folders).checksum
+    assert open_sets(folders).checksum == before
     change(folders[1], parser={"name": "other", "version": "2"})
-    assert open_sets(folders).manifest.checksum != before
+    assert open_sets(folders).checksum != before
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,7 +28,7 @@ from finetune.tasks.retrieval.task import Caption, Retrieval, images_of
 from parsers.command import InputError, progress
 from pretrain.model.encoder import WEIGHTS
 from shards.schema import Array
-from shards.storage.files import sha256_of
+from shards.storage.files import sha256_of, write_atomic
 
 WIDTH = 128
 _POOLED = 1024
@@ -169,8 +170,7 @@ def hard_negatives(
 
 def save(model: CheapScore, path: Path, record: dict[str, Any]) -> None:
     """Writes a trained score; ``record`` says of what model it is and how it was trained."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(model.state_dict(), path, metadata={"record": json.dumps(record)})
+    write_atomic(path, safetensors.torch.save(model.state_dict(), metadata={"record": json.dumps(record)}))
 
 
 def load_cheap_score(path: Path, model_folder: Path) -> CheapScore:

@@ -24,12 +24,13 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision.ops import clip_boxes_to_image
 
 from parsers.command import InputError
 from pipeline.detectors import Detections
 from pipeline.detectors.visual_genome.network import ATTRIBUTES, BACKGROUND, FEATURES, OBJECTS, Described
 from pipeline.detectors.visual_genome.preprocessing import network_input, resized_size
-from pipeline.detectors.visual_genome.proposals import AFTER_NMS, ROI_WEIGHTS, clip, decode, not_empty
+from pipeline.detectors.visual_genome.proposals import AFTER_NMS, ROI_WEIGHTS, decode, not_empty
 from pipeline.detectors.visual_genome.selection import select_butd, select_hf
 from pipeline.detectors.visual_genome.weights import HUB_ID, load_network
 from shards.schema import Array
@@ -164,7 +165,7 @@ class VisualGenomeDetector:
             given = np.array(boxes[i], np.float32)
             if given.ndim != 2 or given.shape[1] != 4:
                 raise ValueError(f"image {i}: given boxes of shape {given.shape}, expected [n, 4]")
-            placed = clip(picture.scale.new_tensor(given) / picture.scale, picture.size)
+            placed = clip_boxes_to_image(picture.scale.new_tensor(given) / picture.scale, picture.size)
             described = self.describe(picture, placed)
             detections.append(_detections(given, described, torch.arange(len(given))))
         return detections
@@ -200,7 +201,7 @@ class VisualGenomeDetector:
         else:
             confidence, classes = probs.max(1)
             deltas = self.network.roi_heads.box_predictor.deltas(described.features, classes)
-            corrected = clip(decode(described.boxes, deltas, ROI_WEIGHTS), picture.size)
+            corrected = clip_boxes_to_image(decode(described.boxes, deltas, ROI_WEIGHTS), picture.size)
             boxes = corrected * picture.scale
             (there,) = not_empty(corrected).nonzero(as_tuple=True)
             rows = there[select_hf(corrected[there], confidence[there], least, most)]

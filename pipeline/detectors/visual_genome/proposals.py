@@ -9,7 +9,7 @@ import math
 
 import torch
 from torch import Tensor
-from torchvision.ops import nms
+from torchvision.ops import clip_boxes_to_image, nms
 
 STRIDE = 16
 """Pixels of the resized image per cell of the feature map."""
@@ -47,12 +47,6 @@ def decode(boxes: Tensor, deltas: Tensor, weights: tuple[float, float, float, fl
     return torch.stack([x - half_width, y - half_height, x + half_width, y + half_height], dim=1)
 
 
-def clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Boxes cut to an image of ``size`` (height, width)."""
-    height, width = size
-    return torch.stack([boxes[:, 0::2].clamp(0, width), boxes[:, 1::2].clamp(0, height)], dim=2).reshape(-1, 4)
-
-
 def not_empty(boxes: Tensor) -> Tensor:
     """bool [n]: which boxes have an area."""
     return (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
@@ -72,7 +66,7 @@ def propose(logits: Tensor, deltas: Tensor, cell: Tensor, size: tuple[int, int])
     deltas = deltas.view(len(cell), 4, *deltas.shape[1:]).permute(2, 3, 0, 1).reshape(-1, 4)
     logits, best = logits.sort(descending=True, stable=True)
     logits, best = logits[:BEFORE_NMS], best[:BEFORE_NMS]
-    boxes = clip(decode(anchors[best], deltas[best]), size)
+    boxes = clip_boxes_to_image(decode(anchors[best], deltas[best]), size)
     found = not_empty(boxes)  # only now: empty boxes count among the 6,000
     boxes, logits = boxes[found], logits[found]
     keep = nms(boxes, logits, NMS_THRESHOLD)[:AFTER_NMS]

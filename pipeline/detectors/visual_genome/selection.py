@@ -13,6 +13,7 @@ import numpy as np
 from torch import Tensor
 from torchvision.ops import nms
 
+from shards.boxes import intersection_over_union
 from shards.schema import Array
 
 CONFIDENCE, BUTD_NMS_THRESHOLD = np.float32(0.2), np.float32(0.3)
@@ -52,7 +53,7 @@ def by_confidence(boxes: Array, probs: Array) -> Iterator[tuple[int, np.float32]
     One pass through the probabilities of all classes, the largest first: the first class to keep a row gives its
     confidence, so who wants the first rows only does not pay for the other half a million probabilities.
     """
-    overlapping = _overlap(boxes) >= BUTD_NMS_THRESHOLD
+    overlapping = intersection_over_union(boxes, boxes, whole_pixels=True) >= BUTD_NMS_THRESHOLD
     suppressed = np.zeros(probs.shape, bool)
     unseen = dict.fromkeys(range(len(boxes)))
     for row, column in _largest_first(probs):
@@ -74,16 +75,6 @@ def _largest_first(probs: Array) -> Iterator[tuple[int, int]]:
         rows, columns = np.nonzero((probs <= upper) & (probs > lower))
         order = np.argsort(-probs[rows, columns], kind="stable")
         yield from zip(rows[order].tolist(), columns[order].tolist(), strict=True)
-
-
-def _overlap(boxes: Array) -> Array:
-    """float32 [n, n]: intersection over union of boxes that hold their last pixel."""
-    areas = (boxes[:, 2:] - boxes[:, :2] + 1).prod(1)
-    top_left = np.maximum(boxes[:, None, :2], boxes[:, :2])
-    bottom_right = np.minimum(boxes[:, None, 2:], boxes[:, 2:])
-    both = np.maximum(bottom_right - top_left + 1, 0).prod(2)
-    overlap: Array = both / (areas[:, None] + areas - both)
-    return overlap
 
 
 def select_hf(boxes: Tensor, probs: Tensor, min_boxes: int, max_boxes: int) -> Tensor:

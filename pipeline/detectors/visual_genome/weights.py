@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from parsers.command import InputError
 from pipeline.detectors.visual_genome.network import Network
 from pipeline.detectors.visual_genome.proposals import cell_anchors
 from shards.storage import pickles
+from shards.storage.files import sha256_of
 
 HUB_ID = "unc-nlp/frcnn-vg-finetuned"
 FILES = ("model.safetensors", "pytorch_model.bin")
@@ -46,8 +46,7 @@ def load_network(source: str | Path) -> tuple[Network, str]:
         network = Network()
     network.load_state_dict(_fit(_read(path), network.state_dict(), path), assign=True)
     network.requires_grad_(False)
-    with path.open("rb") as stream:
-        return network.eval(), hashlib.file_digest(stream, "sha256").hexdigest()
+    return network.eval(), sha256_of(path)
 
 
 def _find(source: str | Path) -> Path:

@@ -13,7 +13,7 @@ from parsers.command import InputError
 from pipeline.execution.parts import Reject
 from pipeline.regions.rows import Rows, distribution_info, make_row
 from shards.regions.table import REGIONS_VERSION, RegionsInfo, RegionsRow, read_rows
-from shards.regions.tsv import whole_number
+from shards.regions.tsv import parse_integer
 from shards.schema import Array
 from shards.storage.files import AnyPath
 from shards.storage.parquet import parquet_file
@@ -117,7 +117,7 @@ def _row(row: dict[str, Any], info: RegionsInfo) -> RegionsRow:
     boxes = _matrix(row["boxes"], 4)
     features = _rows(row["features"], len(boxes))
     distribution = None if row.get("cls_prob") is None else _rows(row["cls_prob"], len(boxes))
-    width, height = (whole_number(row[name], name) for name in ("width", "height"))
+    width, height = (parse_integer(row[name], name) for name in ("width", "height"))
     return make_row(str(row["image_id"]), width, height, boxes, features, distribution, info)
 
 

@@ -10,16 +10,26 @@ import numpy as np
 from parsers.command import InputError
 from pipeline.execution.parts import Reject
 from pipeline.regions.rows import NO_CLASSES, Rows, make_row, to_half, to_ids
+from shards.manifest import Classes
 from shards.regions.table import RegionsInfo, RegionsRow
-from shards.regions.tsv import ORIGINAL, REFERENCE, VQA, Fields, boxes_and_features, decode, split_line, whole_number
-from shards.schema import Classes, Regions
+from shards.regions.tsv import (
+    BOTTOM_UP_ATTENTION,
+    REFERENCE,
+    VQA,
+    Fields,
+    decode,
+    decode_regions,
+    parse_integer,
+    split_line,
+)
+from shards.schema import Regions
 from shards.storage.files import AnyPath
 
 LXMERT = (
     *("img_id", "img_h", "img_w", "objects_id", "objects_conf", "attrs_id", "attrs_conf"),
     *("num_boxes", "boxes", "features"),
 )
-COLUMNS = (len(LXMERT), len(ORIGINAL), len(VQA))
+COLUMNS = (len(LXMERT), len(BOTTOM_UP_ATTENTION), len(VQA))
 
 
 @dataclass(frozen=True)
@@ -85,7 +95,7 @@ class BottomUpTsv(_Lines):
 
     def inspect(self, sources: Sequence[AnyPath], class_names: list[str] | None) -> RegionsInfo:
         """See `RegionFormat`."""
-        fields, size = _first_good(sources, (LXMERT, ORIGINAL))
+        fields, size = _first_good(sources, (LXMERT, BOTTOM_UP_ATTENTION))
         if "objects_id" not in fields:
             return RegionsInfo(size, NO_CLASSES, None)
         count = None if class_names is None else len(class_names)
@@ -93,11 +103,11 @@ class BottomUpTsv(_Lines):
 
     def row(self, line: bytes, info: RegionsInfo, _: str) -> RegionsRow:
         """See `_Lines.row`."""
-        fields = split_line(line, LXMERT if info.classes.kind == "argmax" else ORIGINAL)
+        fields = split_line(line, LXMERT if info.classes.kind == "argmax" else BOTTOM_UP_ATTENTION)
         if info.classes.kind == "none":
             return _plain_row(fields["img_id"], fields, info)
-        n, width, height = (whole_number(fields[name], name) for name in ("num_boxes", "img_w", "img_h"))
-        boxes, features = boxes_and_features(fields, n, info.feature_size)
+        n, width, height = (parse_integer(fields[name], name) for name in ("num_boxes", "img_w", "img_h"))
+        boxes, features = decode_regions(fields, n, info.feature_size)
         classes, confidence, attributes, attribute_confidence = (decode(fields, name, n) for name in LXMERT[3:7])
         if not fields["img_id"]:
             raise ValueError("no image id")
@@ -125,18 +135,18 @@ class ErnieVilTsv(_Lines):
 
     def inspect(self, sources: Sequence[AnyPath], _: list[str] | None) -> RegionsInfo:
         """See `RegionFormat`."""
-        size = _first_good(sources, (ORIGINAL, VQA, REFERENCE))[1]
+        size = _first_good(sources, (BOTTOM_UP_ATTENTION, VQA, REFERENCE))[1]
         return RegionsInfo(size, NO_CLASSES, None)
 
     def row(self, line: bytes, info: RegionsInfo, place: str) -> RegionsRow:
         """See `_Lines.row`."""
         columns = line.count(b"\t") + 1
-        if columns == len(ORIGINAL):
-            fields = split_line(line, ORIGINAL)
+        if columns == len(BOTTOM_UP_ATTENTION):
+            fields = split_line(line, BOTTOM_UP_ATTENTION)
             return _plain_row(fields["img_id"], fields, info)
         if _is_reference(line):
             fields = split_line(line, REFERENCE)
-            gold = whole_number(fields["num_gold"], "num_gold")
+            gold = parse_integer(fields["num_gold"], "num_gold")
             return _plain_row(place, fields, info, gold)
         fields = split_line(line, VQA)
         return _plain_row(fields["question_id"], fields, info)
@@ -148,8 +158,8 @@ def _is_reference(line: bytes) -> bool:
 
 
 def _plain_row(image_id: str, fields: Fields, info: RegionsInfo, gold: int = 0) -> RegionsRow:
-    n, width, height = (whole_number(fields[name], name) for name in ("num_boxes", "img_w", "img_h"))
-    boxes, features = boxes_and_features(fields, n + gold, info.feature_size)
+    n, width, height = (parse_integer(fields[name], name) for name in ("num_boxes", "img_w", "img_h"))
+    boxes, features = decode_regions(fields, n + gold, info.feature_size)
     return make_row(image_id, width, height, boxes, features, None, info)
 
 
@@ -161,7 +171,7 @@ def _first_good(sources: Sequence[AnyPath], layouts: Sequence[tuple[str, ...]]) 
                 for layout in layouts:
                     try:
                         fields = split_line(line, layout)
-                        n = whole_number(fields["num_boxes"], "") + whole_number(fields.get("num_gold", 0), "")
+                        n = parse_integer(fields["num_boxes"], "") + parse_integer(fields.get("num_gold", 0), "")
                         size = len(decode(fields, "features")) // max(n, 1)
                     except ValueError:
                         continue

@@ -22,7 +22,7 @@ from parsers.command import InputError
 from pipeline.execution.parts import Reject
 from pipeline.regions.rows import Rows, distribution_info, make_row
 from shards.regions.table import RegionsInfo, RegionsRow
-from shards.regions.tsv import whole_number
+from shards.regions.tsv import parse_integer
 from shards.schema import Array
 from shards.storage import pickles
 from shards.storage.files import AnyPath
@@ -54,14 +54,14 @@ _UNREADABLE = (
 
 def _info(path: AnyPath, record: Record, class_names: list[str] | None) -> RegionsInfo:
     values = _named(record)
-    n = whole_number(values["num_boxes"], "num_boxes")
+    n = parse_integer(values["num_boxes"], "num_boxes")
     columns = _matrix(record, "cls_prob", n).shape[1] if "cls_prob" in record else None
     return distribution_info(path, _matrix(values, "features", n).shape[1], columns, class_names)
 
 
 def _row(record: Record, info: RegionsInfo) -> RegionsRow:
     values = _named(record)
-    n, width, height = (whole_number(values[name], name) for name in ("num_boxes", "width", "height"))
+    n, width, height = (parse_integer(values[name], name) for name in ("num_boxes", "width", "height"))
     return make_row(
         _text(values["image_id"]),
         width,

@@ -6,36 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from finetune.inputs import Batch, Sources, TextEncoder
 from finetune.task import Split
 from finetune.tasks.refcoco_plus import RefcocoPlus, RefcocoPlusSettings
 from parsers.command import InputError
-from shards.boxes import overlaps
 from shards.regions.store import RegionStore
 from shards.tokenizer import load_tokenizer
 from tests.finetune.worlds import grid, regions_folder, write_model, write_refer
-
-BOX = st.tuples(*[st.integers(0, 9)] * 4).map(lambda b: (min(b[0], b[2]), min(b[1], b[3]), max(b[::2]), max(b[1::2])))
-
-
-def cells(box, plus_one):
-    x1, y1, x2, y2 = box
-    return {(x, y) for x in range(x1, x2 + plus_one) for y in range(y1, y2 + plus_one)}
-
-
-@given(st.lists(BOX, max_size=4), BOX, st.booleans())
-def test_overlaps_count_cells(boxes, box, plus_one):
-    """A corner is a point between cells, or with +1 a cell of the box."""
-    own = cells(box, plus_one)
-    expected = [
-        len(own & other) / len(own | other) if own | other else 0.0
-        for other in (cells(other, plus_one) for other in boxes)
-    ]
-    found = overlaps(np.array(boxes).reshape(-1, 4), np.array(box), plus_one=plus_one)
-    np.testing.assert_allclose(found, expected)
 
 
 @pytest.fixture

@@ -28,8 +28,9 @@ from pipeline.extract.stage import DECODERS, ExtractStage, Pictures, regions_inf
 from pipeline.toyworld import sample_scene
 from pipeline.toyworld.network import CLASS_NAMES, FEATURES, build_network
 from pipeline.toyworld.recall import recall
+from shards.manifest import Classes
 from shards.regions.table import RegionsInfo, RegionsRow, read_rows
-from shards.schema import Classes, Regions
+from shards.schema import Regions
 from shards.stage_folder import parts_of
 from tests.pipeline.outputs import contents
 

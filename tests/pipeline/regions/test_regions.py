@@ -1,9 +1,7 @@
 import base64
-import contextlib
 import io
 import itertools
 import json
-import os
 import pickle
 
 import lmdb
@@ -20,13 +18,13 @@ from pipeline.execution.executor import run_stage
 from pipeline.execution.parts import Reject
 from pipeline.files import expand
 from pipeline.regions.formats import FORMATS, recognise
-from pipeline.regions.formats.tsv import LXMERT, ORIGINAL, REFERENCE, VQA
+from pipeline.regions.formats.tsv import LXMERT, REFERENCE, VQA
 from pipeline.regions.rows import most_likely
 from pipeline.regions.stage import RegionsStage
+from shards.manifest import Classes
 from shards.regions.table import RegionsInfo, read_rows, regions_table, write_regions
-from shards.schema import Classes
+from shards.regions.tsv import BOTTOM_UP_ATTENTION
 from shards.stage_folder import parts_of
-from shards.storage import pickles
 
 D, CLASSES = 8, 5
 
@@ -420,7 +418,7 @@ def test_sources_of_no_known_format_are_refused(tmp_path):
 
 def original_line(image):
     fields = tsv_fields(image)
-    return "\t".join(fields[name] for name in ORIGINAL) + "\n"
+    return "\t".join(fields[name] for name in BOTTOM_UP_ATTENTION) + "\n"
 
 
 def test_the_original_six_columns_come_through(tmp_path):
@@ -523,51 +521,6 @@ def test_npy_dicts_come_through(tmp_path):
         assert_row(row, image)
 
 
-class Hostile:
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
-
-    def __reduce__(self):
-        return self.call
-
-
-@pytest.mark.parametrize("protocol", range(6))
-@pytest.mark.parametrize("place", ["alone", "in a dict", "in an array"])
-def test_a_pickle_that_runs_code_runs_nothing(tmp_path, protocol, place):
-    flag = tmp_path / "ran"
-    value = Hostile(os.mkdir, str(flag))
-    value = {"alone": value, "in a dict": {"boxes": value}, "in an array": np.array([value], object)}[place]
-    with pytest.raises(ValueError, match="not a pickle of plain values"):
-        pickles.load(pickle.dumps(value, protocol))
-    assert not flag.exists()
-
-
-@given(
-    st.binary(max_size=60) | st.lists(st.sampled_from([*b"\x80\x04}(]cNRbuas.0q\x00rjh\x93\x8c\x95\xff"])).map(bytes)
-)
-@example(b"\x80\x04r\xff\xff\xff\xff.")  # a memo of four billion entries
-@example(b"\x80\x05\x96\xff\xff\xff\xff\xff\x00\x00\x00.")  # bytes of a terabyte
-def test_any_bytes_are_a_value_or_an_error(data):
-    with contextlib.suppress(ValueError):
-        assert pickles.load(data) is None or isinstance(
-            pickles.load(data), bool | int | float | str | bytes | list | dict
-        )
-
-
-PLAIN = st.none() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(max_size=20)
-ARRAYS = st.tuples(
-    st.sampled_from(["<f4", ">f8", "<i8", "?", "<u2", "<f2"]), st.integers(0, 5), st.sampled_from("CF")
-).map(lambda args: np.arange(2 * args[1]).reshape(2, args[1]).astype(args[0], order=args[2]))
-
-
-@given(st.dictionaries(st.text(), PLAIN | ARRAYS), st.integers(0, 5))
-def test_plain_values_are_what_pickle_makes_of_them(value, protocol):
-    found = pickles.load(pickle.dumps(value, protocol))
-    assert found.keys() == value.keys()
-    for name, item in value.items():
-        np.testing.assert_array_equal(found[name], item, strict=isinstance(item, np.ndarray))
-
-
 @pytest.mark.parametrize("form", ["lists", "flat", "bytes"])
 def test_anyones_parquet_comes_through(tmp_path, form):
     def shape(matrix):
@@ -597,7 +550,7 @@ def test_our_own_table_is_read_as_it_is(tmp_path):
     folder = write_npz(tmp_path / "features", IMAGES)
     info, rows = read_all("vilbert-npz", folder, class_names=list("abcd"))
     with (tmp_path / "part-00000.parquet").open("wb") as stream:
-        write_regions(stream, regions_table(rows), info.to_metadata())
+        write_regions(stream, rows, info)
     again, found = read_all("parquet", tmp_path / "part-00000.parquet")
     assert again == info
     assert regions_table(found).equals(regions_table(rows))

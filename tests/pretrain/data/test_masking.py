@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 from pretrain.data.masking import (
     WORD,
     SpecialTokens,
-    intersection_over_union,
     lay_out,
     mask_regions,
     mask_text,
@@ -227,9 +226,3 @@ def test_nothing_that_shows_a_hidden_region_is_left_visible(n, seed, overlap):
             shared = max(0, min(x2, a2) - max(x1, a1)) * max(0, min(y2, b2) - max(y1, b1))
             wanted |= shared / ((x2 - x1) * (y2 - y1) + (a2 - a1) * (b2 - b1) - shared) > overlap
         assert wide[1][region] == (wanted or plain[1][region])
-
-
-def test_intersection_over_union():
-    boxes = np.array([[0, 0, 2, 2], [1, 0, 3, 2], [5, 5, 6, 6]], np.float32)
-    assert np.allclose(intersection_over_union(boxes, boxes[:2]), [[1, 1 / 3], [1 / 3, 1], [0, 0]])
-    assert intersection_over_union(boxes, boxes[:0]).shape == (3, 0)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from parsers.command import InputError
 from pipeline.regions.rows import NO_CLASSES
 from shards.regions.store import RegionStore
-from shards.regions.table import RegionsInfo, RegionsRow, regions_table, write_regions
+from shards.regions.table import RegionsInfo, RegionsRow, write_regions
 from shards.schema import Regions
 
 
@@ -33,8 +33,7 @@ def write_folder(folder, images, features=3, parts=2):
             for number, image_id in list(enumerate(images))[part::parts]
         ]
         with (folder / f"part-{part:05d}.parquet").open("wb") as stream:
-            metadata = RegionsInfo(features, NO_CLASSES, None).to_metadata()
-            write_regions(stream, regions_table(rows), metadata)
+            write_regions(stream, rows, RegionsInfo(features, NO_CLASSES, None))
     (folder / "report.json").write_text("{}")
     return folder
 

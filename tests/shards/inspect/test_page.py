@@ -1,4 +1,4 @@
-"""The commands that look into shards: diff, html, summary, verify in parallel."""
+"""The web page of samples."""
 
 import base64
 import io
@@ -17,17 +17,10 @@ import shards.inspect.__main__ as inspect
 from parsers.command import InputError
 from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
 from shards.inspect.page import draw_graph, make_page
-from shards.inspect.summary import Histogram, spread, summarise
-from shards.inspect.verify import verify
 from shards.reader import ShardSet
-from shards.regions.table import RegionsInfo, RegionsRow, label_regions, regions_table, write_regions
+from shards.regions.table import RegionsInfo, RegionsRow, label_regions, write_regions
 from shards.schema import Caption
-from tests.shards.samples import IDS, SAMPLES, TEXT, VOCABULARY, any_samples, make_sample, write_shards
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return write_shards(tmp_path / "shards", [SAMPLES[:4], SAMPLES[4:]])
+from tests.shards.samples import SAMPLES, TEXT, VOCABULARY, any_samples, make_sample, write_shards
 
 
 def run(*arguments):
@@ -36,106 +29,9 @@ def run(*arguments):
     return result
 
 
-# ------------------------------------------------------------------------------------------------------------- verify
-
-
-def test_several_workers_find_the_same_problems_in_the_same_order(folder):
-    data = bytearray((folder / "shard-00001.tar").read_bytes())
-    data[700] ^= 1
-    (folder / "shard-00001.tar").write_bytes(data)
-    shards = ShardSet.damaged(folder)
-    assert list(verify(shards, workers=2)) == list(verify(shards))
-
-
-# --------------------------------------------------------------------------------------------------------------- diff
-
-
-def test_equal_sets_do_not_differ_however_they_are_cut(folder, tmp_path):
-    other = write_shards(tmp_path / "other", [SAMPLES[5:], SAMPLES[:5]])
-    result = run("diff", folder, other)
-    assert result.exit_code == 0
-    assert "no difference in 7 images" in result.output
-
-
-def test_each_kind_of_change_is_told(folder, tmp_path):
-    sample = SAMPLES[2]
-    graph = SceneGraph(TEXT, (Object("cap", Span(6, 9)), *sample.captions[0].graph.objects[1:]))
-    changes = {
-        "image size": replace(sample, width=91),
-        "captions": replace(sample, captions=(replace(sample.captions[0], caption_id="x"), *sample.captions[1:])),
-        "graphs": replace(sample, captions=(replace(sample.captions[0], graph=graph), *sample.captions[1:])),
-        "word pieces": replace(sample, masks=replace(sample.masks, token_ids=sample.masks.token_ids + 0 * 1)),
-        "boxes": replace(sample, regions=replace(sample.regions, boxes=sample.regions.boxes + np.float32(0.5))),
-        "features": replace(sample, regions=replace(sample.regions, features=sample.regions.features * np.float16(2))),
-        "classes": replace(sample, regions=replace(sample.regions, class_ids=sample.regions.class_ids[:, ::-1])),
-    }
-    changes["word pieces"].masks.token_ids[0] += 1
-    for number, (kind, changed) in enumerate(changes.items()):
-        other = write_shards(tmp_path / str(number), [[*SAMPLES[:2], changed, *SAMPLES[3:]]])
-        result = run("diff", folder, other)
-        assert result.exit_code == 1
-        rows = [line for line in result.output.splitlines() if IDS[2] in line]
-        assert len(rows) == 1, result.output
-        assert kind in rows[0]
-        assert " 1 " in rows[0]
-
-
-def test_images_of_one_set_alone_are_told_apart(folder, tmp_path):
-    other = write_shards(tmp_path / "other", [SAMPLES[1:], [make_sample("only here", 5)]])
-    output = run("diff", folder, other).output
-    assert any("only in A" in line and "285" in line for line in output.splitlines())
-    assert any("only in B" in line and "only here" in line for line in output.splitlines())
-
-
-# ------------------------------------------------------------------------------------------------------------ summary
-
-
-def test_the_summary_counts_what_is_there(folder):
-    shards = ShardSet(folder)
-    found = summarise(shards, 1000, lambda done: None)
-    captions = [len(sample.captions) for sample in SAMPLES]
-    assert found.captions.counts.tolist() == np.bincount(captions).tolist()
-    assert found.tokens.counts.tolist() == [0] * 6 + [sum(captions)]
-    assert found.boxes.counts.tolist() == np.bincount([len(s.regions.boxes) for s in SAMPLES]).tolist()
-    assert found.images_read == len(SAMPLES)
-    assert found.lemmas["object"] == Counter(hat=sum(captions), man=sum(captions))
-    assert found.nodes["relation"].counts.tolist() == [0, sum(captions)]
-    sizes = [128 + sample.regions.features.nbytes for sample in SAMPLES]
-    assert found.feature_bytes == sum(sizes)
-    assert found.feature_bytes_per_caption == sum(a * b for a, b in zip(sizes, captions, strict=True))
-
-
-def test_the_summary_prints_distributions_and_names(folder):
-    output = run("summary", folder).output
-    for text in ("1 to 3, median 2", "6 to 6, median 6", "hat (", "man (", "red (", "on (", "times as much"):
-        assert text in output
-
-
-@given(st.lists(st.integers(0, 50), min_size=1))
-def test_a_histogram_is_that_of_its_numbers(values):
-    histogram = Histogram()
-    for part in np.array_split(np.array(values), 3):
-        histogram.add(part)
-    assert histogram.bounds == (min(values), max(values))
-    assert histogram.mean == pytest.approx(np.mean(values))
-    assert histogram.median == sorted(values)[(len(values) - 1) // 2]
-    assert 1 <= len(histogram.bars()) <= 24
-    assert histogram.bars()[0] != " "
-
-
-@given(st.integers(1, 20))
-def test_samples_are_spread_over_all_shards(tmp_path_factory, count):
-    folder = tmp_path_factory.mktemp("spread")
-    shards = ShardSet(write_shards(folder / "a", [SAMPLES[:1], [], SAMPLES[1:5], SAMPLES[5:]]))
-    found = spread(shards, count)
-    assert len(set(found)) == len(found) == min(count, len(SAMPLES))
-    assert set(found) <= set(shards)
-    assert found == sorted(found)
-
-
-# --------------------------------------------------------------------------------------------------------------- html
-
 HOSTILE = "</p><script>alert('x')</script> \"&amp;"
+
+
 VOID = {"meta", "br"}
 
 
@@ -308,7 +204,7 @@ def regions(folder, tmp_path):
         rows.append(RegionsRow(sample.image_id, 90, 85, sample.regions, shown, np.ones(shown.shape, np.float16)))
     info = RegionsInfo(shards.manifest.feature_size, shards.manifest.classes, ("shiny", "matt & flat"))
     with (out / "part-00000.parquet").open("wb") as stream:
-        write_regions(stream, regions_table(rows), info.to_metadata())
+        write_regions(stream, rows, info)
     (out / "report.json").write_text("{}")
     return out
 
@@ -322,7 +218,7 @@ def test_boxes_have_attributes_where_the_packed_regions_are_given(folder, region
 
 
 def test_regions_that_were_not_packed_are_refused(folder, regions):
-    with pytest.raises(InputError, match="has not the boxes of 'other'"):
+    with pytest.raises(InputError, match="does not have the boxes of 'other'"):
         make_page(
             ShardSet(write_shards(folder.parent / "others", [[make_sample("other", 1)]])), [(0, 0)], None, regions
         )

@@ -1,0 +1,182 @@
+"""``manifest.json``: what holds for a whole set of shards, and which tars belong to it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Container, Mapping
+from functools import cached_property
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from parsers.command import InputError, shorten_json
+from shards.schema import ATTRIBUTE, KINDS, OBJECT, RELATION, Sample
+from shards.storage.folders import Folder, LocalFolder
+
+MANIFEST = "manifest.json"
+SCHEMA_VERSION = 1
+ClassKind = Literal["distribution", "top-k", "argmax", "none"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Classes(_Record):
+    """The classes of the detector."""
+
+    kind: ClassKind
+    """what is stored of a region: ``distribution``: the probabilities of all classes; ``top-k``: the largest ones;
+    ``argmax``: one class; ``none``: nothing"""
+    count: int | None
+    """the number of classes, the background included where it is a class; None if the source does not say"""
+    background: int | None
+    """the number of the background class"""
+    names: list[str] | None
+
+
+class TokenizerInfo(_Record):
+    """The WordPiece vocabulary, which is stored beside the manifest as ``vocab.txt``."""
+
+    sha256: str
+    size: int
+    """the number of word pieces"""
+
+
+class ParserInfo(_Record):
+    """The parser that made the scene graphs."""
+
+    name: str
+    version: str
+
+
+class Totals(_Record):
+    """How much a shard, or a set of shards, holds."""
+
+    samples: int = 0
+    captions: int = 0
+    boxes: int = 0
+    tokens: int = 0
+    """word pieces"""
+    objects: int = 0
+    attributes: int = 0
+    relations: int = 0
+
+    @classmethod
+    def of(cls, sample: Sample) -> Totals:
+        """The counts of one sample."""
+        kinds = np.bincount(sample.masks.node_kind, minlength=len(KINDS)).tolist()
+        return cls(
+            samples=1,
+            captions=len(sample.captions),
+            boxes=len(sample.regions.boxes),
+            tokens=len(sample.masks.token_ids),
+            objects=kinds[OBJECT],
+            attributes=kinds[ATTRIBUTE],
+            relations=kinds[RELATION],
+        )
+
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(**{name: value + getattr(other, name) for name, value in self})
+
+    def __sub__(self, other: Totals) -> Totals:
+        return Totals(**{name: value - getattr(other, name) for name, value in self})
+
+
+class ShardInfo(_Record):
+    """One tar of a set."""
+
+    file: Annotated[str, Field(pattern=r"^[^/\\]+\.tar$")]
+    samples: int
+    bytes: int
+    sha256: str
+
+
+class Manifest(_Record):
+    """The content of ``manifest.json``. It is written last, so a folder without it is no finished set of shards."""
+
+    schema_version: int = SCHEMA_VERSION
+    tokenizer: TokenizerInfo
+    parser: ParserInfo
+    feature_size: int
+    """numbers that describe a region"""
+    classes: Classes
+    totals: Totals
+    index_sha256: str | list[str]
+    """the SHA-256 of ``index.parquet``, or of each file where `shards.index` made several"""
+    shards: list[ShardInfo]
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """What holds for every sample: the versions, the vocabulary, the parser, the feature size and the classes."""
+        return self.model_dump(exclude={"totals", "index_sha256", "shards"})
+
+    def differences(self, other: Manifest, *, but: Container[str] = ()) -> list[str]:
+        """The settings that differ between two manifests, with both values; the names in ``but`` are not compared."""
+        ours, theirs = self.settings, other.settings
+        return [
+            f"{name} {shorten_json(ours[name])} and {shorten_json(theirs[name])}"
+            for name in ours
+            if name not in but and ours[name] != theirs[name]
+        ]
+
+    @cached_property
+    def checksum(self) -> str:
+        """The SHA-256 of the manifest. It identifies the data, and the order of every epoch depends on it."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    def to_bytes(self) -> bytes:
+        """The content of the file. Equal manifests give equal bytes."""
+        return (self.model_dump_json(indent=1) + "\n").encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, path: str) -> Manifest:
+        """The manifest in the content of a file; error messages call the file ``path``.
+
+        Raises:
+            InputError: the content is no manifest, or it has another schema version.
+        """
+        try:
+            raw = json.loads(data)
+        except ValueError as error:
+            raise InputError(f"{path}: cannot be read as JSON: {error}") from error
+        version = raw.get("schema_version") if isinstance(raw, dict) else None
+        if version != SCHEMA_VERSION:
+            raise InputError(
+                f"{path}: schema version {version!r}, this release reads {SCHEMA_VERSION}; "
+                "pack the shards again with `python -m pipeline.pack`"
+            )
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as error:
+            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise InputError(f"{path}: {problems}") from error
+
+
+def read_manifest(folder: Folder, files: Container[str]) -> Manifest:
+    """Reads ``manifest.json`` from a folder that holds ``files``.
+
+    Raises:
+        InputError: the manifest is missing, cannot be read, or has another schema version.
+    """
+    path = folder.path(MANIFEST)
+    if MANIFEST in files:
+        try:
+            return Manifest.from_bytes(folder.read(MANIFEST), path)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error}") from error
+    where = path.removesuffix(f"/{MANIFEST}")
+    if isinstance(folder, LocalFolder):
+        if not folder.folder.is_dir():
+            raise InputError(f"{where}: there is no such folder")
+        splits = sorted(child.parent.name for child in folder.folder.glob(f"*/{MANIFEST}"))
+        if splits:
+            raise InputError(
+                f"{where}: holds the shard sets {', '.join(splits)}; name one of them, e.g. {folder.folder / splits[0]}"
+            )
+    raise InputError(
+        f"{where}: has no {MANIFEST}, which is written last: either this is no folder of shards, or the command "
+        "that writes them did not finish (run it again)"
+    )

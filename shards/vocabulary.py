@@ -1,0 +1,39 @@
+"""``vocab.txt``: the word pieces of a BERT vocabulary, one a line; the line number from 0 is the id."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from parsers.command import InputError
+
+VOCABULARY = "vocab.txt"
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def read_vocabulary(path: Path) -> list[str]:
+    """The word pieces of a vocabulary file; the position of a piece is its id.
+
+    Raises:
+        InputError: the file cannot be read, or it lacks a special token.
+    """
+    try:
+        return parse_vocabulary(path.read_bytes(), str(path))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read as a vocabulary: {error}") from error
+
+
+def parse_vocabulary(data: bytes, path: str) -> list[str]:
+    """The word pieces in the content of a vocabulary file; error messages call the file ``path``.
+
+    Raises:
+        InputError: the content is no UTF-8 text, or it lacks a special token.
+    """
+    try:
+        # splitlines() would also split at U+2028 and the like, which can be word pieces.
+        pieces = data.decode().replace("\r\n", "\n").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: cannot be read as a vocabulary: {error}") from error
+    missing = [token for token in SPECIAL_TOKENS if token not in pieces]
+    if missing:
+        raise InputError(f"{path}: lacks {', '.join(missing)}; a BERT vocabulary has one word piece a line")
+    return pieces

@@ -1,0 +1,93 @@
+"""A new set appears whole or not at all, and only of sound samples."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from parsers.command import InputError
+from shards.edit.removal import Removal
+from shards.edit.rewrite import write_set
+from shards.errors import ShardError
+from shards.reader import ShardSet
+from shards.schema import key_of
+from tests.shards.samples import IDS, SAMPLES, assert_equal, contents, samples_of
+
+
+def test_a_damaged_neighbour_is_not_written_again_as_if_it_were_sound(folder, tmp_path):
+    offset, size = ShardSet(folder).shard(0).extents[2, 2]
+    data = bytearray((folder / "shard-00000.tar").read_bytes())
+    data[offset + size - 1] ^= 1
+    (folder / "shard-00000.tar").write_bytes(data)
+    shards = ShardSet(folder)
+    with pytest.raises(ShardError, match=rf"shard-00000\.tar, sample {key_of(IDS[2])} is damaged"):
+        write_set(tmp_path / "new", [(shards, Removal(images=frozenset([key_of(IDS[0])])))])
+    assert not (tmp_path / "new").exists()
+    write_set(tmp_path / "new", [(shards, Removal(images=frozenset([key_of(IDS[2])])))])
+    assert_equal(samples_of(tmp_path / "new"), SAMPLES[:2] + SAMPLES[3:])
+
+
+def test_an_existing_folder_is_not_touched(folder, tmp_path):
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="is there already"):
+        write_set(tmp_path / "new", [(ShardSet(folder), Removal())])
+    assert contents(tmp_path / "new") == {"notes.txt": b"mine"}
+
+
+def test_too_small_a_disk_is_refused_with_the_bytes(folder, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.raises(InputError, match=r"needs [\d,]+ bytes, but the disk of .* has 1,000 free"):
+        write_set(tmp_path / "new", [(ShardSet(folder), Removal())])
+    assert not list(tmp_path.glob("new*"))
+
+
+KILLED_AT = """
+import os, sys
+from pathlib import Path
+from shards.edit.rewrite import write_set
+from shards.reader import ShardSet
+from shards.edit.removal import Removal
+from shards.schema import key_of
+
+folder, out, image_id, calls = sys.argv[1:]
+left = int(calls)
+
+def count(frame, event, argument):
+    global left
+    if event in ("call", "c_call") and "shards/" in frame.f_code.co_filename:
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), 9)
+
+parts = [(ShardSet(Path(folder)), Removal(images=frozenset([key_of(image_id)])))]
+sys.setprofile(count)
+write_set(Path(out), parts)
+sys.setprofile(None)
+print(int(calls) - left)
+"""
+
+
+def test_a_kill_at_any_moment_leaves_the_old_set_or_the_new_one(folder, tmp_path):
+    def killed_at(calls):
+        command = [sys.executable, "-c", KILLED_AT, str(folder), str(tmp_path / "new"), IDS[0], str(calls)]
+        return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[3])
+
+    before = contents(folder)
+    whole = killed_at(10**9)
+    calls = int(whole.stdout.split()[-1])
+    expected = contents(tmp_path / "new")
+    shutil.rmtree(tmp_path / "new")
+    for moment in np.linspace(1, calls, 8).astype(int).tolist():
+        assert killed_at(moment).returncode == -9
+        assert contents(folder) == before
+        if (tmp_path / "new").exists():
+            assert contents(tmp_path / "new") == expected
+            shutil.rmtree(tmp_path / "new")
+    assert killed_at(10**9).returncode == 0, "the next run is not disturbed by what is left"
+    assert contents(tmp_path / "new") == expected
+    assert not (tmp_path / "new.tmp").exists()

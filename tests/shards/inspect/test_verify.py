@@ -1,0 +1,71 @@
+"""Every flipped bit is found, and what is wrong is named."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+from typer.testing import CliRunner
+
+import shards.inspect.__main__ as inspect
+from shards.inspect.verify import verify
+from shards.reader import ShardSet
+from shards.schema import key_of
+from tests.shards.samples import IDS, VOCABULARY, flip, problems_of
+
+
+def test_sound_shards_have_no_problems(folder):
+    assert problems_of(folder) == []
+    result = CliRunner().invoke(inspect.app, ["verify", str(folder)])
+    assert result.exit_code == 0, result.output
+    assert "all sound" in result.output
+
+
+def test_any_flipped_bit_is_found(folder):
+    path = folder / "shard-00000.tar"
+    sound = path.read_bytes()
+    for position in range(0, len(sound), len(sound) // 30):
+        flip(path, position)
+        assert any("sha256" in problem.what for problem in problems_of(folder)), position
+        path.write_bytes(sound)
+
+
+def test_a_damaged_sample_is_named(folder):
+    offset, _ = ShardSet(folder).shard(0).extents[2, 1]
+    path = folder / "shard-00000.tar"
+    data = bytearray(path.read_bytes())
+    data[offset + 128 : offset + 132] = np.array([np.nan], "<f4").tobytes()
+    path.write_bytes(bytes(data))
+    found = problems_of(folder)
+    assert any("NaN" in problem.what and key_of(IDS[2]) in problem.where for problem in found)
+    assert len(found) == 2, "checksum and the one sample"
+
+
+def test_a_manifest_of_the_wrong_tar_is_found(folder, tmp_path):
+    """Same size, checksum in the manifest adjusted: the samples themselves betray it."""
+    path = folder / "shard-00000.tar"
+    path.write_bytes(path.read_bytes().replace(b'"image_id":"a.b"', b'"image_id":"a.x"'))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["shards"][0]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert [problem.what for problem in problems_of(folder)] == [
+        "its checksum differs from the index's: its record is that of image 'a.x'"
+    ]
+
+
+def test_another_vocabulary_is_found(folder):
+    (folder / "vocab.txt").write_text("\n".join([*VOCABULARY, "more"]))
+    assert [Path(problem.where).name for problem in problems_of(folder)] == ["vocab.txt"]
+
+
+def test_word_pieces_outside_the_vocabulary_are_found(folder):
+    (folder / "vocab.txt").write_text("\n".join(VOCABULARY[:9]))
+    assert any("outside the vocabulary" in problem.what for problem in problems_of(folder))
+
+
+def test_several_workers_find_the_same_problems_in_the_same_order(folder):
+    data = bytearray((folder / "shard-00001.tar").read_bytes())
+    data[700] ^= 1
+    (folder / "shard-00001.tar").write_bytes(data)
+    shards = ShardSet(folder, check_tars=False)
+    assert list(verify(shards, workers=2)) == list(verify(shards))

@@ -1,0 +1,49 @@
+"""What is read from the folder of a stage."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from parsers.command import InputError
+from shards.stage_folder import hash_stage, parts_of, read_metadata
+
+
+def write_part(path, metadata):
+    pq.write_table(pa.table({"a": [1]}).replace_schema_metadata(metadata), path)
+
+
+def test_the_parts_of_a_finished_stage_are_listed_in_order(tmp_path):
+    for number in (10, 2, 1):
+        write_part(tmp_path / f"part-{number:05d}.parquet", {})
+    with pytest.raises(InputError, match=r"has no report\.json, which a stage writes last"):
+        parts_of(tmp_path)
+    (tmp_path / "report.json").write_text("{}")
+    assert [part.name for part in parts_of(tmp_path)] == [f"part-{number:05d}.parquet" for number in (1, 2, 10)]
+
+
+def test_a_stage_without_parts_is_refused(tmp_path):
+    (tmp_path / "report.json").write_text("{}")
+    with pytest.raises(InputError, match=r"holds no part-\*\.parquet; its stage had nothing to write"):
+        parts_of(tmp_path)
+
+
+def test_the_metadata_of_a_part_have_a_version(tmp_path):
+    write_part(tmp_path / "a", {"graphs_version": "1", "parser": "é"})
+    assert read_metadata(tmp_path / "a", "graphs_version", "1") == {"graphs_version": "1", "parser": "é"}
+    with pytest.raises(InputError, match="graphs_version is 1, this release reads 2; run its stage again"):
+        read_metadata(tmp_path / "a", "graphs_version", "2")
+    with pytest.raises(InputError, match="regions_version is None"):
+        read_metadata(tmp_path / "a", "regions_version", "1")
+    (tmp_path / "a").write_text("no Parquet")
+    with pytest.raises(InputError, match="a: cannot be read as Parquet"):
+        read_metadata(tmp_path / "a", "graphs_version", "1")
+
+
+def test_a_stage_is_known_by_what_it_was_asked_to_do(tmp_path):
+    for name, content in (("a", "1"), ("b", "1"), ("c", "2")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "stage.json").write_text(content)
+    a, b, c = (hash_stage(tmp_path / name) for name in "abc")
+    assert a == b != c
+    with pytest.raises(InputError, match=r"stage\.json: cannot be read"):
+        hash_stage(tmp_path)

@@ -24,13 +24,13 @@ from pretrain.cloze import TOP, find_probes, interval, rank_answers
 from pretrain.data.order import EVALUATION_SEED, generator
 from pretrain.model.folder import load
 from pretrain.options import Settings, as_arguments
-from pretrain.recipe import Images, Recipe
+from pretrain.recipe import PretrainRecipe, ShownImage
 from shards.edit.removal import Removal
 from shards.edit.rewrite import write_set
 from shards.reader import ShardSet
 from shards.schema import KINDS, Array
 
-SHOWN: tuple[Images, ...] = ("own", "other")
+SHOWN: tuple[ShownImage, ...] = ("own", "other")
 app = typer.Typer(add_completion=False)
 
 
@@ -46,7 +46,7 @@ class Difference:
     high: float
 
 
-def deal(n: int, folds: int) -> Array:
+def assign_folds(n: int, folds: int) -> Array:
     """int64 [n]: the fold of each image; folds differ by one image at most."""
     fold: Array = generator(EVALUATION_SEED, 0).permutation(n) % folds
     return fold
@@ -85,11 +85,11 @@ def main(
 ) -> None:
     """Train on all folds but one, probe that one, five times; compare own and other images."""
     settings = set_ or []
-    max_text = Recipe.load(config, settings).max_text
+    max_text = PretrainRecipe.load(config, settings).max_text
     whole = ShardSet(shards)
     if len(whole) < 2 * folds:
         raise InputError(f"{shards}: {len(whole)} images are too few for {folds} folds of two or more")
-    keys, fold_of = np.array(whole.keys.to_pylist()), deal(len(whole), folds)
+    keys, fold_of = np.array(whole.keys.to_pylist()), assign_folds(len(whole), folds)
     kinds: list[int] = []
     images: list[int] = []
     ranks: dict[str, list[int]] = {shown: [] for shown in SHOWN}

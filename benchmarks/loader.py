@@ -25,12 +25,12 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 
-from benchmarks.model import OURS, Size, make
+from benchmarks.model import OURS, BatchShape, make
 from benchmarks.samples import BOXES, PIECES, write_set
 from benchmarks.shards import race
 from benchmarks.turns import ROUNDS, Rounds, cpu, machine, ratio, spread, take_turns
 from parsers.command import console, run
-from pretrain.data.batches import Collator, Steps
+from pretrain.data.batches import Collator, StepDataset
 from pretrain.data.order import BatchPlan
 from pretrain.model.__main__ import SIZES
 from pretrain.model.config import ModelConfig
@@ -87,7 +87,7 @@ def read_ours(shards: ShardSet, batch_size: int, epochs: int, workers: int) -> N
     plan = BatchPlan(shards, seed=0, batch_size=batch_size, block_shards=8, mismatch=0.5)
     collator = Collator(shards, seed=0, max_text=64, masking=Masking(), images="own", device_type="cpu")
     steps = range(epochs * plan.steps_per_epoch)
-    for _ in StepLoader(Steps(plan, collator, rank=0, ranks=1, accumulation=1), steps, workers=workers):
+    for _ in StepLoader(StepDataset(plan, collator, rank=0, ranks=1, accumulation=1), steps, workers=workers):
         pass
 
 
@@ -118,7 +118,7 @@ def _stack(samples: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
 
 def _step(config: ModelConfig, rounds: int) -> float:
     """Seconds of the CPU that training takes for a pair, of the lengths that are read here."""
-    size = Size(batch=16, text=PIECES + 2, rows=BOXES + 1)
+    size = BatchShape(batch=16, text=PIECES + 2, rows=BOXES + 1)
     contestant = make(OURS, config, size, torch.device("cpu"))
     optimizer = torch.optim.AdamW(contestant.model.parameters(), lr=1e-5, fused=True)
 

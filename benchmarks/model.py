@@ -39,7 +39,7 @@ app = typer.Typer(add_completion=False)
 
 
 @dataclasses.dataclass(frozen=True)
-class Size:
+class BatchShape:
     """What a batch holds; a quarter of the samples is shorter by a quarter."""
 
     batch: int
@@ -106,7 +106,7 @@ class ReleasedErnieViL(ErnieViLForPreTraining):
         )
 
 
-def make(name: str, config: ModelConfig, size: Size, device: torch.device) -> Contestant:
+def make(name: str, config: ModelConfig, size: BatchShape, device: torch.device) -> Contestant:
     """One contestant. The first two have the same weights; all get the same batch."""
     torch.manual_seed(0)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
@@ -161,7 +161,7 @@ def make(name: str, config: ModelConfig, size: Size, device: torch.device) -> Co
     return Contestant(model, lxmert_loss if name == LXMERT else ernie_vil_loss)
 
 
-def _batch(config: ModelConfig, size: Size) -> dict[str, Tensor]:
+def _batch(config: ModelConfig, size: BatchShape) -> dict[str, Tensor]:
     """Random pairs. A sixth of the words and of the regions is to be predicted; -100 elsewhere."""
     short = torch.arange(size.batch) % 4 == 3
     token_ids = torch.randint(1000, config.vocab_size, (size.batch, size.text))
@@ -224,7 +224,7 @@ def main(
     memory_of: Annotated[str | None, typer.Option(hidden=True, help="Only this, in a process of its own.")] = None,
 ) -> None:
     """Time the model."""
-    size, model_config = Size(batch, text, rows), ModelConfig.load(SIZES / f"{config}.json")
+    size, model_config = BatchShape(batch, text, rows), ModelConfig.load(SIZES / f"{config}.json")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(1)
     if memory_of is not None:

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.model import LXMERT, OURS, Contestant, Size, make, make_optimizer, step
+from benchmarks.model import LXMERT, OURS, BatchShape, Contestant, make, make_optimizer, step
 from benchmarks.turns import ROUNDS, Rounds, cpu, machine, ratio, spread, take_turns
 from parsers.command import console, run
 from pretrain.model.__main__ import SIZES
@@ -85,12 +85,12 @@ def main(
     """Time the parts of a training step."""
     torch.set_num_threads(1)
     size, model_config, device = (
-        Size(batch, text, rows),
+        BatchShape(batch, text, rows),
         ModelConfig.load(SIZES / f"{config}.json"),
         torch.device("cpu"),
     )
     contestants = {name: make(name, model_config, size, device) for name in (OURS, LXMERT)}
-    steps = {name: Step(contestant, make_optimizer(contestant)) for name, contestant in contestants.items()}
+    steps = {name: TrainingStep(contestant, make_optimizer(contestant)) for name, contestant in contestants.items()}
     console.print(
         f"{config}, {batch} pairs of {text} word pieces and {rows} image rows; {machine()}, one thread", soft_wrap=True
     )
@@ -100,7 +100,7 @@ def main(
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class TrainingStep:
     """A training step of a contestant, as it is or with something changed."""
 
     contestant: Contestant
@@ -194,14 +194,14 @@ class Stopwatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-def _watch(step: Step) -> Stopwatch:
+def _watch(step: TrainingStep) -> Stopwatch:
     watch = Stopwatch()
     with watch:
         step()
     return watch
 
 
-def _print_operations(steps: dict[str, Step], rounds: int) -> None:
+def _print_operations(steps: dict[str, TrainingStep], rounds: int) -> None:
     """Kinds of operations, the bound that follows from them, and shapes of multiplications."""
     whole = {name: cpu(turns) for name, turns in take_turns(steps, rounds).items()}
     watching = {name: partial(_watch, one) for name, one in steps.items()}
@@ -290,7 +290,7 @@ def _no_dropout(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _clipping(step: Step) -> Iterator[None]:
+def _clipping(step: TrainingStep) -> Iterator[None]:
     def clip(*_: object) -> None:
         nn.utils.clip_grad_norm_(step.contestant.model.parameters(), 1.0)
 
@@ -332,7 +332,7 @@ def _contiguous_heads(layer: MultiHeadAttention, projected_BLA: Tensor) -> Tenso
     return projected_BLA.view(samples, length, layer.heads, -1).transpose(1, 2).contiguous()
 
 
-def _print_changes(step: Step, rounds: int, compiled: bool) -> None:
+def _print_changes(step: TrainingStep, rounds: int, compiled: bool) -> None:
     model: Any = step.contestant.model
     changes: dict[str, Change] = {
         "as it is": nullcontext,
@@ -357,7 +357,7 @@ def _print_changes(step: Step, rounds: int, compiled: bool) -> None:
 
 
 @torch.no_grad()
-def _check_equal(step: Step, changes: Mapping[str, Change]) -> None:
+def _check_equal(step: TrainingStep, changes: Mapping[str, Change]) -> None:
     """Raises AssertionError where a change gives another loss than the model as it is, without dropout."""
     step.contestant.model.eval()
     expected = step.contestant.loss().item()

@@ -26,7 +26,7 @@ import typer
 import yaml
 from rich.table import Table
 
-from benchmarks.model import OURS, Size, make
+from benchmarks.model import OURS, BatchShape, make
 from benchmarks.samples import BOXES, PIECES, write_set
 from benchmarks.turns import ROUNDS, Rounds, Turn, machine, others, ratio, spread, take_turns
 from parsers.command import InputError, console, run
@@ -61,7 +61,7 @@ def main(
             "log_every": 1,
             "checkpoint_every": steps,
         }
-        size = Size(batch, PIECES + 2, BOXES + 1)
+        size = BatchShape(batch, PIECES + 2, BOXES + 1)
         contestants: dict[int, Callable[[], object]] = {0: partial(_bare_step, model_config, size, steps)}
         for ranks in (1, 2):
             contestants[ranks] = partial(_train, recipe | {"batch_size": batch * ranks}, shards, folder, ranks)
@@ -69,7 +69,7 @@ def main(
     _print(f"{config}, {batch} pairs a process, one thread each; {machine()}", batch, turns)
 
 
-def _bare_step(config: ModelConfig, size: Size, steps: int) -> float:
+def _bare_step(config: ModelConfig, size: BatchShape, steps: int) -> float:
     """Seconds of a step without a loop around it."""
     torch.set_num_threads(1)
     contestant = make(OURS, config, size, torch.device("cpu"))

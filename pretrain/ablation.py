@@ -24,7 +24,7 @@ from parsers.command import InputError, console, progress, run
 from pretrain.cloze import OWN
 from pretrain.data.order import BatchPlan
 from pretrain.options import Settings, as_arguments
-from pretrain.recipe import OBJECTIVES, Recipe
+from pretrain.recipe import OBJECTIVES, PretrainRecipe
 from shards.reader import ShardSet
 from shards.schema import KINDS
 
@@ -73,7 +73,7 @@ def best_rate(by_rate: Mapping[float, Accuracies]) -> float:
     return max(sorted(by_rate), key=lambda rate: statistics.fmean(by_rate[rate].values()))
 
 
-def mean_targets(recipe: Recipe, shards: ShardSet) -> dict[str, float]:
+def mean_targets(recipe: PretrainRecipe, shards: ShardSet) -> dict[str, float]:
     """Targets of each objective per caption, in the first steps of a run."""
     # Imported late: PyTorch takes seconds, and --help should answer at once.
     import torch
@@ -255,7 +255,7 @@ def main(
 ) -> None:
     """Compare pretraining recipes by the cloze test, each at its best learning rate, over several seeds."""
     settings = set_ or []
-    loaded = {recipe: Recipe.load(recipe, settings) for recipe in recipes}
+    loaded = {recipe: PretrainRecipe.load(recipe, settings) for recipe in recipes}
     training = ShardSet(shards)
     text = None if document is None else document.read_text(encoding="utf-8")
     if text is not None:

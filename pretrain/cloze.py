@@ -21,7 +21,7 @@ from parsers.command import InputError, console, progress, run
 from pretrain.data.masking import SpecialTokens, hide_node, lay_out, maskable
 from pretrain.data.order import EVALUATION_SEED, generator
 from pretrain.model.config import ModelConfig
-from pretrain.recipe import Images, Masking
+from pretrain.recipe import Masking, ShownImage
 from shards.reader import VOCABULARY, ShardSet, read_vocabulary
 from shards.schema import KINDS, Array
 
@@ -109,7 +109,7 @@ def rank_answers(
     model: Model,
     shards: ShardSet,
     probes: list[Probe],
-    images: Images,
+    images: ShownImage,
     *,
     max_text: int,
     batch_size: int,
@@ -270,7 +270,7 @@ def main(
     if most is not None:
         probes = draw(probes, most)
 
-    shown: dict[str, Images] = {OWN: "own", NONE: "none", OTHER: "other"}
+    shown: dict[str, ShownImage] = {OWN: "own", NONE: "none", OTHER: "other"}
     if len(held_out) == 1:
         del shown[OTHER]
         console.print("one image: there is no other to show")

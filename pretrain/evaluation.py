@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from pretrain.data.batches import Batch, Collator, Steps
+from pretrain.data.batches import Collator, PretrainBatch, StepDataset
 from pretrain.data.order import EVALUATION_SEED, BatchPlan, pairs_per_batch
 from pretrain.model.heads import PretrainingOutput
 from pretrain.objectives import TEXT, score
-from pretrain.recipe import OBJECTIVES, Images, Recipe, model_config
+from pretrain.recipe import OBJECTIVES, PretrainRecipe, ShownImage, model_config
 from pretrain.training.loader import StepLoader
 from shards.reader import ShardSet
 
@@ -42,9 +42,9 @@ class Result:
 def evaluate(
     model: Model,
     shards: ShardSet,
-    recipe: Recipe,
+    recipe: PretrainRecipe,
     *,
-    images: Images,
+    images: ShownImage,
     device: torch.device,
     rank: int = 0,
     ranks: int = 1,
@@ -80,7 +80,7 @@ def evaluate(
         device_type=device.type,
     )
     steps = range(min(recipe.evaluate_steps, plan.steps_per_epoch))
-    loaded = StepLoader(Steps(plan, collator, rank=rank, ranks=ranks, accumulation=1), steps, workers=0)
+    loaded = StepLoader(StepDataset(plan, collator, rank=rank, ranks=ranks, accumulation=1), steps, workers=0)
     totals = torch.zeros(3, len(OBJECTIVES), dtype=torch.float64, device=device)
     guesses = _Guesses(shards.manifest.tokenizer.size, classes, shards.manifest.feature_size, device)
     for (cpu_batch,) in loaded:
@@ -124,7 +124,7 @@ class _Guesses:
         self._features = torch.zeros(3, feature_size, dtype=torch.float64, device=device)  # 0th to 2nd power
         self._match = torch.zeros(2, dtype=torch.float64, device=device)
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: PretrainBatch) -> None:
         self._words.index_put_(
             (batch.text_kinds, batch.text_labels), torch.ones((), device=self._words.device).double(), accumulate=True
         )

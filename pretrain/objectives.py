@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pretrain.data.batches import Batch
+from pretrain.data.batches import PretrainBatch
 from pretrain.model.heads import PretrainingOutput
 from pretrain.training.workload import Scores
 
@@ -18,14 +18,14 @@ TEXT = 4
 """So many of `pretrain.recipe.OBJECTIVES`, the first, are the kinds of text targets (see `pretrain.data.masking`)."""
 
 
-def count_targets(batch: Batch) -> Tensor:
+def count_targets(batch: PretrainBatch) -> Tensor:
     """float64 [6]: the targets of each objective."""
     kinds = torch.bincount(batch.text_kinds, minlength=TEXT)
     rest = torch.tensor([len(batch.region_targets), len(batch.matched)], device=kinds.device)
     return torch.cat([kinds, rest]).double()
 
 
-def score(output: PretrainingOutput, batch: Batch) -> Scores:
+def score(output: PretrainingOutput, batch: PretrainBatch) -> Scores:
     """Losses and right predictions of a micro-batch. ``loss`` carries the gradient."""
     words = F.cross_entropy(output.vocabulary_logits.float(), batch.text_labels, reduction="none")
     words_right = output.vocabulary_logits.argmax(-1) == batch.text_labels
@@ -46,7 +46,7 @@ def score(output: PretrainingOutput, batch: Batch) -> Scores:
     )
 
 
-def _score_regions(predicted: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+def _score_regions(predicted: Tensor, batch: PretrainBatch) -> tuple[Tensor, Tensor]:
     """Loss and right predictions per region; no predicted feature is right or wrong, so these are NaN."""
     if batch.region_features.shape[1]:
         error = F.mse_loss(predicted, batch.region_features, reduction="none").mean(1)

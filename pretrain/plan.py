@@ -20,7 +20,7 @@ from pretrain.data.division import Division, Positions, divide, positions
 from pretrain.data.order import BatchPlan
 from pretrain.model.config import ModelConfig
 from pretrain.options import Settings
-from pretrain.recipe import Recipe, model_config
+from pretrain.recipe import PretrainRecipe, model_config
 from pretrain.training.settings import REDUCE_BUCKET_ELEMENTS
 from shards.joined import open_sets
 from shards.schema import Array
@@ -40,7 +40,7 @@ app = typer.Typer(add_completion=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Length:
+class RunLength:
     """How long a run is."""
 
     steps: int
@@ -51,10 +51,10 @@ class Length:
     """samples seen over samples of an epoch"""
 
 
-def run_length(steps: int, plan: BatchPlan) -> Length:
+def run_length(steps: int, plan: BatchPlan) -> RunLength:
     """The epochs of a number of steps."""
     seen = plan.pairs_before(steps)
-    return Length(steps, plan.steps_per_epoch, seen, seen / plan.pairs_per_epoch)
+    return RunLength(steps, plan.steps_per_epoch, seen, seen / plan.pairs_per_epoch)
 
 
 def count_parameters(config: ModelConfig) -> int:
@@ -183,7 +183,7 @@ def main(
             raise InputError(f"{option} {value}: must be more than 0")
     if share is not None and share > 1:
         raise InputError(f"--share {share}: no more than 1, which is the peak itself")
-    recipe, data = Recipe.load(config, set_ or []), open_sets(shards)
+    recipe, data = PretrainRecipe.load(config, set_ or []), open_sets(shards)
     if len(data) == 0:
         raise InputError(f"{data.location}: has no samples")
     size = model_config(recipe, data)
@@ -241,7 +241,7 @@ def main(
             raise InputError(f"--json {json_file}: cannot be written: {error.strerror}") from error
 
 
-def _batches_report(simulated: list[Positions], length: Length) -> dict[str, Any]:
+def _batches_report(simulated: list[Positions], length: RunLength) -> dict[str, Any]:
     text = np.concatenate([batch.text for batch in simulated])
     image = np.concatenate([batch.image for batch in simulated])
     return {
@@ -262,7 +262,7 @@ def _memory_report(found: Memory, device_memory: float | None) -> dict[str, Any]
     return {**asdict(found), "total": found.total, "fits": fits}
 
 
-def _print(report: dict[str, Any], recipe: Recipe) -> None:
+def _print(report: dict[str, Any], recipe: PretrainRecipe) -> None:
     length, batches = report["length"], report["batches"]
     say(f"{length['steps']:,} steps, {length['steps_per_epoch']:,} an epoch: {length['epochs']:.2f} epochs")
     say(f"{length['samples']:,} samples, about {batches['run_tokens']:,} text positions and image rows")

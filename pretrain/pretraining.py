@@ -14,7 +14,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from parsers.command import console
-from pretrain.data.batches import Batch, Collator, Steps
+from pretrain.data.batches import Collator, PretrainBatch, StepDataset
 from pretrain.data.order import BatchPlan
 from pretrain.evaluation import Result, evaluate, percent
 from pretrain.model.costs import PairCosts
@@ -22,8 +22,8 @@ from pretrain.model.folder import export, start_from
 from pretrain.model.heads import ErnieViLForPreTraining
 from pretrain.model.text_weights import TextInitialisation, init_text
 from pretrain.objectives import count_targets, score
-from pretrain.recipe import OBJECTIVES, Recipe, model_config
-from pretrain.training.distributed import World
+from pretrain.recipe import OBJECTIVES, PretrainRecipe, model_config
+from pretrain.training.distributed import DistributedContext
 from pretrain.training.trainer import Trainer
 from pretrain.training.workload import Scores
 from shards.reader import ShardSet
@@ -38,7 +38,7 @@ class Pretraining:
 
     objectives = OBJECTIVES
 
-    def __init__(self, recipe: Recipe, shards: ShardSet, held_out: ShardSet | None, device_type: str) -> None:
+    def __init__(self, recipe: PretrainRecipe, shards: ShardSet, held_out: ShardSet | None, device_type: str) -> None:
         self.recipe, self.shards, self.held_out = recipe, shards, held_out
         self.config = model_config(recipe, shards)
         torch.manual_seed(recipe.seed)  # the same initial weights on every rank
@@ -48,9 +48,9 @@ class Pretraining:
         self._plan = BatchPlan.of(recipe, shards)
         self._collator = Collator.of(recipe, shards, device_type)
         self.steps_per_epoch = self._plan.steps_per_epoch
-        self.sure_metrics = ()
+        self.guaranteed_metrics = ()
 
-    def identity(self) -> dict[str, Any]:
+    def fingerprint(self) -> dict[str, Any]:
         """The checksum of the shards' manifest and the size of the model."""
         return {"manifest": self.shards.manifest.checksum, "model": self.config.model_dump_json()}
 
@@ -69,15 +69,15 @@ class Pretraining:
             group["lr"] = rate
         return rate
 
-    def dataset(self, rank: int, ranks: int) -> Steps:
+    def dataset(self, rank: int, ranks: int) -> StepDataset:
         """A rank's micro-batches of each step."""
-        return Steps(self._plan, self._collator, rank=rank, ranks=ranks, accumulation=self.recipe.accumulation)
+        return StepDataset(self._plan, self._collator, rank=rank, ranks=ranks, accumulation=self.recipe.accumulation)
 
-    def count_targets(self, batch: Batch) -> Tensor:
+    def count_targets(self, batch: PretrainBatch) -> Tensor:
         """float64 [objectives]: the targets of each objective."""
         return count_targets(batch)
 
-    def score(self, model: nn.Module, batch: Batch) -> Scores:
+    def score(self, model: nn.Module, batch: PretrainBatch) -> Scores:
         """The losses of all objectives."""
         return score(model(**batch.inputs()), batch)
 
@@ -91,7 +91,7 @@ class Pretraining:
 
         return CompiledForward(self.model.ernie_vil, say)
 
-    def flops(self, batch: Batch) -> float:
+    def flops(self, batch: PretrainBatch) -> float:
         """Of the encoder."""
         sizes = len(batch.matched), batch.token_ids.shape[1], batch.features.shape[1]
         return float(self._costs.flops_at(*(np.array(size) for size in sizes)))
@@ -111,7 +111,7 @@ class Pretraining:
             for pairs in self.dataset(rank, ranks).pairs(step)
         ]
 
-    def evaluate(self, model: nn.Module, world: World) -> dict[str, float]:
+    def evaluate(self, model: nn.Module, world: DistributedContext) -> dict[str, float]:
         """Loss and accuracy on the held-out shards, and what guessing would reach."""
         if self.held_out is None:
             return {}
@@ -137,7 +137,7 @@ class Pretraining:
 
 
 def pretrain(
-    recipe: Recipe,
+    recipe: PretrainRecipe,
     shards: ShardSet,
     held_out: ShardSet | None,
     out: Path,
@@ -157,7 +157,7 @@ def pretrain(
         start: a model whose weights to start from (see `pretrain.model.folder.start_from`).
         text_from: a BERT or ERNIE 2.0 for the text stream to start from (see `pretrain.model.text_weights`).
     """
-    world = World.current()
+    world = DistributedContext.current()
     workload = Pretraining(recipe, shards, held_out, world.device.type)
     # A checkpoint, if there is one to resume from, takes the place of these weights.
     if start is not None:

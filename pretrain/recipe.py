@@ -18,7 +18,7 @@ OBJECTIVES = ("object", "attribute", "relation", "word", "region", "match")
 """What is learned at once."""
 Weight = Annotated[float, Field(ge=0)]
 Passes = Annotated[float, Field(ge=0.01, le=100)]
-Images = Literal["own", "other", "none"]
+ShownImage = Literal["own", "other", "none"]
 """Which image a caption is shown with: its own, that of another pair of the batch, or none (text only)."""
 
 
@@ -54,7 +54,7 @@ class Masking(Section):
         return self.object, self.attribute, self.relation
 
 
-class Weights(Section):
+class ObjectiveWeights(Section):
     """The weight of each objective in the loss. 0 switches it off: nothing is hidden for it, either."""
 
     object: Weight = 1.0
@@ -66,7 +66,7 @@ class Weights(Section):
     """0: every pair matches"""
 
 
-class Optimizer(OptimizerSection):
+class PretrainOptimizer(OptimizerSection):
     """AdamW and its learning rate over time."""
 
     schedule: Literal["linear", "noam", "constant"] = "linear"
@@ -84,7 +84,7 @@ class Optimizer(OptimizerSection):
         return self.learning_rate
 
 
-class Recipe(TrainingRecipe):
+class PretrainRecipe(TrainingRecipe):
     """A pretraining run."""
 
     model: Path
@@ -101,13 +101,13 @@ class Recipe(TrainingRecipe):
     """positions of a text with [CLS] and [SEP]s; longer ones are cut (see `pretrain.data.masking.lay_out`)"""
     block_shards: Positive = 8
     """shards that are shuffled together"""
-    images: Images = "own"
+    images: ShownImage = "own"
     """`none` trains on the text alone"""
     masking: Masking = Masking()
-    weights: Weights = Weights()
+    weights: ObjectiveWeights = ObjectiveWeights()
     region_target: RegionTarget = "distribution"
     """what is predicted of a masked region; the shards must have it"""
-    optimizer: Optimizer = Optimizer()
+    optimizer: PretrainOptimizer = PretrainOptimizer()
     evaluate_steps: Positive = 50
     """batches of an evaluation, at most"""
 
@@ -118,7 +118,7 @@ class Recipe(TrainingRecipe):
         return self
 
     @property
-    def active_weights(self) -> Weights:
+    def active_weights(self) -> ObjectiveWeights:
         """The weights, without those of regions and matches where there are no images."""
         return self.weights if self.images == "own" else self.weights.model_copy(update={"region": 0.0, "match": 0.0})
 
@@ -129,7 +129,7 @@ class Recipe(TrainingRecipe):
         return self.masking.model_copy(update={"mismatch" if name == "match" else name: 0.0 for name in off})
 
 
-def check_region_target(recipe: Recipe, shards: ShardSet) -> None:
+def check_region_target(recipe: PretrainRecipe, shards: ShardSet) -> None:
     """Raises InputError if the shards lack what the recipe predicts of masked regions."""
     kind = shards.manifest.classes.kind
     possible = REGION_TARGETS[kind]
@@ -140,7 +140,7 @@ def check_region_target(recipe: Recipe, shards: ShardSet) -> None:
         )
 
 
-def model_config(recipe: Recipe, shards: ShardSet) -> ModelConfig:
+def model_config(recipe: PretrainRecipe, shards: ShardSet) -> ModelConfig:
     """The recipe's model size with the vocabulary, features and classes of the shards.
 
     Raises:

@@ -11,7 +11,7 @@ from PIL import Image
 from rich.table import Table
 
 from parsers.command import InputError, console, run
-from pretrain.recipe import OBJECTIVES, Images, Recipe
+from pretrain.recipe import OBJECTIVES, PretrainRecipe, ShownImage
 from shards.pictures import find_pictures, to_rgb
 from shards.reader import ShardSet
 
@@ -40,7 +40,7 @@ def main(
     from pretrain.evaluation import percent
 
     out.mkdir(parents=True, exist_ok=True)
-    shards, recipe = ShardSet(held_out), Recipe.load(config, [])
+    shards, recipe = ShardSet(held_out), PretrainRecipe.load(config, [])
     scores = {
         "own image": _score(trained, shards, recipe, "own"),
         "other image": _score(trained, shards, recipe, "other"),
@@ -73,7 +73,7 @@ def main(
     console.print("written: " + ", ".join(map(str, written)), soft_wrap=True)
 
 
-def _score(trained: Path, shards: ShardSet, recipe: Recipe, images: Images) -> dict[str, Result]:
+def _score(trained: Path, shards: ShardSet, recipe: PretrainRecipe, images: ShownImage) -> dict[str, Result]:
     import torch
 
     from pretrain.evaluation import evaluate

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # to a script, Pyt
 
 from parsers.command import InputError, run
 from pretrain.options import Settings
-from pretrain.recipe import Recipe
+from pretrain.recipe import PretrainRecipe
 from shards.joined import open_sets
 from shards.reader import MANIFEST
 
@@ -50,7 +50,7 @@ def main(
     """Pretrain ERNIE-ViL on shards."""
     if init_from is not None and init_text_from is not None:
         raise typer.BadParameter("give one of --init-from and --init-text-from: the first has a text stream, too")
-    recipe = Recipe.load(config, set_ or [])
+    recipe = PretrainRecipe.load(config, set_ or [])
     training = open_sets(shards)
     trained = [Path(folder).resolve() for folder in shards]
     if not held_out:

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from benchmarks.gpu.generated import recipe, shard_set
 from benchmarks.gpu.steps import Findings, Setting
-from pretrain.data.batches import Batch, Collator, Steps
+from pretrain.data.batches import Collator, PretrainBatch, StepDataset
 from pretrain.data.order import BatchPlan
 from pretrain.model.heads import ErnieViLForPreTraining
 from pretrain.objectives import count_targets, score
-from pretrain.recipe import Recipe, model_config
+from pretrain.recipe import PretrainRecipe, model_config
 from shards.reader import ShardSet
 
 STEPS, PAIRS = 3, 4
@@ -83,14 +83,14 @@ def padding(setting: Setting, findings: Findings) -> None:
         findings.bound(what, error(getattr(found[1], what), getattr(found[0], what)), EXACT)
 
 
-def batches_of(settings: Recipe, shards: ShardSet, device_type: str) -> list[Batch]:
+def batches_of(settings: PretrainRecipe, shards: ShardSet, device_type: str) -> list[PretrainBatch]:
     """The batches of all steps of a recipe, padded for a type of device."""
     collator = Collator.of(settings, shards, device_type)
-    steps = Steps(BatchPlan.of(settings, shards), collator, rank=0, ranks=1, accumulation=1)
+    steps = StepDataset(BatchPlan.of(settings, shards), collator, rank=0, ranks=1, accumulation=1)
     return [batch for step in range(settings.steps or 0) for batch in steps[step]]
 
 
-def train(network: ErnieViLForPreTraining, batches: Sequence[Batch], device: torch.device) -> Passes:
+def train(network: ErnieViLForPreTraining, batches: Sequence[PretrainBatch], device: torch.device) -> Passes:
     """Some steps of AdamW, without dropout."""
     # The biases of attention's keys have no gradient but for rounding; a larger epsilon keeps its sign from deciding.
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, eps=1e-6, fused=True)

@@ -11,7 +11,7 @@ import yaml
 
 from benchmarks.gpu.steps import Setting
 from benchmarks.samples import BOXES, FEATURES, write_set
-from pretrain.recipe import Recipe
+from pretrain.recipe import PretrainRecipe
 from shards.reader import MANIFEST, ShardSet
 
 MODELS = Path(__file__).resolve().parents[2] / "configs/model"
@@ -37,9 +37,9 @@ def recipe_values(model: str, **changes: Any) -> dict[str, Any]:
     return {"model": path, "optimizer": {"learning_rate": 1e-4}, "log_every": 1, "workers": 1, **changes}
 
 
-def recipe(model: str, **changes: Any) -> Recipe:
+def recipe(model: str, **changes: Any) -> PretrainRecipe:
     """The same, read."""
-    return Recipe.model_validate(recipe_values(model, **changes))
+    return PretrainRecipe.model_validate(recipe_values(model, **changes))
 
 
 def write_recipe(path: Path, model: str, **changes: Any) -> None:

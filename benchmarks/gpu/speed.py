@@ -22,7 +22,7 @@ SMALL, MOST_PAIRS = (128, 256), 8192
 
 
 @dataclass(frozen=True, slots=True)
-class Length:
+class TimedSteps:
     """Of a run."""
 
     warm_up: int
@@ -46,7 +46,7 @@ def speed(setting: Setting, findings: Findings, size: str, compiled: bool) -> No
 
     On a CPU it is float32 where the encoder is compiled, because PyTorch's code for bf16 does not compile there.
     """
-    size, length = setting.size(size), Length(2, 4, 2) if setting.tiny else Length(10, 50, 10)
+    size, length = setting.size(size), TimedSteps(2, 4, 2) if setting.tiny else TimedSteps(10, 50, 10)
     values: dict[str, Any] = {"precision": "bf16", "passes": [100], "steps": 10**6, "checkpoint_every": 10**6}
     values |= {"log_every": length.every}
     if compiled:
@@ -99,10 +99,10 @@ def _planned_gb(file: Path, shards: Path) -> float:
     from pretrain.data.order import BatchPlan
     from pretrain.model.costs import PairCosts
     from pretrain.plan import GB, count_parameters, memory
-    from pretrain.recipe import Recipe, model_config
+    from pretrain.recipe import PretrainRecipe, model_config
     from shards.reader import ShardSet
 
-    recipe, data = Recipe.load(file, []), ShardSet(shards)
+    recipe, data = PretrainRecipe.load(file, []), ShardSet(shards)
     plan, size = BatchPlan.of(recipe, data), model_config(recipe, data)
     batches = [positions(plan, step, max_text=recipe.max_text, images=recipe.images) for step in range(20)]
     saved = PairCosts.of(size, torch.bfloat16).saved_bytes_at(*divide(batches, ranks=1, accumulation=1).sizes)
@@ -150,13 +150,13 @@ def _fit(setting: Setting, size: str) -> int:
 
     from benchmarks.gpu.correctness import batches_of
     from pretrain.pretraining import Pretraining
-    from pretrain.training.distributed import World
+    from pretrain.training.distributed import DistributedContext
     from pretrain.training.trainer import Trainer
 
     shards = shard_set(setting)
     settings = recipe(size, precision="bf16", passes=(100,), steps=1, batch_size=1)
     workload = Pretraining(settings, shards, None, "cuda")
-    trainer = Trainer(workload, settings, setting.scratch / "largest", World.current())
+    trainer = Trainer(workload, settings, setting.scratch / "largest", DistributedContext.current())
 
     def peak(pairs: int) -> int:
         torch.cuda.empty_cache()

@@ -116,12 +116,12 @@ def nccl(setting: Setting, findings: Findings) -> None:
     import torch
     import torch.distributed as dist
 
-    from pretrain.training.distributed import World, with_process_group
+    from pretrain.training.distributed import DistributedContext, with_process_group
 
     def add() -> None:
         findings.figures["backend"] = backend = dist.get_backend()
         assert backend == "nccl", f"the trainer uses {backend}"
-        world = World.current()
+        world = DistributedContext.current()
         findings.figures["device"] = str(world.device)
         numbers = torch.arange(1000.0, device=world.device)
         dist.all_reduce(numbers)

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pretrain.data.masking import SpecialTokens, Text, mask_regions, mask_text
+from pretrain.data.masking import MaskedText, SpecialTokens, mask_regions, mask_text
 from pretrain.data.order import BatchPlan, Pairs, generator, micro_batches
 from pretrain.data.padding import padded_length
 from pretrain.model.config import RegionTarget
-from pretrain.recipe import Images, Masking, Recipe
+from pretrain.recipe import Masking, PretrainRecipe, ShownImage
 from shards.reader import ShardSet
 from shards.schema import Array, Regions
 
@@ -23,7 +23,7 @@ _MASKS = 1 << 32
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class PretrainBatch:
     """A micro-batch: B pairs of T text positions and R image rows, N text targets and M region targets."""
 
     token_ids: Tensor  # int64 [B, T]
@@ -55,7 +55,7 @@ class Batch:
         """Text positions that are no padding."""
         return self.token_ids.numel() if self.text_mask is None else int(self.text_mask.sum())
 
-    def to(self, device: torch.device) -> Batch:
+    def to(self, device: torch.device) -> PretrainBatch:
         """The same on another device."""
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{n: t.to(device, non_blocking=True) for n, t in tensors.items() if t is not None})
@@ -72,7 +72,7 @@ class Collator:
         max_text: int,
         masking: Masking,
         region_target: RegionTarget = "distribution",
-        images: Images,
+        images: ShownImage,
         device_type: str,
     ) -> None:
         self._shards = shards
@@ -85,7 +85,7 @@ class Collator:
         self._device_type = device_type
 
     @classmethod
-    def of(cls, recipe: Recipe, shards: ShardSet, device_type: str) -> Collator:
+    def of(cls, recipe: PretrainRecipe, shards: ShardSet, device_type: str) -> Collator:
         """The collator that a recipe trains with."""
         return cls(
             shards,
@@ -97,7 +97,7 @@ class Collator:
             device_type=device_type,
         )
 
-    def __call__(self, pairs: Pairs) -> Batch:
+    def __call__(self, pairs: Pairs) -> PretrainBatch:
         """Reads and masks the pairs. Text-only pairs have one image row, of zeros."""
         texts, images = [], []
         for number in range(len(pairs)):
@@ -121,7 +121,7 @@ class Collator:
             images.append(self._image(image_shard, image_row, random if masked else None))
         return self._pad(texts, images, pairs.matched)
 
-    def collate(self, texts: list[Text], images: Array) -> Batch:
+    def collate(self, texts: list[MaskedText], images: Array) -> PretrainBatch:
         """Pads texts that are masked already, before whole images.
 
         Args:
@@ -150,7 +150,7 @@ class Collator:
         targets = _region_targets(regions, np.flatnonzero(taken), self._region_target)
         return _Image(features, _locations(regions.boxes, width, height), *targets)
 
-    def _pad(self, texts: list[Text], images: list[_Image], matched: Array) -> Batch:
+    def _pad(self, texts: list[MaskedText], images: list[_Image], matched: Array) -> PretrainBatch:
         b = len(texts)
         t = padded_length([len(text.token_ids) for text in texts], self._device_type)
         r = padded_length([len(image.features) for image in images], self._device_type)
@@ -184,7 +184,7 @@ class Collator:
             "region_features": _stack([image.target_features for image in images], wide, np.dtype(np.float32)),
             "matched": matched.astype(np.float32),
         }
-        return Batch(
+        return PretrainBatch(
             text_mask=None if text_mask.all() else torch.from_numpy(text_mask),
             image_mask=None if image_mask.all() else torch.from_numpy(image_mask),
             **{name: torch.from_numpy(array) for name, array in arrays.items()},
@@ -235,7 +235,7 @@ def _stack(rows: list[Array], k: int, dtype: np.dtype[np.generic]) -> Array:
     return stacked
 
 
-class Steps(Dataset[Sequence[Batch]]):
+class StepDataset(Dataset[Sequence[PretrainBatch]]):
     """The micro-batches of one rank, step by step."""
 
     def __init__(self, plan: BatchPlan, collator: Collator, *, rank: int, ranks: int, accumulation: int) -> None:
@@ -250,5 +250,5 @@ class Steps(Dataset[Sequence[Batch]]):
         )
         return [batch.take(part) for part in parts]
 
-    def __getitem__(self, step: int) -> list[Batch]:
+    def __getitem__(self, step: int) -> list[PretrainBatch]:
         return [self._collator(pairs) for pairs in self.pairs(step)]

@@ -9,7 +9,7 @@ import numpy as np
 
 from pretrain.data.order import BatchPlan, micro_batches
 from pretrain.data.padding import padded_length
-from pretrain.recipe import Images
+from pretrain.recipe import ShownImage
 from shards.schema import Array
 
 DEVICE = "cuda"
@@ -26,7 +26,7 @@ class Positions:
     """image rows of each pair, the global one included"""
 
 
-def positions(plan: BatchPlan, step: int, *, max_text: int, images: Images) -> Positions:
+def positions(plan: BatchPlan, step: int, *, max_text: int, images: ShownImage) -> Positions:
     """The positions of a step's pairs, from the index alone: no tar is read."""
     pairs = plan.batch(step)
     return Positions(np.minimum(pairs.length + 2, max_text), 1 + pairs.num_boxes * (images != "none"))

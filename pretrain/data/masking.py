@@ -92,7 +92,7 @@ def _cut(lengths: Array, most: int) -> Array:
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class MaskedText:
     """A caption as the model sees it, and what is to be predicted."""
 
     token_ids: Array
@@ -126,7 +126,7 @@ def mask_text(
     settings: Masking,
     special: SpecialTokens,
     random: np.random.Generator,
-) -> Text:
+) -> MaskedText:
     """Cuts a caption to ``max_text`` positions and masks it, unless it belongs to another image."""
     layout = lay_out(masks, caption, max_text=max_text, special=special)
     token_ids, kinds = layout.token_ids.copy(), np.full(len(layout.token_ids), -1)
@@ -148,7 +148,7 @@ def mask_text(
     return _text(layout, token_ids, kinds)
 
 
-def hide_node(masks: Masks, node: int, *, max_text: int, special: SpecialTokens) -> Text:
+def hide_node(masks: Masks, node: int, *, max_text: int, special: SpecialTokens) -> MaskedText:
     """Cuts the caption of a node to ``max_text`` positions and hides the node, which `maskable` must list, and no more.
 
     All its pieces become [MASK], and all are targets.
@@ -161,9 +161,9 @@ def hide_node(masks: Masks, node: int, *, max_text: int, special: SpecialTokens)
     return _text(layout, token_ids, kinds)
 
 
-def _text(layout: Layout, token_ids: Array, kinds: Array) -> Text:
+def _text(layout: Layout, token_ids: Array, kinds: Array) -> MaskedText:
     targets = np.flatnonzero(kinds >= 0)
-    return Text(token_ids, layout.segment_ids, targets, layout.token_ids[targets], kinds[targets])
+    return MaskedText(token_ids, layout.segment_ids, targets, layout.token_ids[targets], kinds[targets])
 
 
 def maskable(masks: Masks, caption: int, places: Array) -> list[int]:

@@ -21,7 +21,7 @@ from itertools import accumulate
 import numpy as np
 
 from parsers.command import InputError
-from pretrain.recipe import Recipe
+from pretrain.recipe import PretrainRecipe
 from shards.reader import ShardSet
 from shards.schema import Array
 
@@ -112,7 +112,7 @@ class BatchPlan:
         self._window = lru_cache(2)(self._make_window)
 
     @classmethod
-    def of(cls, recipe: Recipe, shards: ShardSet) -> BatchPlan:
+    def of(cls, recipe: PretrainRecipe, shards: ShardSet) -> BatchPlan:
         """The plan that a recipe trains by. Without images every caption is a matching one.
 
         Raises:
@@ -173,7 +173,7 @@ class BatchPlan:
         pairs, cuts, order = self._window(epoch, window)
         number = int(order[position - starts[window]])
         batch = pairs.take(slice(cuts[number], cuts[number + 1]))
-        return batch.take(deal(self.tokens(batch)))
+        return batch.take(interleave_by_length(self.tokens(batch)))
 
     def tokens(self, pairs: Pairs) -> Array:
         """int64 [n]: how long each pair is, in text positions and image rows that are no padding.
@@ -297,7 +297,7 @@ def _fractions(shards: ShardSet, passes: Sequence[float]) -> list[Fraction]:
     return [Fraction(of_set).limit_denominator(_LARGEST_DENOMINATOR) for of_set in passes]
 
 
-def pairs_per_batch(recipe: Recipe, shards: ShardSet) -> int:
+def pairs_per_batch(recipe: PretrainRecipe, shards: ShardSet) -> int:
     """The ``batch_size`` of a recipe, or the pairs that have its ``tokens`` on average over the sets."""
     if recipe.tokens is None:
         assert recipe.batch_size is not None  # the recipe has one of the two
@@ -336,7 +336,7 @@ def cut_evenly(tokens: Array, batches: int) -> Array:
     return found
 
 
-def deal(tokens: Array) -> Array:
+def interleave_by_length(tokens: Array) -> Array:
     """An order in which every run of pairs has long and short ones in equal shares, wherever it is cut.
 
     The pair at position i is the one that the sorted list has at i with its bits reversed (van der Corput's sequence).

@@ -27,11 +27,13 @@ from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointComm
 from torch import Tensor, UntypedStorage
 
 from parsers.command import InputError
-from pretrain.training.distributed import World
+from pretrain.training.distributed import DistributedContext
 from shards.storage.files import check_free_disk, flush, write_atomic
 
 LATEST = "latest"
 RECORD = "checkpoint.json"
+_FINGERPRINT = "identity"
+"""The key of the fingerprint in the record. The name is that of checkpoints that exist."""
 _PREFIX, _TEMPORARY = "step-", ".writing-"
 _BYTES_PER_PARAMETER = 16
 """Of a first checkpoint, at most: fp32 weights, two moments, and the weights in the model's own type."""
@@ -67,10 +69,10 @@ class _Writing:
 class Checkpoints:
     """The last few checkpoints of a run. All ranks call its methods together."""
 
-    def __init__(self, folder: Path, *, keep: int, identity: Mapping[str, Any], world: World) -> None:
+    def __init__(self, folder: Path, *, keep: int, fingerprint: Mapping[str, Any], world: DistributedContext) -> None:
         self.folder = folder
         self._keep = keep
-        self._identity = dict(identity)
+        self._fingerprint = dict(fingerprint)
         self._world = world
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: _Writing | None = None
@@ -99,7 +101,7 @@ class Checkpoints:
             raise InputError(f"{target}: cannot be written: {error}; {self._advice()}") from error
         finally:
             engine.checkpoint_engine = plain
-        record = {"step": step, "ranks": self._world.size, "state": dict(state), "identity": self._identity}
+        record = {"step": step, "ranks": self._world.size, "state": dict(state), _FINGERPRINT: self._fingerprint}
         self._writing = _Writing(writing, target, record, self._thread.submit(self._write, copies.files, plain, target))
 
     def _write(self, files: dict[Path, Any], plain: CheckpointEngine, target: Path) -> dict[str, dict[str, Any]]:
@@ -192,12 +194,14 @@ class Checkpoints:
     def _check(self, folder: Path) -> Checkpoint:
         try:
             record = json.loads(_read(folder / RECORD))
-            found, files = record["identity"], record["files"]
+            found, files = record[_FINGERPRINT], record["files"]
         except (ValueError, TypeError, KeyError) as error:
             raise InputError(f"{folder / RECORD}: is damaged: {error!r}; {self._alternatives(folder)}") from error
-        differing = [key for key in sorted({*found, *self._identity}) if found.get(key) != self._identity.get(key)]
+        differing = [
+            key for key in sorted({*found, *self._fingerprint}) if found.get(key) != self._fingerprint.get(key)
+        ]
         if differing:
-            changes = "; ".join(f"{key}: {found.get(key)} -> {self._identity.get(key)}" for key in differing)
+            changes = "; ".join(f"{key}: {found.get(key)} -> {self._fingerprint.get(key)}" for key in differing)
             raise InputError(
                 f"{self.folder} belongs to another run ({changes}); resume with the same, or name another --out"
             )

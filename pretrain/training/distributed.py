@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class DistributedContext:
     """This process among those that train together."""
 
     rank: int
@@ -29,7 +29,7 @@ class World:
     device: torch.device
 
     @classmethod
-    def current(cls) -> World:
+    def current(cls) -> DistributedContext:
         """The initialised process group."""
         return cls(dist.get_rank(), dist.get_world_size(), torch.device(get_accelerator().current_device_name()))
 

@@ -19,7 +19,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from parsers.command import PLAIN_PROGRESS_SECONDS, InputError, say
-from pretrain.training.distributed import World
+from pretrain.training.distributed import DistributedContext
 from pretrain.training.settings import TrainingRecipe
 from pretrain.training.workload import Scores
 from shards.storage.files import write_atomic
@@ -56,7 +56,7 @@ class Log:
         steps: int,
         peak_flops: float | None,
         wandb_project: str | None,
-        world: World,
+        world: DistributedContext,
     ) -> None:
         self._path = out / METRICS
         self._objectives, self._weights = workload

@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from parsers.command import InputError
-from pretrain.training.distributed import World
+from pretrain.training.distributed import DistributedContext
 from pretrain.training.settings import TrainingRecipe
 from shards.storage.files import write_atomic
 
@@ -24,7 +24,9 @@ RUN = "run.yaml"
 PACKAGE = "ernie-vil-pytorch"
 
 
-def write_run(out: Path, recipe: TrainingRecipe, identity: Mapping[str, Any], world: World, step: int) -> None:
+def write_run(
+    out: Path, recipe: TrainingRecipe, fingerprint: Mapping[str, Any], world: DistributedContext, step: int
+) -> None:
     """Writes what is trained, and how it was started. Each resumption adds a start to the list."""
     path = out / RUN
     starts = []
@@ -35,14 +37,14 @@ def write_run(out: Path, recipe: TrainingRecipe, identity: Mapping[str, Any], wo
             raise InputError(f"{path}: cannot be read: {error}; remove it to go on without its history") from error
     record = {
         "recipe": recipe.model_dump(mode="json"),
-        **identity,
+        **fingerprint,
         "starts": [*starts, _start(world, step)],
     }
     text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True, width=120)
     write_atomic(path, text.encode())
 
 
-def _start(world: World, step: int) -> dict[str, Any]:
+def _start(world: DistributedContext, step: int) -> dict[str, Any]:
     cuda = world.device.type == "cuda"
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from parsers.command import InputError, say
 from pretrain.training.checkpoints import Checkpoint, Checkpoints
-from pretrain.training.distributed import World
+from pretrain.training.distributed import DistributedContext
 from pretrain.training.interruption import SIGNALS, Interruption
 from pretrain.training.loader import StepLoader
 from pretrain.training.log import Log, StepRecord, check_wandb, peak_flops
@@ -25,13 +25,13 @@ from pretrain.training.profiling import Profiler
 from pretrain.training.provenance import write_run
 from pretrain.training.settings import REDUCE_BUCKET_ELEMENTS, TrainingRecipe
 from pretrain.training.watchdog import Watchdog
-from pretrain.training.workload import Batch, Scores, Workload
+from pretrain.training.workload import BatchT, Scores, Workload
 from shards.storage.files import write_atomic
 
 if TYPE_CHECKING:
     from pretrain.model.compilation import CompiledForward
 
-FREE = {
+MAY_CHANGE_ON_RESUME = {
     *("workers", "log_every", "evaluate_every", "evaluate_steps", "checkpoint_every", "keep_checkpoints"),
     *("stall_seconds", "peak_tflops", "wandb_project", "accumulation", "gradient_checkpointing"),
     *("skip_steps", "profile", "norms", "average"),
@@ -40,11 +40,17 @@ FREE = {
 for steps that are passed over: a run that one of them spoils is resumed from before it."""
 
 
-class Trainer(Generic[Batch]):
+class Trainer(Generic[BatchT]):
     """One run on this rank."""
 
     def __init__(
-        self, workload: Workload[Batch], recipe: TrainingRecipe, out: Path, world: World, *, resume: bool = False
+        self,
+        workload: Workload[BatchT],
+        recipe: TrainingRecipe,
+        out: Path,
+        world: DistributedContext,
+        *,
+        resume: bool = False,
     ) -> None:
         """Makes the engine; with ``resume``, continues from the latest checkpoint in ``out``, if there is one.
 
@@ -61,7 +67,7 @@ class Trainer(Generic[Batch]):
         self.best: float | None = None
         self.evaluations_since_best = 0
         self.checkpoints = Checkpoints(
-            out / "checkpoints", keep=recipe.keep_checkpoints, identity=self._identity(), world=world
+            out / "checkpoints", keep=recipe.keep_checkpoints, fingerprint=self._fingerprint(), world=world
         )
         found = self._find(resume)
         # Without ZeRO every rank has all states of the optimiser, and any number of ranks can load them.
@@ -90,8 +96,8 @@ class Trainer(Generic[Batch]):
         """
         recipe, rank = self.recipe, self.world.rank
         self.out.mkdir(parents=True, exist_ok=True)
-        self.world.on_first(lambda: write_run(self.out, recipe, self.workload.identity(), self.world, self.step))
-        if recipe.best is not None and self.step == 0 and recipe.best.metric not in self.workload.sure_metrics:
+        self.world.on_first(lambda: write_run(self.out, recipe, self.workload.fingerprint(), self.world, self.step))
+        if recipe.best is not None and self.step == 0 and recipe.best.metric not in self.workload.guaranteed_metrics:
             self._check_metric(recipe.best.metric, self._metrics())  # rather than after hours
         metrics, done = None, self.step == self.steps or self._stops_early()
         loader = StepLoader(
@@ -149,7 +155,7 @@ class Trainer(Generic[Batch]):
         return metrics
 
     def train_step(
-        self, micro_batches: Sequence[Batch], received: signal.Signals | None = None
+        self, micro_batches: Sequence[BatchT], received: signal.Signals | None = None
     ) -> tuple[StepRecord, signal.Signals | None, bool]:
         """One optimiser step over a global batch, in which the ranks also tell each other what they must agree on.
 
@@ -340,10 +346,10 @@ class Trainer(Generic[Batch]):
         self.checkpoints.finish()
         self.blocked += time.perf_counter() - started
 
-    def _identity(self) -> dict[str, Any]:
+    def _fingerprint(self) -> dict[str, Any]:
         paths = {name for name, value in self.recipe if isinstance(value, Path)}  # the workload knows their contents
-        recipe = self.recipe.model_dump(mode="json", exclude=FREE | paths)
-        return {**self.workload.identity(), **dict(_flat("recipe", recipe))}
+        recipe = self.recipe.model_dump(mode="json", exclude=MAY_CHANGE_ON_RESUME | paths)
+        return {**self.workload.fingerprint(), **dict(_flat("recipe", recipe))}
 
     def _averaged_weights(self) -> dict[str, Tensor]:
         """The mean over the last checkpoints, of which the engine ends with the newest."""

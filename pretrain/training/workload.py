@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 if TYPE_CHECKING:
     from pretrain.model.compilation import CompiledForward
-    from pretrain.training.distributed import World
+    from pretrain.training.distributed import DistributedContext
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class MicroBatch(Protocol):
         ...
 
 
-Batch = TypeVar("Batch", bound=MicroBatch)
+BatchT = TypeVar("BatchT", bound=MicroBatch)
 
 
-class Workload(Protocol[Batch]):
+class Workload(Protocol[BatchT]):
     """A model, its data and its losses.
 
     A loss is a sum over the targets of a micro-batch. The loop divides it by the number of targets in the global batch,
@@ -75,11 +75,11 @@ class Workload(Protocol[Batch]):
         ...
 
     @property
-    def sure_metrics(self) -> Sequence[str]:
+    def guaranteed_metrics(self) -> Sequence[str]:
         """What `evaluate` surely returns; whether there are others it takes an evaluation to know."""
         ...
 
-    def identity(self) -> Mapping[str, Any]:
+    def fingerprint(self) -> Mapping[str, Any]:
         """What a resumed run must have in common with the one that wrote the checkpoint, beside the recipe."""
         ...
 
@@ -91,15 +91,15 @@ class Workload(Protocol[Batch]):
         """Sets all that the optimiser takes from the step, counted from 0; returns the learning rate to log."""
         ...
 
-    def dataset(self, rank: int, ranks: int) -> Dataset[Sequence[Batch]]:
+    def dataset(self, rank: int, ranks: int) -> Dataset[Sequence[BatchT]]:
         """The micro-batches of a rank by step: item i is what it takes in step i, for any i of the run."""
         ...
 
-    def count_targets(self, batch: Batch) -> Tensor:
+    def count_targets(self, batch: BatchT) -> Tensor:
         """float64 [objectives]: the targets of each objective."""
         ...
 
-    def score(self, model: nn.Module, batch: Batch) -> Scores:
+    def score(self, model: nn.Module, batch: BatchT) -> Scores:
         """A forward pass; ``loss`` carries the gradient. All parameters take part in it, also without a target."""
         ...
 
@@ -107,7 +107,7 @@ class Workload(Protocol[Batch]):
         """Compiles the encoder of the model in place; ``say`` is told what becomes of it."""
         ...
 
-    def flops(self, batch: Batch) -> float:
+    def flops(self, batch: BatchT) -> float:
         """Multiplications and additions of the forward pass, padding included; 0 if not known."""
         ...
 
@@ -115,7 +115,7 @@ class Workload(Protocol[Batch]):
         """What to call the samples of each of a rank's micro-batches in a message."""
         ...
 
-    def evaluate(self, model: nn.Module, world: World) -> Mapping[str, float]:
+    def evaluate(self, model: nn.Module, world: DistributedContext) -> Mapping[str, float]:
         """The metrics of the model, which is in evaluation mode; the same on all ranks. Empty without held-out data.
 
         All ranks call the model equally often: with ZeRO 3 each call is a collective operation.

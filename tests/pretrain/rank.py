@@ -16,12 +16,12 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.data import Dataset
 
 from parsers.command import InputError
-from pretrain.data.batches import Steps
+from pretrain.data.batches import StepDataset
 from pretrain.model.costs import PairCosts
 from pretrain.plan import count_parameters, memory
 from pretrain.pretraining import Pretraining
-from pretrain.recipe import Recipe
-from pretrain.training.distributed import World, with_process_group
+from pretrain.recipe import PretrainRecipe
+from pretrain.training.distributed import DistributedContext, with_process_group
 from pretrain.training.trainer import Trainer, full_weights
 from shards.reader import ShardSet
 
@@ -29,8 +29,8 @@ SCENARIO, FOLDER, SHARDS = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 
 
 def trainer(name, *settings, kind=Pretraining, held_out=None):
-    recipe = Recipe.load(FOLDER / "recipe.yaml", list(settings))
-    world = World.current()
+    recipe = PretrainRecipe.load(FOLDER / "recipe.yaml", list(settings))
+    world = DistributedContext.current()
     return Trainer(kind(recipe, ShardSet(SHARDS), held_out, "cpu"), recipe, FOLDER / name, world)
 
 
@@ -92,7 +92,7 @@ def steep():
 class Slow(Dataset):
     """Reads the third step slowly."""
 
-    steps: Steps
+    steps: StepDataset
 
     def __getitem__(self, step):
         if step == 2:

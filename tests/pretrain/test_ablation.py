@@ -6,7 +6,7 @@ import yaml
 
 from parsers.command import InputError
 from pretrain.ablation import END, START, Arm, best_rate, insert, main, mean_targets, plot, report
-from pretrain.recipe import Recipe
+from pretrain.recipe import PretrainRecipe
 from tests.pretrain.test_run import MODEL, RECIPE, ROOT
 
 RECIPES = ROOT / "configs/pretrain"
@@ -14,7 +14,7 @@ RECIPES = ROOT / "configs/pretrain"
 
 @pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.yaml")), ids=lambda path: str(path.relative_to(RECIPES)))
 def test_the_recipes_of_the_project_are_valid(path):
-    assert Recipe.load(path, []).model.is_file()
+    assert PretrainRecipe.load(path, []).model.is_file()
 
 
 def test_the_recipes_of_the_ablation_differ_in_what_is_hidden_alone():
@@ -23,7 +23,7 @@ def test_the_recipes_of_the_ablation_differ_in_what_is_hidden_alone():
         values = yaml.safe_load(path.read_text())
         rest.append({key: value for key, value in values.items() if key not in ("masking", "weights")})
         rest[-1]["images"] = {key: values["masking"][key] for key in ("region", "mismatch")}
-        weights = Recipe.load(path, []).weights
+        weights = PretrainRecipe.load(path, []).weights
         assert weights.object + weights.attribute + weights.relation + weights.word == 4
     assert len(rest) == 3
     assert all(values == rest[0] for values in rest)
@@ -66,7 +66,7 @@ def test_targets_are_counted_as_they_are_trained(shards, tmp_path):
     (tmp_path / "model.json").write_text(json.dumps(MODEL))
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     shares = ["masking.object=1", "masking.word=1", "masking.mismatch=0", "max_text=32"]
-    found = mean_targets(Recipe.load(tmp_path / "recipe.yaml", shares), shards)
+    found = mean_targets(PretrainRecipe.load(tmp_path / "recipe.yaml", shares), shards)
     assert found["object"] == 2, "both objects of each caption"
     assert found["relation"] == found["attribute"] == 0, "their objects are hidden"
     assert found["match"] == 1

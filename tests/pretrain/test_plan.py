@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parsers.command import InputError
-from pretrain.data.batches import Collator, Steps
+from pretrain.data.batches import Collator, StepDataset
 from pretrain.data.division import Division, Positions, divide, positions
 from pretrain.data.order import BatchPlan
 from pretrain.model.config import ModelConfig
@@ -80,7 +80,8 @@ def test_the_positions_are_those_of_the_trainers_batches(shards, images, max_tex
     )  # fmt: skip
     steps = range(plan.steps_per_epoch)
     loaded = [
-        StepLoader(Steps(plan, collator, rank=rank, ranks=2, accumulation=2), steps, workers=0) for rank in range(2)
+        StepLoader(StepDataset(plan, collator, rank=rank, ranks=2, accumulation=2), steps, workers=0)
+        for rank in range(2)
     ]
     for step in steps:
         division = divide([positions(plan, step, max_text=max_text, images=images)], ranks=2, accumulation=2)

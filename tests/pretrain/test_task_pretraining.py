@@ -19,7 +19,7 @@ from pretrain.data.order import BatchPlan
 from pretrain.model.config import ModelConfig
 from pretrain.model.folder import export, start_from
 from pretrain.model.heads import ErnieViLForPreTraining
-from pretrain.recipe import Recipe
+from pretrain.recipe import PretrainRecipe
 from shards.reader import ShardSet
 from tests.pipeline.pack.test_pack import CLASSES, SPECIAL, D, make_row, write_regions
 from tests.pretrain.test_run import MODEL, ROOT
@@ -86,7 +86,7 @@ def pretrain(folder, *options):
 
 def test_a_question_its_answer_and_its_rationale_are_three_segments(stage):
     shards = ShardSet(stage / "shards/train")
-    recipe = Recipe.load(stage / "recipe.yaml", ["masking.word=0", "max_text=64"])
+    recipe = PretrainRecipe.load(stage / "recipe.yaml", ["masking.word=0", "max_text=64"])
     plan = BatchPlan.of(recipe, shards)
     collator = Collator(shards, seed=0, max_text=64, masking=recipe.active_masking, images="own", device_type="cpu")
     texts = set()

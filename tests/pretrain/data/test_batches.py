@@ -7,12 +7,12 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from parsers.command import InputError
-from pretrain.data.batches import Collator, Steps
+from pretrain.data.batches import Collator, StepDataset
 from pretrain.data.order import BatchPlan
 from pretrain.data.padding import padded_length
 from pretrain.model.heads import PretrainingOutput
 from pretrain.objectives import class_divergence, count_targets, score
-from pretrain.recipe import OBJECTIVES, Masking, Recipe, check_region_target
+from pretrain.recipe import OBJECTIVES, Masking, PretrainRecipe, check_region_target
 from pretrain.training.loader import StepLoader
 from shards.reader import ShardSet
 
@@ -45,7 +45,9 @@ def test_global_batches_do_not_depend_on_ranks_workers_and_micro_batches(shards,
     steps = range(2, plan.steps_per_epoch + 2)
     collator = collator_of(shards)
     loaders = [
-        StepLoader(Steps(plan, collator, rank=rank, ranks=ranks, accumulation=accumulation), steps, workers=workers)
+        StepLoader(
+            StepDataset(plan, collator, rank=rank, ranks=ranks, accumulation=accumulation), steps, workers=workers
+        )
         for rank in range(ranks)
     ]
     for step, parts in zip(steps, zip(*loaders, strict=True), strict=True):
@@ -160,7 +162,9 @@ def test_there_is_a_mask_only_where_something_is_padded(shards, plan):
 
 
 def recipe_of(**changes):
-    return Recipe.model_validate({"model": "model.json", "steps": 1, "batch_size": 11, "block_shards": 2} | changes)
+    return PretrainRecipe.model_validate(
+        {"model": "model.json", "steps": 1, "batch_size": 11, "block_shards": 2} | changes
+    )
 
 
 @pytest.mark.parametrize("off", OBJECTIVES)

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from benchmarks.order import plan_of as large_plan
 from benchmarks.order import write_set
 from parsers.command import InputError
-from pretrain.data.batches import Collator, Steps
+from pretrain.data.batches import Collator, StepDataset
 from pretrain.data.division import divide, positions
-from pretrain.data.order import BatchPlan, cut_evenly, deal, micro_batches, pairs_per_batch, slice_of
-from pretrain.recipe import Masking, Recipe
+from pretrain.data.order import BatchPlan, cut_evenly, interleave_by_length, micro_batches, pairs_per_batch, slice_of
+from pretrain.recipe import Masking, PretrainRecipe
 from pretrain.training.loader import StepLoader
 from shards.joined import JoinedSet
 from shards.reader import ShardSet
@@ -266,7 +266,7 @@ def test_global_batches_do_not_depend_on_ranks_and_accumulation(joined, ranks, a
         per_rank = [
             list(
                 StepLoader(
-                    Steps(plan, collator, rank=r, ranks=ranks, accumulation=accumulation), steps, workers=workers
+                    StepDataset(plan, collator, rank=r, ranks=ranks, accumulation=accumulation), steps, workers=workers
                 )
             )
             for r in range(ranks)
@@ -282,7 +282,7 @@ def test_global_batches_do_not_depend_on_ranks_and_accumulation(joined, ranks, a
 @SETTINGS
 @given(n=st.integers(0, 300))
 def test_dealing_is_a_permutation_that_is_even_wherever_it_is_cut(n):
-    order = deal(np.arange(n))
+    order = interleave_by_length(np.arange(n))
     assert sorted(order.tolist()) == list(range(n))
     for ranks in (2, 4, 8):
         if n >= 8 * ranks:
@@ -324,7 +324,7 @@ def test_cuts_are_even_and_leave_no_batch_empty(tokens, data):
 
 
 def recipe_of(**options):
-    return Recipe.model_validate({"model": "model.json", "steps": 1} | options)
+    return PretrainRecipe.model_validate({"model": "model.json", "steps": 1} | options)
 
 
 def test_a_token_budget_is_kept_on_average_and_bounds_batches(tmp_path):

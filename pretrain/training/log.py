@@ -213,7 +213,7 @@ def _wandb_run(project: str, out: Path) -> Any:
     return wandb.init(project=project, dir=str(out), name=out.name, id=remembered.read_text(), resume="allow")
 
 
-def peak_flops(recipe: TrainingRecipe, device: torch.device) -> float | None:
+def measure_peak_flops(recipe: TrainingRecipe, device: torch.device) -> float | None:
     """FLOPs per second of a device: as the recipe says, or the best of a few matrix multiplications on a GPU."""
     if recipe.peak_tflops is not None:
         return recipe.peak_tflops * 1e12

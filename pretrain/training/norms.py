@@ -28,7 +28,7 @@ class Norms:
         }
 
     @contextmanager
-    def activations(self, *, watch: bool) -> Iterator[dict[str, Tensor]]:
+    def watch_activations(self, *, watch: bool) -> Iterator[dict[str, Tensor]]:
         """Inside, every layer leaves the root mean square of its last output: float32 [] by ``activation/LAYER``.
 
         Of a layer with several outputs the number of the output follows. Padding counts as well.
@@ -52,7 +52,7 @@ class Norms:
                 hooks.callback(hook(name, layer).remove)
             yield found
 
-    def gradients(self) -> dict[str, float]:
+    def measure_gradients(self) -> dict[str, float]:
         """The norm of the gradient of each layer, by ``gradient/LAYER``, before it is clipped.
 
         All ranks call it, after the backward pass and before the optimiser's step.

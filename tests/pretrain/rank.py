@@ -22,7 +22,8 @@ from pretrain.plan import count_parameters, memory
 from pretrain.pretraining import Pretraining
 from pretrain.recipe import PretrainRecipe
 from pretrain.training.distributed import DistributedContext, with_process_group
-from pretrain.training.trainer import Trainer, full_weights
+from pretrain.training.engine import gather_weights
+from pretrain.training.trainer import Trainer
 from shards.reader import ShardSet
 
 SCENARIO, FOLDER, SHARDS = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
@@ -58,11 +59,11 @@ def poisoned():
         try:
             dataset = found.workload.dataset(found.world.rank, found.world.size)
             for step in range(found.steps):
-                before = full_weights(found.engine)
+                before = gather_weights(found.engine)
                 found.train_step(dataset[step])
                 found.step += 1
         except InputError as error:
-            after = full_weights(found.engine)
+            after = gather_weights(found.engine)
             assert all((before[name] == after[name]).all() for name in before), "the parameters have changed"
             (FOLDER / f"{name}-{found.world.size}-{found.world.rank}.txt").write_text(f"{step} {error}")
 
@@ -79,11 +80,11 @@ def steep():
     for settings in ([], ["zero_stage=1"]):
         found = trainer("steep", "batch_size=6", *settings, kind=Steep)
         found.out.mkdir(parents=True, exist_ok=True)
-        before = full_weights(found.engine)
+        before = gather_weights(found.engine)
         try:
             found.train_step(found.workload.dataset(found.world.rank, found.world.size)[0])
         except InputError as error:
-            after = full_weights(found.engine)
+            after = gather_weights(found.engine)
             assert all((before[name] == after[name]).all() for name in before), "the parameters have changed"
             print(error, flush=True)
 

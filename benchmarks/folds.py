@@ -21,7 +21,7 @@ from rich.table import Table
 
 from parsers.command import InputError, console, run
 from pretrain.cloze import TOP, find_probes, interval, rank_answers
-from pretrain.data.order import EVALUATION_SEED, generator
+from pretrain.data.randomness import EVALUATION_SEED, generator
 from pretrain.model.folder import load
 from pretrain.options import Settings, as_arguments
 from pretrain.recipe import PretrainRecipe, ShownImage

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from parsers.command import InputError, console, progress, run
 from pretrain.data.masking import SpecialTokens, hide_node, lay_out, maskable
-from pretrain.data.order import EVALUATION_SEED, generator
+from pretrain.data.randomness import EVALUATION_SEED, generator
 from pretrain.model.config import ModelConfig
 from pretrain.recipe import Masking, ShownImage
 from shards.reader import VOCABULARY, ShardSet, read_vocabulary

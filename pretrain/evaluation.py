@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from pretrain.data.batches import Collator, PretrainBatch, StepDataset
-from pretrain.data.order import EVALUATION_SEED, BatchPlan, pairs_per_batch
+from pretrain.data.order import BatchPlan, pairs_per_batch
+from pretrain.data.randomness import EVALUATION_SEED
 from pretrain.model.heads import PretrainingOutput
 from pretrain.objectives import TEXT, score
 from pretrain.recipe import OBJECTIVES, PretrainRecipe, ShownImage, model_config

@@ -92,24 +92,14 @@ def _report(findings: Findings, lines: list[dict[str, Any]], seconds: list[float
 
 
 def _planned_gb(file: Path, shards: Path) -> float:
-    """What `pretrain.plan` says of the run's memory."""
-    import torch
-
-    from pretrain.data.division import divide, positions
-    from pretrain.data.order import BatchPlan
-    from pretrain.model.costs import PairCosts
-    from pretrain.plan import GB, count_parameters, memory
-    from pretrain.recipe import PretrainRecipe, model_config
+    """Returns what `pretrain.plan` says of the run's memory without ZeRO, in GB."""
+    from pretrain.plan import GB
+    from pretrain.recipe import PretrainRecipe
+    from pretrain.simulation import Simulation
     from shards.reader import ShardSet
 
-    recipe, data = PretrainRecipe.load(file, []), ShardSet(shards)
-    plan, size = BatchPlan.of(recipe, data), model_config(recipe, data)
-    batches = [positions(plan, step, max_text=recipe.max_text, images=recipe.images) for step in range(20)]
-    saved = PairCosts.of(size, torch.bfloat16).saved_bytes_at(*divide(batches, ranks=1, accumulation=1).sizes)
-    planned = memory(
-        count_parameters(size), stage=0, ranks=1, dtype=torch.bfloat16, activations=round(float(saved.max()))
-    )
-    return planned.total / GB
+    simulation = Simulation.of(PretrainRecipe.load(file, []), ShardSet(shards), 20)
+    return simulation.estimate_memory(simulation.divide(1), 1)[0].total / GB
 
 
 def _attention_of(trace: Path) -> str:

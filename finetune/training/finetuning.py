@@ -20,7 +20,8 @@ from finetune.task import FineTuned, Split, Task, floats
 from finetune.training.optimization import parameter_groups, prepare_step
 from finetune.training.recipe import Recipe
 from parsers.command import say
-from pretrain.data.order import generator, slice_of
+from pretrain.data.bucketing import slice_of
+from pretrain.data.randomness import generator
 from pretrain.model.config import ModelConfig
 from pretrain.model.costs import PairCosts
 from pretrain.model.encoder import CONFIG

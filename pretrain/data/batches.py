@@ -10,9 +10,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from pretrain.data.bucketing import micro_batches
 from pretrain.data.masking import MaskedText, SpecialTokens, mask_regions, mask_text
-from pretrain.data.order import BatchPlan, Pairs, generator, micro_batches
-from pretrain.data.padding import padded_length
+from pretrain.data.order import BatchPlan
+from pretrain.data.padding import pad_images, pad_texts
+from pretrain.data.pairs import Pairs
+from pretrain.data.randomness import generator
 from pretrain.model.config import RegionTarget
 from pretrain.recipe import Masking, PretrainRecipe, ShownImage
 from shards.reader import ShardSet
@@ -151,43 +154,23 @@ class Collator:
         return _Image(features, _locations(regions.boxes, width, height), *targets)
 
     def _pad(self, texts: list[MaskedText], images: list[_Image], matched: Array) -> PretrainBatch:
-        b = len(texts)
-        t = padded_length([len(text.token_ids) for text in texts], self._device_type)
-        r = padded_length([len(image.features) for image in images], self._device_type)
-        d = self._shards.manifest.feature_size
-        token_ids = np.full((b, t), self._special.pad, np.int64)
-        segment_ids = np.zeros((b, t), np.int64)
-        text_mask, image_mask = np.zeros((b, t), bool), np.zeros((b, r), bool)
-        features, locations = np.zeros((b, r, d), np.float32), np.zeros((b, r, 5), np.float32)
-        for number, (text, image) in enumerate(zip(texts, images, strict=True)):
-            token_ids[number, : len(text.token_ids)] = text.token_ids
-            segment_ids[number, : len(text.token_ids)] = text.segment_ids
-            text_mask[number, : len(text.token_ids)] = True
-            features[number, : len(image.features)] = image.features
-            locations[number, : len(image.features)] = image.locations
-            image_mask[number, : len(image.features)] = True
-        k = max((image.class_ids.shape[1] for image in images), default=0)
-        wide = d if self._region_target == "features" else 0
-        none = np.zeros(0, np.int64)
-        arrays = {
-            "token_ids": token_ids,
-            "position_ids": np.arange(t) * text_mask,  # 0 in padding, which may lie beyond the last position
-            "segment_ids": segment_ids,
-            "features": features,
-            "locations": locations,
-            "text_targets": np.concatenate([none, *(i * t + text.targets for i, text in enumerate(texts))]),
-            "text_labels": np.concatenate([none, *(text.labels for text in texts)]),
-            "text_kinds": np.concatenate([none, *(text.kinds for text in texts)]),
-            "region_targets": np.concatenate([none, *(i * r + image.targets for i, image in enumerate(images))]),
-            "region_class_ids": _stack([image.class_ids for image in images], k, np.dtype(np.int64)),
-            "region_class_probs": _stack([image.class_probs for image in images], k, np.dtype(np.float32)),
-            "region_features": _stack([image.target_features for image in images], wide, np.dtype(np.float32)),
-            "matched": matched.astype(np.float32),
-        }
+        feature_size = self._shards.manifest.feature_size
+        padded_texts = pad_texts(texts, pad=self._special.pad, device_type=self._device_type)
+        padded_images = pad_images(images, feature_size=feature_size, device_type=self._device_type)
+        t, r = padded_texts.token_ids.shape[1], padded_images.features.shape[1]
+        classes = max((image.class_ids.shape[1] for image in images), default=0)
+        predicted = feature_size if self._region_target == "features" else 0
         return PretrainBatch(
-            text_mask=None if text_mask.all() else torch.from_numpy(text_mask),
-            image_mask=None if image_mask.all() else torch.from_numpy(image_mask),
-            **{name: torch.from_numpy(array) for name, array in arrays.items()},
+            *padded_texts,
+            *padded_images,
+            text_targets=_join([i * t + text.targets for i, text in enumerate(texts)]),
+            text_labels=_join([text.labels for text in texts]),
+            text_kinds=_join([text.kinds for text in texts]),
+            region_targets=_join([i * r + image.targets for i, image in enumerate(images)]),
+            region_class_ids=_join_rows([image.class_ids for image in images], classes, np.dtype(np.int64)),
+            region_class_probs=_join_rows([image.class_probs for image in images], classes, np.dtype(np.float32)),
+            region_features=_join_rows([image.target_features for image in images], predicted, np.dtype(np.float32)),
+            matched=torch.from_numpy(matched.astype(np.float32)),
         )
 
 
@@ -225,14 +208,19 @@ def _locations(boxes: Array, width: int, height: int) -> Array:
     return np.concatenate([_WHOLE, np.concatenate([corners, area[:, None]], axis=1)])
 
 
-def _stack(rows: list[Array], k: int, dtype: np.dtype[np.generic]) -> Array:
-    """Rows of up to k columns as one matrix; what is missing is 0."""
-    stacked = np.zeros((sum(len(row) for row in rows), k), dtype)
+def _join(parts: list[Array]) -> Tensor:
+    """int64: the parts one after the other; there may be none."""
+    return torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *parts]))
+
+
+def _join_rows(parts: list[Array], columns: int, dtype: np.dtype[np.generic]) -> Tensor:
+    """The rows of all parts as one matrix. A part with fewer columns than ``columns`` has zeros in the others."""
+    joined = np.zeros((sum(len(part) for part in parts), columns), dtype)
     start = 0
-    for row in rows:
-        stacked[start : start + len(row), : row.shape[1]] = row
-        start += len(row)
-    return stacked
+    for part in parts:
+        joined[start : start + len(part), : part.shape[1]] = part
+        start += len(part)
+    return torch.from_numpy(joined)
 
 
 class StepDataset(Dataset[Sequence[PretrainBatch]]):
@@ -246,7 +234,7 @@ class StepDataset(Dataset[Sequence[PretrainBatch]]):
         """The pairs of each micro-batch."""
         batch = self._plan.batch(step)
         parts = micro_batches(
-            self._plan.tokens(batch), rank=self._rank, ranks=self._ranks, accumulation=self._accumulation
+            self._plan.measure(batch).tokens, rank=self._rank, ranks=self._ranks, accumulation=self._accumulation
         )
         return [batch.take(part) for part in parts]
 

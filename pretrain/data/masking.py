@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pretrain.data.truncation import truncate_lengths
 from pretrain.recipe import Masking
 from shards.schema import KINDS, Array, Masks
 
@@ -66,7 +67,7 @@ def lay_out(masks: Masks, caption: int, *, max_text: int, special: SpecialTokens
     starts = np.append(0, 1 + np.flatnonzero(np.diff(segments)))
     lengths = np.diff(np.append(starts, len(pieces)))
     starts = starts[: (max_text - 1) // 2]  # each segment that is shown has room for a piece and its [SEP]
-    kept = _cut(lengths[: len(starts)], max_text - 1 - len(starts))
+    kept = truncate_lengths(lengths[: len(starts)], max_text - 1 - len(starts))
 
     places = np.full(len(pieces), -1)
     ends = np.cumsum(kept + 1)  # the places of the [SEP]s
@@ -78,14 +79,6 @@ def lay_out(masks: Masks, caption: int, *, max_text: int, special: SpecialTokens
     token_ids[places[shown]] = pieces[shown]
     names = segments[starts] if len(pieces) else np.zeros(1, np.int64)
     return Layout(token_ids, np.append(names[0], np.repeat(names, kept + 1)), places)
-
-
-def _cut(lengths: Array, most: int) -> Array:
-    """Shortens the longest until the sum is at most ``most``; of equally long ones the last."""
-    kept = lengths.copy()
-    while kept.sum() > most:
-        kept[len(kept) - 1 - kept[::-1].argmax()] -= 1
-    return kept
 
 
 # --------------------------------------------------------------------------------------------------------------- text

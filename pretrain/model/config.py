@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import ErrorDetails
 
 from parsers.command import InputError
+from shards.storage.files import write_atomic
 
 Size = Annotated[int, Field(ge=1)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
@@ -146,8 +147,8 @@ class ModelConfig(BaseModel):
             raise InputError(f"{path} is not a valid model configuration:{reasons}") from error
 
     def save(self, path: str | Path) -> None:
-        """Write the configuration so that `load` gives it back; keys that were absent stay absent."""
-        Path(path).write_text(self.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
+        """Writes the configuration so that `load` gives it back. Keys that were absent stay absent."""
+        write_atomic(Path(path), (self.model_dump_json(indent=2, exclude_none=True) + "\n").encode())
 
 
 def _explain(detail: ErrorDetails) -> str:

@@ -10,12 +10,11 @@ from pathlib import Path
 import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from parsers.command import InputError
 from pretrain.model.encoder import ErnieViL
+from shards.storage.weights import read_weights
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -129,12 +128,12 @@ def _find(source: str) -> Path:
 
 
 def _load(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        return read_weights(path)
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
         loaded: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
         return loaded
-    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise InputError(f"{path}: cannot be loaded: {error}") from error
     except Exception as error:  # weights_only refuses pickles with errors of its own
         raise InputError(f"{path}: holds more than weights and is not loaded: {error}") from error

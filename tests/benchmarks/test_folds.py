@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from benchmarks.folds import assign_folds, compare, main
 from parsers.command import InputError
 from shards.reader import ShardSet
-from tests.pretrain.test_run import MODEL, RECIPE, ROOT
+from tests.pretrain.launch import ROOT
+from tests.pretrain.runs import MODEL, RECIPE
 
 
 @given(st.integers(2, 300), st.integers(2, 9))

@@ -2,12 +2,21 @@ import hashlib
 
 import numpy as np
 import pytest
+import torch
 
 from parsers.graph import SceneGraph
+from pretrain.data.batches import Collator
+from pretrain.data.order import BatchPlan
+from pretrain.data.pairs import PairLengths
+from pretrain.model.config import ModelConfig
+from pretrain.model.costs import PairCosts
+from pretrain.recipe import Masking
 from shards import index
 from shards.reader import ShardSet
 from shards.schema import Caption, Classes, Manifest, Masks, ParserInfo, Regions, Sample, TokenizerInfo, Totals
 from shards.writer import ShardWriter
+from tests.pretrain.launch import ROOT
+from tests.pretrain.runs import Runs
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(45))]
 CLASSES, FEATURES = 6, 8
@@ -79,3 +88,34 @@ def shard_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def shards(shard_folder):
     return ShardSet(shard_folder)
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory, shard_folder):
+    return Runs(tmp_path_factory.mktemp("runs"), shard_folder)
+
+
+@pytest.fixture
+def plan(shards):
+    return BatchPlan(shards, seed=1, batch_size=11, block_shards=2, mismatch=0.5)
+
+
+def collator_of(shards, **options):
+    return Collator(
+        shards, **({"seed": 1, "max_text": 16, "masking": Masking(), "images": "own", "device_type": "cpu"} | options)
+    )
+
+
+def lengths_of(pairs):
+    """Text positions and image rows of some pairs."""
+    return PairLengths(*np.array(pairs, np.int64).reshape(-1, 2).T)
+
+
+@pytest.fixture(scope="session")
+def toy():
+    return ModelConfig.load(ROOT / "configs/model/toy.json")
+
+
+@pytest.fixture(scope="session")
+def pair(toy):
+    return PairCosts.of(toy, torch.float32)

@@ -3,8 +3,8 @@
 import gc
 import itertools
 import json
+import os
 import sys
-import time
 from bisect import bisect
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -18,11 +18,12 @@ from torch.utils.data import Dataset
 from parsers.command import InputError
 from pretrain.data.batches import StepDataset
 from pretrain.model.costs import PairCosts
-from pretrain.plan import count_parameters, memory
 from pretrain.pretraining import Pretraining
 from pretrain.recipe import PretrainRecipe
+from pretrain.simulation import count_parameters, estimate_memory
 from pretrain.training.distributed import DistributedContext, with_process_group
 from pretrain.training.engine import gather_weights
+from pretrain.training.loader import StepLoader
 from pretrain.training.trainer import Trainer
 from shards.reader import ShardSet
 
@@ -91,23 +92,33 @@ def steep():
 
 @dataclass
 class Slow(Dataset):
-    """Reads the third step slowly."""
+    """Reads the third step only when something is written to a named pipe."""
 
     steps: StepDataset
+    pipe: Path
 
     def __getitem__(self, step):
         if step == 2:
-            time.sleep(6)
+            self.pipe.read_text()
         return self.steps[step]
 
 
 class Stalling(Pretraining):
     def dataset(self, rank, ranks):
-        return Slow(super().dataset(rank, ranks))
+        return Slow(super().dataset(rank, ranks), FOLDER / f"pipe-{rank}")
 
 
 def stalled():
+    """The worker of each rank goes on when the rank's watchdog has printed all stacks."""
     found = trainer("stalled", "batch_size=6", "steps=4", "stall_seconds=3", "workers=1", kind=Stalling)
+    pipe, print_stacks = FOLDER / f"pipe-{found.world.rank}", StepLoader.print_stacks
+
+    def print_and_go_on(loader):
+        print_stacks(loader)
+        pipe.write_text("go on")
+
+    os.mkfifo(pipe)
+    StepLoader.print_stacks = print_and_go_on
     found.train()
     print("trained on", flush=True)
 
@@ -164,7 +175,7 @@ def peak(stage, precision):
     sizes = (np.array(size) for size in (batch.samples(), batch.token_ids.shape[1], batch.features.shape[1]))
     activations = round(float(PairCosts.of(made.workload.config, dtype).saved_bytes_at(*sizes)))
     parameters = count_parameters(made.workload.config)
-    planned = memory(parameters, stage=stage, ranks=1, dtype=dtype, activations=activations)
+    planned = estimate_memory(parameters, stage=stage, ranks=1, dtype=dtype, activations=activations)
     return least, planned.total, planned.exchange
 
 

@@ -7,7 +7,8 @@ import yaml
 from parsers.command import InputError
 from pretrain.ablation import END, START, Arm, best_rate, insert, main, mean_targets, plot, report
 from pretrain.recipe import PretrainRecipe
-from tests.pretrain.test_run import MODEL, RECIPE, ROOT
+from tests.pretrain.launch import ROOT
+from tests.pretrain.runs import MODEL, RECIPE
 
 RECIPES = ROOT / "configs/pretrain"
 

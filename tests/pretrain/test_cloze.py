@@ -19,7 +19,7 @@ from pretrain.model.heads import ErnieViLForPreTraining, PretrainingOutput
 from shards.reader import ShardSet
 from tests.pretrain.conftest import PIECES, write_shards
 from tests.pretrain.data.test_masking import captions
-from tests.pretrain.test_run import MODEL
+from tests.pretrain.runs import MODEL
 
 ROOT = Path(__file__).resolve().parents[2]
 SPECIAL = SpecialTokens.of(PIECES)

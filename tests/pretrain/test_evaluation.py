@@ -9,7 +9,7 @@ from pretrain.evaluation import evaluate
 from pretrain.model.heads import PretrainingOutput
 from pretrain.recipe import OBJECTIVES, PretrainRecipe
 from shards.reader import ShardSet
-from tests.pretrain.test_run import MODEL
+from tests.pretrain.runs import MODEL
 
 CPU = torch.device("cpu")
 

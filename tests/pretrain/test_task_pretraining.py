@@ -22,7 +22,8 @@ from pretrain.model.heads import ErnieViLForPreTraining
 from pretrain.recipe import PretrainRecipe
 from shards.reader import ShardSet
 from tests.pipeline.pack.test_pack import CLASSES, SPECIAL, D, make_row, write_regions
-from tests.pretrain.test_run import MODEL, ROOT
+from tests.pretrain.launch import ROOT
+from tests.pretrain.runs import MODEL
 
 WORDS = "why is alex near the dog ? because casey likes it . smiles at red brown table on a . [ ]"
 RECIPE = """

@@ -21,9 +21,7 @@ from tests.pretrain.model.test_encoder import (
     randomized,
     small,
 )
-from tests.pretrain.test_run import RECIPE, STEPS, assert_undisturbed, runs
-
-__all__ = ["runs"]
+from tests.pretrain.runs import RECIPE, STEPS, assert_undisturbed
 
 
 @pytest.fixture

@@ -4,9 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from pretrain.data.division import Division
 from pretrain.model.config import ModelConfig
 from pretrain.model.costs import costs
 
@@ -43,6 +45,16 @@ def test_costs_grow_with_the_batch_and_shrink_with_the_type():
         assert b.flops == 2 * a.flops == c.flops
         assert a.saved_bytes < b.saved_bytes
         assert c.saved_bytes < b.saved_bytes
+
+
+@pytest.mark.parametrize(("samples", "text", "rows"), [(1, 40, 8), (3, 64, 104)])
+def test_the_polynomial_gives_the_costs_of_any_length(toy, pair, samples, text, rows):
+    found = costs(toy, batch=samples, text=text, rows=rows)
+    one = np.ones((1, 1, 1), np.int64)
+    division = Division(one * samples, one, one, one * text, one * rows)
+    assert pair.flops_at(*division.sizes).item() == pytest.approx(sum(cost.flops for cost in found), rel=1e-9)
+    saved = sum(cost.saved_bytes for cost in found)
+    assert pair.saved_bytes_at(*division.sizes).item() == pytest.approx(saved, rel=1e-4)
 
 
 @pytest.mark.parametrize(

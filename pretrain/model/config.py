@@ -9,11 +9,11 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from parsers.command import InputError
+from parsers.command import InputError, say
 from shards.storage.files import write_atomic
 
 Size = Annotated[int, Field(ge=1)]
-Probability = Annotated[float, Field(ge=0, lt=1)]
+DropoutRate = Annotated[float, Field(ge=0, lt=1)]
 LayerIds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 RegionTarget = Literal["distribution", "argmax", "features"]
 """What pretraining predicts of a masked region: the detector's class distribution (Kullback-Leibler divergence, as in
@@ -60,11 +60,11 @@ class ModelConfig(BaseModel):
     max_text: Size | None = None
 
     hidden_act: Literal["gelu"] = "gelu"
-    hidden_dropout_prob: Probability
-    attention_probs_dropout_prob: Probability
+    hidden_dropout_prob: DropoutRate
+    attention_probs_dropout_prob: DropoutRate
     initializer_range: Annotated[float, Field(gt=0)]
 
-    # In the released files, but without effect on the model, there as here.
+    # Keys of the released files that have no effect on the model, there as here.
     num_hidden_layers: Size | None = None
     type_vocab_size: Size | None = None
     task_type_vocab_size: Size | None = None
@@ -122,29 +122,30 @@ class ModelConfig(BaseModel):
                 f"t_biattention_id has {len(self.t_biattention_id)} entries and v_biattention_id "
                 f"{len(self.v_biattention_id)}; give both one entry for each co-layer"
             )
-        if self.num_hidden_layers not in (None, self.num_text_layers):
-            raise ValueError(
-                f"num_hidden_layers is {self.num_hidden_layers}, but t_biattention_id ends with "
-                f"{self.t_biattention_id[-1]}, which makes {self.num_text_layers} text layers; change t_biattention_id "
-                "if you want another depth, else remove num_hidden_layers"
-            )
         return self
 
     @classmethod
     def load(cls, path: str | Path) -> ModelConfig:
-        """Read a configuration file.
+        """Reads a configuration file. Says so if ``num_hidden_layers`` and the layout differ: the released code reads
+        the layout alone.
 
         Raises:
             InputError: the file cannot be read, is no JSON object or no valid configuration; names the file and every
                 wrong key.
         """
         try:
-            return cls.model_validate_json(Path(path).read_bytes())
+            config = cls.model_validate_json(Path(path).read_bytes())
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror}") from error
         except ValidationError as error:
             reasons = "".join(f"\n  {_explain(detail)}" for detail in error.errors())
             raise InputError(f"{path} is not a valid model configuration:{reasons}") from error
+        if config.num_hidden_layers not in (None, config.num_text_layers):
+            say(
+                f"{path}: num_hidden_layers {config.num_hidden_layers} has no effect; t_biattention_id ends with "
+                f"{config.t_biattention_id[-1]}, which makes {config.num_text_layers} text layers"
+            )
+        return config
 
     def save(self, path: str | Path) -> None:
         """Writes the configuration so that `load` gives it back. Keys that were absent stay absent."""

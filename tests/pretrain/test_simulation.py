@@ -23,7 +23,7 @@ from pretrain.simulation import (
 )
 from tests.pretrain.conftest import lengths_of
 from tests.pretrain.launch import Launch
-from tests.pretrain.test_run import RECIPE
+from tests.pretrain.runs import RECIPE
 
 ROOT = Path(__file__).resolve().parents[2]
 

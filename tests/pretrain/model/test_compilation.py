@@ -10,7 +10,7 @@ from pretrain.model import compilation
 from pretrain.model.compilation import CompiledForward
 from pretrain.model.encoder import ErnieViL
 from pretrain.recipe import PretrainRecipe
-from tests.pretrain.model.test_encoder import (
+from tests.pretrain.model.models import (
     PARITY,
     SHALLOW,
     a_batch,

@@ -1,7 +1,7 @@
 """Does a model look at the image? ``python -m benchmarks.folds SHARDS --config RECIPE --out runs/folds``.
 
 For sets too small for one held-out split. Images are dealt into folds; for each a model is trained on all other images
-and asked for the hidden nodes of the fold's captions (`pretrain.cloze`), before their own image and before another one
+and asked for the hidden nodes of the fold's captions (`pretrain.probes`), before their own image and before another one
 of the fold. What counts is the difference of the two, node by node, over all folds.
 """
 
@@ -20,10 +20,10 @@ import typer
 from rich.table import Table
 
 from parsers.command import InputError, console, run
-from pretrain.cloze import TOP, find_probes, interval, rank_answers
 from pretrain.data.randomness import EVALUATION_SEED, generator
 from pretrain.model.folder import load
 from pretrain.options import Settings, as_arguments
+from pretrain.probes import TOP, estimate_interval, find_probes, rank_answers
 from pretrain.recipe import PretrainRecipe, ShownImage
 from shards.edit.removal import Removal
 from shards.edit.rewrite import write_set
@@ -67,7 +67,7 @@ def compare(kinds: Array, images: Array, ranks: dict[str, Array]) -> dict[str, d
             found[name] = {}
             for k in TOP:
                 own, other = (ranks[shown][of_kind] < k for shown in SHOWN)
-                low, high = interval(images[of_kind], own.astype(np.int64) - other)
+                low, high = estimate_interval(images[of_kind], own.astype(np.int64) - other)
                 found[name][k] = Difference(int(of_kind.sum()), float(own.mean()), float(other.mean()), low, high)
     return found
 

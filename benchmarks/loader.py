@@ -32,7 +32,6 @@ from benchmarks.turns import ROUNDS, Rounds, cpu, machine, ratio, spread, take_t
 from parsers.command import console, run
 from pretrain.data.batches import Collator, StepDataset
 from pretrain.data.order import BatchPlan
-from pretrain.model.__main__ import SIZES
 from pretrain.model.config import ModelConfig
 from pretrain.recipe import Masking
 from pretrain.training.loader import StepLoader
@@ -56,7 +55,7 @@ def main(
 ) -> None:
     """Time loading."""
     torch.set_num_threads(1)
-    step = _step(ModelConfig.load(SIZES / f"{config}.json"), rounds)
+    step = _step(ModelConfig.of_size(config), rounds)
     races = {}
     with tempfile.TemporaryDirectory(dir=folder) as name:
         write_set(Path(name), images, shard=SHARD)

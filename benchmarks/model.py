@@ -26,11 +26,14 @@ from transformers import LxmertConfig, LxmertForPreTraining
 
 from benchmarks.turns import ROUNDS, Rounds, cpu, machine, ratio, spread, take_turns, wall
 from parsers.command import console, run
-from pretrain.model.__main__ import SIZES
 from pretrain.model.attention import AttentionLayer, MultiHeadAttention
 from pretrain.model.config import ModelConfig
 from pretrain.model.heads import ErnieViLForPreTraining, PretrainingOutput
 
+ModelSize = Annotated[str, typer.Option(help="Size of our model.")]
+Pairs = Annotated[int, typer.Option(min=2, help="Pairs of a batch.")]
+TextPositions = Annotated[int, typer.Option(min=4, help="Text positions of a pair.")]
+ImageRows = Annotated[int, typer.Option(min=4, help="Image rows of a pair.")]
 OURS, RELEASED, LXMERT = "this model", "as released", "LXMERT"
 app = typer.Typer(add_completion=False)
 
@@ -215,16 +218,16 @@ class Figures:
 
 @app.command(epilog="Example: python -m benchmarks.model --config base --rounds 5")
 def main(
-    config: Annotated[str, typer.Option(help="Size of our model.")] = "base",
-    batch: Annotated[int, typer.Option(min=2, help="Pairs.")] = 16,
-    text: Annotated[int, typer.Option(min=4, help="Text positions.")] = 20,
-    rows: Annotated[int, typer.Option(min=4, help="Image rows.")] = 37,
+    config: ModelSize = "base",
+    batch: Pairs = 16,
+    text: TextPositions = 20,
+    rows: ImageRows = 37,
     rounds: Rounds = ROUNDS,
     out: Annotated[Path | None, typer.Option(help="File for the figures (JSON).")] = None,
     memory_of: Annotated[str | None, typer.Option(hidden=True, help="Only this, in a process of its own.")] = None,
 ) -> None:
     """Time the model."""
-    size, model_config = BatchShape(batch, text, rows), ModelConfig.load(SIZES / f"{config}.json")
+    size, model_config = BatchShape(batch, text, rows), ModelConfig.of_size(config)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(1)
     if memory_of is not None:

@@ -27,7 +27,6 @@ from finetune.inputs import Image, Sources, Text
 from finetune.task import FineTuned
 from finetune.tasks.retrieval.score_matrix import PairScorer
 from parsers.command import console, run
-from pretrain.model.__main__ import SIZES
 from pretrain.model.config import ModelConfig
 from shards.schema import Array
 
@@ -144,10 +143,8 @@ def main(
 ) -> None:
     """Time the scoring of pairs in three ways."""
     torch.set_num_threads(1)
-    named = SIZES / f"{config}.json"
-    path = named if named.is_file() else Path(config)
-    seconds = measure(ModelConfig.load(path), pairs=pairs, strata=strata, rounds=rounds)
-    title = f"{path.stem}: {CAPTIONS:,} captions with {IMAGES:,} images, one CPU thread; {machine()}"
+    seconds = measure(ModelConfig.of_size(config), pairs=pairs, strata=strata, rounds=rounds)
+    title = f"{Path(config).stem}: {CAPTIONS:,} captions with {IMAGES:,} images, one CPU thread; {machine()}"
     table = Table("", "pairs a CPU second", "as fast", "CPU hours for all", title=title, title_justify="left")
     for name, values in seconds.items():
         table.add_row(

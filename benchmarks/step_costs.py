@@ -25,10 +25,21 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.model import LXMERT, OURS, BatchShape, Contestant, make, make_optimizer, step
+from benchmarks.model import (
+    LXMERT,
+    OURS,
+    BatchShape,
+    Contestant,
+    ImageRows,
+    ModelSize,
+    Pairs,
+    TextPositions,
+    make,
+    make_optimizer,
+    step,
+)
 from benchmarks.turns import ROUNDS, Rounds, cpu, machine, ratio, spread, take_turns
 from parsers.command import console, run
-from pretrain.model.__main__ import SIZES
 from pretrain.model.attention import MultiHeadAttention
 from pretrain.model.config import ModelConfig
 
@@ -75,10 +86,10 @@ app = typer.Typer(add_completion=False)
 
 @app.command(epilog="Example: python -m benchmarks.step_costs --config base --rounds 5")
 def main(
-    config: Annotated[str, typer.Option(help="Size of our model.")] = "base",
-    batch: Annotated[int, typer.Option(min=2, help="Pairs.")] = 16,
-    text: Annotated[int, typer.Option(min=4, help="Text positions.")] = 20,
-    rows: Annotated[int, typer.Option(min=4, help="Image rows.")] = 37,
+    config: ModelSize = "base",
+    batch: Pairs = 16,
+    text: TextPositions = 20,
+    rows: ImageRows = 37,
     compiled: Annotated[bool, typer.Option(help="Compile the encoder, too: minutes.")] = False,
     rounds: Rounds = ROUNDS,
 ) -> None:
@@ -86,7 +97,7 @@ def main(
     torch.set_num_threads(1)
     size, model_config, device = (
         BatchShape(batch, text, rows),
-        ModelConfig.load(SIZES / f"{config}.json"),
+        ModelConfig.of_size(config),
         torch.device("cpu"),
     )
     contestants = {name: make(name, model_config, size, device) for name in (OURS, LXMERT)}

@@ -30,8 +30,7 @@ from benchmarks.model import OURS, BatchShape, make
 from benchmarks.samples import BOXES, PIECES, write_set
 from benchmarks.turns import ROUNDS, Rounds, Turn, machine, others, ratio, spread, take_turns
 from parsers.command import InputError, console, run
-from pretrain.model.__main__ import SIZES
-from pretrain.model.config import ModelConfig
+from pretrain.model.config import SIZES, ModelConfig
 
 WARM_UP = 3
 """Steps of a run that are not timed."""
@@ -48,7 +47,7 @@ def main(
     workers: Annotated[int, typer.Option(min=0, help="Processes that read, for each that trains.")] = 1,
 ) -> None:
     """Time the training loop."""
-    model_config = ModelConfig.load(SIZES / f"{config}.json")
+    model_config = ModelConfig.of_size(config)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shards = folder / "shards"

@@ -11,10 +11,9 @@ import yaml
 
 from benchmarks.gpu.steps import Setting
 from benchmarks.samples import BOXES, FEATURES, write_set
+from pretrain.model.config import SIZES
 from pretrain.recipe import PretrainRecipe
 from shards.reader import MANIFEST, ShardSet
-
-MODELS = Path(__file__).resolve().parents[2] / "configs/model"
 
 
 def shard_folder(setting: Setting) -> Path:
@@ -33,7 +32,7 @@ def shard_set(setting: Setting) -> ShardSet:
 
 def recipe_values(model: str, **changes: Any) -> dict[str, Any]:
     """A recipe for a model of ``configs/model``, or for a file, as it stands in YAML."""
-    path = model if model.endswith(".json") else str(MODELS / f"{model}.json")
+    path = model if model.endswith(".json") else str(SIZES / f"{model}.json")
     return {"model": path, "optimizer": {"learning_rate": 1e-4}, "log_every": 1, "workers": 1, **changes}
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from benchmarks.gpu.correctness import EXACT, error
-from benchmarks.gpu.generated import MODELS
 from benchmarks.gpu.kernels import synchronize
 from benchmarks.gpu.steps import Findings, Setting
 from benchmarks.retrieval import Slice
@@ -25,7 +24,7 @@ PRECISIONS: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16")
 
 def speed(setting: Setting, findings: Findings) -> None:
     """Pairs a second of the base model, encoding included; captions and images of the lengths of Flickr30k."""
-    config = ModelConfig.load(MODELS / f"{setting.size('base')}.json")
+    config = ModelConfig.of_size(setting.size("base"))
     pairs, batch = (16, 8) if setting.tiny else (2048, 512)
     torch.manual_seed(0)
     model = FineTuned(config, RetrievalHead(config)).eval()

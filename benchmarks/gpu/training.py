@@ -6,9 +6,10 @@ import json
 import math
 from pathlib import Path
 
-from benchmarks.gpu.generated import MODELS, shard_folder, write_recipe
+from benchmarks.gpu.generated import shard_folder, write_recipe
 from benchmarks.gpu.steps import Findings, Setting, Skip
 from benchmarks.gpu.trainer import Run, metrics, train
+from pretrain.model.config import SIZES
 
 STEPS = 6
 SAME = {"fp32": 1e-4, "bf16": 3e-2}
@@ -59,7 +60,7 @@ def _apart(found: list[float], wanted: list[float]) -> float:
 
 def resume(setting: Setting, findings: Findings) -> None:
     """A run with dropout that gets SIGKILL after a checkpoint and is resumed, beside one that nothing disturbs."""
-    model = json.loads((MODELS / "tiny.json").read_text())
+    model = json.loads((SIZES / "tiny.json").read_text())
     model |= {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
     (setting.scratch / "dropout.json").write_text(json.dumps(model))
     recipe, shards = setting.scratch / "dropout.yaml", shard_folder(setting)

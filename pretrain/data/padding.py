@@ -6,13 +6,16 @@ Shape suffixes are those of `pretrain.model.encoder`: B pairs, T text positions,
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from shards.schema import Array
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# PyTorch is imported in the functions that need it: `pretrain.plan` asks for lengths alone, and should answer at once.
 
 
 class PaddableText(Protocol):
@@ -70,9 +73,7 @@ def pad_texts(texts: Sequence[PaddableText], *, pad: int, device_type: str) -> P
         token_ids[row, : lengths[row]] = text.token_ids
         segment_ids[row, : lengths[row]] = text.segment_ids
     position_ids = np.arange(t) * shown
-    return PaddedTexts(
-        torch.from_numpy(token_ids), torch.from_numpy(position_ids), torch.from_numpy(segment_ids), _mask(shown)
-    )
+    return PaddedTexts(_tensor(token_ids), _tensor(position_ids), _tensor(segment_ids), _mask(shown))
 
 
 def pad_images(images: Sequence[PaddableImage], *, feature_size: int, device_type: str) -> PaddedImages:
@@ -84,7 +85,7 @@ def pad_images(images: Sequence[PaddableImage], *, feature_size: int, device_typ
     for row, image in enumerate(images):
         features[row, : lengths[row]] = image.features
         locations[row, : lengths[row]] = image.locations
-    return PaddedImages(torch.from_numpy(features), torch.from_numpy(locations), _mask(shown))
+    return PaddedImages(_tensor(features), _tensor(locations), _mask(shown))
 
 
 def padded_length(lengths: Collection[int], device_type: str) -> int:
@@ -107,4 +108,10 @@ def _shown(lengths: Sequence[int], longest: int) -> Array:
 
 def _mask(shown: Array) -> Tensor | None:
     """The mask for attention. None where nothing is padded, because attention is faster without a mask."""
-    return None if shown.all() else torch.from_numpy(shown)
+    return None if shown.all() else _tensor(shown)
+
+
+def _tensor(array: Array) -> Tensor:
+    import torch
+
+    return torch.from_numpy(array)

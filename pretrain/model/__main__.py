@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from parsers.command import InputError, console, run
+from parsers.command import console, run
 from pretrain.model.config import ModelConfig
 
-SIZES = Path(__file__).resolve().parents[2] / "configs/model"
 app = typer.Typer(add_completion=False)
 
 
@@ -29,14 +27,9 @@ def main(
 
     from pretrain.model.costs import costs
 
-    named = SIZES / f"{config}.json"
-    path = named if named.is_file() else Path(config)
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in SIZES.glob("*.json")))
-        raise InputError(f"{config}: neither a file nor one of {known}")
     dtype = torch.bfloat16 if bf16 else torch.float32
-    found = costs(ModelConfig.load(path), batch=batch, text=text, rows=rows, dtype=dtype)
-    table = Table("", "parameters", "GFLOP", "saved MB", title=f"{path.name}, {batch} pairs", title_justify="left")
+    found = costs(ModelConfig.of_size(config), batch=batch, text=text, rows=rows, dtype=dtype)
+    table = Table("", "parameters", "GFLOP", "saved MB", title=f"{config}, {batch} pairs", title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
     for cost in found:

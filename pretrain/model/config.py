@@ -15,6 +15,8 @@ from shards.storage.files import write_atomic
 Size = Annotated[int, Field(ge=1)]
 DropoutRate = Annotated[float, Field(ge=0, lt=1)]
 LayerIds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+SIZES = Path(__file__).resolve().parents[2] / "configs/model"
+"""The folder of the model sizes that come with the project."""
 RegionTarget = Literal["distribution", "argmax", "features"]
 """What pretraining predicts of a masked region: the detector's class distribution (Kullback-Leibler divergence, as in
 the paper), its most likely class (cross-entropy), or the features themselves (mean squared error, as in UNITER)."""
@@ -123,6 +125,20 @@ class ModelConfig(BaseModel):
                 f"{len(self.v_biattention_id)}; give both one entry for each co-layer"
             )
         return self
+
+    @classmethod
+    def of_size(cls, name: str) -> ModelConfig:
+        """Reads a size of ``configs/model``, such as ``base``, or a file.
+
+        Raises:
+            InputError: there is neither such a size nor such a file, or it is no valid configuration.
+        """
+        named = SIZES / f"{name}.json"
+        path = named if named.is_file() else Path(name)
+        if not path.is_file():
+            known = ", ".join(sorted(file.stem for file in SIZES.glob("*.json")))
+            raise InputError(f"{name}: neither a file nor one of {known}")
+        return cls.load(path)
 
     @classmethod
     def load(cls, path: str | Path) -> ModelConfig:

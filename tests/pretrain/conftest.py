@@ -10,13 +10,14 @@ from pretrain.data.order import BatchPlan
 from pretrain.data.pairs import PairLengths
 from pretrain.model.config import ModelConfig
 from pretrain.model.costs import PairCosts
+from pretrain.model.heads import ErnieViLForPreTraining
 from pretrain.recipe import Masking
 from shards import index
 from shards.reader import ShardSet
 from shards.schema import Caption, Classes, Manifest, Masks, ParserInfo, Regions, Sample, TokenizerInfo, Totals
 from shards.writer import ShardWriter
 from tests.pretrain.launch import ROOT
-from tests.pretrain.runs import Runs
+from tests.pretrain.runs import MODEL, Runs
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(45))]
 CLASSES, FEATURES = 6, 8
@@ -119,3 +120,11 @@ def toy():
 @pytest.fixture(scope="session")
 def pair(toy):
     return PairCosts.of(toy, torch.float32)
+
+
+@pytest.fixture(scope="session")
+def model():
+    torch.manual_seed(0)
+    # Large weights: answers of such a model depend on what it is shown.
+    config = ModelConfig.model_validate(MODEL | {"initializer_range": 0.3})
+    return ErnieViLForPreTraining(config).eval()

@@ -1,8 +1,8 @@
 """Does a model look at the image? ``python -m benchmarks.folds SHARDS --config RECIPE --out runs/folds``.
 
-For sets too small for one held-out split. Images are dealt into folds; for each a model is trained on all other images
-and asked for the hidden nodes of the fold's captions (`pretrain.probes`), before their own image and before another one
-of the fold. What counts is the difference of the two, node by node, over all folds.
+This is for sets that are too small for one held-out split. Images are divided into folds. For each fold, a model is
+trained on all other images and asked for the hidden nodes of the fold's captions (`pretrain.probes`). It is shown their
+own image, and then another image of the fold. The result is the difference of the two, node by node, over all folds.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ app = typer.Typer(add_completion=False)
 
 @dataclass(frozen=True)
 class Difference:
-    """ACC@k of one kind of node, before the own image and before another."""
+    """ACC@k of one kind of node with its own image and with another one."""
 
     nodes: int
     own: float
@@ -47,18 +47,18 @@ class Difference:
 
 
 def assign_folds(n: int, folds: int) -> Array:
-    """int64 [n]: the fold of each image; folds differ by one image at most."""
+    """Returns the fold of each of n images, int64 [n]; the sizes of folds differ by at most one."""
     fold: Array = generator(EVALUATION_SEED, 0).permutation(n) % folds
     return fold
 
 
 def compare(kinds: Array, images: Array, ranks: dict[str, Array]) -> dict[str, dict[int, Difference]]:
-    """By kind of node and by k.
+    """Returns the differences by kind of node and by k.
 
     Args:
-        kinds: int64 [nodes].
-        images: int64 [nodes]: the image that each belongs to.
-        ranks: int64 [nodes] before the ``own`` and the ``other`` image: of the piece of the node that came out last.
+        kinds: int64 [nodes], the kind of each node.
+        images: int64 [nodes], the image of each node.
+        ranks: int64 [nodes], with the ``own`` and with the ``other`` image: the rank of the node's worst piece.
     """
     found: dict[str, dict[int, Difference]] = {}
     for kind, name in enumerate(KINDS):
@@ -80,7 +80,7 @@ def main(
     shards: Annotated[Path, typer.Argument(metavar="SHARDS", help="Folder of the shards.")],
     config: Annotated[Path, typer.Option(help="Recipe.")],
     out: Annotated[Path, typer.Option(help="Folder for the folds' shards and runs, and for the results.")],
-    folds: Annotated[int, typer.Option(min=2, help="Parts that the images are dealt into.")] = 5,
+    folds: Annotated[int, typer.Option(min=2, help="Number of parts that the images are divided into.")] = 5,
     set_: Settings = None,
 ) -> None:
     """Train on all folds but one, probe that one, five times; compare own and other images."""

@@ -45,12 +45,12 @@ app = typer.Typer(add_completion=False)
 
 @app.command(epilog="Example: python -m benchmarks.loader --images 3000 --rounds 5")
 def main(
-    images: Annotated[int, typer.Option(min=2 * SHARD, help="How many images.")] = 750,
-    epochs: Annotated[int, typer.Option(min=1, help="How often each is read in a round.")] = 2,
+    images: Annotated[int, typer.Option(min=2 * SHARD, help="Number of images.")] = 750,
+    epochs: Annotated[int, typer.Option(min=1, help="How often each image is read in a round.")] = 2,
     batch_size: Annotated[int, typer.Option(min=1, help="Pairs of a batch.")] = 64,
     config: Annotated[str, typer.Option(help="Size of the model that is trained.")] = "base",
     rounds: Rounds = ROUNDS,
-    folder: Annotated[Path | None, typer.Option(help="Where to write; default: the temporary folder.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Folder to write in; default: the temporary folder.")] = None,
     out: Annotated[Path | None, typer.Option(help="File for the figures (JSON).")] = None,
 ) -> None:
     """Time loading."""
@@ -82,7 +82,7 @@ def main(
 
 
 def read_ours(shards: ShardSet, batch_size: int, epochs: int, workers: int) -> None:
-    """Every batch of some epochs, as one rank gets them."""
+    """Reads every batch of some epochs, as one rank gets them."""
     plan = BatchPlan(shards, seed=0, batch_size=batch_size, block_shards=8, mismatch=0.5)
     collator = Collator(shards, seed=0, max_text=64, masking=Masking(), images="own", device_type="cpu")
     steps = range(epochs * plan.steps_per_epoch)
@@ -91,7 +91,7 @@ def read_ours(shards: ShardSet, batch_size: int, epochs: int, workers: int) -> N
 
 
 def read_webdataset(tars: list[str], batch_size: int, epochs: int, workers: int) -> None:
-    """The same number of pairs."""
+    """Reads the same number of pairs with webdataset."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for _ in range(epochs):
@@ -102,7 +102,7 @@ def read_webdataset(tars: list[str], batch_size: int, epochs: int, workers: int)
 
 
 def _choose(sample: dict[str, Any]) -> tuple[Tensor, ...]:
-    """One caption of a sample with its regions and their classes."""
+    """Returns one caption of a sample with its regions and their classes."""
     masks = sample["masks.npz"]
     caption = random.randrange(len(masks["token_offsets"]) - 1)
     first, last = masks["token_offsets"][caption : caption + 2]
@@ -116,7 +116,7 @@ def _stack(samples: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
 
 
 def _step(config: ModelConfig, rounds: int) -> float:
-    """Seconds of the CPU that training takes for a pair, of the lengths that are read here."""
+    """Returns the seconds of the CPU that training takes for a pair of the lengths that are read here."""
     size = BatchShape(batch=16, text=PIECES + 2, rows=BOXES + 1)
     contestant = make(OURS, config, size, torch.device("cpu"))
     optimizer = torch.optim.AdamW(contestant.model.parameters(), lr=1e-5, fused=True)

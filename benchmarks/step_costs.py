@@ -75,12 +75,12 @@ KINDS = {
     "nll_loss_backward": LOSSES,
     "_fused_adamw_": "AdamW",
 }
-"""What an operation is counted as, by its name or by the name of one form of it."""
+"""The kind that an operation is counted as, by its name or by the name of one form of it."""
 OTHERS = (*dict.fromkeys(KINDS.values()), REST)
 MKL, ONEDNN = "MKL", "oneDNN"
 SHOWN = 0.03  # of all multiplications
 Change = Callable[[], AbstractContextManager[object]]
-"""Something about a model is different inside."""
+"""A context in which something about a model is different."""
 app = typer.Typer(add_completion=False)
 
 
@@ -118,7 +118,7 @@ class TrainingStep:
     optimizer: torch.optim.Optimizer
 
     def __call__(self, change: Change = nullcontext) -> None:
-        """Trains."""
+        """Takes the step."""
         with change():
             step(self.contestant, self.optimizer)
 
@@ -131,7 +131,7 @@ class Product:
     """A matrix multiplication, [rows, inner] by [inner, columns]."""
 
     kind: str
-    """which says how the factors lie in memory"""
+    """one of `PRODUCTS`; says how the factors lie in memory"""
     rows: int
     inner: int
     columns: int
@@ -142,7 +142,7 @@ class Product:
         return 2 * self.rows * self.inner * self.columns
 
     def alone(self) -> Callable[[], object]:
-        """The same multiplication by itself, often enough to be timed; its factors stay in the cache that they fit."""
+        """Returns work that repeats this multiplication often enough to be timed; its factors stay in the cache."""
         left, right = torch.randn(self.rows, self.inner), torch.randn(self.inner, self.columns)
         multiply: Callable[[], object] = partial(torch.mm, left, right)
         if self.kind == FORWARD:
@@ -152,14 +152,14 @@ class Product:
         return partial(_repeat, multiply, self.repetitions)
 
     def by_onednn(self) -> Callable[[], object]:
-        """As `alone`, of a linear layer, with the library that PyTorch takes for bfloat16."""
+        """Returns the same work as `alone`, with the library that PyTorch uses for bfloat16."""
         factors = torch.randn(self.rows, self.inner), torch.randn(self.columns, self.inner), torch.randn(self.columns)
         linear = partial(torch.ops.mkldnn._linear_pointwise, *factors, "none", [], "")
         return partial(_repeat, linear, self.repetitions)
 
     @property
     def repetitions(self) -> int:
-        """How often it is computed when it is timed."""
+        """How often the multiplication is computed to be timed."""
         return 1 + int(1e10) // self.flops
 
 
@@ -169,7 +169,7 @@ def _repeat(work: Callable[[], object], times: int) -> None:
 
 
 class Stopwatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up what the operations inside take, in seconds of the CPU."""
+    """Adds up the seconds of the CPU of the operations inside the context."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -181,7 +181,7 @@ class Stopwatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Does an operation."""
+        """Runs an operation and adds its time."""
         node = torch._C._current_autograd_node()
         begin = time.thread_time()
         result = func(*args, **(kwargs or {}))
@@ -213,7 +213,7 @@ def _watch(step: TrainingStep) -> Stopwatch:
 
 
 def _print_operations(steps: dict[str, TrainingStep], rounds: int) -> None:
-    """Kinds of operations, the bound that follows from them, and shapes of multiplications."""
+    """Prints the kinds of operations, the bound that follows from them, and the shapes of multiplications."""
     whole = {name: cpu(turns) for name, turns in take_turns(steps, rounds).items()}
     watching = {name: partial(_watch, one) for name, one in steps.items()}
     watches = {name: [turn.result for turn in turns] for name, turns in take_turns(watching, rounds).items()}
@@ -280,7 +280,7 @@ def _print_products(name: str, watches: list[Stopwatch], rounds: int) -> None:
 
 @contextmanager
 def _no_dropout_in_attention(model: nn.Module) -> Iterator[None]:
-    """Lets PyTorch take its flash kernel, which has no dropout on a CPU."""
+    """Removes dropout from attention, so that PyTorch can use its flash kernel, which has none on a CPU."""
     with ExitStack() as changes:
         for layer in model.modules():
             if isinstance(layer, MultiHeadAttention):
@@ -311,7 +311,7 @@ def _clipping(step: TrainingStep) -> Iterator[None]:
 
 
 def _dropout_of_uniforms(layer: nn.Dropout, states: Tensor) -> Tensor:
-    """PyTorch draws uniform numbers on a CPU faster than it draws Bernoulli numbers."""
+    """Drops states by uniform numbers, which PyTorch draws faster on a CPU than Bernoulli numbers."""
     if not layer.training:
         return states
     return states * (torch.rand_like(states) >= layer.p) * (1 / (1 - layer.p))
@@ -320,7 +320,7 @@ def _dropout_of_uniforms(layer: nn.Dropout, states: Tensor) -> Tensor:
 def _stacked_projections(
     layer: MultiHeadAttention, states_BQD: Tensor, memory_BKE: Tensor, memory_mask_B11K: Tensor | None
 ) -> Tensor:
-    """One multiplication for queries, keys and values, or for keys and values of the other stream."""
+    """Computes queries, keys and values, or keys and values of the other stream, in one multiplication."""
 
     def together(linears: Sequence[nn.Linear], states: Tensor) -> tuple[Tensor, ...]:
         weight, bias = torch.cat([each.weight for each in linears]), torch.cat([each.bias for each in linears])
@@ -338,7 +338,7 @@ def _stacked_projections(
 
 
 def _contiguous_heads(layer: MultiHeadAttention, projected_BLA: Tensor) -> Tensor:
-    """Each head lies in one piece, so that multiplying by the transposed keys needs no copy of them."""
+    """Copies each head into one piece, so that multiplying by the transposed keys needs no copy of them."""
     samples, length, _ = projected_BLA.shape
     return projected_BLA.view(samples, length, layer.heads, -1).transpose(1, 2).contiguous()
 
@@ -369,7 +369,7 @@ def _print_changes(step: TrainingStep, rounds: int, compiled: bool) -> None:
 
 @torch.no_grad()
 def _check_equal(step: TrainingStep, changes: Mapping[str, Change]) -> None:
-    """Raises AssertionError where a change gives another loss than the model as it is, without dropout."""
+    """Raises AssertionError if a change gives another loss than the unchanged model, without dropout."""
     step.contestant.model.eval()
     expected = step.contestant.loss().item()
     for name, change in changes.items():

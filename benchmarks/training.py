@@ -33,7 +33,7 @@ from parsers.command import InputError, console, run
 from pretrain.model.config import SIZES, ModelConfig
 
 WARM_UP = 3
-"""Steps of a run that are not timed."""
+"""First steps of a run, which are not timed."""
 TRAINER = Path(__file__).resolve().parents[1] / "pretrain/run.py"
 app = typer.Typer(add_completion=False)
 
@@ -41,7 +41,7 @@ app = typer.Typer(add_completion=False)
 @app.command(epilog="Example: python -m benchmarks.training --config base --steps 20")
 def main(
     config: Annotated[str, typer.Option(help="Size of the model.")] = "base",
-    batch: Annotated[int, typer.Option(min=2, help="Pairs of each process.")] = 4,
+    batch: Annotated[int, typer.Option(min=2, help="Pairs of each process in a batch.")] = 4,
     steps: Annotated[int, typer.Option(min=WARM_UP + 1, help="Steps of a run.")] = 7,
     rounds: Rounds = ROUNDS,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read, for each that trains.")] = 1,
@@ -69,7 +69,7 @@ def main(
 
 
 def _bare_step(config: ModelConfig, size: BatchShape, steps: int) -> float:
-    """Seconds of a step without a loop around it."""
+    """Returns the seconds of a step without a loop around it."""
     torch.set_num_threads(1)
     contestant = make(OURS, config, size, torch.device("cpu"))
     optimizer = torch.optim.AdamW(contestant.model.parameters(), fused=True)
@@ -85,7 +85,7 @@ def _bare_step(config: ModelConfig, size: BatchShape, steps: int) -> float:
 
 
 def _train(recipe: dict[str, object], shards: Path, folder: Path, ranks: int) -> tuple[float, float]:
-    """Seconds of a step and the share of it that was spent waiting for data."""
+    """Returns the seconds of a step, and the share of it that was spent waiting for data."""
     out = Path(tempfile.mkdtemp(dir=folder))
     file = out.with_suffix(".yaml")
     file.write_text(yaml.safe_dump(recipe))

@@ -35,7 +35,7 @@ class Result:
     """the accuracy of always predicting the most frequent answer"""
 
     def to_dict(self) -> dict[str, float]:
-        """As JSON values; what is None is left out."""
+        """Returns the values by name, without those that are None."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
@@ -51,13 +51,19 @@ def evaluate(
     ranks: int = 1,
     all_reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor,
 ) -> dict[str, Result]:
-    """The results of all objectives that have targets. The model must be in evaluation mode.
+    """Returns the results of all objectives that have targets.
 
-    With images that are not their own, only the text is scored: ``other`` asks what the image adds.
+    Where a caption is shown with another image or none, only the text is scored; this tells what its own image adds.
 
     Args:
-        recipe: what is hidden and how; its seed has no part in it.
-        images: what the texts are shown with, whatever the recipe says.
+        model: in evaluation mode, on ``device``.
+        shards: the held-out data.
+        recipe: says what is hidden and how; its seed has no effect.
+        images: which image a caption is shown with, whatever the recipe says.
+        device: where to compute.
+        rank: of ``ranks``.
+        ranks: processes that share the evaluation.
+        all_reduce: sums a tensor over all ranks.
 
     Raises:
         InputError: the shards lack what the recipe predicts.
@@ -105,8 +111,8 @@ def evaluate(
     }
 
 
-def percent(share: float | None) -> str:
-    """For tables."""
+def format_share(share: float | None) -> str:
+    """Formats a share for a table."""
     return "–" if share is None else f"{share:.1%}"
 
 
@@ -115,7 +121,7 @@ def _number(value: Tensor) -> float | None:
 
 
 class _Guesses:
-    """How well one does without looking, by the frequencies of the answers or the mean of the features."""
+    """Scores of a guess that does not look at its input but knows the frequencies of answers and the mean feature."""
 
     def __init__(self, vocabulary: int, classes: int, feature_size: int, device: torch.device) -> None:
         self._words = torch.zeros(TEXT, vocabulary, dtype=torch.float64, device=device)
@@ -141,7 +147,7 @@ class _Guesses:
         self._match += torch.stack([(1 - batch.matched).sum(), batch.matched.sum()]).double()
 
     def scores(self, all_reduce: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        """float64 [6] each: loss and accuracy of the guess for each objective."""
+        """Returns loss and accuracy of the guess for each objective, float64 [6] each."""
         guesses = [(_entropy(counts), _share_of_largest(counts)) for counts in all_reduce(self._words)]
         mass, best, entropy = all_reduce(self._classes), all_reduce(self._best), all_reduce(self._entropy)
         count, total, squares = all_reduce(self._features)

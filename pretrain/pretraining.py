@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from parsers.command import console
 from pretrain.data.batches import Collator, PretrainBatch, StepDataset
 from pretrain.data.order import BatchPlan
-from pretrain.evaluation import Result, evaluate, percent
+from pretrain.evaluation import Result, evaluate, format_share
 from pretrain.model.costs import PairCosts
 from pretrain.model.folder import export, start_from
 from pretrain.model.heads import ErnieViLForPreTraining
@@ -51,11 +51,11 @@ class Pretraining:
         self.guaranteed_metrics = ()
 
     def fingerprint(self) -> dict[str, Any]:
-        """The checksum of the shards' manifest and the size of the model."""
+        """Returns the checksum of the shards' manifest and the configuration of the model."""
         return {"manifest": self.shards.manifest.checksum, "model": self.config.model_dump_json()}
 
     def make_optimizer(self) -> torch.optim.AdamW:
-        """AdamW; biases and layer norms are not decayed."""
+        """Returns AdamW, which does not decay biases and layer norms."""
         settings = self.recipe.optimizer
         decayed = [parameter for parameter in self.model.parameters() if parameter.ndim > 1]
         rest = [parameter for parameter in self.model.parameters() if parameter.ndim <= 1]
@@ -70,15 +70,15 @@ class Pretraining:
         return rate
 
     def dataset(self, rank: int, ranks: int) -> StepDataset:
-        """A rank's micro-batches of each step."""
+        """Returns a rank's micro-batches of each step."""
         return StepDataset(self._plan, self._collator, rank=rank, ranks=ranks, accumulation=self.recipe.accumulation)
 
     def count_targets(self, batch: PretrainBatch) -> Tensor:
-        """float64 [objectives]: the targets of each objective."""
+        """Counts the targets of each objective, float64 [objectives]."""
         return count_targets(batch)
 
     def score(self, model: nn.Module, batch: PretrainBatch) -> Scores:
-        """The losses of all objectives."""
+        """Computes the losses of all objectives."""
         return score(model(**batch.inputs()), batch)
 
     @cached_property
@@ -92,12 +92,12 @@ class Pretraining:
         return CompiledForward(self.model.ernie_vil, say)
 
     def flops(self, batch: PretrainBatch) -> float:
-        """Of the encoder."""
+        """Returns the FLOPs of the encoder's forward pass; heads are not counted."""
         sizes = len(batch.matched), batch.token_ids.shape[1], batch.features.shape[1]
         return float(self._costs.flops_at(*(np.array(size) for size in sizes)))
 
     def sample_names(self, step: int, rank: int, ranks: int) -> list[list[str]]:
-        """The key of each image, and which caption of which image is shown with it."""
+        """Names the pairs of each micro-batch: the key of the image, and the caption that is shown with it."""
 
         def key(place: Array) -> str:
             shard, row = place[:2].tolist()
@@ -112,7 +112,7 @@ class Pretraining:
         ]
 
     def evaluate(self, model: nn.Module, world: DistributedContext) -> dict[str, float]:
-        """Loss and accuracy on the held-out shards, and what guessing would reach."""
+        """Returns loss and accuracy on the held-out shards, and those of guessing."""
         if self.held_out is None:
             return {}
         results = evaluate(
@@ -146,15 +146,15 @@ def pretrain(
     start: Path | None = None,
     text_from: str | None = None,
 ) -> None:
-    """Trains in an initialised process group and says what came out.
+    """Trains in an initialised process group, and prints the results.
 
     Args:
-        recipe: how.
-        shards: what to train on.
-        held_out: what to evaluate on.
+        recipe: of the run.
+        shards: to train on.
+        held_out: shards to evaluate on.
         out: folder of the run.
-        resume: continue from the latest checkpoint there.
-        start: a model whose weights to start from (see `pretrain.model.folder.start_from`).
+        resume: whether to continue from the latest checkpoint there.
+        start: folder of a model to start from (see `pretrain.model.folder.start_from`).
         text_from: a BERT or ERNIE 2.0 for the text stream to start from (see `pretrain.model.text_weights`).
     """
     world = DistributedContext.current()
@@ -167,18 +167,18 @@ def pretrain(
     if text_from is not None:
         taken = init_text(workload.model.ernie_vil, text_from)
         if world.rank == 0:
-            console.print(text_table(taken, text_from))
+            console.print(make_text_table(taken, text_from))
     metrics = Trainer(workload, recipe, out, world, resume=resume).train()
     if world.rank == 0:
         if metrics:
-            console.print(results_table(metrics))
+            console.print(make_results_table(metrics))
         console.print(f"model: {out / 'model'}")
 
 
-def results_table(metrics: Mapping[str, float]) -> Table:
-    """Held-out loss and accuracy beside those of guessing by frequency."""
+def make_results_table(metrics: Mapping[str, float]) -> Table:
+    """Returns a table of held-out loss and accuracy beside those of guessing by frequency."""
     table = Table("objective", "loss", "guessing", "accuracy", "guessing", "targets", title="Held-out images")
-    table.caption = "guessing: by the frequencies of these very targets, as well as can be without looking"
+    table.caption = "guessing: by the frequencies of these very targets, the best without looking"
     for name in OBJECTIVES:
         of_name = {what: metrics.get(f"held-out/{what}/{name}") for what in (field.name for field in fields(Result))}
         if of_name["targets"] is None:
@@ -187,15 +187,15 @@ def results_table(metrics: Mapping[str, float]) -> Table:
             name,
             f"{of_name['loss']:.3f}",
             f"{of_name['guess_loss']:.3f}",
-            percent(of_name["accuracy"]),
-            percent(of_name["guess_accuracy"]),
+            format_share(of_name["accuracy"]),
+            format_share(of_name["guess_accuracy"]),
             f"{of_name['targets']:,.0f}",
         )
     return table
 
 
-def text_table(taken: TextInitialisation, source: str) -> Table:
-    """What was and was not initialised from another model."""
+def make_text_table(taken: TextInitialisation, source: str) -> Table:
+    """Returns a table of what was and was not initialised from another model."""
     table = Table(title=f"Text stream from {source}", title_justify="left", show_header=False)
     table.add_row("copied", f"{len(taken.copied)} parameters")
     table.add_row("copied in part", "\n".join(taken.partly) or "none")

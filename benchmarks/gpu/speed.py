@@ -1,4 +1,4 @@
-"""How fast the trainer is with a batch as large as fits: pairs a second, share of the peak, waiting for data."""
+"""The speed of the trainer with the largest batch that fits: pairs per second, share of the peak, waiting for data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.gpu.steps import Findings, Setting
 from benchmarks.gpu.trainer import last_line, metrics, train
 
 SHARE_OF_PEAK, WAIT = 0.45, 0.02
-"""What is aimed at."""
+"""Aims: at least this share of the peak, and at most this share of the time waiting for data."""
 FULL = 0.85
 """Share of the device's memory to fill: the rest is for what is not tensors, and for fragments."""
 SMALL, MOST_PAIRS = (128, 256), 8192
@@ -23,16 +23,16 @@ SMALL, MOST_PAIRS = (128, 256), 8192
 
 @dataclass(frozen=True, slots=True)
 class TimedSteps:
-    """Of a run."""
+    """The steps of a run: first the warm-up, then those that are timed."""
 
     warm_up: int
     timed: int
     every: int
-    """steps of a line of the log"""
+    """steps between lines of the log"""
 
     @property
     def profiled(self) -> int:
-        """The step to be profiled, counted from 0: the one after those that are timed."""
+        """The step to profile, counted from 0: the one after the timed steps."""
         return self.warm_up + self.timed
 
     @property
@@ -60,7 +60,7 @@ def speed(setting: Setting, findings: Findings, size: str, compiled: bool) -> No
     write_recipe(file, size, batch_size=pairs, **values | {"workers": readers(pairs)})
 
     def enough(out: Path) -> bool:
-        """Whether all is logged; the run gets SIGKILL then, so it writes no checkpoint."""
+        """Whether all is logged. The run then gets SIGKILL, so it writes no checkpoint."""
         lines = metrics(out)
         return bool(lines) and lines[-1]["step"] >= length.end
 
@@ -78,7 +78,7 @@ def speed(setting: Setting, findings: Findings, size: str, compiled: bool) -> No
 
 
 def _report(findings: Findings, lines: list[dict[str, Any]], seconds: list[float]) -> None:
-    """Means over the time that the lines of the log stand for."""
+    """Reports means over the time that the lines of the log stand for."""
 
     def mean(name: str) -> float:
         return float(sum(line[name] * time for line, time in zip(lines, seconds, strict=True)) / sum(seconds))
@@ -112,7 +112,7 @@ def _attention_of(trace: Path) -> str:
 
 
 def _largest_batch(setting: Setting, size: str) -> int:
-    """How many pairs fit; the first step that asks for a model finds it."""
+    """Returns how many pairs fit. The first step that asks for a model finds it out."""
     if setting.device == "cpu":
         return 16
     found = setting.scratch / f"largest-{size}"
@@ -125,7 +125,7 @@ def _largest_batch(setting: Setting, size: str) -> int:
 
 
 def _find_largest(setting: Setting, size: str, found: Path) -> None:
-    """In a process of its own, for the one that asks must not use CUDA."""
+    """Finds the largest batch. Runs in a process of its own, because the one that asks must not use CUDA."""
     from pretrain.training.distributed import with_process_group
 
     def find() -> None:
@@ -135,7 +135,7 @@ def _find_largest(setting: Setting, size: str, found: Path) -> None:
 
 
 def _fit(setting: Setting, size: str) -> int:
-    """Memory grows along a straight line: two small batches tell where it ends, and a step there whether it does."""
+    """Returns the largest batch: two small ones tell how memory grows, and a step with the largest whether it fits."""
     import torch
 
     from benchmarks.gpu.correctness import batches_of

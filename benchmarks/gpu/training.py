@@ -1,4 +1,4 @@
-"""The trainer with DeepSpeed: every ZeRO stage, offload, gradient checkpointing, resuming, other numbers of ranks."""
+"""Checks the trainer: ZeRO stages, offloading, gradient checkpointing, resuming, and other numbers of ranks."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pretrain.model.config import SIZES
 
 STEPS = 6
 SAME = {"fp32": 1e-4, "bf16": 3e-2}
-"""How far the losses of two runs may be apart that differ in rounding alone, relative."""
+"""Largest relative difference of the losses of two runs that differ in rounding alone."""
 RESUMED = 1e-3
-"""Relative error of the weights of a resumed run, on a device whose sums have no order."""
+"""Largest relative error of the weights of a resumed run, on a device whose sums have no fixed order."""
 
 
 def stage(setting: Setting, findings: Findings, precision: str, zero: int, offload: bool, recompute: bool) -> None:
-    """A short run, whose losses are those of fp32 without ZeRO."""
+    """Compares the losses of a short run with those of fp32 without ZeRO."""
     settings = [f"precision={precision}", f"zero_stage={zero}", f"offload_optimizer={str(offload).lower()}"]
     settings += [f"gradient_checkpointing={str(recompute).lower()}"]
     plain = _plain(setting)
@@ -36,7 +36,7 @@ PLAIN = ["precision=fp32", "zero_stage=0", "offload_optimizer=false", "gradient_
 
 
 def _plain(setting: Setting) -> Run:
-    """The run that others are compared with; the first step that asks for it trains it."""
+    """Returns the run that others are compared with. The first step that asks for it trains it."""
     out = setting.scratch / "plain"
     if (out / "model").is_dir():
         return Run(out, 0, "")
@@ -59,7 +59,7 @@ def _apart(found: list[float], wanted: list[float]) -> float:
 
 
 def resume(setting: Setting, findings: Findings) -> None:
-    """A run with dropout that gets SIGKILL after a checkpoint and is resumed, beside one that nothing disturbs."""
+    """Compares a run that gets SIGKILL after a checkpoint and is resumed with an undisturbed one; both have dropout."""
     model = json.loads((SIZES / "tiny.json").read_text())
     model |= {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
     (setting.scratch / "dropout.json").write_text(json.dumps(model))
@@ -91,7 +91,7 @@ def _compare(findings: Findings, found: Path, wanted: Path, bound: float) -> Non
 
 
 def universal(setting: Setting, findings: Findings) -> None:
-    """A run of two processes on the CPU with ZeRO 2; halfway one process on the device goes on with it."""
+    """Trains with two processes on the CPU and ZeRO 2, and goes on halfway with one process on the device."""
     shards, plain = shard_folder(setting), _plain(setting)
     out, settings = setting.scratch / "universal", ("precision=fp32", "zero_stage=2")
     recipe = setting.scratch / "tiny.yaml"
@@ -111,7 +111,7 @@ def _on_cpu() -> None:
 
 
 def nccl(setting: Setting, findings: Findings) -> None:
-    """The process group of the trainer: its backend, and a sum over its one rank."""
+    """Checks the backend of the trainer's process group, and a sum over its one rank."""
     if setting.device == "cpu":
         raise Skip("there is no NCCL on a CPU")
     import torch

@@ -1,4 +1,4 @@
-"""Reads, masks and pads the pairs of a step."""
+"""Batches of pretraining: pairs are read, masked and padded."""
 
 from __future__ import annotations
 
@@ -46,20 +46,20 @@ class PretrainBatch:
     matched: Tensor  # float32 [B]
 
     def inputs(self) -> dict[str, Tensor | None]:
-        """The arguments of `pretrain.model.heads.ErnieViLForPreTraining.forward`."""
+        """Returns the arguments of `pretrain.model.heads.ErnieViLForPreTraining.forward`."""
         names = ("token_ids", "position_ids", "segment_ids", "text_mask", "features", "locations", "image_mask")
         return {name: getattr(self, name) for name in (*names, "text_targets", "region_targets")}
 
     def samples(self) -> int:
-        """How many pairs there are."""
+        """Counts the pairs."""
         return len(self.matched)
 
     def tokens(self) -> int:
-        """Text positions that are no padding."""
+        """Counts the text positions that are no padding."""
         return self.token_ids.numel() if self.text_mask is None else int(self.text_mask.sum())
 
     def to(self, device: torch.device) -> PretrainBatch:
-        """The same on another device."""
+        """Copies the batch to a device."""
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{n: t.to(device, non_blocking=True) for n, t in tensors.items() if t is not None})
 
@@ -89,7 +89,7 @@ class Collator:
 
     @classmethod
     def of(cls, recipe: PretrainRecipe, shards: ShardSet, device_type: str) -> Collator:
-        """The collator that a recipe trains with."""
+        """Returns the collator that a recipe trains with."""
         return cls(
             shards,
             seed=recipe.seed,
@@ -101,7 +101,7 @@ class Collator:
         )
 
     def __call__(self, pairs: Pairs) -> PretrainBatch:
-        """Reads and masks the pairs. Text-only pairs have one image row, of zeros."""
+        """Reads and masks pairs. Without images, each pair has one image row of zeros."""
         texts, images = [], []
         for number in range(len(pairs)):
             shard, row, caption = pairs.text[number].tolist()
@@ -125,17 +125,17 @@ class Collator:
         return self._pad(texts, images, pairs.matched)
 
     def collate(self, texts: list[MaskedText], images: Array) -> PretrainBatch:
-        """Pads texts that are masked already, before whole images.
+        """Pads texts that are masked already. Their images are shown without masks.
 
         Args:
-            texts: n of them.
-            images: int64 [n, 2], shard and row of the image of each.
+            texts: n texts.
+            images: int64 [n, 2], shard and row of the image of each text.
         """
         whole = [self._image(shard, row, None) for shard, row in images.tolist()]
         return self._pad(texts, whole, np.ones(len(texts), bool))
 
     def _image(self, shard: int, row: int, random: np.random.Generator | None) -> _Image:
-        """Reads an image; masks it if there are random numbers for that."""
+        """Reads an image, and masks it if there are random numbers for that."""
         d = self._shards.manifest.feature_size
         if self._images == "none":
             return _Image(np.zeros((1, d), np.float32), _WHOLE, *_NO_TARGETS)
@@ -190,7 +190,15 @@ _NO_TARGETS = np.zeros(0, np.int64), _NO_COLUMNS, _NO_COLUMNS, _NO_COLUMNS
 
 
 def _region_targets(regions: Regions, taken: Array, target: RegionTarget) -> tuple[Array, Array, Array, Array]:
-    """Image rows of the regions ``taken``, their class ids, class probabilities and features; no columns: unused."""
+    """Returns image rows, class ids, class probabilities and features of the regions to predict.
+
+    What the kind of target does not use has no columns.
+
+    Args:
+        regions: of the image.
+        taken: int64 [M], the regions to predict.
+        target: what is predicted of a region.
+    """
     rows, unused = taken + 1, np.zeros((len(taken), 0))
     if target == "features":
         return rows, unused, unused, regions.features[taken]
@@ -231,7 +239,7 @@ class StepDataset(Dataset[Sequence[PretrainBatch]]):
         self._rank, self._ranks, self._accumulation = rank, ranks, accumulation
 
     def pairs(self, step: int) -> list[Pairs]:
-        """The pairs of each micro-batch."""
+        """Returns the pairs of each micro-batch of a step."""
         batch = self._plan.batch(step)
         parts = micro_batches(
             self._plan.measure(batch).tokens, rank=self._rank, ranks=self._ranks, accumulation=self._accumulation

@@ -36,23 +36,23 @@ class Division:
 
     @property
     def tokens(self) -> Array:
-        """int64 [steps, ranks]: text positions and image rows that are no padding."""
+        """Text positions and image rows that are no padding, int64 [steps, ranks]."""
         found: Array = (self.text + self.image).sum(2)
         return found
 
     @property
     def balance(self) -> float:
-        """Tokens of the fullest rank over the mean of all ranks, on average over the steps; 1 is even."""
+        """Tokens of the fullest rank over the mean of all ranks, averaged over the steps. 1 means equal work."""
         return float((self.tokens.max(1) / self.tokens.mean(1)).mean())
 
     @property
     def text_padding(self) -> float:
-        """Share of text positions that are padding."""
+        """Share of the text positions that are padding."""
         return 1 - float(self.text.sum() / (self.samples * self.text_length).sum())
 
     @property
     def image_padding(self) -> float:
-        """Share of image rows that are padding."""
+        """Share of the image rows that are padding."""
         return 1 - float(self.image.sum() / (self.samples * self.image_length).sum())
 
 

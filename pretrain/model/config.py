@@ -1,4 +1,4 @@
-"""The sizes of an ERNIE-ViL model, read from and written to the released JSON files."""
+"""The configuration of a model, in the format of the released JSON files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ the paper), its most likely class (cross-entropy), or the features themselves (m
 
 
 class ModelConfig(BaseModel):
-    """One model size. Field names are the keys of the released ``ernie_vil_config.*.json``, and ``v_feature_size``.
+    """The sizes of a model. Field names are the keys of the released ``ernie_vil_config.*.json``, and three more.
 
     The stack is laid out by ``t_biattention_id`` and ``v_biattention_id``: before co-layer k the text stream has run
     ``t_biattention_id[k]`` of its layers and the image stream ``v_biattention_id[k]``. One more layer of each stream
@@ -169,7 +169,7 @@ class ModelConfig(BaseModel):
 
 
 def _explain(detail: ErrorDetails) -> str:
-    """One line on what is wrong with which key, and what to do."""
+    """Returns one line that says what is wrong with which key, and what to do."""
     key = ".".join(str(part) for part in detail["loc"])
     match detail["type"]:
         case "extra_forbidden":

@@ -37,16 +37,16 @@ _PARTS = {
 
 @dataclass(frozen=True)
 class TextInitialisation:
-    """What was taken over."""
+    """What was copied from another model."""
 
     copied: tuple[str, ...]
-    """parameters of the model, whole"""
+    """parameters that were copied as a whole"""
     partly: tuple[str, ...]
-    """tables of another size, with the rows that were copied"""
+    """tables of another size, each with the rows that were copied"""
     untouched: tuple[str, ...]
     """parameters that keep their initial values: image stream, co-layers, poolers"""
     unused: tuple[str, ...]
-    """tensors of the source that have no place here"""
+    """tensors of the source that the text stream does not have"""
 
 
 def init_text(model: ErnieViL, source: str | Path) -> TextInitialisation:
@@ -108,7 +108,7 @@ def _check(
 
 
 def _modern(name: str) -> str:
-    """Older files call the model first, and layer norms by gamma and beta."""
+    """Returns the name in today's files. Older ones begin with the model, and call layer norms gamma and beta."""
     name = re.sub(r"^(bert|ernie)\.", "", name)
     return re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name))
 

@@ -17,11 +17,11 @@ from parsers.command import InputError
 
 BatchT = TypeVar("BatchT")
 STACKS = signal.SIGUSR1
-"""Makes a worker print its stacks."""
+"""The signal that makes a worker print its stacks."""
 
 
 class StepLoader(Generic[BatchT]):
-    """The items of a dataset of steps. Any step can be the first: the loader's state is the step."""
+    """Iterates over the items of a dataset of steps. Any step can be the first, so the loader's state is the step."""
 
     def __init__(self, dataset: Dataset[Sequence[BatchT]], steps: range, *, workers: int) -> None:
         self.waited = 0.0
@@ -50,14 +50,14 @@ class StepLoader(Generic[BatchT]):
         return item
 
     def print_stacks(self) -> None:
-        """Has every worker print its stacks to stderr."""
+        """Makes every worker print its stacks to stderr."""
         for worker in self._workers:
             if worker.pid is not None:
                 with suppress(ProcessLookupError):
                     os.kill(worker.pid, STACKS)
 
     def close(self) -> None:
-        """Ends the workers, also those that hang."""
+        """Ends the workers, even if they hang."""
         self._items = iter(())
         for worker in self._workers:
             worker.kill()
@@ -65,7 +65,7 @@ class StepLoader(Generic[BatchT]):
 
 
 class _Reporting(Dataset[Sequence[BatchT] | InputError]):
-    """Hands an `InputError` on as an item; one that is raised in a worker arrives with a traceback in its text."""
+    """Returns an `InputError` as an item, because one that a worker raises arrives with a traceback in its text."""
 
     def __init__(self, dataset: Dataset[Sequence[BatchT]]) -> None:
         self._dataset = dataset
@@ -78,7 +78,7 @@ class _Reporting(Dataset[Sequence[BatchT] | InputError]):
 
 
 def _begin_worker(_worker: int) -> None:
-    """Launchers and terminals signal all processes, but it is the trainer that decides when a worker ends."""
+    """Prepares a worker. It ignores signals to end: they reach all processes, and the trainer ends its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     faulthandler.register(STACKS, all_threads=True)

@@ -1,4 +1,4 @@
-"""How large gradients and activations are, layer by layer: what to look at when a run does not learn, or diverges."""
+"""Norms of gradients and activations, layer by layer: they help where a run does not learn, or diverges."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 
 class Norms:
-    """Of a model. A layer is an element of a list of modules; the rest goes by the first two parts of its name.
+    """Measures the layers of a model.
 
-    Args:
-        model: as DeepSpeed trains it.
+    A layer is an element of a list of modules. Other parameters are grouped by the first two parts of their names.
     """
 
     def __init__(self, model: nn.Module) -> None:
+        """Takes the model that DeepSpeed trains."""
         self._model = model
         self._layers = {
             f"{name}.{number}": layer
@@ -29,12 +29,13 @@ class Norms:
 
     @contextmanager
     def watch_activations(self, *, watch: bool) -> Iterator[dict[str, Tensor]]:
-        """Inside, every layer leaves the root mean square of its last output: float32 [] by ``activation/LAYER``.
+        """Records the root mean square of each layer's last output inside the context.
 
-        Of a layer with several outputs the number of the output follows. Padding counts as well.
+        The context yields float32 [] by ``activation/LAYER``. Where a layer has several outputs, their number follows.
+        Padding counts as well.
 
         Args:
-            watch: else nothing is left.
+            watch: whether to record anything.
         """
         found: dict[str, Tensor] = {}
 
@@ -53,7 +54,7 @@ class Norms:
             yield found
 
     def measure_gradients(self) -> dict[str, float]:
-        """The norm of the gradient of each layer, by ``gradient/LAYER``, before it is clipped.
+        """Returns the norm of the gradient of each layer, by ``gradient/LAYER``, before it is clipped.
 
         All ranks call it, after the backward pass and before the optimiser's step.
         """

@@ -1,4 +1,4 @@
-"""``run.yaml``: everything needed to repeat a run."""
+"""``run.yaml``: the record of a run, with everything that is needed to repeat it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,18 @@ PACKAGE = "ernie-vil-pytorch"
 def write_run(
     out: Path, recipe: TrainingRecipe, fingerprint: Mapping[str, Any], world: DistributedContext, step: int
 ) -> None:
-    """Writes what is trained, and how it was started. Each resumption adds a start to the list."""
+    """Writes the recipe and fingerprint of a run, and how it was started. Each resumption adds a start to the list.
+
+    Args:
+        out: folder of the run.
+        recipe: of the run.
+        fingerprint: of the workload, as YAML values.
+        world: the ranks.
+        step: from which the run starts; 0 begins a new list.
+
+    Raises:
+        InputError: the file of a resumed run cannot be read.
+    """
     path = out / RUN
     starts = []
     if step and path.is_file():
@@ -72,7 +83,7 @@ def _packages() -> Iterator[tuple[str, str]]:
 
 
 def _commit() -> dict[str, Any]:
-    """The commit of the code, and whether files differ from it, if it is a checkout."""
+    """Returns the commit of the code and whether files differ from it; nothing if it is no checkout."""
     folder = Path(__file__).parent
     git = ["git", "-C", str(folder)]
     try:

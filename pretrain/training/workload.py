@@ -1,4 +1,4 @@
-"""What the loop asks of the work it trains: a model, its data and its losses (a workload in AlgoPerf's sense)."""
+"""The interface between the loop and what it trains: a model, its data and its losses (AlgoPerf's "workload")."""
 
 from __future__ import annotations
 
@@ -18,29 +18,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scores:
-    """Per objective, float64 [objectives]: summed loss, correct predictions, number of targets.
-
-    ``correct`` is NaN where a prediction is not right or wrong, as in a regression.
-    """
+    """Sums over the targets of each objective, float64 [objectives]."""
 
     loss: Tensor
     correct: Tensor
+    """predictions that are right; NaN for an objective whose predictions are not right or wrong, as in a regression"""
     count: Tensor
+    """targets"""
 
 
 class MicroBatch(Protocol):
-    """What a rank passes through the model at a time; it may hold no sample at all."""
+    """The samples that a rank passes through the model at once; there may be none."""
 
     def samples(self) -> int:
-        """How many there are."""
+        """Counts the samples."""
         ...
 
     def tokens(self) -> int:
-        """Text positions that are no padding."""
+        """Counts the text positions that are no padding."""
         ...
 
     def to(self, device: torch.device) -> Self:
-        """The same on another device."""
+        """Copies the micro-batch to a device."""
         ...
 
 
@@ -56,7 +55,7 @@ class Workload(Protocol[BatchT]):
 
     @property
     def model(self) -> nn.Module:
-        """What is trained."""
+        """The model that is trained."""
         ...
 
     @property
@@ -66,7 +65,7 @@ class Workload(Protocol[BatchT]):
 
     @property
     def weights(self) -> Sequence[float]:
-        """Of the objectives in the loss."""
+        """The weight of each objective in the loss."""
         ...
 
     @property
@@ -76,52 +75,59 @@ class Workload(Protocol[BatchT]):
 
     @property
     def guaranteed_metrics(self) -> Sequence[str]:
-        """What `evaluate` surely returns; whether there are others it takes an evaluation to know."""
+        """Metrics that `evaluate` always returns. Only an evaluation tells whether there are others."""
         ...
 
     def fingerprint(self) -> Mapping[str, Any]:
-        """What a resumed run must have in common with the one that wrote the checkpoint, beside the recipe."""
+        """Returns what a resumed run must share with the run that wrote the checkpoint, beside the recipe."""
         ...
 
     def make_optimizer(self) -> torch.optim.Optimizer:
-        """The optimiser over the model's parameters. The loop clips the gradient before its steps."""
+        """Returns an optimiser over the model's parameters. The loop clips the gradient before each step."""
         ...
 
     def prepare_step(self, optimizer: torch.optim.Optimizer, step: int, steps: int) -> float:
-        """Sets all that the optimiser takes from the step, counted from 0; returns the learning rate to log."""
+        """Sets what the optimiser takes from the step, counted from 0, and returns the learning rate for the log."""
         ...
 
     def dataset(self, rank: int, ranks: int) -> Dataset[Sequence[BatchT]]:
-        """The micro-batches of a rank by step: item i is what it takes in step i, for any i of the run."""
+        """Returns the micro-batches of a rank by step. Item i is for step i, for any i of the run."""
         ...
 
     def count_targets(self, batch: BatchT) -> Tensor:
-        """float64 [objectives]: the targets of each objective."""
+        """Counts the targets of each objective, float64 [objectives]."""
         ...
 
     def score(self, model: nn.Module, batch: BatchT) -> Scores:
-        """A forward pass; ``loss`` carries the gradient. All parameters take part in it, also without a target."""
+        """Runs a forward pass; ``loss`` carries the gradient. All parameters take part in it, even without a target."""
         ...
 
     def compile(self, say: Callable[[str], None]) -> CompiledForward:
-        """Compiles the encoder of the model in place; ``say`` is told what becomes of it."""
+        """Compiles the encoder of the model in place. ``say`` gets messages for the user."""
         ...
 
     def flops(self, batch: BatchT) -> float:
-        """Multiplications and additions of the forward pass, padding included; 0 if not known."""
+        """Returns the multiplications and additions of the forward pass, padding included; 0 if not known."""
         ...
 
     def sample_names(self, step: int, rank: int, ranks: int) -> Sequence[Sequence[str]]:
-        """What to call the samples of each of a rank's micro-batches in a message."""
+        """Names the samples of each micro-batch of a rank for a message."""
         ...
 
     def evaluate(self, model: nn.Module, world: DistributedContext) -> Mapping[str, float]:
-        """The metrics of the model, which is in evaluation mode; the same on all ranks. Empty without held-out data.
+        """Returns the metrics of the model, which is in evaluation mode. They are the same on all ranks.
+
+        Without held-out data there are none.
 
         All ranks call the model equally often: with ZeRO 3 each call is a collective operation.
         """
         ...
 
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
-        """Writes the model for its users, whole or not at all. ``weights`` are in float32, by parameter name."""
+        """Writes the model for its users; an interrupted export must not look complete.
+
+        Args:
+            weights: float32 on the CPU, by parameter name.
+            folder: to write to.
+        """
         ...

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from parsers.command import InputError
 from pretrain.data.division import divide
 from pretrain.data.order import BatchPlan
-from pretrain.model.costs import costs
+from pretrain.model.costs import count_costs
 from pretrain.simulation import (
     count_parameters,
     estimate_memory,
@@ -97,7 +97,7 @@ def test_a_higher_stage_or_more_ranks_never_take_more(parameters, ranks, dtype):
 
 
 def test_the_heads_are_counted(toy):
-    encoder = sum(cost.parameters for cost in costs(toy, batch=1, text=8, rows=8))
+    encoder = sum(cost.parameters for cost in count_costs(toy, batch=1, text=8, rows=8))
     d, v = toy.hidden_size, toy.v_hidden_size
     words = d * d + d + 2 * d + toy.vocab_size  # the output matrix is the word embedding
     regions = v * v + v + 2 * v + v * toy.class_size + toy.class_size

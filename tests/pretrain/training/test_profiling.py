@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from pretrain.training.profiling import Operation, named, times
+from pretrain.training.profiling import Operation, label_modules, time_operations
 
 
 class Layer(nn.Module):
@@ -33,11 +33,11 @@ class Model(nn.Module):
 
 def watched(model, steps):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with named(model), profile(activities=[ProfilerActivity.CPU], acc_events=True) as found:
+    with label_modules(model), profile(activities=[ProfilerActivity.CPU], acc_events=True) as found:
         for _ in range(steps):
             model(torch.randn(32, 64)).backward()
             optimizer.step()
-    return times(found.events(), cuda=False)
+    return time_operations(found.events(), cuda=False)
 
 
 def test_each_operation_is_found_under_its_module():

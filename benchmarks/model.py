@@ -90,7 +90,7 @@ class ReleasedErnieViL(ErnieViLForPreTraining):
         super().__init__(config)
         for layer in self.modules():
             if isinstance(layer, AttentionLayer):
-                layer.attention = UnfusedAttention(layer.attention)  # type: ignore[assignment]
+                layer.register_module("attention", UnfusedAttention(layer.attention))
 
     def forward(self, *, text_targets: Tensor, region_targets: Tensor, **inputs: Tensor | None) -> PretrainingOutput:
         """Predicts like `ErnieViLForPreTraining`, but picks the targets from the logits, not from the states."""

@@ -53,7 +53,7 @@ class Contestant(NamedTuple):
 
 
 Turns = dict[tuple[Contestant, bool], list[Turn]]
-"""Of each contestant, with a few captions for its start-up (True) and with all of them."""
+"""Turns of each contestant: with a few captions, for its start-up (True), and with all of them."""
 
 
 @app.command(epilog="Example: python -m benchmarks.parse captions_val2017.json --captions 8000")

@@ -86,7 +86,7 @@ class Slice:
         )
 
     def padded(self, part: tuple[list[Text], list[Image]], *, longest: bool) -> dict[str, Any]:
-        """Returns all pairs of a part as inputs of a forward pass, padded to the longest of the split or of the batch."""
+        """Returns all pairs of a part as inputs of the model, padded to the longest of the split or of the batch."""
         texts, images = part
         pairs = [(text, image) for text in texts for image in images]
         inputs = self.sources.pad([text for text, _ in pairs], [image for _, image in pairs])

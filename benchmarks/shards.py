@@ -55,7 +55,7 @@ def write_flushed(samples: list[Sample], path: Path) -> None:
 
 
 def write_webdataset(samples: list[Sample], path: Path, *, compress: bool) -> None:
-    """Writes the same samples with webdataset. Its own ``npz`` compresses; without ``compress`` NumPy makes those bytes."""
+    """Writes the same samples with webdataset. Its own ``npz`` compresses; else NumPy makes those bytes."""
     with webdataset.TarWriter(str(path), mtime=0, user="", group="") as writer:
         for sample in samples:
             regions = sample.regions

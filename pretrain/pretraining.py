@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -50,7 +50,7 @@ class Pretraining:
         self.steps_per_epoch = self._plan.steps_per_epoch
         self.guaranteed_metrics = ()
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self) -> dict[str, object]:
         """Returns the checksum of the shards' manifest and the configuration of the model."""
         return {"manifest": self.shards.manifest.checksum, "model": self.config.model_dump_json()}
 

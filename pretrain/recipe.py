@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -150,7 +150,7 @@ def model_config(recipe: PretrainRecipe, shards: ShardSet) -> ModelConfig:
     """
     check_region_target(recipe, shards)
     manifest = shards.manifest
-    update: dict[str, Any] = {
+    update: dict[str, object] = {
         "vocab_size": manifest.tokenizer.size,
         "v_feature_size": manifest.feature_size,
         "region_target": recipe.region_target,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -30,18 +29,18 @@ def shard_set(setting: Setting) -> ShardSet:
     return ShardSet(shard_folder(setting))
 
 
-def recipe_values(model: str, **changes: Any) -> dict[str, Any]:
+def recipe_values(model: str, **changes: object) -> dict[str, object]:
     """Returns the values of a recipe for a model of ``configs/model``, or for a file."""
     path = model if model.endswith(".json") else str(SIZES / f"{model}.json")
     return {"model": path, "optimizer": {"learning_rate": 1e-4}, "log_every": 1, "workers": 1, **changes}
 
 
-def recipe(model: str, **changes: Any) -> PretrainRecipe:
+def recipe(model: str, **changes: object) -> PretrainRecipe:
     """Returns the recipe with the values of `recipe_values`."""
     return PretrainRecipe.model_validate(recipe_values(model, **changes))
 
 
-def write_recipe(path: Path, model: str, **changes: Any) -> None:
+def write_recipe(path: Path, model: str, **changes: object) -> None:
     """Writes the recipe with the values of `recipe_values`."""
     path.write_text(yaml.safe_dump(recipe_values(model, **changes)))
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from benchmarks.gpu.steps import Figure
 
@@ -97,7 +97,7 @@ class Report:
 
     def _write(self) -> None:
         left = list(self._steps[len(self.outcomes) :])
-        record: dict[str, Any] = {"facts": self._facts, "finished": self.finished, "to come": left}
+        record: dict[str, object] = {"facts": self._facts, "finished": self.finished, "to come": left}
         record["steps"] = [asdict(outcome) for outcome in self.outcomes]
         _replace(self._folder / "results.json", json.dumps(record, indent=1) + "\n")
         _replace(self._folder / "results.md", self._table())

@@ -7,7 +7,6 @@ import multiprocessing
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from benchmarks.gpu.generated import readers, recipe, shard_folder, shard_set, write_recipe
 from benchmarks.gpu.kernels import attention_kernels
@@ -47,7 +46,7 @@ def speed(setting: Setting, findings: Findings, size: str, compiled: bool) -> No
     On a CPU it is float32 where the encoder is compiled, because PyTorch's code for bf16 does not compile there.
     """
     size, length = setting.size(size), TimedSteps(2, 4, 2) if setting.tiny else TimedSteps(10, 50, 10)
-    values: dict[str, Any] = {"precision": "bf16", "passes": [100], "steps": 10**6, "checkpoint_every": 10**6}
+    values: dict[str, object] = {"precision": "bf16", "passes": [100], "steps": 10**6, "checkpoint_every": 10**6}
     values |= {"log_every": length.every}
     if compiled:
         values |= {"compile": True, "precision": "fp32" if setting.device == "cpu" else "bf16"}
@@ -77,7 +76,7 @@ def speed(setting: Setting, findings: Findings, size: str, compiled: bool) -> No
     shutil.rmtree(out)
 
 
-def _report(findings: Findings, lines: list[dict[str, Any]], seconds: list[float]) -> None:
+def _report(findings: Findings, lines: list[dict[str, float]], seconds: list[float]) -> None:
     """Reports means over the time that the lines of the log stand for."""
 
     def mean(name: str) -> float:

@@ -14,7 +14,6 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 from socket import socket
-from typing import Any
 
 import psutil
 
@@ -33,7 +32,7 @@ class Run:
     output: str
     """the output of all ranks"""
 
-    def lines(self, of: str = "loss") -> list[dict[str, Any]]:
+    def lines(self, of: str = "loss") -> list[dict[str, float]]:
         """Returns the lines of ``metrics.jsonl`` that have this metric."""
         return [line for line in metrics(self.out) if of in line]
 
@@ -47,7 +46,7 @@ class Run:
         return self
 
 
-def metrics(out: Path) -> list[dict[str, Any]]:
+def metrics(out: Path) -> list[dict[str, float]]:
     """Returns the lines that a run has logged so far."""
     path = out / "metrics.jsonl"
     text = path.read_text() if path.exists() else ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.hooks import RemovableHandle
 
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import ErnieViL
@@ -129,7 +129,7 @@ def _watched(model: ErnieViL, counter: FlopCounterMode, found: list[Cost]) -> It
             found[-1].saved_bytes += base.numel() * base.element_size()
         return tensor
 
-    handles: list[Any] = []
+    handles: list[RemovableHandle] = []
     for name, unit in _units(model):
         handles.append(unit.register_forward_pre_hook(lambda unit, _inputs, name=name: begin(name, unit)))
         handles.append(unit.register_forward_hook(lambda _unit, _inputs, output: end(output)))

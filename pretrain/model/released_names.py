@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -84,7 +83,7 @@ def released_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def load_released(
-    model: ErnieViL, arrays: Mapping[str, NDArray[Any]], *, may_miss: Collection[str] = ()
+    model: ErnieViL, arrays: Mapping[str, NDArray[np.generic]], *, may_miss: Collection[str] = ()
 ) -> tuple[str, ...]:
     """Copy released weights into the model, all or nothing.
 
@@ -102,7 +101,7 @@ def load_released(
     """
     parameters = {released_name(name): parameter for name, parameter in model.named_parameters()}
     problems = [f"{name}: missing" for name in sorted(parameters.keys() - arrays.keys() - set(may_miss))]
-    weights: dict[str, NDArray[Any]] = {}
+    weights: dict[str, NDArray[np.generic]] = {}
     for name in parameters.keys() & arrays.keys():
         weights[name] = arrays[name].T if _is_transposed(name) else arrays[name]
         expected = tuple(parameters[name].shape)

@@ -20,7 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 import deepspeed
 import torch
@@ -61,7 +61,7 @@ class _Record(TypedDict):
     step: int
     ranks: int
     state: LoopState
-    identity: dict[str, Any]
+    identity: dict[str, object]
     """the fingerprint of the run; the key is that of checkpoints that exist"""
 
 
@@ -101,7 +101,9 @@ class Checkpoints:
         waited: seconds that training has waited for checkpoints.
     """
 
-    def __init__(self, folder: Path, *, keep: int, fingerprint: Mapping[str, Any], world: DistributedContext) -> None:
+    def __init__(
+        self, folder: Path, *, keep: int, fingerprint: Mapping[str, object], world: DistributedContext
+    ) -> None:
         """Takes over the checkpoints of a folder, which need not exist.
 
         Args:
@@ -182,7 +184,7 @@ class Checkpoints:
         finally:
             self.waited += time.perf_counter() - started
 
-    def _write(self, files: dict[Path, Any], plain: CheckpointEngine, target: Path) -> dict[str, FileRecord]:
+    def _write(self, files: dict[Path, object], plain: CheckpointEngine, target: Path) -> dict[str, FileRecord]:
         """Writes this rank's files and returns their records. Runs in the thread."""
         found = {}
         try:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 from deepspeed.utils import safe_get_full_grad
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 
 class Norms:
@@ -39,10 +39,10 @@ class Norms:
         """
         found: dict[str, Tensor] = {}
 
-        def hook(name: str, layer: nn.Module) -> Any:
-            def leave(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        def hook(name: str, layer: nn.Module) -> RemovableHandle:
+            def leave(_module: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
                 several = isinstance(output, tuple)
-                for number, states in enumerate(output if several else (output,)):
+                for number, states in enumerate(output if isinstance(output, tuple) else (output,)):
                     key = f"activation/{name}.{number}" if several else f"activation/{name}"
                     found[key] = states.detach().float().square().mean().sqrt()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from rich.table import Table
 from torch import nn
+from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from parsers.command import console
@@ -57,7 +58,7 @@ class Profiler:
         self._path = out / FOLDER / f"rank-{rank}.json"
         self._done = 0
         self._watching = ExitStack()
-        self._profile: Any = None
+        self._profile: Any = None  # `torch.profiler.profile`, whose methods have no types
 
     def __enter__(self) -> Profiler:
         return self
@@ -96,9 +97,9 @@ class Profiler:
 @contextmanager
 def label_modules(model: nn.Module) -> Iterator[None]:
     """Labels each module with its path in a profile, inside the context."""
-    open_ranges: list[Any] = []
+    open_ranges: list[record_function] = []
 
-    def enter(name: str) -> Any:
+    def enter(name: str) -> Callable[..., None]:
         def hook(*_: object) -> None:
             open_ranges.append(record_function(_MODULE + name).__enter__())  # type: ignore[no-untyped-call]
 
@@ -114,7 +115,7 @@ def label_modules(model: nn.Module) -> Iterator[None]:
         yield
 
 
-def time_operations(events: Any, *, cuda: bool) -> tuple[Counter[Operation], Counter[Operation]]:
+def time_operations(events: Iterable[FunctionEvent], *, cuda: bool) -> tuple[Counter[Operation], Counter[Operation]]:
     """Returns the microseconds and calls of each operation, without the operations that it calls.
 
     Args:
@@ -135,7 +136,7 @@ def time_operations(events: Any, *, cuda: bool) -> tuple[Counter[Operation], Cou
     return spent, calls
 
 
-def _module_of(event: Any) -> str | None:
+def _module_of(event: FunctionEvent) -> str | None:
     """Returns the innermost module around an operation of the forward pass, None elsewhere."""
     for around in _around(event):
         if around.name.startswith(_BACKWARD):
@@ -145,7 +146,7 @@ def _module_of(event: Any) -> str | None:
     return None
 
 
-def _operation(event: Any, modules: dict[int, str]) -> Operation:
+def _operation(event: FunctionEvent, modules: dict[int, str]) -> Operation:
     phase, module = "forward", ""
     for around in _around(event):
         if around.name.startswith(_BACKWARD):
@@ -160,14 +161,15 @@ def _operation(event: Any, modules: dict[int, str]) -> Operation:
     return Operation(re.sub(r"\b\d+\b", "*", module), phase, event.name.removeprefix(f"{_BACKWARD}: "))
 
 
-def _around(event: Any) -> Iterator[Any]:
+def _around(event: FunctionEvent) -> Iterator[FunctionEvent]:
     """Yields the event and those that contain it, from the innermost to the outermost."""
-    while event is not None:
-        yield event
-        event = event.cpu_parent
+    around: FunctionEvent | None = event
+    while around is not None:
+        yield around
+        around = around.cpu_parent
 
 
-def summarise(events: Any, steps: int, *, cuda: bool) -> Table:
+def summarise(events: Iterable[FunctionEvent], steps: int, *, cuda: bool) -> Table:
     """Returns a table of the most expensive operations."""
     spent, calls = time_operations(events, cuda=cuda)
     title = f"{steps} steps: the {SHOWN} operations that took most {'device' if cuda else 'CPU'} time"

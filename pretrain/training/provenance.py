@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
@@ -25,7 +24,7 @@ PACKAGE = "ernie-vil-pytorch"
 
 
 def write_run(
-    out: Path, recipe: TrainingRecipe, fingerprint: Mapping[str, Any], world: DistributedContext, step: int
+    out: Path, recipe: TrainingRecipe, fingerprint: Mapping[str, object], world: DistributedContext, step: int
 ) -> None:
     """Writes the recipe and fingerprint of a run, and how it was started. Each resumption adds a start to the list.
 
@@ -55,7 +54,7 @@ def write_run(
     write_atomic(path, text.encode())
 
 
-def _start(world: DistributedContext, step: int) -> dict[str, Any]:
+def _start(world: DistributedContext, step: int) -> dict[str, object]:
     cuda = world.device.type == "cuda"
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -82,7 +81,7 @@ def _packages() -> Iterator[tuple[str, str]]:
         yield metadata["Name"], metadata["Version"]
 
 
-def _commit() -> dict[str, Any]:
+def _commit() -> dict[str, object]:
     """Returns the commit of the code and whether files differ from it; nothing if it is no checkout."""
     folder = Path(__file__).parent
     git = ["git", "-C", str(folder)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -145,13 +145,14 @@ class TrainingRecipe(Section):
         return recipe.model_copy(update=paths)
 
 
-def _set(values: dict[str, Any], setting: str) -> None:
+def _set(values: dict[str, object], setting: str) -> None:
     key, equals, value = setting.partition("=")
     if not equals:
         raise InputError(f"--set {setting}: expected key=value, e.g. optimizer.learning_rate=1e-4")
     *path, last = key.split(".")
     for name in path:
-        values = values.setdefault(name, {})
-        if not isinstance(values, dict):
+        section = values.setdefault(name, {})
+        if not isinstance(section, dict):
             raise InputError(f"--set {setting}: {name} is not a section")
+        values = section
     values[last] = yaml.safe_load(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, NoReturn
+from typing import TYPE_CHECKING, Generic, NoReturn
 
 import torch
 from torch import Tensor
@@ -279,7 +279,7 @@ class Trainer(Generic[BatchT]):
             raise InputError(f"{self.out} holds a run; add --resume to continue it, or name another --out")
         return self.checkpoints.find()
 
-    def _fingerprint(self) -> dict[str, Any]:
+    def _fingerprint(self) -> dict[str, object]:
         paths = {name for name, value in self.recipe if isinstance(value, Path)}  # the workload knows their contents
         recipe = self.recipe.model_dump(mode="json", exclude=MAY_CHANGE_ON_RESUME | paths)
         return {**self.workload.fingerprint(), **dict(_flatten("recipe", recipe))}
@@ -347,7 +347,7 @@ class Trainer(Generic[BatchT]):
         return Profiler(self.recipe.profile, self.engine.module, self.out, rank=self.world.rank, cuda=cuda)
 
 
-def _flatten(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _flatten(prefix: str, values: Mapping[str, object]) -> Iterator[tuple[str, object]]:
     """The values of nested mappings, their keys joined by dots."""
     for key, value in values.items():
         if isinstance(value, Mapping):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +78,7 @@ class Workload(Protocol[BatchT]):
         """Metrics that `evaluate` always returns. Only an evaluation tells whether there are others."""
         ...
 
-    def fingerprint(self) -> Mapping[str, Any]:
+    def fingerprint(self) -> Mapping[str, object]:
         """Returns what a resumed run must share with the run that wrote the checkpoint, beside the recipe."""
         ...
 

@@ -11,7 +11,7 @@ from pretrain.data.pairs import PairLengths
 from pretrain.model.config import ModelConfig
 from pretrain.model.costs import PairCosts
 from pretrain.model.heads import ErnieViLForPreTraining
-from pretrain.recipe import Masking
+from pretrain.recipe import Masking, PretrainRecipe
 from shards import index
 from shards.reader import ShardSet
 from shards.schema import Caption, Classes, Manifest, Masks, ParserInfo, Regions, Sample, TokenizerInfo, Totals
@@ -105,6 +105,10 @@ def collator_of(shards, **options):
     return Collator(
         shards, **({"seed": 1, "max_text": 16, "masking": Masking(), "images": "own", "device_type": "cpu"} | options)
     )
+
+
+def recipe_of(**options):
+    return PretrainRecipe.model_validate({"model": "model.json", "steps": 1} | options)
 
 
 def lengths_of(pairs):

@@ -11,11 +11,11 @@ from parsers.command import InputError
 from pretrain.data.batches import Collator, StepDataset
 from pretrain.data.division import divide
 from pretrain.data.order import BatchPlan, pairs_per_batch
-from pretrain.recipe import Masking, PretrainRecipe
+from pretrain.recipe import Masking
 from pretrain.training.loader import StepLoader
 from shards.joined import JoinedSet
 from shards.reader import ShardSet
-from tests.pretrain.conftest import write_shards
+from tests.pretrain.conftest import recipe_of, write_shards
 
 SETTINGS = settings(max_examples=40, deadline=None)
 
@@ -275,10 +275,6 @@ def test_batches_hold_pairs_of_similar_length(tmp_path):
     batches = [plan.batch(step) for step in range(plan.steps_per_epoch)]
     assert np.mean([np.ptp(batch.length) for batch in batches]) < 5  # lengths run from 6 to 19
     assert np.mean([np.ptp(batch.num_boxes) for batch in batches]) < 2.5  # boxes from 1 to 5
-
-
-def recipe_of(**options):
-    return PretrainRecipe.model_validate({"model": "model.json", "steps": 1} | options)
 
 
 def test_a_token_budget_is_kept_on_average_and_bounds_batches(tmp_path):

@@ -61,7 +61,7 @@ def test_a_head_may_be_another_and_an_encoder_may_not(model, tmp_path):
     assert kept == ["head.weight", "head.bias"]
     assert model["encoder"].weight.all()
     assert torch.equal(model["head"].bias, before["head.bias"])
-    with pytest.raises(InputError, match="encoder.bias is missing or of another shape; take another"):
+    with pytest.raises(InputError, match=r"encoder\.bias is missing or of another shape; take another"):
         start_from_weights(
             model, {"encoder.weight": torch.ones(3, 2)}, tmp_path, required="encoder.", advice="take another"
         )

@@ -21,7 +21,7 @@ from pretrain.model.folder import export, start_from
 from pretrain.model.heads import ErnieViLForPreTraining
 from pretrain.recipe import PretrainRecipe
 from shards.reader import ShardSet
-from tests.pipeline.pack.test_pack import CLASSES, SPECIAL, D, make_row, write_regions
+from tests.pipeline.pack.test_pack import CLASSES, SPECIAL, D, make_row, regions_folder
 from tests.pretrain.launch import ROOT
 from tests.pretrain.runs import MODEL
 
@@ -56,7 +56,7 @@ def stage(tmp_path_factory):
     folder = tmp_path_factory.mktemp("vcr")
     (folder / "train.jsonl").write_text("".join(json.dumps(question(number)) + "\n" for number in range(12)))
     (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in dict.fromkeys([*SPECIAL, *WORDS.split()])))
-    write_regions(folder / "regions", [make_row(question(number)["img_fn"], number) for number in range(12)])
+    regions_folder(folder / "regions", [make_row(question(number)["img_fn"], number) for number in range(12)])
     for app, arguments in (
         (parse.app, [folder / "train.jsonl", "--out", folder / "graphs", "--workers", 1]),
         (
@@ -127,7 +127,7 @@ def test_what_cannot_start_a_stage_is_refused(stage, tmp_path):
     fresh = start_from(model, vocabulary, stage / "first")
     assert fresh == ["heads.region.output.weight", "heads.region.output.bias"], "another detector's classes"
     wide = ErnieViLForPreTraining(config.model_copy(update={"v_intermediate_size": 20}))
-    with pytest.raises(InputError, match="another encoder"):
+    with pytest.raises(InputError, match=r"does not fit the model: ernie_vil\..*; set model in the recipe to"):
         start_from(wide, vocabulary, stage / "first")
     with pytest.raises(InputError, match="vocabulary"):
         start_from(model, [*vocabulary, "more"], stage / "first")

@@ -7,10 +7,10 @@ from pretrain.data.batches import StepDataset
 from pretrain.data.order import BatchPlan
 from pretrain.model.heads import PretrainingOutput
 from pretrain.objectives import count_targets, score
-from pretrain.recipe import OBJECTIVES, Masking, PretrainRecipe, check_region_target
+from pretrain.recipe import OBJECTIVES, Masking, check_region_target
 from pretrain.training.loader import StepLoader
 from shards.reader import ShardSet
-from tests.pretrain.conftest import collator_of
+from tests.pretrain.conftest import collator_of, recipe_of
 
 
 def rows(batches):
@@ -100,15 +100,9 @@ def test_there_is_a_mask_only_where_something_is_padded(shards, plan):
     assert one.tokens() == one.token_ids.shape[1]
 
 
-def recipe_of(**changes):
-    return PretrainRecipe.model_validate(
-        {"model": "model.json", "steps": 1, "batch_size": 11, "block_shards": 2} | changes
-    )
-
-
 @pytest.mark.parametrize("off", OBJECTIVES)
 def test_nothing_is_hidden_for_an_objective_without_weight(shards, off):
-    recipe = recipe_of(weights={off: 0}, masking={"region": 0.5})
+    recipe = recipe_of(batch_size=11, block_shards=2, weights={off: 0}, masking={"region": 0.5})
     plan = BatchPlan.of(recipe, shards)
     collator = collator_of(shards, max_text=64, masking=recipe.active_masking)
     batches = [collator(plan.batch(step)) for step in range(plan.steps_per_epoch)]
@@ -125,7 +119,9 @@ def test_nothing_is_hidden_for_an_objective_without_weight(shards, off):
 
 
 def test_without_nodes_all_words_are_masked_as_in_bert(shards):
-    recipe = recipe_of(weights={"object": 0, "attribute": 0, "relation": 0}, masking={"word": 1})
+    recipe = recipe_of(
+        batch_size=11, block_shards=2, weights={"object": 0, "attribute": 0, "relation": 0}, masking={"word": 1}
+    )
     plan = BatchPlan.of(recipe, shards)
     batch = collator_of(shards, max_text=64, masking=recipe.active_masking)(plan.batch(0))
     pieces = batch.tokens() - 2 * len(batch.matched)
@@ -162,7 +158,7 @@ def test_a_region_target_that_the_shards_lack_is_refused(shard_folder, kind, tar
     classes = shards.manifest.classes.model_copy(update={"kind": kind})
     shards.manifest = shards.manifest.model_copy(update={"classes": classes})
     with pytest.raises(InputError, match=advice):
-        check_region_target(recipe_of(region_target=target), shards)
-    check_region_target(recipe_of(region_target="features"), shards)
-    check_region_target(recipe_of(region_target=target, weights={"region": 0}), shards)
-    check_region_target(recipe_of(region_target=target, images="none"), shards)
+        check_region_target(recipe_of(batch_size=11, block_shards=2, region_target=target), shards)
+    check_region_target(recipe_of(batch_size=11, block_shards=2, region_target="features"), shards)
+    check_region_target(recipe_of(batch_size=11, block_shards=2, region_target=target, weights={"region": 0}), shards)
+    check_region_target(recipe_of(batch_size=11, block_shards=2, region_target=target, images="none"), shards)

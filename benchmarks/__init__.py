@@ -1,1 +1,4 @@
-"""What the figures of the README come from: ``make bench``."""
+"""Programs that measure the figures in the documentation: ``make bench`` runs them.
+
+May import everything. Start reading at `benchmarks.turns`, which times contestants in turns.
+"""

@@ -40,12 +40,12 @@ from shards.schema import Array
 app = typer.Typer(add_completion=False)
 PEER, STAGE = "picture by picture", "the stage"
 PART = 256
-"""Pictures of a part of the stage, by default."""
+"""Default number of pictures in a part of the stage."""
 AGAINST = {STAGE: PEER, f"{STAGE}, waiting": f"{PEER}, waiting"}
 
 
 class Waiting:
-    """A network that computes on another device: here it only takes its time."""
+    """Stands for a network that computes on another device: it only waits."""
 
     name, version = "waiting", "1"
 
@@ -66,12 +66,12 @@ class Waiting:
 @app.command(epilog="Example: python -m benchmarks.extract val2017/ --detector vg-bottom-up --weights frcnn.bin")
 def main(
     folder: Annotated[Path, typer.Argument(metavar="PICTURES", help="A folder of pictures.")],
-    detector: Annotated[str, typer.Option(help="Which network.")] = "torchvision:fasterrcnn_mobilenet_v3_large_320_fpn",
-    weights: Annotated[str, typer.Option(help="A file, or random.")] = "random",
+    detector: Annotated[str, typer.Option(help="Detector.")] = "torchvision:fasterrcnn_mobilenet_v3_large_320_fpn",
+    weights: Annotated[str, typer.Option(help="File of weights, or random.")] = "random",
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the network runs.")] = "cpu",
-    precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="Of the network.")] = "fp32",
+    precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="Precision of the network.")] = "fp32",
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures of one shape in a batch, at most.")] = 8,
-    count: Annotated[int, typer.Option(min=1, help="How many pictures.")] = 24,
+    count: Annotated[int, typer.Option(min=1, help="Number of pictures.")] = 24,
     wait: Annotated[float, typer.Option(min=0, help="Milliseconds a picture of the network that waits.")] = 5,
     rounds: Rounds = ROUNDS,
     out: Annotated[Path | None, typer.Option(help="File for the figures (JSON).")] = None,
@@ -156,7 +156,7 @@ def main(
 def make_stage(
     folder: Path, detector: str, options: Mapping[str, Any], network: Detector, batch_size: int, count: int
 ) -> tuple[ExtractStage, list[ImageSource]]:
-    """The stage for a folder of pictures and the first ``count`` of them; ``network`` is the detector, built."""
+    """Returns the stage for a folder of pictures, and the first ``count`` pictures; ``network`` is the detector."""
     found, _ = images.recognise(folder, "auto", None)
     sources = [source for source in found.sources() if isinstance(source, ImageSource)][:count]
     info = regions_info(network, None)

@@ -1,8 +1,8 @@
 """Does a model look at the image? ``python -m benchmarks.folds SHARDS --config RECIPE --out runs/folds``.
 
-For sets too small for one held-out split. Images are dealt into folds; for each a model is trained on all other images
-and asked for the hidden nodes of the fold's captions (`pretrain.cloze`), before their own image and before another one
-of the fold. What counts is the difference of the two, node by node, over all folds.
+This is for sets that are too small for one held-out split. Images are divided into folds. For each fold, a model is
+trained on all other images and asked for the hidden nodes of the fold's captions (`pretrain.probes`). It is shown their
+own image, and then another image of the fold. The result is the difference of the two, node by node, over all folds.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ import typer
 from rich.table import Table
 
 from parsers.command import InputError, console, run
-from pretrain.cloze import TOP, find_probes, interval, rank_answers
-from pretrain.data.order import EVALUATION_SEED, generator
+from pretrain.data.randomness import EVALUATION_SEED, generator
 from pretrain.model.folder import load
 from pretrain.options import Settings, as_arguments
-from pretrain.recipe import Images, Recipe
+from pretrain.probes import TOP, estimate_interval, find_probes, rank_answers
+from pretrain.recipe import PretrainRecipe, ShownImage
 from shards.edit.removal import Removal
 from shards.edit.rewrite import write_set
 from shards.reader import ShardSet
 from shards.schema import KINDS, Array
 
-SHOWN: tuple[Images, ...] = ("own", "other")
+SHOWN: tuple[ShownImage, ...] = ("own", "other")
 app = typer.Typer(add_completion=False)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """ACC@k of one kind of node, before the own image and before another."""
+    """ACC@k of one kind of node with its own image and with another one."""
 
     nodes: int
     own: float
@@ -46,19 +46,19 @@ class Difference:
     high: float
 
 
-def deal(n: int, folds: int) -> Array:
-    """int64 [n]: the fold of each image; folds differ by one image at most."""
+def assign_folds(n: int, folds: int) -> Array:
+    """Returns the fold of each of n images, int64 [n]; the sizes of folds differ by at most one."""
     fold: Array = generator(EVALUATION_SEED, 0).permutation(n) % folds
     return fold
 
 
 def compare(kinds: Array, images: Array, ranks: dict[str, Array]) -> dict[str, dict[int, Difference]]:
-    """By kind of node and by k.
+    """Returns the differences by kind of node and by k.
 
     Args:
-        kinds: int64 [nodes].
-        images: int64 [nodes]: the image that each belongs to.
-        ranks: int64 [nodes] before the ``own`` and the ``other`` image: of the piece of the node that came out last.
+        kinds: int64 [nodes], the kind of each node.
+        images: int64 [nodes], the image of each node.
+        ranks: int64 [nodes], with the ``own`` and with the ``other`` image: the rank of the node's worst piece.
     """
     found: dict[str, dict[int, Difference]] = {}
     for kind, name in enumerate(KINDS):
@@ -67,7 +67,7 @@ def compare(kinds: Array, images: Array, ranks: dict[str, Array]) -> dict[str, d
             found[name] = {}
             for k in TOP:
                 own, other = (ranks[shown][of_kind] < k for shown in SHOWN)
-                low, high = interval(images[of_kind], own.astype(np.int64) - other)
+                low, high = estimate_interval(images[of_kind], own.astype(np.int64) - other)
                 found[name][k] = Difference(int(of_kind.sum()), float(own.mean()), float(other.mean()), low, high)
     return found
 
@@ -80,16 +80,16 @@ def main(
     shards: Annotated[Path, typer.Argument(metavar="SHARDS", help="Folder of the shards.")],
     config: Annotated[Path, typer.Option(help="Recipe.")],
     out: Annotated[Path, typer.Option(help="Folder for the folds' shards and runs, and for the results.")],
-    folds: Annotated[int, typer.Option(min=2, help="Parts that the images are dealt into.")] = 5,
+    folds: Annotated[int, typer.Option(min=2, help="Number of parts that the images are divided into.")] = 5,
     set_: Settings = None,
 ) -> None:
     """Train on all folds but one, probe that one, five times; compare own and other images."""
     settings = set_ or []
-    max_text = Recipe.load(config, settings).max_text
+    max_text = PretrainRecipe.load(config, settings).max_text
     whole = ShardSet(shards)
     if len(whole) < 2 * folds:
         raise InputError(f"{shards}: {len(whole)} images are too few for {folds} folds of two or more")
-    keys, fold_of = np.array(whole.keys.to_pylist()), deal(len(whole), folds)
+    keys, fold_of = np.array(whole.keys.to_pylist()), assign_folds(len(whole), folds)
     kinds: list[int] = []
     images: list[int] = []
     ranks: dict[str, list[int]] = {shown: [] for shown in SHOWN}

@@ -25,14 +25,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 
-from benchmarks.model import OURS, Size, make
+from benchmarks.model import OURS, BatchShape, make
 from benchmarks.samples import BOXES, PIECES, write_set
 from benchmarks.shards import race
 from benchmarks.turns import ROUNDS, Rounds, cpu, machine, ratio, spread, take_turns
 from parsers.command import console, run
-from pretrain.data.batches import Collator, Steps
+from pretrain.data.batches import Collator, StepDataset
 from pretrain.data.order import BatchPlan
-from pretrain.model.__main__ import SIZES
 from pretrain.model.config import ModelConfig
 from pretrain.recipe import Masking
 from pretrain.training.loader import StepLoader
@@ -46,17 +45,17 @@ app = typer.Typer(add_completion=False)
 
 @app.command(epilog="Example: python -m benchmarks.loader --images 3000 --rounds 5")
 def main(
-    images: Annotated[int, typer.Option(min=2 * SHARD, help="How many images.")] = 750,
-    epochs: Annotated[int, typer.Option(min=1, help="How often each is read in a round.")] = 2,
+    images: Annotated[int, typer.Option(min=2 * SHARD, help="Number of images.")] = 750,
+    epochs: Annotated[int, typer.Option(min=1, help="How often each image is read in a round.")] = 2,
     batch_size: Annotated[int, typer.Option(min=1, help="Pairs of a batch.")] = 64,
     config: Annotated[str, typer.Option(help="Size of the model that is trained.")] = "base",
     rounds: Rounds = ROUNDS,
-    folder: Annotated[Path | None, typer.Option(help="Where to write; default: the temporary folder.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Folder to write in; default: the temporary folder.")] = None,
     out: Annotated[Path | None, typer.Option(help="File for the figures (JSON).")] = None,
 ) -> None:
     """Time loading."""
     torch.set_num_threads(1)
-    step = _step(ModelConfig.load(SIZES / f"{config}.json"), rounds)
+    step = _step(ModelConfig.of_size(config), rounds)
     races = {}
     with tempfile.TemporaryDirectory(dir=folder) as name:
         write_set(Path(name), images, shard=SHARD)
@@ -83,16 +82,16 @@ def main(
 
 
 def read_ours(shards: ShardSet, batch_size: int, epochs: int, workers: int) -> None:
-    """Every batch of some epochs, as one rank gets them."""
+    """Reads every batch of some epochs, as one rank gets them."""
     plan = BatchPlan(shards, seed=0, batch_size=batch_size, block_shards=8, mismatch=0.5)
     collator = Collator(shards, seed=0, max_text=64, masking=Masking(), images="own", device_type="cpu")
     steps = range(epochs * plan.steps_per_epoch)
-    for _ in StepLoader(Steps(plan, collator, rank=0, ranks=1, accumulation=1), steps, workers=workers):
+    for _ in StepLoader(StepDataset(plan, collator, rank=0, ranks=1, accumulation=1), steps, workers=workers):
         pass
 
 
 def read_webdataset(tars: list[str], batch_size: int, epochs: int, workers: int) -> None:
-    """The same number of pairs."""
+    """Reads the same number of pairs with webdataset."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for _ in range(epochs):
@@ -103,7 +102,7 @@ def read_webdataset(tars: list[str], batch_size: int, epochs: int, workers: int)
 
 
 def _choose(sample: dict[str, Any]) -> tuple[Tensor, ...]:
-    """One caption of a sample with its regions and their classes."""
+    """Returns one caption of a sample with its regions and their classes."""
     masks = sample["masks.npz"]
     caption = random.randrange(len(masks["token_offsets"]) - 1)
     first, last = masks["token_offsets"][caption : caption + 2]
@@ -117,8 +116,8 @@ def _stack(samples: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
 
 
 def _step(config: ModelConfig, rounds: int) -> float:
-    """Seconds of the CPU that training takes for a pair, of the lengths that are read here."""
-    size = Size(batch=16, text=PIECES + 2, rows=BOXES + 1)
+    """Returns the seconds of the CPU that training takes for a pair of the lengths that are read here."""
+    size = BatchShape(batch=16, text=PIECES + 2, rows=BOXES + 1)
     contestant = make(OURS, config, size, torch.device("cpu"))
     optimizer = torch.optim.AdamW(contestant.model.parameters(), lr=1e-5, fused=True)
 

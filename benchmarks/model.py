@@ -26,11 +26,14 @@ from transformers import LxmertConfig, LxmertForPreTraining
 
 from benchmarks.turns import ROUNDS, Rounds, cpu, machine, ratio, spread, take_turns, wall
 from parsers.command import console, run
-from pretrain.model.__main__ import SIZES
 from pretrain.model.attention import AttentionLayer, MultiHeadAttention
 from pretrain.model.config import ModelConfig
 from pretrain.model.heads import ErnieViLForPreTraining, PretrainingOutput
 
+ModelSize = Annotated[str, typer.Option(help="Size of our model.")]
+Pairs = Annotated[int, typer.Option(min=2, help="Pairs of a batch.")]
+TextPositions = Annotated[int, typer.Option(min=4, help="Text positions of a pair.")]
+ImageRows = Annotated[int, typer.Option(min=4, help="Image rows of a pair.")]
 OURS, RELEASED, LXMERT = "this model", "as released", "LXMERT"
 app = typer.Typer(add_completion=False)
 
@@ -39,8 +42,8 @@ app = typer.Typer(add_completion=False)
 
 
 @dataclasses.dataclass(frozen=True)
-class Size:
-    """What a batch holds; a quarter of the samples is shorter by a quarter."""
+class BatchShape:
+    """The size of a batch, of which a quarter of the samples is shorter by a quarter."""
 
     batch: int
     text: int
@@ -49,11 +52,11 @@ class Size:
 
 @dataclasses.dataclass(frozen=True)
 class Contestant:
-    """A model with a batch in it."""
+    """A model with its batch."""
 
     model: nn.Module
     loss: Callable[[], Tensor]
-    """the forward pass with all losses"""
+    """runs the forward pass and returns the sum of all losses"""
 
 
 class UnfusedAttention(nn.Module):
@@ -81,16 +84,16 @@ class UnfusedAttention(nn.Module):
 
 
 class ReleasedErnieViL(ErnieViLForPreTraining):
-    """Unfused attention, and logits of every position."""
+    """The model with unfused attention, which computes the logits of every position."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         for layer in self.modules():
             if isinstance(layer, AttentionLayer):
-                layer.attention = UnfusedAttention(layer.attention)  # type: ignore[assignment]
+                layer.register_module("attention", UnfusedAttention(layer.attention))
 
     def forward(self, *, text_targets: Tensor, region_targets: Tensor, **inputs: Tensor | None) -> PretrainingOutput:
-        """As `ErnieViLForPreTraining`: the targets are picked from the logits, not from the states."""
+        """Predicts like `ErnieViLForPreTraining`, but picks the targets from the logits, not from the states."""
         encoded = self.ernie_vil(**inputs)
         output: PretrainingOutput = self.heads(
             text_states=encoded.text.flatten(0, 1),
@@ -106,8 +109,8 @@ class ReleasedErnieViL(ErnieViLForPreTraining):
         )
 
 
-def make(name: str, config: ModelConfig, size: Size, device: torch.device) -> Contestant:
-    """One contestant. The first two have the same weights; all get the same batch."""
+def make(name: str, config: ModelConfig, size: BatchShape, device: torch.device) -> Contestant:
+    """Makes a contestant. This model and the released one have the same weights; all get the same batch."""
     torch.manual_seed(0)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     if name == LXMERT:
@@ -161,8 +164,8 @@ def make(name: str, config: ModelConfig, size: Size, device: torch.device) -> Co
     return Contestant(model, lxmert_loss if name == LXMERT else ernie_vil_loss)
 
 
-def _batch(config: ModelConfig, size: Size) -> dict[str, Tensor]:
-    """Random pairs. A sixth of the words and of the regions is to be predicted; -100 elsewhere."""
+def _batch(config: ModelConfig, size: BatchShape) -> dict[str, Tensor]:
+    """Draws pairs. A sixth of the words and of the regions is to be predicted; the others have the label -100."""
     short = torch.arange(size.batch) % 4 == 3
     token_ids = torch.randint(1000, config.vocab_size, (size.batch, size.text))
     text_mask, image_mask = (
@@ -183,12 +186,12 @@ def _batch(config: ModelConfig, size: Size) -> dict[str, Tensor]:
 
 
 def make_optimizer(contestant: Contestant) -> torch.optim.Optimizer:
-    """AdamW in one operation for all parameters."""
+    """Makes an AdamW that updates all parameters in one operation."""
     return torch.optim.AdamW(contestant.model.parameters(), lr=1e-5, fused=True)
 
 
 def step(contestant: Contestant, optimizer: torch.optim.Optimizer) -> None:
-    """A training step."""
+    """Takes a training step."""
     contestant.model.train()
     torch.autograd.backward(contestant.loss())
     optimizer.step()
@@ -200,31 +203,31 @@ def step(contestant: Contestant, optimizer: torch.optim.Optimizer) -> None:
 
 @dataclasses.dataclass
 class Figures:
-    """What was measured of one contestant."""
+    """The measurements of one contestant."""
 
     forward_flops: int = 0
     step_flops: int = 0
     forward: list[float] = dataclasses.field(default_factory=list)
-    """seconds, by round"""
+    """seconds of a forward pass, by round"""
     step: list[float] = dataclasses.field(default_factory=list)
     memory: int = 0
-    """bytes that forward and backward add to the weights: activations and gradients"""
+    """bytes that the forward and backward pass take beside the weights: activations and gradients"""
     gradients: int = 0
-    """bytes"""
+    """bytes of the gradients"""
 
 
 @app.command(epilog="Example: python -m benchmarks.model --config base --rounds 5")
 def main(
-    config: Annotated[str, typer.Option(help="Size of our model.")] = "base",
-    batch: Annotated[int, typer.Option(min=2, help="Pairs.")] = 16,
-    text: Annotated[int, typer.Option(min=4, help="Text positions.")] = 20,
-    rows: Annotated[int, typer.Option(min=4, help="Image rows.")] = 37,
+    config: ModelSize = "base",
+    batch: Pairs = 16,
+    text: TextPositions = 20,
+    rows: ImageRows = 37,
     rounds: Rounds = ROUNDS,
     out: Annotated[Path | None, typer.Option(help="File for the figures (JSON).")] = None,
     memory_of: Annotated[str | None, typer.Option(hidden=True, help="Only this, in a process of its own.")] = None,
 ) -> None:
     """Time the model."""
-    size, model_config = Size(batch, text, rows), ModelConfig.load(SIZES / f"{config}.json")
+    size, model_config = BatchShape(batch, text, rows), ModelConfig.of_size(config)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(1)
     if memory_of is not None:
@@ -254,7 +257,7 @@ def _check_equal(ours: Contestant, released: Contestant) -> None:
 
 
 def _count(contestant: Contestant) -> Figures:
-    """Multiplications and additions as they are computed, logits that nobody needs among them."""
+    """Counts the multiplications and additions that are computed, even of logits that nobody needs."""
     contestant.model.train()
     with FlopCounterMode(display=False) as counter:
         loss = contestant.loss()
@@ -277,7 +280,7 @@ def _memory(contestant: Contestant, device: torch.device) -> int:
 
 
 def _resident(which: str) -> int:
-    """Bytes in memory: now (VmRSS) or at most so far (VmHWM)."""
+    """Returns the bytes in memory: now (VmRSS), or the most so far (VmHWM)."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status[which].split()[0]) * 1024
 
@@ -321,7 +324,7 @@ def _time(contestants: dict[str, Contestant], figures: dict[str, Figures], round
 
 
 def _print(figures: dict[str, Figures], rate: float, device: torch.device, title: str) -> None:
-    """The ratios say how many times as long, or as much, the contestant takes as this model."""
+    """Prints the figures. A ratio is the contestant's time or memory divided by that of this model."""
     place = torch.cuda.get_device_name() if device.type == "cuda" else f"{machine()}, one thread"
     console.print(f"{title}; {place}; matrix multiplication {rate / 1e9:,.0f} GFLOP/s", soft_wrap=True)
     ours = figures[OURS]

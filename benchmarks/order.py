@@ -32,13 +32,13 @@ from shards.vocabulary import VOCABULARY
 
 FEATURES = 2048
 KINDS = 16
-"""Different shards; they are repeated."""
+"""Number of different shards, which are repeated."""
 VOCABULARY_BYTES = b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n"
 app = typer.Typer(add_completion=False)
 
 
 def write_set(folder: Path, shards: int, samples: int) -> None:
-    """A set of shards with ``samples`` samples each, all but the content of the tars."""
+    """Writes a set of shards with ``samples`` samples each, without the content of the tars."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)
     kinds = [_table(random, samples) for _ in range(min(KINDS, shards))]
@@ -77,7 +77,7 @@ def write_set(folder: Path, shards: int, samples: int) -> None:
 
 
 def _table(random: np.random.Generator, samples: int) -> pa.Table:
-    """The rows of a shard."""
+    """Draws the index rows of a shard."""
     boxes = random.integers(10, 37, samples)
     zero = np.zeros(samples, np.int64)
     sizes = {
@@ -115,13 +115,13 @@ def _end(table: pa.Table) -> int:
 
 
 def plan_of(shards: ShardSet, *, equal_tokens: bool = False) -> BatchPlan:
-    """The plan that is measured: 256 pairs a batch, blocks of 8 shards."""
+    """Returns the plan that is measured: batches of 256 pairs, and blocks of 8 shards."""
     return BatchPlan(shards, seed=0, batch_size=256, block_shards=8, mismatch=0.5, equal_tokens=equal_tokens)
 
 
 @app.command()
 def batch(folder: Path, place: float, equal_tokens: bool = False) -> None:
-    """Print what the batch at a place costs: 0 is the start of the first epoch, 1 of the second."""
+    """Print the costs of the batch at a place, where 0 is the start of the first epoch and 1 that of the second."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.perf_counter()
     shards = ShardSet(folder)
@@ -137,11 +137,11 @@ def batch(folder: Path, place: float, equal_tokens: bool = False) -> None:
 
 @app.command()
 def measure(
-    samples: Annotated[int, typer.Option(help="How many samples.")] = 100_000_000,
-    shard: Annotated[list[int] | None, typer.Option(help="Samples of a shard; may be repeated.")] = None,
-    folder: Annotated[Path | None, typer.Option(help="Where there is room for 50 bytes a sample.")] = None,
+    samples: Annotated[int, typer.Option(help="Number of samples.")] = 100_000_000,
+    shard: Annotated[list[int] | None, typer.Option(help="Number of samples of a shard; may be repeated.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Folder with room for 50 bytes a sample.")] = None,
 ) -> None:
-    """Measure sets of that many samples."""
+    """Measure sets of shards of different sizes."""
     table = Table(
         "samples a shard", "batch", "open s", "first batch s", "next batch s", "peak MB", "of which imports",
         title=f"{samples:,} samples", title_justify="left",

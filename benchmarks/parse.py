@@ -29,7 +29,7 @@ PEER = "SceneGraphParser"
 PARTITION = 3000
 """Captions of a part: small enough that two workers end at about the same time."""
 SHARES = {"neural": 1.0, "dependency": 0.25, PEER: 0.1}
-"""Of the captions, so that each takes some seconds."""
+"""Share of the captions that each parser gets, so that each takes some seconds."""
 PROGRAM = """
 import json, sys
 import sng_parser
@@ -41,19 +41,19 @@ app = typer.Typer(add_completion=False)
 
 
 class Contestant(NamedTuple):
-    """Who parses."""
+    """A parser that takes part."""
 
     parser: str
     workers: int
 
     @property
     def name(self) -> str:
-        """For a table."""
+        """The name in a table."""
         return self.parser if self.parser == PEER else f"{self.parser}, {self.workers} worker{'s'[: self.workers - 1]}"
 
 
 Turns = dict[tuple[Contestant, bool], list[Turn]]
-"""Of each contestant, with a few captions for its start-up (True) and with all of them."""
+"""Turns of each contestant: with a few captions, for its start-up (True), and with all of them."""
 
 
 @app.command(epilog="Example: python -m benchmarks.parse captions_val2017.json --captions 8000")

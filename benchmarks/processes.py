@@ -1,4 +1,4 @@
-"""Commands as processes of their own."""
+"""Runs commands as processes of their own."""
 
 from __future__ import annotations
 

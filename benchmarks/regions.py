@@ -68,7 +68,7 @@ def write_npz(folder: Path, images: int) -> None:
 
 
 def read_tsv(path: Path) -> Iterator[Arrays]:
-    """As bottom-up-attention's own ``read_tsv.py`` does."""
+    """Reads the file as bottom-up-attention's own ``read_tsv.py`` does."""
     csv.field_size_limit(sys.maxsize)
     with path.open(encoding="ascii", newline="") as stream:
         for item in csv.DictReader(stream, delimiter="\t", fieldnames=BOTTOM_UP_ATTENTION):
@@ -91,7 +91,7 @@ def exhaust(read: Callable[[], Iterator[Arrays]]) -> int:
 
 
 def save(read: Callable[[], Iterator[Arrays]], folder: Path) -> None:
-    """A file an image, features and probabilities as float16."""
+    """Writes one file for each image, with features and probabilities as float16."""
     folder.mkdir(exist_ok=True)
     for number, arrays in enumerate(read()):
         kept: dict[str, Any] = {
@@ -102,7 +102,7 @@ def save(read: Callable[[], Iterator[Arrays]], folder: Path) -> None:
 
 
 def convert(source: Path, format: str, out: Path) -> None:
-    """What `pipeline.regions` does."""
+    """Converts the file as `pipeline.regions` does."""
     reader = FORMATS[format]
     stage = RegionsStage(tuple(reader.files([source])), format, reader.inspect([source], None), 1000)
     work = stage.worker()

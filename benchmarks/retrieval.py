@@ -27,7 +27,6 @@ from finetune.inputs import Image, Sources, Text
 from finetune.task import FineTuned
 from finetune.tasks.retrieval.score_matrix import PairScorer
 from parsers.command import console, run
-from pretrain.model.__main__ import SIZES
 from pretrain.model.config import ModelConfig
 from shards.schema import Array
 
@@ -37,20 +36,20 @@ app = typer.Typer(add_completion=False)
 
 
 class _Padding:
-    """Pads without a tokenizer."""
+    """Stands for a tokenizer, of which padding needs one id alone."""
 
     pad = 0
 
 
 class _Features:
-    """Only says how wide features are."""
+    """Stands for images, of which padding needs the size of features alone."""
 
     def __init__(self, feature_size: int) -> None:
         self.feature_size = feature_size
 
 
 class Slice:
-    """The lengths of a whole split, and pairs from it."""
+    """The lengths of a whole split, and some of its pairs."""
 
     def __init__(self, config: ModelConfig, pairs: int, strata: int) -> None:
         """Draws word pieces with [CLS] and [SEP], median 14, as Flickr30k's captions have about, and image rows."""
@@ -68,7 +67,7 @@ class Slice:
         self.mixed = [self._any(texts, images) for _ in range(strata)]
 
     def _some(self, caption: int, texts: int, image: int, images: int) -> tuple[list[Text], list[Image]]:
-        """Neighbours in length, as the matrix scores them together."""
+        """Makes pairs of similar length, as the matrix scores them together."""
         caption, image = min(caption, CAPTIONS - texts), min(image, IMAGES - images)
         return self._make(self.text_lengths[caption : caption + texts], self.rows[image : image + images])
 
@@ -87,7 +86,7 @@ class Slice:
         )
 
     def padded(self, part: tuple[list[Text], list[Image]], *, longest: bool) -> dict[str, Any]:
-        """All pairs of a part as inputs of a plain forward pass, padded to the longest of the split or of the batch."""
+        """Returns all pairs of a part as inputs of the model, padded to the longest of the split or of the batch."""
         texts, images = part
         pairs = [(text, image) for text in texts for image in images]
         inputs = self.sources.pad([text for text, _ in pairs], [image for _, image in pairs])
@@ -110,7 +109,7 @@ class Slice:
 
 
 def measure(config: ModelConfig, *, pairs: int, strata: int, rounds: int) -> dict[str, list[float]]:
-    """CPU seconds of a pair for each contestant, over the whole matrix, by round."""
+    """Returns the CPU seconds of a pair over the whole matrix, for each contestant and round."""
     torch.manual_seed(0)
     model = FineTuned(config, RetrievalHead(config)).eval()
     part = Slice(config, pairs, strata)
@@ -144,10 +143,8 @@ def main(
 ) -> None:
     """Time the scoring of pairs in three ways."""
     torch.set_num_threads(1)
-    named = SIZES / f"{config}.json"
-    path = named if named.is_file() else Path(config)
-    seconds = measure(ModelConfig.load(path), pairs=pairs, strata=strata, rounds=rounds)
-    title = f"{path.stem}: {CAPTIONS:,} captions with {IMAGES:,} images, one CPU thread; {machine()}"
+    seconds = measure(ModelConfig.of_size(config), pairs=pairs, strata=strata, rounds=rounds)
+    title = f"{Path(config).stem}: {CAPTIONS:,} captions with {IMAGES:,} images, one CPU thread; {machine()}"
     table = Table("", "pairs a CPU second", "as fast", "CPU hours for all", title=title, title_justify="left")
     for name, values in seconds.items():
         table.add_row(

@@ -28,7 +28,7 @@ WORDS, SPECIAL = 30_000, ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def make_sample(number: int) -> Sample:
-    """An image with five captions of eleven word pieces and six nodes each."""
+    """Makes an image with five captions of eleven word pieces and six nodes each."""
     random = np.random.default_rng(number)
     corner = random.uniform(0, 300, (BOXES, 2))
     kinds = [0, 0, 0, 1, 2, 2]
@@ -57,7 +57,7 @@ def make_sample(number: int) -> Sample:
 
 
 def write_set(folder: Path, images: int, *, shard: int) -> None:
-    """A set of shards of so many samples each."""
+    """Writes a set of shards of ``shard`` samples each."""
     writers = []
     for first in range(0, images, shard):
         samples = [make_sample(number) for number in range(first, min(images, first + shard))]
@@ -66,13 +66,13 @@ def write_set(folder: Path, images: int, *, shard: int) -> None:
 
 
 def write_ours(samples: list[Sample], path: Path) -> ShardWriter:
-    """A shard."""
+    """Writes a shard to a file."""
     with path.open("wb") as stream:
         return write_shard(samples, stream, path.name)
 
 
 def write_shard(samples: list[Sample], stream: BinaryIO, name: str) -> ShardWriter:
-    """A shard to an open file; ``name`` is what the manifest will call it."""
+    """Writes a shard to an open file; ``name`` is its name in the manifest."""
     with ShardWriter(stream, name) as writer:
         for sample in samples:
             writer.write(sample)
@@ -80,7 +80,7 @@ def write_shard(samples: list[Sample], stream: BinaryIO, name: str) -> ShardWrit
 
 
 def describe(folder: Path, writers: list[ShardWriter]) -> None:
-    """Index and manifest of the shards that were written."""
+    """Writes the index and the manifest of the shards."""
     vocabulary = "".join(f"{piece}\n" for piece in (*SPECIAL, *range(WORDS - len(SPECIAL)))).encode()
     (folder / VOCABULARY).write_bytes(vocabulary)
     with (folder / index.FILE).open("wb") as stream:

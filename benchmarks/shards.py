@@ -47,7 +47,7 @@ app = typer.Typer(add_completion=False)
 
 
 def write_flushed(samples: list[Sample], path: Path) -> None:
-    """A shard as `pipeline.pack` writes it: it appears when it is whole and on the disk."""
+    """Writes a shard as `pipeline.pack` does: it appears when it is complete and on the disk."""
     file = NewFile(path)
     write_shard(samples, file.stream, path.name)
     file.flush()
@@ -55,7 +55,7 @@ def write_flushed(samples: list[Sample], path: Path) -> None:
 
 
 def write_webdataset(samples: list[Sample], path: Path, *, compress: bool) -> None:
-    """The same samples by webdataset. Its own ``npz`` compresses; unless that is wanted NumPy makes those bytes."""
+    """Writes the same samples with webdataset. Its own ``npz`` compresses; else NumPy makes those bytes."""
     with webdataset.TarWriter(str(path), mtime=0, user="", group="") as writer:
         for sample in samples:
             regions = sample.regions
@@ -101,7 +101,7 @@ def write_lmdb(samples: list[Sample], path: Path) -> None:
 
 
 def copy(source: Path, target: Path) -> None:
-    """``cp`` of the same bytes, flushed to the disk as a shard is."""
+    """Copies the same bytes with ``cp``, and flushes them to the disk like a shard."""
     with source.open("rb") as read, target.open("wb") as write:
         while block := read.read(1 << 20):
             write.write(block)
@@ -145,7 +145,7 @@ def read_webdataset(tars: list[str], shuffle: int) -> float:
 
 
 def read_lmdb(path: Path, shuffle: bool) -> float:
-    """As ViLBERT's reader does, image by image."""
+    """Reads as ViLBERT's reader does, image by image."""
     total = 0.0
     with lmdb.open(str(path), readonly=True, lock=False, readahead=False) as environment:
         with environment.begin(buffers=True) as transaction:
@@ -169,7 +169,7 @@ class Race:
 
     name: str
     by_clock: bool
-    """the wall clock counts, not the CPU"""
+    """whether the wall clock counts instead of the CPU"""
     ours: list[Turn]
     theirs: list[Turn]
 
@@ -179,7 +179,7 @@ class Race:
         return clock(self.ours), clock(self.theirs)
 
     def row(self, ours: str, theirs: str, faster: str) -> tuple[str, ...]:
-        """For a table, with a column for the clock after the name and one for others' cores at the end."""
+        """Returns a row of a table, with the clock after the name and the cores of others at the end."""
         return self.name, "wall" if self.by_clock else "CPU", ours, theirs, faster, others(self.ours + self.theirs)
 
 

@@ -1,6 +1,7 @@
 """Seconds of the CPU that each command takes to print its help: ``python -m benchmarks.startup``.
 
-The floor is what a command of this project cannot do without: Python, and the packages that read its options and data.
+The floor is the start of Python with the packages that no command of this project can do without: those that read its
+options and data.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ app = typer.Typer(add_completion=False)
 
 
 def commands() -> list[str]:
-    """The modules that are commands, sorted by package."""
+    """Returns the modules that are commands, sorted by package."""
     return [
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
         for package in PACKAGES

@@ -25,10 +25,21 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.model import LXMERT, OURS, Contestant, Size, make, make_optimizer, step
+from benchmarks.model import (
+    LXMERT,
+    OURS,
+    BatchShape,
+    Contestant,
+    ImageRows,
+    ModelSize,
+    Pairs,
+    TextPositions,
+    make,
+    make_optimizer,
+    step,
+)
 from benchmarks.turns import ROUNDS, Rounds, cpu, machine, ratio, spread, take_turns
 from parsers.command import console, run
-from pretrain.model.__main__ import SIZES
 from pretrain.model.attention import MultiHeadAttention
 from pretrain.model.config import ModelConfig
 
@@ -64,33 +75,33 @@ KINDS = {
     "nll_loss_backward": LOSSES,
     "_fused_adamw_": "AdamW",
 }
-"""What an operation is counted as, by its name or by the name of one form of it."""
+"""The kind that an operation is counted as, by its name or by the name of one form of it."""
 OTHERS = (*dict.fromkeys(KINDS.values()), REST)
 MKL, ONEDNN = "MKL", "oneDNN"
 SHOWN = 0.03  # of all multiplications
 Change = Callable[[], AbstractContextManager[object]]
-"""Something about a model is different inside."""
+"""A context in which something about a model is different."""
 app = typer.Typer(add_completion=False)
 
 
 @app.command(epilog="Example: python -m benchmarks.step_costs --config base --rounds 5")
 def main(
-    config: Annotated[str, typer.Option(help="Size of our model.")] = "base",
-    batch: Annotated[int, typer.Option(min=2, help="Pairs.")] = 16,
-    text: Annotated[int, typer.Option(min=4, help="Text positions.")] = 20,
-    rows: Annotated[int, typer.Option(min=4, help="Image rows.")] = 37,
+    config: ModelSize = "base",
+    batch: Pairs = 16,
+    text: TextPositions = 20,
+    rows: ImageRows = 37,
     compiled: Annotated[bool, typer.Option(help="Compile the encoder, too: minutes.")] = False,
     rounds: Rounds = ROUNDS,
 ) -> None:
     """Time the parts of a training step."""
     torch.set_num_threads(1)
     size, model_config, device = (
-        Size(batch, text, rows),
-        ModelConfig.load(SIZES / f"{config}.json"),
+        BatchShape(batch, text, rows),
+        ModelConfig.of_size(config),
         torch.device("cpu"),
     )
     contestants = {name: make(name, model_config, size, device) for name in (OURS, LXMERT)}
-    steps = {name: Step(contestant, make_optimizer(contestant)) for name, contestant in contestants.items()}
+    steps = {name: TrainingStep(contestant, make_optimizer(contestant)) for name, contestant in contestants.items()}
     console.print(
         f"{config}, {batch} pairs of {text} word pieces and {rows} image rows; {machine()}, one thread", soft_wrap=True
     )
@@ -100,14 +111,14 @@ def main(
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class TrainingStep:
     """A training step of a contestant, as it is or with something changed."""
 
     contestant: Contestant
     optimizer: torch.optim.Optimizer
 
     def __call__(self, change: Change = nullcontext) -> None:
-        """Trains."""
+        """Takes the step."""
         with change():
             step(self.contestant, self.optimizer)
 
@@ -120,7 +131,7 @@ class Product:
     """A matrix multiplication, [rows, inner] by [inner, columns]."""
 
     kind: str
-    """which says how the factors lie in memory"""
+    """one of `PRODUCTS`; says how the factors lie in memory"""
     rows: int
     inner: int
     columns: int
@@ -131,7 +142,7 @@ class Product:
         return 2 * self.rows * self.inner * self.columns
 
     def alone(self) -> Callable[[], object]:
-        """The same multiplication by itself, often enough to be timed; its factors stay in the cache that they fit."""
+        """Returns work that repeats this multiplication often enough to be timed; its factors stay in the cache."""
         left, right = torch.randn(self.rows, self.inner), torch.randn(self.inner, self.columns)
         multiply: Callable[[], object] = partial(torch.mm, left, right)
         if self.kind == FORWARD:
@@ -141,14 +152,14 @@ class Product:
         return partial(_repeat, multiply, self.repetitions)
 
     def by_onednn(self) -> Callable[[], object]:
-        """As `alone`, of a linear layer, with the library that PyTorch takes for bfloat16."""
+        """Returns the same work as `alone`, with the library that PyTorch uses for bfloat16."""
         factors = torch.randn(self.rows, self.inner), torch.randn(self.columns, self.inner), torch.randn(self.columns)
         linear = partial(torch.ops.mkldnn._linear_pointwise, *factors, "none", [], "")
         return partial(_repeat, linear, self.repetitions)
 
     @property
     def repetitions(self) -> int:
-        """How often it is computed when it is timed."""
+        """How often the multiplication is computed to be timed."""
         return 1 + int(1e10) // self.flops
 
 
@@ -158,7 +169,7 @@ def _repeat(work: Callable[[], object], times: int) -> None:
 
 
 class Stopwatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up what the operations inside take, in seconds of the CPU."""
+    """Adds up the seconds of the CPU of the operations inside the context."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -170,7 +181,7 @@ class Stopwatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Does an operation."""
+        """Runs an operation and adds its time."""
         node = torch._C._current_autograd_node()
         begin = time.thread_time()
         result = func(*args, **(kwargs or {}))
@@ -194,15 +205,15 @@ class Stopwatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-def _watch(step: Step) -> Stopwatch:
+def _watch(step: TrainingStep) -> Stopwatch:
     watch = Stopwatch()
     with watch:
         step()
     return watch
 
 
-def _print_operations(steps: dict[str, Step], rounds: int) -> None:
-    """Kinds of operations, the bound that follows from them, and shapes of multiplications."""
+def _print_operations(steps: dict[str, TrainingStep], rounds: int) -> None:
+    """Prints the kinds of operations, the bound that follows from them, and the shapes of multiplications."""
     whole = {name: cpu(turns) for name, turns in take_turns(steps, rounds).items()}
     watching = {name: partial(_watch, one) for name, one in steps.items()}
     watches = {name: [turn.result for turn in turns] for name, turns in take_turns(watching, rounds).items()}
@@ -269,7 +280,7 @@ def _print_products(name: str, watches: list[Stopwatch], rounds: int) -> None:
 
 @contextmanager
 def _no_dropout_in_attention(model: nn.Module) -> Iterator[None]:
-    """Lets PyTorch take its flash kernel, which has no dropout on a CPU."""
+    """Removes dropout from attention, so that PyTorch can use its flash kernel, which has none on a CPU."""
     with ExitStack() as changes:
         for layer in model.modules():
             if isinstance(layer, MultiHeadAttention):
@@ -290,7 +301,7 @@ def _no_dropout(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _clipping(step: Step) -> Iterator[None]:
+def _clipping(step: TrainingStep) -> Iterator[None]:
     def clip(*_: object) -> None:
         nn.utils.clip_grad_norm_(step.contestant.model.parameters(), 1.0)
 
@@ -300,7 +311,7 @@ def _clipping(step: Step) -> Iterator[None]:
 
 
 def _dropout_of_uniforms(layer: nn.Dropout, states: Tensor) -> Tensor:
-    """PyTorch draws uniform numbers on a CPU faster than it draws Bernoulli numbers."""
+    """Drops states by uniform numbers, which PyTorch draws faster on a CPU than Bernoulli numbers."""
     if not layer.training:
         return states
     return states * (torch.rand_like(states) >= layer.p) * (1 / (1 - layer.p))
@@ -309,7 +320,7 @@ def _dropout_of_uniforms(layer: nn.Dropout, states: Tensor) -> Tensor:
 def _stacked_projections(
     layer: MultiHeadAttention, states_BQD: Tensor, memory_BKE: Tensor, memory_mask_B11K: Tensor | None
 ) -> Tensor:
-    """One multiplication for queries, keys and values, or for keys and values of the other stream."""
+    """Computes queries, keys and values, or keys and values of the other stream, in one multiplication."""
 
     def together(linears: Sequence[nn.Linear], states: Tensor) -> tuple[Tensor, ...]:
         weight, bias = torch.cat([each.weight for each in linears]), torch.cat([each.bias for each in linears])
@@ -327,12 +338,12 @@ def _stacked_projections(
 
 
 def _contiguous_heads(layer: MultiHeadAttention, projected_BLA: Tensor) -> Tensor:
-    """Each head lies in one piece, so that multiplying by the transposed keys needs no copy of them."""
+    """Copies each head into one piece, so that multiplying by the transposed keys needs no copy of them."""
     samples, length, _ = projected_BLA.shape
     return projected_BLA.view(samples, length, layer.heads, -1).transpose(1, 2).contiguous()
 
 
-def _print_changes(step: Step, rounds: int, compiled: bool) -> None:
+def _print_changes(step: TrainingStep, rounds: int, compiled: bool) -> None:
     model: Any = step.contestant.model
     changes: dict[str, Change] = {
         "as it is": nullcontext,
@@ -357,8 +368,8 @@ def _print_changes(step: Step, rounds: int, compiled: bool) -> None:
 
 
 @torch.no_grad()
-def _check_equal(step: Step, changes: Mapping[str, Change]) -> None:
-    """Raises AssertionError where a change gives another loss than the model as it is, without dropout."""
+def _check_equal(step: TrainingStep, changes: Mapping[str, Change]) -> None:
+    """Raises AssertionError if a change gives another loss than the unchanged model, without dropout."""
     step.contestant.model.eval()
     expected = step.contestant.loss().item()
     for name, change in changes.items():

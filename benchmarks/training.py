@@ -26,15 +26,14 @@ import typer
 import yaml
 from rich.table import Table
 
-from benchmarks.model import OURS, Size, make
+from benchmarks.model import OURS, BatchShape, make
 from benchmarks.samples import BOXES, PIECES, write_set
 from benchmarks.turns import ROUNDS, Rounds, Turn, machine, others, ratio, spread, take_turns
 from parsers.command import InputError, console, run
-from pretrain.model.__main__ import SIZES
-from pretrain.model.config import ModelConfig
+from pretrain.model.config import SIZES, ModelConfig
 
 WARM_UP = 3
-"""Steps of a run that are not timed."""
+"""First steps of a run, which are not timed."""
 TRAINER = Path(__file__).resolve().parents[1] / "pretrain/run.py"
 app = typer.Typer(add_completion=False)
 
@@ -42,13 +41,13 @@ app = typer.Typer(add_completion=False)
 @app.command(epilog="Example: python -m benchmarks.training --config base --steps 20")
 def main(
     config: Annotated[str, typer.Option(help="Size of the model.")] = "base",
-    batch: Annotated[int, typer.Option(min=2, help="Pairs of each process.")] = 4,
+    batch: Annotated[int, typer.Option(min=2, help="Pairs of each process in a batch.")] = 4,
     steps: Annotated[int, typer.Option(min=WARM_UP + 1, help="Steps of a run.")] = 7,
     rounds: Rounds = ROUNDS,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read, for each that trains.")] = 1,
 ) -> None:
     """Time the training loop."""
-    model_config = ModelConfig.load(SIZES / f"{config}.json")
+    model_config = ModelConfig.of_size(config)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shards = folder / "shards"
@@ -61,7 +60,7 @@ def main(
             "log_every": 1,
             "checkpoint_every": steps,
         }
-        size = Size(batch, PIECES + 2, BOXES + 1)
+        size = BatchShape(batch, PIECES + 2, BOXES + 1)
         contestants: dict[int, Callable[[], object]] = {0: partial(_bare_step, model_config, size, steps)}
         for ranks in (1, 2):
             contestants[ranks] = partial(_train, recipe | {"batch_size": batch * ranks}, shards, folder, ranks)
@@ -69,8 +68,8 @@ def main(
     _print(f"{config}, {batch} pairs a process, one thread each; {machine()}", batch, turns)
 
 
-def _bare_step(config: ModelConfig, size: Size, steps: int) -> float:
-    """Seconds of a step without a loop around it."""
+def _bare_step(config: ModelConfig, size: BatchShape, steps: int) -> float:
+    """Returns the seconds of a step without a loop around it."""
     torch.set_num_threads(1)
     contestant = make(OURS, config, size, torch.device("cpu"))
     optimizer = torch.optim.AdamW(contestant.model.parameters(), fused=True)
@@ -86,7 +85,7 @@ def _bare_step(config: ModelConfig, size: Size, steps: int) -> float:
 
 
 def _train(recipe: dict[str, object], shards: Path, folder: Path, ranks: int) -> tuple[float, float]:
-    """Seconds of a step and the share of it that was spent waiting for data."""
+    """Returns the seconds of a step, and the share of it that was spent waiting for data."""
     out = Path(tempfile.mkdtemp(dir=folder))
     file = out.with_suffix(".yaml")
     file.write_text(yaml.safe_dump(recipe))

@@ -26,16 +26,16 @@ ROUNDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one turn of a contestant took."""
+    """The time of one turn of a contestant."""
 
     cpu: float
     """seconds of the CPU, of this process and all its children"""
     wall: float
-    """seconds"""
+    """seconds of the wall clock"""
     others: float
     """cores that other processes, and other machines of the same host, kept busy meanwhile"""
     result: Any
-    """what the work returned"""
+    """the value that the work returned"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +51,18 @@ class Spread:
 
 
 def spread(values: Iterable[float]) -> Spread:
-    """The spread of what the rounds gave."""
+    """Returns the spread of the values of all rounds."""
     found = sorted(values)
     return Spread(statistics.median(found), found[0], found[-1])
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
-    """Their seconds by ours, round by round."""
+    """Returns the spread of their seconds divided by ours, round by round."""
     return spread(their / our for our, their in zip(ours, theirs, strict=True))
 
 
 def timed(work: Callable[[], object]) -> Turn:
-    """Does something once."""
+    """Does the work once, and times it."""
     busy, of_children = _busy(), _cpu_of_children()
     wall, cpu = time.perf_counter(), time.process_time()
     result = work()
@@ -77,9 +77,9 @@ def take_turns(
     """Lets each contestant do its work once in every round.
 
     Args:
-        contestants: by name.
-        rounds: that count.
-        warm_up: one more round comes first and warms the caches, but for a single round.
+        contestants: the work of each, by name.
+        rounds: number of rounds that count.
+        warm_up: whether one more round comes first to warm the caches; never before a single round.
 
     Returns:
         The turns of each contestant, [rounds].
@@ -95,22 +95,22 @@ def take_turns(
 
 
 def cpu(turns: Iterable[Turn]) -> list[float]:
-    """Seconds of the CPU."""
+    """Returns the seconds of the CPU of each turn."""
     return [turn.cpu for turn in turns]
 
 
 def wall(turns: Iterable[Turn]) -> list[float]:
-    """Seconds of the wall clock."""
+    """Returns the seconds of the wall clock of each turn."""
     return [turn.wall for turn in turns]
 
 
 def others(turns: Iterable[Turn]) -> str:
-    """How many cores others kept busy, for a table."""
+    """Formats for a table how many cores others kept busy."""
     return f"{spread(turn.others for turn in turns):.1f}"
 
 
 def machine() -> str:
-    """One line about what the figures were taken on."""
+    """Describes the machine in one line."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     models = {line.partition(":")[2].strip() for line in lines if line.startswith("model name")}
     name = ", ".join(sorted(models)) or platform.machine()
@@ -118,7 +118,7 @@ def machine() -> str:
 
 
 def _cpu_of_children() -> float:
-    """Seconds of the CPU of the children that have ended, and of those that run."""
+    """Returns the seconds of the CPU of all children, ended and running."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     running = 0.0
     for child in psutil.Process().children(recursive=True):
@@ -130,6 +130,6 @@ def _cpu_of_children() -> float:
 
 
 def _busy() -> float:
-    """Seconds that all cores together were busy since the machine was started, for us or for other machines."""
+    """Returns the seconds that all cores were busy since the machine started, also for other machines of the host."""
     times = psutil.cpu_times()
     return float(sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq", "steal")))

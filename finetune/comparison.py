@@ -132,7 +132,7 @@ class Comparison:
 
         from finetune.model_folder import fine_tuned_folder, load, load_task
         from finetune.training.finetuning import fine_tune
-        from pretrain.training.distributed import World
+        from pretrain.training.distributed import DistributedContext
 
         out = self.out / name / f"{label.replace(' ', '-')}-{'recipe' if rate is None else rate}-{seed}"
         result = out / "scores.json"
@@ -148,7 +148,7 @@ class Comparison:
             model, scores = load(folder, task), Scores()
             for split in (*COMPARED[name].test, *(() if rate is None else (TUNED_ON,))):
                 examples = self.data(name).open(task, [split], folder)
-                found = task.infer(model, examples, batch_size=256, world=World(0, 1, torch.device("cpu")))
+                found = task.infer(model, examples, batch_size=256, world=DistributedContext(0, 1, torch.device("cpu")))
                 scores |= {f"{split}/{n}": v for n, v in task.evaluate(found, examples.examples).items()}
             write_json(scores, result)
         known: Scores = read_json(result)

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from parsers.command import InputError
-from pretrain.data.padding import padded_length
+from pretrain.data.padding import pad_images, pad_texts
 from shards.boxes import WHOLE_IMAGE, locate_boxes
 from shards.regions.table import RegionsRow
 from shards.schema import Array
@@ -135,34 +135,11 @@ class Sources:
 
     def pad_texts(self, texts: Sequence[Text]) -> Inputs:
         """token_ids, position_ids and segment_ids int64 [B, T], 0 in padding; text_mask bool [B, T]."""
-        t = padded_length([len(text.token_ids) for text in texts], self.device_type)
-        token_ids = np.full((len(texts), t), self.texts.pad, np.int64)
-        segment_ids, mask = np.zeros_like(token_ids), np.zeros(token_ids.shape, bool)
-        for row, text in enumerate(texts):
-            length = len(text.token_ids)
-            token_ids[row, :length], segment_ids[row, :length], mask[row, :length] = text.token_ids, text.segment_ids, 1
-        # Positions are 0 in padding, which may lie beyond the last one.
-        arrays = {"token_ids": token_ids, "position_ids": np.arange(t) * mask, "segment_ids": segment_ids}
-        return {**_tensors(arrays), "text_mask": _mask(mask)}
+        return pad_texts(texts, pad=self.texts.pad, device_type=self.device_type)._asdict()
 
     def pad_images(self, images: Sequence[Image]) -> Inputs:
         """features float32 [B, R, d], locations float32 [B, R, 5], image_mask bool [B, R]."""
-        r = padded_length([len(image.features) for image in images], self.device_type)
-        features = np.zeros((len(images), r, self.images.feature_size), np.float32)
-        places, mask = np.zeros((len(images), r, 5), np.float32), np.zeros((len(images), r), bool)
-        for row, image in enumerate(images):
-            rows = len(image.features)
-            features[row, :rows], places[row, :rows], mask[row, :rows] = image.features, image.locations, True
-        return {**_tensors({"features": features, "locations": places}), "image_mask": _mask(mask)}
-
-
-def _tensors(arrays: dict[str, Array]) -> dict[str, Tensor]:
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
-
-
-def _mask(mask: Array) -> Tensor | None:
-    """None where nothing is padded: attention is faster without a mask."""
-    return None if mask.all() else torch.from_numpy(mask)
+        return pad_images(images, feature_size=self.images.feature_size, device_type=self.device_type)._asdict()
 
 
 @dataclass(frozen=True, slots=True)

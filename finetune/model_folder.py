@@ -7,21 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from finetune.task import FineTuned, Task
 from finetune.tasks import task_type
 from parsers.command import InputError
 from pretrain.model.config import ModelConfig
-from pretrain.model.encoder import CONFIG, WEIGHTS
+from pretrain.model.encoder import CONFIG, ENCODER, WEIGHTS
 from pretrain.model.folder import export
 from shards.storage.files import read_json, write_json
+from shards.storage.weights import load_weights, read_weights, start_from_weights
 
 TASK = "task.json"
 BEST, LAST = "best", "model"
-HEAD = "head."
 
 
 def fine_tuned_folder(path: Path) -> Path:
@@ -69,10 +67,7 @@ def load(folder: Path, task: Task[Any, Any]) -> FineTuned:
     """
     config = ModelConfig.load(folder / CONFIG)
     model = FineTuned(config, task.make_head(config))
-    try:
-        model.load_state_dict(_read_weights(folder))
-    except RuntimeError as error:
-        raise InputError(f"{folder / WEIGHTS}: does not fit {CONFIG} and {TASK}: {error}") from error
+    load_weights(model, read_weights(folder / WEIGHTS), folder / WEIGHTS)
     return model.eval()
 
 
@@ -85,17 +80,6 @@ def start_from(folder: Path, model: FineTuned) -> list[str]:
     Raises:
         InputError: the encoder does not fit.
     """
-    weights, own = _read_weights(folder), model.state_dict()
-    unfit = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
-    if wrong := [name for name in unfit if not name.startswith(HEAD)]:
-        raise InputError(f"{folder / WEIGHTS}: {min(wrong)} is missing or has another shape than {CONFIG} says")
-    model.load_state_dict({name: weights[name] for name in own if name not in unfit}, strict=False)
-    return unfit
-
-
-def _read_weights(folder: Path) -> dict[str, Tensor]:
-    try:
-        weights: dict[str, Tensor] = load_file(folder / WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{folder / WEIGHTS}: cannot be loaded: {error}") from error
-    return weights
+    path = folder / WEIGHTS
+    advice = f"{folder / CONFIG} belongs to other weights"
+    return start_from_weights(model, read_weights(path), path, required=ENCODER, advice=advice)

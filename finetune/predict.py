@@ -53,7 +53,7 @@ def main(
 
     from finetune.data import Data
     from finetune.model_folder import fine_tuned_folder, load, load_task
-    from pretrain.training.distributed import World
+    from pretrain.training.distributed import DistributedContext
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     files = Data(data, regions or [], gold_regions or [], allow_missing_images)
@@ -62,7 +62,7 @@ def main(
         trained = load_task(folder, task)
         examples = files.open(trained, [split], folder, device.type)
         model = load(folder, trained).to(device)
-        predictions += trained.infer(model, examples, batch_size=batch_size, world=World(0, 1, device))
+        predictions += trained.infer(model, examples, batch_size=batch_size, world=DistributedContext(0, 1, device))
         say(f"{len(examples.examples):,} predictions of {folder} on {split}")
     trained.write(predictions, out)
     say(f"written to {out}")

@@ -19,7 +19,7 @@ from parsers.command import console, run, say
 from shards.storage.files import sha256_of, write_json
 
 if TYPE_CHECKING:
-    from pretrain.training.distributed import World
+    from pretrain.training.distributed import DistributedContext
 
 THREADS = 1
 """Of a process on a CPU."""
@@ -60,13 +60,13 @@ def main(
     from finetune.tasks.retrieval.score_matrix import PairScorer
     from finetune.tasks.retrieval.task import Retrieval
     from pretrain.model.encoder import WEIGHTS
-    from pretrain.training.distributed import World, with_process_group
+    from pretrain.training.distributed import DistributedContext, with_process_group
 
     folder = fine_tuned_folder(checkpoint)
     settings = load_task(folder, Retrieval.name).settings
     task = Retrieval(settings.model_copy(update={"as_released": settings.as_released or as_released}))
 
-    def work(world: World) -> None:
+    def work(world: DistributedContext) -> None:
         on_cpu = world.device.type == "cpu"
         if on_cpu:
             # Another number adds up in another order, and blocks of several runs and ranks stand side by side.
@@ -108,9 +108,9 @@ def main(
             say(f"written to {out}")
 
     if "RANK" in os.environ:
-        with_process_group(lambda: work(World.current()))
+        with_process_group(lambda: work(DistributedContext.current()))
     else:
-        work(World(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu")))
+        work(DistributedContext(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu")))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from pretrain.model.encoder import ErnieViL
 from shards.schema import Array
 
 if TYPE_CHECKING:
-    from pretrain.training.distributed import World
+    from pretrain.training.distributed import DistributedContext
 
 Prediction = dict[str, Any]
 """What is predicted for one example: JSON values."""
@@ -194,7 +194,9 @@ class Task(ABC, Generic[S, E]):
             examples: of the batch.
         """
 
-    def infer(self, model: nn.Module, split: Split[E], *, batch_size: int, world: World) -> list[Prediction]:
+    def infer(
+        self, model: nn.Module, split: Split[E], *, batch_size: int, world: DistributedContext
+    ) -> list[Prediction]:
         """Predicts a whole split, in its order; the ranks share it, and each has all predictions at the end.
 
         Args:

@@ -24,7 +24,7 @@ from parsers.command import InputError, console, progress, run
 from pretrain.cloze import OWN
 from pretrain.data.order import BatchPlan
 from pretrain.options import Settings, as_arguments
-from pretrain.recipe import OBJECTIVES, Recipe
+from pretrain.recipe import OBJECTIVES, PretrainRecipe
 from shards.reader import ShardSet
 from shards.schema import KINDS
 
@@ -49,32 +49,32 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """The name of its folder."""
         return f"{self.recipe.stem}-{self.rate:g}-{self.seed}"
 
 
 @dataclass(frozen=True)
 class Arm:
-    """What came of one recipe."""
+    """The results of one recipe."""
 
     name: str
     rate: float
-    """the learning rate that was best for the first seed"""
+    """the learning rate that was the best for the first seed"""
     by_rate: Mapping[float, Accuracies]
-    """of the first seed"""
+    """accuracies of the first seed, by learning rate"""
     by_seed: Sequence[Accuracies]
-    """at ``rate``"""
+    """accuracies at the learning rate ``rate``, by seed"""
     targets: Mapping[str, float]
-    """per caption, by objective"""
+    """mean number of targets of a caption, by objective"""
 
 
-def best_rate(by_rate: Mapping[float, Accuracies]) -> float:
-    """The learning rate with the highest ACC@1, the three kinds counting alike; of equal ones the lowest."""
+def choose_rate(by_rate: Mapping[float, Accuracies]) -> float:
+    """Returns the learning rate with the highest mean ACC@1 over the three kinds; of equal ones, the lowest."""
     return max(sorted(by_rate), key=lambda rate: statistics.fmean(by_rate[rate].values()))
 
 
-def mean_targets(recipe: Recipe, shards: ShardSet) -> dict[str, float]:
-    """Targets of each objective per caption, in the first steps of a run."""
+def count_mean_targets(recipe: PretrainRecipe, shards: ShardSet) -> dict[str, float]:
+    """Returns the mean number of targets of a caption for each objective, over the first steps of a run."""
     # Imported late: PyTorch takes seconds, and --help should answer at once.
     import torch
 
@@ -91,7 +91,7 @@ def mean_targets(recipe: Recipe, shards: ShardSet) -> dict[str, float]:
 
 
 class _Trials:
-    """Runs trials, some at a time, each in processes of its own; what is done already is not done again."""
+    """Runs trials, several at a time, each in processes of its own. A trial that is done is not run again."""
 
     def __init__(
         self, shards: str, held_out: str, out: Path, settings: Sequence[str], most: int, parallel: int
@@ -101,10 +101,10 @@ class _Trials:
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def run(self, trials: Sequence[Trial]) -> list[Accuracies]:
-        """The accuracies of each trial.
+        """Returns the accuracies of each trial.
 
         Raises:
-            InputError: a trial failed; names its log.
+            InputError: a trial has failed; the message names its log.
         """
         with progress("ablation", len(trials), "runs") as advance, ThreadPoolExecutor(self._parallel) as pool:
             results = [pool.submit(self._run, trial) for trial in trials]
@@ -143,8 +143,8 @@ class _Trials:
 # ------------------------------------------------------------------------------------------------------------- report
 
 
-def report(arms: Sequence[Arm], *, settings: str, picture: str) -> str:
-    """The results in Markdown; the last arm is compared with the others."""
+def write_report(arms: Sequence[Arm], *, settings: str, picture: str) -> str:
+    """Returns the results in Markdown, in which the last arm is compared with the others."""
     kinds = list(arms[0].by_seed[0])
     others, last = arms[:-1], arms[-1]
     lines = [settings, "", f"![ACC@1 of each kind and recipe]({picture})", ""]
@@ -159,7 +159,11 @@ def report(arms: Sequence[Arm], *, settings: str, picture: str) -> str:
             for kind in kinds
         ],
     )
-    lines += ["", "Mean ± standard deviation over seeds; of differences, which are of equal seeds, also the range.", ""]
+    lines += [
+        "",
+        "Mean ± standard deviation over seeds. Differences are seed by seed, with their range.",
+        "",
+    ]
     lines += _table(
         ["ACC@1, %, first seed", "learning rate", *kinds, ""],
         [
@@ -197,11 +201,11 @@ def _differences(arm: Arm, other: Arm, kind: str) -> str:
     return f"{statistics.fmean(values):+.1f} ({min(values):+.1f} to {max(values):+.1f})"
 
 
-def insert(text: str, results: str) -> str:
-    """Puts results between the markers of a document.
+def insert_results(text: str, results: str) -> str:
+    """Returns a document with the results between its markers.
 
     Raises:
-        InputError: it does not have them.
+        InputError: the document has no such markers.
     """
     before, start, rest = text.partition(START)
     _, end, after = rest.partition(END)
@@ -210,8 +214,8 @@ def insert(text: str, results: str) -> str:
     return f"{before}{start}\n{results}{end}{after}"
 
 
-def plot(arms: Sequence[Arm], path: Path) -> None:
-    """ACC@1 by kind: a bar for the mean of each arm, a point for each seed."""
+def plot_accuracies(arms: Sequence[Arm], path: Path) -> None:
+    """Draws ACC@1 by kind: a bar for the mean of each arm, a point for each seed."""
     from matplotlib.figure import Figure  # late: it takes a second
 
     kinds = list(arms[0].by_seed[0])
@@ -240,7 +244,10 @@ def plot(arms: Sequence[Arm], path: Path) -> None:
     "--shards data/demo/shards/train --held-out data/demo/shards/val --out runs/ablation --document docs/ablation.md"
 )
 def main(
-    recipes: Annotated[list[Path], typer.Argument(metavar="RECIPE...", help="The last is compared with the others.")],
+    recipes: Annotated[
+        list[Path],
+        typer.Argument(metavar="RECIPE...", help="Recipes to compare; the last is compared with the others."),
+    ],
     shards: Annotated[str, typer.Option(help="Shards to train on.")],
     held_out: Annotated[str, typer.Option(help="Shards to evaluate on.")],
     out: Annotated[Path, typer.Option(help="Folder of all runs; finished ones are not trained again.")],
@@ -255,11 +262,11 @@ def main(
 ) -> None:
     """Compare pretraining recipes by the cloze test, each at its best learning rate, over several seeds."""
     settings = set_ or []
-    loaded = {recipe: Recipe.load(recipe, settings) for recipe in recipes}
+    loaded = {recipe: PretrainRecipe.load(recipe, settings) for recipe in recipes}
     training = ShardSet(shards)
     text = None if document is None else document.read_text(encoding="utf-8")
-    if text is not None:
-        insert(text, "")  # now rather than in an hour
+    if text is not None:  # one without markers is refused now rather than in an hour
+        insert_results(text, "")
     out.mkdir(parents=True, exist_ok=True)
     rates = sorted(rate or [5e-4, 1e-3, 2e-3])
     trials = _Trials(shards, held_out, out, settings, most, parallel)
@@ -267,7 +274,7 @@ def main(
     grid = [Trial(recipe, rate, 0) for recipe in recipes for rate in rates]
     found = dict(zip(grid, trials.run(grid), strict=True))
     by_rate = {recipe: {rate: found[Trial(recipe, rate, 0)] for rate in rates} for recipe in recipes}
-    best = {recipe: best_rate(by_rate[recipe]) for recipe in recipes}
+    best = {recipe: choose_rate(by_rate[recipe]) for recipe in recipes}
     further = [Trial(recipe, best[recipe], seed) for seed in range(1, seeds) for recipe in recipes]
     found |= dict(zip(further, trials.run(further), strict=True))
     arms = [
@@ -276,22 +283,22 @@ def main(
             best[recipe],
             by_rate[recipe],
             [found[Trial(recipe, best[recipe], seed)] for seed in range(seeds)],
-            mean_targets(loaded[recipe], training),
+            count_mean_targets(loaded[recipe], training),
         )
         for recipe in recipes
     ]
     picture = (out if document is None else document.parent / "images") / "ablation.png"
-    plot(arms, picture)
+    plot_accuracies(arms, picture)
     first = loaded[recipes[0]]
     described = (
         f"{first.steps:,} steps of {first.batch_size} pairs over {len(training):,} images, {seeds} seeds; cloze on up "
         f"to {most:,} nodes of each kind, of {len(ShardSet(held_out)):,} held-out images, each with its own image."
     )
     relative = picture.name if document is None else f"images/{picture.name}"
-    results = report(arms, settings=described, picture=relative)
+    results = write_report(arms, settings=described, picture=relative)
     (out / "ablation.md").write_text(results, encoding="utf-8")
     if document is not None and text is not None:
-        document.write_text(insert(text, results), encoding="utf-8")
+        document.write_text(insert_results(text, results), encoding="utf-8")
     console.print(results, markup=False)
     console.print(f"written: {out / 'ablation.md'}, {picture}" + (f", {document}" if document else ""), soft_wrap=True)
 

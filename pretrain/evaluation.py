@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from pretrain.data.batches import Batch, Collator, Steps
-from pretrain.data.order import EVALUATION_SEED, BatchPlan, pairs_per_batch
+from pretrain.data.batches import Collator, PretrainBatch, StepDataset
+from pretrain.data.order import BatchPlan, pairs_per_batch
+from pretrain.data.randomness import EVALUATION_SEED
 from pretrain.model.heads import PretrainingOutput
 from pretrain.objectives import TEXT, score
-from pretrain.recipe import OBJECTIVES, Images, Recipe, model_config
+from pretrain.recipe import OBJECTIVES, PretrainRecipe, ShownImage, model_config
 from pretrain.training.loader import StepLoader
 from shards.sample_reader import SampleReader
 
@@ -34,7 +35,7 @@ class Result:
     """the accuracy of always predicting the most frequent answer"""
 
     def to_dict(self) -> dict[str, float]:
-        """As JSON values; what is None is left out."""
+        """Returns the values by name, without those that are None."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
@@ -42,21 +43,27 @@ class Result:
 def evaluate(
     model: Model,
     shards: SampleReader,
-    recipe: Recipe,
+    recipe: PretrainRecipe,
     *,
-    images: Images,
+    images: ShownImage,
     device: torch.device,
     rank: int = 0,
     ranks: int = 1,
     all_reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor,
 ) -> dict[str, Result]:
-    """The results of all objectives that have targets. The model must be in evaluation mode.
+    """Returns the results of all objectives that have targets.
 
-    With images that are not their own, only the text is scored: ``other`` asks what the image adds.
+    Where a caption is shown with another image or none, only the text is scored; this tells what its own image adds.
 
     Args:
-        recipe: what is hidden and how; its seed has no part in it.
-        images: what the texts are shown with, whatever the recipe says.
+        model: in evaluation mode, on ``device``.
+        shards: the held-out data.
+        recipe: says what is hidden and how; its seed has no effect.
+        images: which image a caption is shown with, whatever the recipe says.
+        device: where to compute.
+        rank: of ``ranks``.
+        ranks: processes that share the evaluation.
+        all_reduce: sums a tensor over all ranks.
 
     Raises:
         InputError: the shards lack what the recipe predicts.
@@ -80,7 +87,7 @@ def evaluate(
         device_type=device.type,
     )
     steps = range(min(recipe.evaluate_steps, plan.steps_per_epoch))
-    loaded = StepLoader(Steps(plan, collator, rank=rank, ranks=ranks, accumulation=1), steps, workers=0)
+    loaded = StepLoader(StepDataset(plan, collator, rank=rank, ranks=ranks, accumulation=1), steps, workers=0)
     totals = torch.zeros(3, len(OBJECTIVES), dtype=torch.float64, device=device)
     guesses = _Guesses(shards.tokenizer.size, classes, shards.feature_size, device)
     for (cpu_batch,) in loaded:
@@ -104,8 +111,8 @@ def evaluate(
     }
 
 
-def percent(share: float | None) -> str:
-    """For tables."""
+def format_share(share: float | None) -> str:
+    """Formats a share for a table."""
     return "–" if share is None else f"{share:.1%}"
 
 
@@ -114,7 +121,7 @@ def _number(value: Tensor) -> float | None:
 
 
 class _Guesses:
-    """How well one does without looking, by the frequencies of the answers or the mean of the features."""
+    """Scores of a guess that does not look at its input but knows the frequencies of answers and the mean feature."""
 
     def __init__(self, vocabulary: int, classes: int, feature_size: int, device: torch.device) -> None:
         self._words = torch.zeros(TEXT, vocabulary, dtype=torch.float64, device=device)
@@ -124,7 +131,7 @@ class _Guesses:
         self._features = torch.zeros(3, feature_size, dtype=torch.float64, device=device)  # 0th to 2nd power
         self._match = torch.zeros(2, dtype=torch.float64, device=device)
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: PretrainBatch) -> None:
         self._words.index_put_(
             (batch.text_kinds, batch.text_labels), torch.ones((), device=self._words.device).double(), accumulate=True
         )
@@ -140,7 +147,7 @@ class _Guesses:
         self._match += torch.stack([(1 - batch.matched).sum(), batch.matched.sum()]).double()
 
     def scores(self, all_reduce: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        """float64 [6] each: loss and accuracy of the guess for each objective."""
+        """Returns loss and accuracy of the guess for each objective, float64 [6] each."""
         guesses = [(_entropy(counts), _share_of_largest(counts)) for counts in all_reduce(self._words)]
         mass, best, entropy = all_reduce(self._classes), all_reduce(self._best), all_reduce(self._entropy)
         count, total, squares = all_reduce(self._features)

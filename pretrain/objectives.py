@@ -1,6 +1,6 @@
-"""The six objectives: sums of losses, and how much of it was predicted right.
+"""The six objectives: their losses, and how many targets are predicted right.
 
-A loss is a sum over its targets; the trainer divides it by the number of targets in the global batch, so it does not
+A loss is a sum over its targets. The trainer divides it by the number of targets in the global batch, so it does not
 depend on how a batch is split over ranks and micro-batches.
 """
 
@@ -10,23 +10,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pretrain.data.batches import Batch
+from pretrain.data.batches import PretrainBatch
 from pretrain.model.heads import PretrainingOutput
 from pretrain.training.workload import Scores
 
 TEXT = 4
-"""So many of `pretrain.recipe.OBJECTIVES`, the first, are the kinds of text targets (see `pretrain.data.masking`)."""
+"""The first four of `pretrain.recipe.OBJECTIVES` are the kinds of text targets (see `pretrain.data.masking`)."""
 
 
-def count_targets(batch: Batch) -> Tensor:
-    """float64 [6]: the targets of each objective."""
+def count_targets(batch: PretrainBatch) -> Tensor:
+    """Counts the targets of each objective, float64 [6]."""
     kinds = torch.bincount(batch.text_kinds, minlength=TEXT)
     rest = torch.tensor([len(batch.region_targets), len(batch.matched)], device=kinds.device)
     return torch.cat([kinds, rest]).double()
 
 
-def score(output: PretrainingOutput, batch: Batch) -> Scores:
-    """Losses and right predictions of a micro-batch. ``loss`` carries the gradient."""
+def score(output: PretrainingOutput, batch: PretrainBatch) -> Scores:
+    """Returns losses and right predictions of a micro-batch. ``loss`` carries the gradient."""
     words = F.cross_entropy(output.vocabulary_logits.float(), batch.text_labels, reduction="none")
     words_right = output.vocabulary_logits.argmax(-1) == batch.text_labels
     regions, regions_right = _score_regions(output.regions.float(), batch)
@@ -46,8 +46,8 @@ def score(output: PretrainingOutput, batch: Batch) -> Scores:
     )
 
 
-def _score_regions(predicted: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Loss and right predictions per region; no predicted feature is right or wrong, so these are NaN."""
+def _score_regions(predicted: Tensor, batch: PretrainBatch) -> tuple[Tensor, Tensor]:
+    """Returns loss and right predictions by region. A predicted feature is not right or wrong, so these are NaN."""
     if batch.region_features.shape[1]:
         error = F.mse_loss(predicted, batch.region_features, reduction="none").mean(1)
         return error, torch.full_like(error, torch.nan)
@@ -57,9 +57,9 @@ def _score_regions(predicted: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def class_divergence(logits: Tensor, ids: Tensor, probabilities: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of the predicted from the detector's class distribution, per region.
+    """Returns the Kullback-Leibler divergence of the predicted from the detector's class distribution, by region.
 
-    Where only the k most likely classes are known, the rest is one further class "other" on both sides.
+    Where only the k most likely classes are known, all others are one further class on both sides.
 
     Args:
         logits: float [M, classes].

@@ -1,4 +1,4 @@
-"""The argument that the commands with a recipe share."""
+"""The option that all commands with a recipe share."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ from typing import Annotated
 import typer
 
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; may be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a key of the recipe, e.g. optimizer.learning_rate=1e-4; may be repeated.",
+    ),
 ]
 
 
 def as_arguments(settings: Sequence[str]) -> list[str]:
-    """What stands on a command line for them."""
+    """Returns the settings as they stand on a command line."""
     return [part for setting in settings for part in ("--set", setting)]

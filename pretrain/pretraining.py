@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,16 +14,16 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from parsers.command import console
-from pretrain.data.batches import Batch, Collator, Steps
+from pretrain.data.batches import Collator, PretrainBatch, StepDataset
 from pretrain.data.order import BatchPlan
-from pretrain.evaluation import Result, evaluate, percent
+from pretrain.evaluation import Result, evaluate, format_share
 from pretrain.model.costs import PairCosts
 from pretrain.model.folder import export, start_from
 from pretrain.model.heads import ErnieViLForPreTraining
 from pretrain.model.text_weights import TextInitialisation, init_text
 from pretrain.objectives import count_targets, score
-from pretrain.recipe import OBJECTIVES, Recipe, model_config
-from pretrain.training.distributed import World
+from pretrain.recipe import OBJECTIVES, PretrainRecipe, model_config
+from pretrain.training.distributed import DistributedContext
 from pretrain.training.trainer import Trainer
 from pretrain.training.workload import Scores
 from shards.sample_reader import SampleReader
@@ -38,7 +38,9 @@ class Pretraining:
 
     objectives = OBJECTIVES
 
-    def __init__(self, recipe: Recipe, shards: SampleReader, held_out: SampleReader | None, device_type: str) -> None:
+    def __init__(
+        self, recipe: PretrainRecipe, shards: SampleReader, held_out: SampleReader | None, device_type: str
+    ) -> None:
         self.recipe, self.shards, self.held_out = recipe, shards, held_out
         self.config = model_config(recipe, shards)
         torch.manual_seed(recipe.seed)  # the same initial weights on every rank
@@ -48,14 +50,14 @@ class Pretraining:
         self._plan = BatchPlan.of(recipe, shards)
         self._collator = Collator.of(recipe, shards, device_type)
         self.steps_per_epoch = self._plan.steps_per_epoch
-        self.sure_metrics = ()
+        self.guaranteed_metrics = ()
 
-    def identity(self) -> dict[str, Any]:
-        """The checksum of the shards' manifest and the size of the model."""
+    def fingerprint(self) -> dict[str, object]:
+        """Returns the checksum of the shards' manifest and the configuration of the model."""
         return {"manifest": self.shards.checksum, "model": self.config.model_dump_json()}
 
     def make_optimizer(self) -> torch.optim.AdamW:
-        """AdamW; biases and layer norms are not decayed."""
+        """Returns AdamW, which does not decay biases and layer norms."""
         settings = self.recipe.optimizer
         decayed = [parameter for parameter in self.model.parameters() if parameter.ndim > 1]
         rest = [parameter for parameter in self.model.parameters() if parameter.ndim <= 1]
@@ -69,16 +71,16 @@ class Pretraining:
             group["lr"] = rate
         return rate
 
-    def dataset(self, rank: int, ranks: int) -> Steps:
-        """A rank's micro-batches of each step."""
-        return Steps(self._plan, self._collator, rank=rank, ranks=ranks, accumulation=self.recipe.accumulation)
+    def dataset(self, rank: int, ranks: int) -> StepDataset:
+        """Returns a rank's micro-batches of each step."""
+        return StepDataset(self._plan, self._collator, rank=rank, ranks=ranks, accumulation=self.recipe.accumulation)
 
-    def count_targets(self, batch: Batch) -> Tensor:
-        """float64 [objectives]: the targets of each objective."""
+    def count_targets(self, batch: PretrainBatch) -> Tensor:
+        """Counts the targets of each objective, float64 [objectives]."""
         return count_targets(batch)
 
-    def score(self, model: nn.Module, batch: Batch) -> Scores:
-        """The losses of all objectives."""
+    def score(self, model: nn.Module, batch: PretrainBatch) -> Scores:
+        """Computes the losses of all objectives."""
         return score(model(**batch.inputs()), batch)
 
     @cached_property
@@ -91,13 +93,13 @@ class Pretraining:
 
         return CompiledForward(self.model.ernie_vil, say)
 
-    def flops(self, batch: Batch) -> float:
-        """Of the encoder."""
+    def flops(self, batch: PretrainBatch) -> float:
+        """Returns the FLOPs of the encoder's forward pass; heads are not counted."""
         sizes = len(batch.matched), batch.token_ids.shape[1], batch.features.shape[1]
         return float(self._costs.flops_at(*(np.array(size) for size in sizes)))
 
     def sample_names(self, step: int, rank: int, ranks: int) -> list[list[str]]:
-        """The key of each image, and which caption of which image is shown with it."""
+        """Names the pairs of each micro-batch: the key of the image, and the caption that is shown with it."""
 
         def key(place: Array) -> str:
             shard, row = place[:2].tolist()
@@ -111,8 +113,8 @@ class Pretraining:
             for pairs in self.dataset(rank, ranks).pairs(step)
         ]
 
-    def evaluate(self, model: nn.Module, world: World) -> dict[str, float]:
-        """Loss and accuracy on the held-out shards, and what guessing would reach."""
+    def evaluate(self, model: nn.Module, world: DistributedContext) -> dict[str, float]:
+        """Returns loss and accuracy on the held-out shards, and those of guessing."""
         if self.held_out is None:
             return {}
         results = evaluate(
@@ -137,7 +139,7 @@ class Pretraining:
 
 
 def pretrain(
-    recipe: Recipe,
+    recipe: PretrainRecipe,
     shards: SampleReader,
     held_out: SampleReader | None,
     out: Path,
@@ -146,18 +148,18 @@ def pretrain(
     start: Path | None = None,
     text_from: str | None = None,
 ) -> None:
-    """Trains in an initialised process group and says what came out.
+    """Trains in an initialised process group, and prints the results.
 
     Args:
-        recipe: how.
-        shards: what to train on.
-        held_out: what to evaluate on.
+        recipe: of the run.
+        shards: to train on.
+        held_out: shards to evaluate on.
         out: folder of the run.
-        resume: continue from the latest checkpoint there.
-        start: a model whose weights to start from (see `pretrain.model.folder.start_from`).
+        resume: whether to continue from the latest checkpoint there.
+        start: folder of a model to start from (see `pretrain.model.folder.start_from`).
         text_from: a BERT or ERNIE 2.0 for the text stream to start from (see `pretrain.model.text_weights`).
     """
-    world = World.current()
+    world = DistributedContext.current()
     workload = Pretraining(recipe, shards, held_out, world.device.type)
     # A checkpoint, if there is one to resume from, takes the place of these weights.
     if start is not None:
@@ -167,18 +169,18 @@ def pretrain(
     if text_from is not None:
         taken = init_text(workload.model.ernie_vil, text_from)
         if world.rank == 0:
-            console.print(text_table(taken, text_from))
+            console.print(make_text_table(taken, text_from))
     metrics = Trainer(workload, recipe, out, world, resume=resume).train()
     if world.rank == 0:
         if metrics:
-            console.print(results_table(metrics))
+            console.print(make_results_table(metrics))
         console.print(f"model: {out / 'model'}")
 
 
-def results_table(metrics: Mapping[str, float]) -> Table:
-    """Held-out loss and accuracy beside those of guessing by frequency."""
+def make_results_table(metrics: Mapping[str, float]) -> Table:
+    """Returns a table of held-out loss and accuracy beside those of guessing by frequency."""
     table = Table("objective", "loss", "guessing", "accuracy", "guessing", "targets", title="Held-out images")
-    table.caption = "guessing: by the frequencies of these very targets, as well as can be without looking"
+    table.caption = "guessing: by the frequencies of these very targets, the best without looking"
     for name in OBJECTIVES:
         of_name = {what: metrics.get(f"held-out/{what}/{name}") for what in (field.name for field in fields(Result))}
         if of_name["targets"] is None:
@@ -187,15 +189,15 @@ def results_table(metrics: Mapping[str, float]) -> Table:
             name,
             f"{of_name['loss']:.3f}",
             f"{of_name['guess_loss']:.3f}",
-            percent(of_name["accuracy"]),
-            percent(of_name["guess_accuracy"]),
+            format_share(of_name["accuracy"]),
+            format_share(of_name["guess_accuracy"]),
             f"{of_name['targets']:,.0f}",
         )
     return table
 
 
-def text_table(taken: TextInitialisation, source: str) -> Table:
-    """What was and was not initialised from another model."""
+def make_text_table(taken: TextInitialisation, source: str) -> Table:
+    """Returns a table of what was and was not initialised from another model."""
     table = Table(title=f"Text stream from {source}", title_justify="left", show_header=False)
     table.add_row("copied", f"{len(taken.copied)} parameters")
     table.add_row("copied in part", "\n".join(taken.partly) or "none")

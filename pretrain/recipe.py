@@ -1,10 +1,10 @@
-"""What a pretraining run is made of: a YAML file, checked before anything starts."""
+"""The recipe of a pretraining run: a YAML file that is checked before anything starts."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -15,10 +15,10 @@ from shards.manifest import ClassKind
 from shards.sample_reader import SampleReader
 
 OBJECTIVES = ("object", "attribute", "relation", "word", "region", "match")
-"""What is learned at once."""
+"""Names of the losses, which are learned together."""
 Weight = Annotated[float, Field(ge=0)]
 Passes = Annotated[float, Field(ge=0.01, le=100)]
-Images = Literal["own", "other", "none"]
+ShownImage = Literal["own", "other", "none"]
 """Which image a caption is shown with: its own, that of another pair of the batch, or none (text only)."""
 
 
@@ -28,34 +28,35 @@ REGION_TARGETS: dict[ClassKind, tuple[RegionTarget, ...]] = {
     "argmax": ("argmax", "features"),
     "none": ("features",),
 }
-"""What can be predicted where shards have this class information."""
+"""The region targets that each kind of class information allows."""
 
 
 class Masking(Section):
-    """What is hidden. The defaults are the paper's (section 3.3)."""
+    """How much is hidden. The defaults are those of the paper (section 3.3)."""
 
     object: Probability = 0.3
     """share of the objects of a caption's scene graph"""
     attribute: Probability = 0.3
     relation: Probability = 0.3
     word: Probability = 0.15
-    """share of the word pieces that belong to no node of a kind that is taken: of all pieces, as in BERT, if none is"""
+    """share of the word pieces that belong to no node of a kind that is taken. If no kind is, all pieces count, as in
+    BERT"""
     region: Probability = 0.15
     mismatch: Probability = 0.5
     """share of pairs whose caption comes from another image; nothing is masked in them"""
     spans: Literal["nodes", "random"] = "nodes"
-    """`random` hides as many spans, as long as the nodes that would be, but on any words: a control for scene graphs"""
+    """`nodes` hides nodes. `random` hides as many spans of the same lengths, but on any words: a control experiment"""
     overlap: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """hide regions that overlap a hidden one by a higher intersection over union, too; ViLBERT has 0.4"""
+    """also hide each region whose intersection over union with a hidden one is higher than this; ViLBERT has 0.4"""
 
     @property
     def nodes(self) -> tuple[float, float, float]:
-        """The shares of the kinds of nodes."""
+        """The share of each kind of node."""
         return self.object, self.attribute, self.relation
 
 
-class Weights(Section):
-    """The weight of each objective in the loss. 0 switches it off: nothing is hidden for it, either."""
+class ObjectiveWeights(Section):
+    """The weight of each objective in the loss. 0 switches an objective off, and nothing is hidden for it."""
 
     object: Weight = 1.0
     attribute: Weight = 1.0
@@ -63,18 +64,18 @@ class Weights(Section):
     word: Weight = 1.0
     region: Weight = 1.0
     match: Weight = 1.0
-    """0: every pair matches"""
+    """with 0, every pair matches"""
 
 
-class Optimizer(OptimizerSection):
-    """AdamW and its learning rate over time."""
+class PretrainOptimizer(OptimizerSection):
+    """AdamW, and how its learning rate goes."""
 
     schedule: Literal["linear", "noam", "constant"] = "linear"
-    """after the warm-up: linear to 0 at the last step, or with the inverse square root of the step (Noam)"""
+    """what follows the warm-up: `linear` falls to 0 at the last step, `noam` as the inverse square root of the step"""
     betas: tuple[float, float] = (0.9, 0.999)
 
     def learning_rate_at(self, step: int, steps: int) -> float:
-        """The learning rate of a step, counted from 0."""
+        """Returns the learning rate of a step, counted from 0."""
         if step < self.warmup_steps:
             return self.learning_rate * (step + 1) / self.warmup_steps
         if self.schedule == "linear":
@@ -84,32 +85,33 @@ class Optimizer(OptimizerSection):
         return self.learning_rate
 
 
-class Recipe(TrainingRecipe):
-    """A pretraining run."""
+class PretrainRecipe(TrainingRecipe):
+    """The recipe of a pretraining run. Its keys are the attributes, with those of `TrainingRecipe`."""
 
     model: Path
-    """model size: a JSON file; vocabulary, feature and class sizes follow the shards"""
+    """JSON file with the model's sizes; those of vocabulary, features and classes are taken from the shards"""
     batch_size: Positive | None = None
     """pairs in a global batch, over all ranks and accumulation steps"""
     tokens: Positive | None = None
-    """instead of ``batch_size``: text positions and image rows in a global batch that are no padding, on average over
-    the shards; batches of long pairs have fewer of them"""
+    """tokens in a global batch, instead of ``batch_size``: text positions and image rows that are no padding. This is
+    an average over the shards; a batch of long pairs has fewer pairs"""
     passes: tuple[Passes, ...] = ()
-    """how often an epoch passes over each set of shards, in the order of ``--shards``; 0.5: half of the set in one
-    epoch, the other half in the next. Rounded to a fraction of at most 100ths. Empty: once over each"""
+    """passes over each set of shards in an epoch, in the order of ``--shards``; by default one over each. With 0.5, an
+    epoch sees one half of the set, and the next epoch the other half. Numbers are rounded to fractions of at most
+    100ths"""
     max_text: Annotated[int, Field(ge=3)] = 64
-    """positions of a text with [CLS] and [SEP]s; longer ones are cut (see `pretrain.data.masking.lay_out`)"""
+    """positions of a text, [CLS] and [SEP]s included; longer texts are cut (see `pretrain.data.masking.lay_out`)"""
     block_shards: Positive = 8
-    """shards that are shuffled together"""
-    images: Images = "own"
-    """`none` trains on the text alone"""
+    """number of shards that are shuffled together"""
+    images: ShownImage = "own"
+    """which image a caption is shown with; `none` trains on the text alone"""
     masking: Masking = Masking()
-    weights: Weights = Weights()
+    weights: ObjectiveWeights = ObjectiveWeights()
     region_target: RegionTarget = "distribution"
     """what is predicted of a masked region; the shards must have it"""
-    optimizer: Optimizer = Optimizer()
+    optimizer: PretrainOptimizer = PretrainOptimizer()
     evaluate_steps: Positive = 50
-    """batches of an evaluation, at most"""
+    """most batches of an evaluation"""
 
     @model_validator(mode="after")
     def _has_one_size(self) -> Self:
@@ -118,18 +120,18 @@ class Recipe(TrainingRecipe):
         return self
 
     @property
-    def active_weights(self) -> Weights:
-        """The weights, without those of regions and matches where there are no images."""
+    def active_weights(self) -> ObjectiveWeights:
+        """The weights, with 0 for regions and matches where captions are not shown with their own images."""
         return self.weights if self.images == "own" else self.weights.model_copy(update={"region": 0.0, "match": 0.0})
 
     @property
     def active_masking(self) -> Masking:
-        """What is hidden for the objectives that have a weight."""
+        """The masking, with 0 for objectives without a weight."""
         off = [objective for objective, weight in self.active_weights if weight == 0]
         return self.masking.model_copy(update={"mismatch" if name == "match" else name: 0.0 for name in off})
 
 
-def check_region_target(recipe: Recipe, shards: SampleReader) -> None:
+def check_region_target(recipe: PretrainRecipe, shards: SampleReader) -> None:
     """Raises InputError if the shards lack what the recipe predicts of masked regions."""
     kind = shards.classes.kind
     possible = REGION_TARGETS[kind]
@@ -140,14 +142,14 @@ def check_region_target(recipe: Recipe, shards: SampleReader) -> None:
         )
 
 
-def model_config(recipe: Recipe, shards: SampleReader) -> ModelConfig:
-    """The recipe's model size with the vocabulary, features and classes of the shards.
+def model_config(recipe: PretrainRecipe, shards: SampleReader) -> ModelConfig:
+    """Returns the recipe's model configuration, with the sizes of vocabulary, features and classes of the shards.
 
     Raises:
         InputError: the recipe does not fit the shards or its model size.
     """
     check_region_target(recipe, shards)
-    update: dict[str, Any] = {
+    update: dict[str, object] = {
         "vocab_size": shards.tokenizer.size,
         "v_feature_size": shards.feature_size,
         "region_target": recipe.region_target,

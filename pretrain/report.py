@@ -1,4 +1,4 @@
-"""What a run has learned from its images: ``python -m pretrain.report RUN --held-out SHARDS --out DIR``."""
+"""A report on what a run has learned from its images: ``python -m pretrain.report RUN --held-out SHARDS --out DIR``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from rich.table import Table
 
 from parsers.command import InputError, console, run
-from pretrain.recipe import OBJECTIVES, Images, Recipe
+from pretrain.recipe import OBJECTIVES, PretrainRecipe, ShownImage
 from shards.pictures import find_pictures, to_rgb
 from shards.reader import ShardSet
 from shards.storage.files import write_indented_json
@@ -34,14 +34,14 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for the report.")],
     config: Annotated[Path, typer.Option(help="Recipe of the run.")],
     text_only: Annotated[Path | None, typer.Option(help="A run of the same recipe without images.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of the pictures, to draw one.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the pictures, of which one is drawn.")] = None,
 ) -> None:
-    """Compare a run with guessing, with itself before other images, and with a model that saw text alone."""
+    """Compare a run with guessing, with itself when it is shown other images, and with a run on text alone."""
     # Imported late, here and below: PyTorch takes seconds, and --help should answer at once.
-    from pretrain.evaluation import percent
+    from pretrain.evaluation import format_share
 
     out.mkdir(parents=True, exist_ok=True)
-    shards, recipe = ShardSet(held_out), Recipe.load(config, [])
+    shards, recipe = ShardSet(held_out), PretrainRecipe.load(config, [])
     scores = {
         "own image": _score(trained, shards, recipe, "own"),
         "other image": _score(trained, shards, recipe, "other"),
@@ -60,8 +60,8 @@ def main(
             name,
             f"{losses[0]:.3f}",
             f"{losses[-1]:.3f}",
-            percent(scores["own image"][name].guess_accuracy),
-            *(percent(found[name].accuracy if name in found else None) for found in scores.values()),
+            format_share(scores["own image"][name].guess_accuracy),
+            *(format_share(found[name].accuracy if name in found else None) for found in scores.values()),
         )
     console.print(table)
     record = {mode: {name: r.to_dict() for name, r in found.items()} for mode, found in scores.items()}
@@ -74,7 +74,7 @@ def main(
     console.print("written: " + ", ".join(map(str, written)), soft_wrap=True)
 
 
-def _score(trained: Path, shards: ShardSet, recipe: Recipe, images: Images) -> dict[str, Result]:
+def _score(trained: Path, shards: ShardSet, recipe: PretrainRecipe, images: ShownImage) -> dict[str, Result]:
     import torch
 
     from pretrain.evaluation import evaluate
@@ -84,7 +84,7 @@ def _score(trained: Path, shards: ShardSet, recipe: Recipe, images: Images) -> d
 
 
 def _curves(trained: Path) -> dict[str, tuple[list[int], list[float]]]:
-    """Steps and losses of each objective."""
+    """Returns the steps and losses of each objective."""
     try:
         lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     except (OSError, ValueError) as error:
@@ -109,7 +109,10 @@ def _plot_losses(curves: dict[str, tuple[list[int], list[float]]], path: Path) -
 
 
 def _draw_scene(shards: ShardSet, images: Path, path: Path) -> None:
-    """The first held-out picture that is in the folder and has a relation: its boxes, and the graph of a caption."""
+    """Draws the boxes of a picture and the graph of one of its captions.
+
+    Takes the first held-out picture that is in the folder and has a caption with a relation.
+    """
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 

@@ -1,6 +1,6 @@
 """Pretraining: ``deepspeed pretrain/run.py --config configs/pretrain/demo.yaml --shards data/shards/train --out DIR``.
 
-Runs under ``deepspeed``, under ``torchrun`` and as a plain script.
+The script runs under ``deepspeed``, under ``torchrun`` and by itself.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # to a script, Pyt
 
 from parsers.command import InputError, run
 from pretrain.options import Settings
-from pretrain.recipe import Recipe
+from pretrain.recipe import PretrainRecipe
 from shards.joined import open_sets
 from shards.manifest import MANIFEST
 
@@ -30,27 +30,28 @@ def main(
     config: Annotated[Path, typer.Option(help="Recipe (YAML).")],
     shards: Annotated[
         list[str],
-        typer.Option(help="Shards to train on: a folder, or a URL such as s3://bucket/train. Several: see `passes`."),
+        typer.Option(help="Shards to train on: a folder, or a URL such as s3://bucket/train. May be repeated."),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     held_out: Annotated[
         list[str] | None,
-        typer.Option(help="Shards to evaluate on; default: val beside each folder --shards, where it exists."),
+        typer.Option(help="Shards to evaluate on. Default: the folder val beside each --shards, where it exists."),
     ] = None,
     set_: Settings = None,
     init_from: Annotated[
-        Path | None, typer.Option(help="Folder of a model, or of a run, whose weights to start from: a second stage.")
+        Path | None, typer.Option(help="Folder of a model or run whose weights a second stage starts from.")
     ] = None,
     init_text_from: Annotated[
-        str | None, typer.Option(help="Folder or hub id of a BERT or ERNIE 2.0 for the text stream to start from.")
+        str | None,
+        typer.Option(help="Folder or hub id of a BERT or ERNIE 2.0 whose weights the text stream starts from."),
     ] = None,
     resume: Annotated[bool, typer.Option(help="Continue from the latest checkpoint in --out.")] = False,
     _local_rank: Annotated[int, typer.Option("--local_rank", hidden=True, help="Given by some launchers.")] = 0,
 ) -> None:
     """Pretrain ERNIE-ViL on shards."""
     if init_from is not None and init_text_from is not None:
-        raise typer.BadParameter("give one of --init-from and --init-text-from: the first has a text stream, too")
-    recipe = Recipe.load(config, set_ or [])
+        raise typer.BadParameter("give one of --init-from and --init-text-from: a model has a text stream, too")
+    recipe = PretrainRecipe.load(config, set_ or [])
     training = open_sets(shards)
     trained = [Path(folder).resolve() for folder in shards]
     if not held_out:

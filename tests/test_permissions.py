@@ -6,9 +6,8 @@ import pytest
 
 from finetune.tasks.retrieval.cheap_score import CheapScore
 from finetune.tasks.retrieval.cheap_score import save as save_cheap_score
+from parsers.neural.model_folder import load_network, save_network
 from parsers.neural.parser import MODEL
-from parsers.neural.parser import load as load_parser
-from parsers.neural.parser import save as save_parser
 from pretrain.model.encoder import ErnieViL
 from pretrain.model.folder import export
 from pretrain.model.heads import ErnieViLForPreTraining
@@ -18,7 +17,7 @@ WRITERS = {
     "export": lambda folder: export(ErnieViLForPreTraining(SMALL).state_dict(), SMALL, b"[PAD]\n", folder),
     "hub": lambda folder: ErnieViL(SMALL).save_pretrained(folder),
     "cheap score": lambda folder: save_cheap_score(CheapScore(8, 8), folder / "score.safetensors", {}),
-    "parser": lambda folder: save_parser(load_parser(MODEL), folder),
+    "parser": lambda folder: save_network(load_network(MODEL), folder),
 }
 
 

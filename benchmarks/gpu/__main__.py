@@ -1,4 +1,4 @@
-"""``python -m benchmarks.gpu --out DIR``: does all steps while there is time, and writes down what they find."""
+"""Runs all steps while there is time, and writes a report: ``python -m benchmarks.gpu --out DIR``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from benchmarks.gpu.steps import STEPS, Setting, Step
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "ernie-vil-pytorch"
 LEAST_SECONDS = 8.0
-"""With less time than this left, no step is begun."""
+"""No step is begun when less time than this is left."""
 
 
 def main() -> int:
@@ -42,7 +42,7 @@ def main() -> int:
 
 
 def do(steps: Sequence[Step], setting: Setting, report: Report, *, seconds: float) -> None:
-    """Does the steps one after the other and reports each; those that there is no time for are skipped."""
+    """Runs the steps one after the other and reports each. Steps for which no time is left are skipped."""
     end = time.monotonic() + seconds
     for step in steps:
         left = end - time.monotonic()
@@ -69,7 +69,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _prepare(scratch: Path, device: str) -> None:
-    """Sets up the environment of all steps."""
+    """Prepares the environment of all steps."""
     paths = [str(ROOT)]
     try:
         version(PACKAGE)

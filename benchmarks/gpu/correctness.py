@@ -11,36 +11,36 @@ from torch import Tensor
 
 from benchmarks.gpu.generated import recipe, shard_set
 from benchmarks.gpu.steps import Findings, Setting
-from pretrain.data.batches import Batch, Collator, Steps
+from pretrain.data.batches import Collator, PretrainBatch, StepDataset
 from pretrain.data.order import BatchPlan
 from pretrain.model.heads import ErnieViLForPreTraining
 from pretrain.objectives import count_targets, score
-from pretrain.recipe import Recipe, model_config
+from pretrain.recipe import PretrainRecipe, model_config
 from shards.reader import ShardSet
 
 STEPS, PAIRS = 3, 4
 EXACT = 1e-4
-"""Relative error of anything in float32."""
+"""Largest relative error in float32."""
 ROUNDED = {"outputs": 4e-2, "losses": 2e-2, "gradients": 8e-2}
-"""In bfloat16, whose numbers have eight bits: two to three times what a CPU has."""
+"""Largest relative errors in bfloat16, whose numbers have eight bits: two to three times those of a CPU."""
 
 
 @dataclass(frozen=True)
 class Passes:
-    """What came of some training steps, on the CPU."""
+    """The results of some training steps, on the CPU."""
 
     outputs: list[Tensor]
-    """of the first step: logits of words, predicted regions, matches"""
+    """outputs of the first step: logits of words, predicted regions, matches"""
     losses: list[Tensor]
-    """of every step and objective"""
+    """losses of every step and objective"""
     gradients: list[Tensor]
-    """of the first step"""
+    """gradients of the first step"""
     weights: list[Tensor]
-    """in the end"""
+    """weights after the last step"""
 
 
 def model(setting: Setting, findings: Findings, size: str) -> None:
-    """A model of this size, the same on both; relative errors, each of all numbers of its kind as one vector."""
+    """Compares a model on the device with the same model on the CPU: one relative error for each kind of result."""
     size = setting.size(size)
     findings.figures["model"] = size
     shards = shard_set(setting)
@@ -66,7 +66,7 @@ def model(setting: Setting, findings: Findings, size: str) -> None:
 
 
 def padding(setting: Setting, findings: Findings) -> None:
-    """Sequences padded to multiples of 8 beside the same ones padded no further than the longest."""
+    """Compares sequences that are padded to multiples of 8 with the same ones padded to the longest."""
     shards = shard_set(setting)
     settings = recipe(setting.size("base"), steps=1, batch_size=PAIRS)
     torch.manual_seed(0)
@@ -83,15 +83,15 @@ def padding(setting: Setting, findings: Findings) -> None:
         findings.bound(what, error(getattr(found[1], what), getattr(found[0], what)), EXACT)
 
 
-def batches_of(settings: Recipe, shards: ShardSet, device_type: str) -> list[Batch]:
-    """The batches of all steps of a recipe, padded for a type of device."""
+def batches_of(settings: PretrainRecipe, shards: ShardSet, device_type: str) -> list[PretrainBatch]:
+    """Returns the batches of all steps of a recipe, padded for a type of device."""
     collator = Collator.of(settings, shards, device_type)
-    steps = Steps(BatchPlan.of(settings, shards), collator, rank=0, ranks=1, accumulation=1)
+    steps = StepDataset(BatchPlan.of(settings, shards), collator, rank=0, ranks=1, accumulation=1)
     return [batch for step in range(settings.steps or 0) for batch in steps[step]]
 
 
-def train(network: ErnieViLForPreTraining, batches: Sequence[Batch], device: torch.device) -> Passes:
-    """Some steps of AdamW, without dropout."""
+def train(network: ErnieViLForPreTraining, batches: Sequence[PretrainBatch], device: torch.device) -> Passes:
+    """Trains some steps with AdamW, without dropout."""
     # The biases of attention's keys have no gradient but for rounding; a larger epsilon keeps its sign from deciding.
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, eps=1e-6, fused=True)
     outputs: list[Tensor] = []
@@ -116,7 +116,7 @@ def _on_cpu(tensors: Iterable[Tensor]) -> list[Tensor]:
 
 
 def error(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
-    """The relative error of all numbers as one vector."""
+    """Returns the relative error of all numbers, as one vector."""
     pairs = list(zip(found, wanted, strict=True))
     difference = sum(float((a.double() - b.double()).square().sum()) for a, b in pairs)
     return math.sqrt(difference / sum(float(b.double().square().sum()) for _, b in pairs))

@@ -26,7 +26,7 @@ MOBILENET = "fasterrcnn_mobilenet_v3_large_320_fpn"
 
 
 def picture(number: int) -> Array:
-    """uint8 [480, 640, 3], a toy scene."""
+    """Draws a toy scene, uint8 [480, 640, 3]."""
     scene = toyworld.sample_scene(number, np.random.default_rng(number))
     return np.asarray(toyworld.render(scene, scale=2))
 
@@ -36,7 +36,7 @@ def _settings(setting: Setting) -> Settings:
 
 
 def _weights(setting: Setting) -> str:
-    """A file of random weights; the first step that asks for it writes it."""
+    """Returns a file of random weights. The first step that asks for it writes it."""
     path = setting.scratch / "visual-genome.safetensors"
     if not path.is_file():
         torch.manual_seed(0)
@@ -47,7 +47,7 @@ def _weights(setting: Setting) -> str:
 
 
 def visual_genome(setting: Setting, findings: Findings) -> None:
-    """Every unit gets the same input on both: backbone, proposals, suppression, pooling, heads; then the whole."""
+    """Gives every unit the same input on both devices: backbone, proposals, suppression, pooling, heads, the whole."""
     options: dict[str, Any] = {"weights": _weights(setting), "preset": _settings(setting)}
     plain, other = (VisualGenomeDetector(**options, device=device) for device in ("cpu", setting.device))
     pixels = picture(0)
@@ -84,7 +84,7 @@ def visual_genome(setting: Setting, findings: Findings) -> None:
 
 
 def torchvision(setting: Setting, findings: Findings) -> None:
-    """Torchvision's detector: given boxes are described alike; how many regions are found alike."""
+    """Compares torchvision's detector on both devices: descriptions of given boxes, and regions that are found."""
     plain, other = (
         TorchvisionDetector(MOBILENET, weights="random", device=device) for device in ("cpu", setting.device)
     )
@@ -98,7 +98,7 @@ def torchvision(setting: Setting, findings: Findings) -> None:
 
 
 def _alike(boxes: Array, others: Array) -> float:
-    """Share of boxes that are among the others, to a hundredth of a pixel."""
+    """Returns the share of boxes that are among the others, to a hundredth of a pixel."""
     near = np.abs(boxes[:, None] - others).max(2) < 0.01
     return float(near.any(1).mean())
 
@@ -107,18 +107,18 @@ def _alike(boxes: Array, others: Array) -> float:
 
 
 def extract_visual_genome(setting: Setting, findings: Findings) -> None:
-    """Pictures a second of ``vg-bottom-up``."""
+    """Measures the pictures per second of ``vg-bottom-up``."""
     options = {"weights": _weights(setting), "preset": _settings(setting)}
     _extract(setting, findings, "vg-bottom-up", options, 2 if setting.tiny else 64)
 
 
 def extract_torchvision(setting: Setting, findings: Findings) -> None:
-    """Pictures a second of torchvision's smallest detector."""
+    """Measures the pictures per second of torchvision's smallest detector."""
     _extract(setting, findings, f"torchvision:{MOBILENET}", {"weights": "random"}, 4 if setting.tiny else 128)
 
 
 def _extract(setting: Setting, findings: Findings, detector: str, options: dict[str, Any], count: int) -> None:
-    """The stage as ``pipeline.extract`` runs it, with decoding beside the network, in both precisions."""
+    """Runs the stage as ``pipeline.extract`` does, with decoding beside the network, in both precisions."""
     from benchmarks.extract import make_stage
     from pipeline import detectors
     from pipeline.execution.parts import Part

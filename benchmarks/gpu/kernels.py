@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from benchmarks.gpu.steps import Findings, Setting
 
 BOUNDS = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
-"""Relative error of attention and its gradients against float64."""
+"""Largest relative error of attention and its gradients against float64."""
 SHAPES = {"text": (12, 16, 16, 64), "image": (8, 40, 40, 128), "text to image": (8, 16, 40, 128)}
 """Heads, queries, keys and width of a head in the base model."""
 BACKENDS = {
@@ -28,11 +28,11 @@ BACKENDS = {
     "cuDNN": SDPBackend.CUDNN_ATTENTION,
 }
 REFUSALS = "available kernel", "viable backend", "cuDNN Frontend error"
-"""What PyTorch says of a kernel that does not take these types and shapes."""
+"""Parts of PyTorch's messages on kernels that do not take these types and shapes."""
 
 
 def device(setting: Setting, findings: Findings) -> None:
-    """What torch says of the device, and how fast it multiplies large matrices."""
+    """Reports the properties of the device, and how fast it multiplies large matrices."""
     findings.figures["CUDA of torch"] = str(torch.version.cuda)
     if setting.device == "cuda":
         properties = torch.cuda.get_device_properties(0)
@@ -61,13 +61,13 @@ def _seconds(work: Callable[[], object], setting: Setting) -> float:
 
 
 def synchronize(setting: Setting) -> None:
-    """Waits until the device has done all."""
+    """Waits until the device has finished."""
     if setting.device == "cuda":
         torch.cuda.synchronize()
 
 
 def attention(setting: Setting, findings: Findings) -> None:
-    """Every kernel that there is against float64, with and without a mask, forward and backward; the worst shape."""
+    """Compares every kernel with float64, with and without a mask, forward and backward; the worst shape counts."""
     worst: dict[str, float] = {}
     generator = torch.Generator().manual_seed(0)
     for (heads, queries, keys, width), masked, dtype in product(SHAPES.values(), (False, True), BOUNDS):
@@ -93,7 +93,7 @@ def attention(setting: Setting, findings: Findings) -> None:
 def _attend(
     tensors: list[Tensor], mask: Tensor | None, dtype: torch.dtype, backend: SDPBackend | None, device: str
 ) -> list[Tensor]:
-    """What a kernel gives, and the gradients of queries, keys and values."""
+    """Returns the output of a kernel, and the gradients of queries, keys and values."""
     query, key, value = (tensor.detach().to(device, dtype).requires_grad_() for tensor in tensors)
     with nullcontext() if backend is None else sdpa_kernel(backend):
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=None if mask is None else mask.to(device))
@@ -107,6 +107,6 @@ KERNELS = {"cuDNN": "cudnn_generated", "flash": "flash", "efficient": "fmha_cutl
 
 
 def attention_kernels(names: Iterable[str]) -> str:
-    """Which kernels of attention are among those with these names."""
+    """Returns the kernels of attention among CUDA kernels with these names."""
     kinds = (next((kind for kind, part in KERNELS.items() if part in name.lower()), None) for name in names)
     return ", ".join(sorted({kind for kind in kinds if kind})) or "none fused"

@@ -1,4 +1,4 @@
-"""What happens when a step needs more memory than there is."""
+"""The check of a step that needs more memory than there is."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from benchmarks.gpu.steps import Findings, Setting, Skip
 from benchmarks.gpu.trainer import train
 
 GIGABYTES = 3.0
-"""That the run is left with: a batch to fill a whole card would take a minute to read."""
+"""Memory that the run may use: a batch that fills a whole card would take a minute to read."""
 PAIRS, STEPS = 2048, 4
 LEVERS = "batch_size", "tokens", "accumulation", "gradient_checkpointing", "zero_stage", "offload_optimizer"
 
 
 def out_of_memory(setting: Setting, findings: Findings) -> None:
-    """A run whose step does not fit says so in one line that names the levers, and goes on when one was pulled."""
+    """Checks that a run whose step does not fit names the levers in one line, and goes on when one was pulled."""
     if setting.device == "cpu":
         raise Skip("a CPU has no allocator that says no")
     recipe, shards, out = setting.scratch / "full.yaml", shard_folder(setting), setting.scratch / "full"

@@ -12,7 +12,7 @@ from pipeline import toyworld
 
 
 def _captions(count: int) -> list[str]:
-    """What there is to say of toy scenes."""
+    """Describes toy scenes."""
     found: list[str] = []
     for number in range(-(-count // 5)):
         random = np.random.default_rng(number)
@@ -22,7 +22,7 @@ def _captions(count: int) -> list[str]:
 
 
 def graphs(setting: Setting, findings: Findings) -> None:
-    """The graphs of generated captions, compared one by one."""
+    """Compares the graphs of generated captions one by one."""
     captions = _captions(100 if setting.tiny else 2000)
     wanted, found = (NeuralParser(device=device).parse(captions) for device in ("cpu", setting.device))
     different = [text for text, a, b in zip(captions, wanted, found, strict=True) if a != b]
@@ -31,7 +31,7 @@ def graphs(setting: Setting, findings: Findings) -> None:
 
 
 def speed(setting: Setting, findings: Findings) -> None:
-    """Captions a second of one process."""
+    """Measures the captions per second of one process."""
     captions = _captions(200 if setting.tiny else 10_000)
     for device in dict.fromkeys((setting.device, "cpu")):
         parser = NeuralParser(device=device)

@@ -1,4 +1,4 @@
-"""Imports what most steps need. None of it asks CUDA for anything: a process forked from one that has cannot use it."""
+"""Imports what most steps need. None of it may ask CUDA for anything, or no forked process could use CUDA."""
 
 from __future__ import annotations
 

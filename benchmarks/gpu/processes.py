@@ -1,4 +1,4 @@
-"""A step in a process of its own, which is stopped with all that it has started when its time is up."""
+"""Runs a step in a process of its own, which is stopped with all that it has started when its time is up."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from benchmarks.gpu.report import Outcome
 from benchmarks.gpu.steps import Findings, Setting, Skip, Step
 
 OWN = tuple(path.name for path in Path(__file__).resolve().parents[2].iterdir() if (path / "__init__.py").is_file())
-"""Packages that are part of the project: one that is missing is a mistake."""
+"""Packages of the project. A missing one is a mistake, and no reason to skip a step."""
 _context = multiprocessing.get_context("forkserver")
 
 
 def preload() -> None:
-    """Has the processes forked from one that has imported what most of them need: imports are paid once."""
+    """Makes all processes fork from one that has imported what most of them need, so imports are paid once."""
     _context.set_forkserver_preload(["benchmarks.gpu.preload"])
 
 
 def run(step: Step, setting: Setting, seconds: float) -> Outcome:
-    """Does a step; ``seconds`` may be less than it asks for."""
+    """Runs a step for at most ``seconds``, which may be less than it asks for."""
     receiver, sender = _context.Pipe(duplex=False)
     process = _context.Process(target=_work, args=(step, setting, sender))
     started = time.monotonic()
@@ -50,7 +50,7 @@ def run(step: Step, setting: Setting, seconds: float) -> Outcome:
 
 
 def _received(step: Step, receiver: Connection, took: float) -> Outcome | None:
-    """What the process has found, or None if it has not said."""
+    """Returns what the process has found, or None if it has not sent anything."""
     try:
         if not receiver.poll():
             return None
@@ -89,7 +89,7 @@ def _work(step: Step, setting: Setting, sender: Connection) -> None:
 
 
 def _end_with_parent() -> None:
-    """Ends this process and all that it has started when the one that has asked for it is gone."""
+    """Ends this process and all that it has started when its parent is gone."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -1,4 +1,4 @@
-"""``results.json`` and ``results.md``: what is known so far, written anew after every step."""
+"""The report in ``results.json`` and ``results.md``, which are written anew after every step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from benchmarks.gpu.steps import Figure
 from shards.storage.files import write_atomic, write_indented_json
@@ -21,19 +21,19 @@ Status = Literal["pass", "fail", "skipped"]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a step has ended."""
+    """The end of a step."""
 
     step: str
     status: Status
     seconds: float
     reason: str = ""
-    """why it failed or was skipped"""
+    """why the step failed or was skipped"""
     figures: dict[str, Figure] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
 def machine() -> dict[str, str]:
-    """The card and its driver, the versions and the commit, as far as they can be had without CUDA."""
+    """Returns the card and its driver, the versions and the commit, as far as they are known without CUDA."""
     query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     return {
@@ -65,11 +65,11 @@ class Report:
     """The report in a folder."""
 
     def __init__(self, folder: Path, steps: Sequence[str], facts: dict[str, str]) -> None:
-        """Begins it.
+        """Begins the report.
 
         Args:
-            folder: of ``results.md`` and ``results.json``.
-            steps: all that there will be.
+            folder: for ``results.md`` and ``results.json``.
+            steps: names of all steps of the run.
             facts: about the machine and the run.
         """
         self.outcomes: list[Outcome] = []
@@ -77,27 +77,27 @@ class Report:
         self._write()
 
     def add(self, outcome: Outcome) -> None:
-        """Adds a step."""
+        """Adds the outcome of a step, and writes the report."""
         self.outcomes.append(outcome)
         self._write()
 
     @property
     def finished(self) -> bool:
-        """Whether all steps are there."""
+        """Whether all steps have ended."""
         return len(self.outcomes) == len(self._steps)
 
     def count(self, status: Status) -> int:
-        """How many steps ended so."""
+        """Counts the steps that have ended with this status."""
         return sum(outcome.status == status for outcome in self.outcomes)
 
     def summary(self) -> str:
-        """One line."""
+        """Returns one line on the whole run."""
         counts = ", ".join(f"{self.count(status)} {status}" for status in ("pass", "fail", "skipped"))
         return counts if self.finished else f"{counts}; not finished: {len(self._steps) - len(self.outcomes)} to come"
 
     def _write(self) -> None:
         left = list(self._steps[len(self.outcomes) :])
-        record: dict[str, Any] = {"facts": self._facts, "finished": self.finished, "to come": left}
+        record: dict[str, object] = {"facts": self._facts, "finished": self.finished, "to come": left}
         record["steps"] = [asdict(outcome) for outcome in self.outcomes]
         write_indented_json(record, self._folder / "results.json")
         write_atomic(self._folder / "results.md", self._table().encode())

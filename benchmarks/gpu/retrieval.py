@@ -1,4 +1,4 @@
-"""Scoring captions with images for retrieval: the same scores as on the CPU, and how fast."""
+"""Scores captions with images for retrieval, compares the scores with those of the CPU, and measures the speed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from benchmarks.gpu.correctness import EXACT, error
-from benchmarks.gpu.generated import MODELS
 from benchmarks.gpu.kernels import synchronize
 from benchmarks.gpu.steps import Findings, Setting
 from benchmarks.retrieval import Slice
@@ -24,8 +23,8 @@ PRECISIONS: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16")
 
 
 def speed(setting: Setting, findings: Findings) -> None:
-    """Pairs a second of the base model, encoding included; captions and images of the lengths of Flickr30k."""
-    config = ModelConfig.load(MODELS / f"{setting.size('base')}.json")
+    """Measures pairs per second of the base model, encoding included, with the lengths of Flickr30k."""
+    config = ModelConfig.of_size(setting.size("base"))
     pairs, batch = (16, 8) if setting.tiny else (2048, 512)
     torch.manual_seed(0)
     model = FineTuned(config, RetrievalHead(config)).eval()

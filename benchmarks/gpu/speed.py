@@ -1,4 +1,4 @@
-"""How fast the trainer is with a batch as large as fits: pairs a second, share of the peak, waiting for data."""
+"""The speed of the trainer with the largest batch that fits: pairs per second, share of the peak, waiting for data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import multiprocessing
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from benchmarks.gpu.generated import readers, recipe, shard_folder, shard_set, write_recipe
 from benchmarks.gpu.kernels import attention_kernels
@@ -15,24 +14,24 @@ from benchmarks.gpu.steps import Findings, Setting
 from benchmarks.gpu.trainer import last_line, metrics, train
 
 SHARE_OF_PEAK, WAIT = 0.45, 0.02
-"""What is aimed at."""
+"""Aims: at least this share of the peak, and at most this share of the time waiting for data."""
 FULL = 0.85
 """Share of the device's memory to fill: the rest is for what is not tensors, and for fragments."""
 SMALL, MOST_PAIRS = (128, 256), 8192
 
 
 @dataclass(frozen=True, slots=True)
-class Length:
-    """Of a run."""
+class TimedSteps:
+    """The steps of a run: first the warm-up, then those that are timed."""
 
     warm_up: int
     timed: int
     every: int
-    """steps of a line of the log"""
+    """steps between lines of the log"""
 
     @property
     def profiled(self) -> int:
-        """The step to be profiled, counted from 0: the one after those that are timed."""
+        """The step to profile, counted from 0: the one after the timed steps."""
         return self.warm_up + self.timed
 
     @property
@@ -46,8 +45,8 @@ def speed(setting: Setting, findings: Findings, size: str, compiled: bool) -> No
 
     On a CPU it is float32 where the encoder is compiled, because PyTorch's code for bf16 does not compile there.
     """
-    size, length = setting.size(size), Length(2, 4, 2) if setting.tiny else Length(10, 50, 10)
-    values: dict[str, Any] = {"precision": "bf16", "passes": [100], "steps": 10**6, "checkpoint_every": 10**6}
+    size, length = setting.size(size), TimedSteps(2, 4, 2) if setting.tiny else TimedSteps(10, 50, 10)
+    values: dict[str, object] = {"precision": "bf16", "passes": [100], "steps": 10**6, "checkpoint_every": 10**6}
     values |= {"log_every": length.every}
     if compiled:
         values |= {"compile": True, "precision": "fp32" if setting.device == "cpu" else "bf16"}
@@ -60,7 +59,7 @@ def speed(setting: Setting, findings: Findings, size: str, compiled: bool) -> No
     write_recipe(file, size, batch_size=pairs, **values | {"workers": readers(pairs)})
 
     def enough(out: Path) -> bool:
-        """Whether all is logged; the run gets SIGKILL then, so it writes no checkpoint."""
+        """Whether all is logged. The run then gets SIGKILL, so it writes no checkpoint."""
         lines = metrics(out)
         return bool(lines) and lines[-1]["step"] >= length.end
 
@@ -77,8 +76,8 @@ def speed(setting: Setting, findings: Findings, size: str, compiled: bool) -> No
     shutil.rmtree(out)
 
 
-def _report(findings: Findings, lines: list[dict[str, Any]], seconds: list[float]) -> None:
-    """Means over the time that the lines of the log stand for."""
+def _report(findings: Findings, lines: list[dict[str, float]], seconds: list[float]) -> None:
+    """Reports means over the time that the lines of the log stand for."""
 
     def mean(name: str) -> float:
         return float(sum(line[name] * time for line, time in zip(lines, seconds, strict=True)) / sum(seconds))
@@ -92,24 +91,14 @@ def _report(findings: Findings, lines: list[dict[str, Any]], seconds: list[float
 
 
 def _planned_gb(file: Path, shards: Path) -> float:
-    """What `pretrain.plan` says of the run's memory."""
-    import torch
-
-    from pretrain.data.division import divide, positions
-    from pretrain.data.order import BatchPlan
-    from pretrain.model.costs import PairCosts
-    from pretrain.plan import GB, count_parameters, memory
-    from pretrain.recipe import Recipe, model_config
+    """Returns what `pretrain.plan` says of the run's memory without ZeRO, in GB."""
+    from pretrain.plan import GB
+    from pretrain.recipe import PretrainRecipe
+    from pretrain.simulation import Simulation
     from shards.reader import ShardSet
 
-    recipe, data = Recipe.load(file, []), ShardSet(shards)
-    plan, size = BatchPlan.of(recipe, data), model_config(recipe, data)
-    batches = [positions(plan, step, max_text=recipe.max_text, images=recipe.images) for step in range(20)]
-    saved = PairCosts.of(size, torch.bfloat16).saved_bytes_at(*divide(batches, ranks=1, accumulation=1).sizes)
-    planned = memory(
-        count_parameters(size), stage=0, ranks=1, dtype=torch.bfloat16, activations=round(float(saved.max()))
-    )
-    return planned.total / GB
+    simulation = Simulation.of(PretrainRecipe.load(file, []), ShardSet(shards), 20)
+    return simulation.estimate_memory(simulation.divide(1), 1)[0].total / GB
 
 
 def _attention_of(trace: Path) -> str:
@@ -122,7 +111,7 @@ def _attention_of(trace: Path) -> str:
 
 
 def _largest_batch(setting: Setting, size: str) -> int:
-    """How many pairs fit; the first step that asks for a model finds it."""
+    """Returns how many pairs fit. The first step that asks for a model finds it out."""
     if setting.device == "cpu":
         return 16
     found = setting.scratch / f"largest-{size}"
@@ -135,7 +124,7 @@ def _largest_batch(setting: Setting, size: str) -> int:
 
 
 def _find_largest(setting: Setting, size: str, found: Path) -> None:
-    """In a process of its own, for the one that asks must not use CUDA."""
+    """Finds the largest batch. Runs in a process of its own, because the one that asks must not use CUDA."""
     from pretrain.training.distributed import with_process_group
 
     def find() -> None:
@@ -145,18 +134,18 @@ def _find_largest(setting: Setting, size: str, found: Path) -> None:
 
 
 def _fit(setting: Setting, size: str) -> int:
-    """Memory grows along a straight line: two small batches tell where it ends, and a step there whether it does."""
+    """Returns the largest batch: two small ones tell how memory grows, and a step with the largest whether it fits."""
     import torch
 
     from benchmarks.gpu.correctness import batches_of
     from pretrain.pretraining import Pretraining
-    from pretrain.training.distributed import World
+    from pretrain.training.distributed import DistributedContext
     from pretrain.training.trainer import Trainer
 
     shards = shard_set(setting)
     settings = recipe(size, precision="bf16", passes=(100,), steps=1, batch_size=1)
     workload = Pretraining(settings, shards, None, "cuda")
-    trainer = Trainer(workload, settings, setting.scratch / "largest", World.current())
+    trainer = Trainer(workload, settings, setting.scratch / "largest", DistributedContext.current())
 
     def peak(pairs: int) -> int:
         torch.cuda.empty_cache()

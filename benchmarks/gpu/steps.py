@@ -1,4 +1,4 @@
-"""The steps, the most valuable first, and what each is given and leaves."""
+"""The steps of the check, the most valuable first."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ class Skip(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Where all steps of a run find themselves."""
+    """What all steps of a run share."""
 
     device: str
     """``cuda`` or ``cpu``"""
     tiny: bool
-    """Little of everything, and the tiny model in place of larger ones: to see that the steps run."""
+    """whether to use little data, and the tiny model in place of larger ones, to see that the steps run"""
     scratch: Path
-    """a folder for what is large, which the steps share"""
+    """folder for large files, which the steps share"""
     log: Path
-    """where everything goes that a step prints"""
+    """file that gets all that a step prints"""
 
     def size(self, model: str) -> str:
-        """The model to take where a step asks for this one."""
+        """Returns the name of the model to use where a step asks for this one."""
         return "tiny" if self.tiny else model
 
 
 @dataclass(slots=True)
 class Findings:
-    """What a step has found so far; it stands in the report even if the step fails later."""
+    """The findings of a step so far. They stand in the report even if the step fails later."""
 
     figures: dict[str, Figure] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
     def bound(self, name: str, value: float, most: float) -> None:
-        """A figure that may not be more; else the step has failed."""
+        """Adds a figure. If it is more than ``most``, the step has failed."""
         self.figures[name] = value
         if not value <= most:  # nor NaN
             self.failures.append(f"{name}: {value:.3g}, at most {most:g} is right")
 
     def aim(self, name: str, value: float, *, least: float = -math.inf, most: float = math.inf) -> None:
-        """A figure that should be at least, or at most, so much; else a note says that the aim is missed."""
+        """Adds a figure. If it is outside of its aim, a note says so."""
         self.figures[name] = value
         bounds = [f"at least {least:g}"] * (least > -math.inf) + [f"at most {most:g}"] * (most < math.inf)
         wanted = " and ".join(bounds)
@@ -57,13 +57,13 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Something to find out, in a process of its own."""
+    """One thing to find out, in a process of its own."""
 
     name: str
     work: str
     """``module:function``, called with a `Setting`, the `Findings` to fill and the arguments"""
     seconds: float
-    """after which it is stopped"""
+    """seconds after which the step is stopped"""
     arguments: Mapping[str, Figure] = field(default_factory=dict)
 
 
@@ -73,7 +73,7 @@ _PARSING, _RETRIEVAL = "benchmarks.gpu.parsing", "benchmarks.gpu.retrieval"
 
 
 def _stage(precision: str, zero: int, *, offload: bool = False, recompute: bool = False) -> Step:
-    """A short training run; with ``recompute``, with gradient checkpointing."""
+    """Returns the step of a short training run. ``recompute`` means gradient checkpointing."""
     name = f"train {precision}, ZeRO {zero}" + ", offload" * offload + ", gradient checkpointing" * recompute
     arguments: dict[str, Figure] = {"precision": precision, "zero": zero, "offload": offload, "recompute": recompute}
     return Step(name, f"{_TRAINING}:stage", 45, arguments)

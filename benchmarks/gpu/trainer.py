@@ -1,4 +1,4 @@
-"""Runs of ``pretrain/run.py`` as users start it, but in processes that are forked: nothing is imported again."""
+"""Runs ``pretrain/run.py`` as users start it, but in forked processes, so that nothing is imported again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 from socket import socket
-from typing import Any
 
 import psutil
 
@@ -29,26 +28,26 @@ class Run:
 
     out: Path
     code: int
-    """exit code of the first rank; negative: the signal that has killed it"""
+    """exit code of rank 0; a negative number is the signal that has killed it"""
     output: str
-    """what all ranks have printed"""
+    """the output of all ranks"""
 
-    def lines(self, of: str = "loss") -> list[dict[str, Any]]:
-        """The lines of ``metrics.jsonl`` that have this metric."""
+    def lines(self, of: str = "loss") -> list[dict[str, float]]:
+        """Returns the lines of ``metrics.jsonl`` that have this metric."""
         return [line for line in metrics(self.out) if of in line]
 
     def succeed(self) -> Run:
-        """Itself.
+        """Returns the run itself.
 
         Raises:
-            AssertionError: it has failed.
+            AssertionError: the run has failed.
         """
         assert self.code == 0, f"{self.out.name} has ended with exit code {self.code}: {last_line(self.output)}"
         return self
 
 
-def metrics(out: Path) -> list[dict[str, Any]]:
-    """What a run has logged so far."""
+def metrics(out: Path) -> list[dict[str, float]]:
+    """Returns the lines that a run has logged so far."""
     path = out / "metrics.jsonl"
     text = path.read_text() if path.exists() else ""
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
@@ -65,18 +64,18 @@ def train(
     before: Callable[[], None] = lambda: None,
     until: Callable[[Path], bool] = lambda _: False,
 ) -> Run:
-    """Trains; the process that calls this must not have used CUDA, nor have computed with torch.
+    """Trains. The calling process must not have used CUDA, nor computed with torch.
 
     Args:
         setting: of the step.
-        recipe: its file.
-        shards: to train on.
+        recipe: file of the recipe.
+        shards: folder to train on.
         out: folder of the run.
         settings: changes of the recipe.
-        resume: continue the run in the folder.
-        ranks: processes.
+        resume: whether to continue the run in the folder.
+        ranks: number of processes.
         before: what each process does first.
-        until: looks at ``out`` again and again; when it returns True, the run gets SIGKILL.
+        until: is called with ``out`` again and again; when it returns True, the run gets SIGKILL.
     """
     arguments = ["--config", str(recipe), "--shards", str(shards), "--out", str(out)]
     arguments += [part for change in settings for part in ("--set", change)] + ["--resume"] * resume
@@ -136,6 +135,6 @@ def _free_port() -> int:
 
 
 def last_line(output: str) -> str:
-    """What was printed last."""
+    """Returns the last line that was printed."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     return lines[-1] if lines else "it has printed nothing"

@@ -1,4 +1,4 @@
-"""The trainer with DeepSpeed: every ZeRO stage, offload, gradient checkpointing, resuming, other numbers of ranks."""
+"""Checks the trainer: ZeRO stages, offloading, gradient checkpointing, resuming, and other numbers of ranks."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import json
 import math
 from pathlib import Path
 
-from benchmarks.gpu.generated import MODELS, shard_folder, write_recipe
+from benchmarks.gpu.generated import shard_folder, write_recipe
 from benchmarks.gpu.steps import Findings, Setting, Skip
 from benchmarks.gpu.trainer import Run, metrics, train
+from pretrain.model.config import SIZES
 
 STEPS = 6
 SAME = {"fp32": 1e-4, "bf16": 3e-2}
-"""How far the losses of two runs may be apart that differ in rounding alone, relative."""
+"""Largest relative difference of the losses of two runs that differ in rounding alone."""
 RESUMED = 1e-3
-"""Relative error of the weights of a resumed run, on a device whose sums have no order."""
+"""Largest relative error of the weights of a resumed run, on a device whose sums have no fixed order."""
 
 
 def stage(setting: Setting, findings: Findings, precision: str, zero: int, offload: bool, recompute: bool) -> None:
-    """A short run, whose losses are those of fp32 without ZeRO."""
+    """Compares the losses of a short run with those of fp32 without ZeRO."""
     settings = [f"precision={precision}", f"zero_stage={zero}", f"offload_optimizer={str(offload).lower()}"]
     settings += [f"gradient_checkpointing={str(recompute).lower()}"]
     plain = _plain(setting)
@@ -35,7 +36,7 @@ PLAIN = ["precision=fp32", "zero_stage=0", "offload_optimizer=false", "gradient_
 
 
 def _plain(setting: Setting) -> Run:
-    """The run that others are compared with; the first step that asks for it trains it."""
+    """Returns the run that others are compared with. The first step that asks for it trains it."""
     out = setting.scratch / "plain"
     if (out / "model").is_dir():
         return Run(out, 0, "")
@@ -58,8 +59,8 @@ def _apart(found: list[float], wanted: list[float]) -> float:
 
 
 def resume(setting: Setting, findings: Findings) -> None:
-    """A run with dropout that gets SIGKILL after a checkpoint and is resumed, beside one that nothing disturbs."""
-    model = json.loads((MODELS / "tiny.json").read_text())
+    """Compares a run that gets SIGKILL after a checkpoint and is resumed with an undisturbed one; both have dropout."""
+    model = json.loads((SIZES / "tiny.json").read_text())
     model |= {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
     (setting.scratch / "dropout.json").write_text(json.dumps(model))
     recipe, shards = setting.scratch / "dropout.yaml", shard_folder(setting)
@@ -90,7 +91,7 @@ def _compare(findings: Findings, found: Path, wanted: Path, bound: float) -> Non
 
 
 def universal(setting: Setting, findings: Findings) -> None:
-    """A run of two processes on the CPU with ZeRO 2; halfway one process on the device goes on with it."""
+    """Trains with two processes on the CPU and ZeRO 2, and goes on halfway with one process on the device."""
     shards, plain = shard_folder(setting), _plain(setting)
     out, settings = setting.scratch / "universal", ("precision=fp32", "zero_stage=2")
     recipe = setting.scratch / "tiny.yaml"
@@ -110,18 +111,18 @@ def _on_cpu() -> None:
 
 
 def nccl(setting: Setting, findings: Findings) -> None:
-    """The process group of the trainer: its backend, and a sum over its one rank."""
+    """Checks the backend of the trainer's process group, and a sum over its one rank."""
     if setting.device == "cpu":
         raise Skip("there is no NCCL on a CPU")
     import torch
     import torch.distributed as dist
 
-    from pretrain.training.distributed import World, with_process_group
+    from pretrain.training.distributed import DistributedContext, with_process_group
 
     def add() -> None:
         findings.figures["backend"] = backend = dist.get_backend()
         assert backend == "nccl", f"the trainer uses {backend}"
-        world = World.current()
+        world = DistributedContext.current()
         findings.figures["device"] = str(world.device)
         numbers = torch.arange(1000.0, device=world.device)
         dist.all_reduce(numbers)

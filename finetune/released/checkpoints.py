@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
 
 from finetune.heads import HEADS, VcrHead
 from finetune.released.paddle_files import COMBINED, read_combined, read_variable, write_record
@@ -21,7 +20,8 @@ from parsers.command import InputError
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG, ENCODER, WEIGHTS, ErnieViL
 from pretrain.model.released_names import load_released, released_arrays, released_shapes
-from shards.storage.files import replace_atomic, sha256_of, write_indented_json
+from shards.storage.files import sha256_of, write_indented_json
+from shards.storage.weights import load_weights, read_weights, write_weights
 from shards.vocabulary import VOCABULARY
 
 Arrays = dict[str, NDArray[Any]]
@@ -141,11 +141,9 @@ def import_released(
     tensors = {ENCODER + name: tensor.numpy() for name, tensor in model.state_dict().items()}
     tensors |= {HEAD + ours[name]: _transposed(checkpoint.arrays[name]) for name in heads}
     out.mkdir(parents=True, exist_ok=True)
-    config.save(out / CONFIG)
     if vocabulary is not None:
         shutil.copyfile(vocabulary, out / VOCABULARY)
-    with replace_atomic(out / WEIGHTS) as path:
-        save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, path, {"format": "pt"})
+    write_weights({name: torch.tensor(array) for name, array in tensors.items()}, out / WEIGHTS)
     record = {
         "source": source.name,
         "parameters": len(checkpoint.arrays) - len(heads),
@@ -155,6 +153,7 @@ def import_released(
         "sha256": checkpoint.checksums,
     }
     write_indented_json(record, out / RECORD)
+    config.save(out / CONFIG)  # last, because a folder with this file is taken as a complete model
     return record
 
 
@@ -165,19 +164,15 @@ def export_released(source: Path, out: Path, *, combined: bool) -> int:
         InputError: the folder holds no model, or the output folder is not empty.
     """
     config = ModelConfig.load(source / CONFIG)
-    try:
-        tensors = load_file(source / WEIGHTS)
-    except Exception as error:  # safetensors raises several kinds
-        raise InputError(f"{source / WEIGHTS}: cannot be loaded: {error}") from error
+    tensors = read_weights(source / WEIGHTS)
     model = ErnieViL(config)
     encoder = {name.removeprefix(ENCODER): tensor for name, tensor in tensors.items() if name.startswith(ENCODER)}
-    try:
-        model.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in encoder.items()})
-    except RuntimeError as error:
-        raise InputError(f"{source / WEIGHTS}: does not fit {CONFIG}: {error}") from error
+    load_weights(model, encoder, source / WEIGHTS)
     record = json.loads((source / RECORD).read_text()) if (source / RECORD).exists() else {}
     arrays: Arrays = {n: a for n, a in released_arrays(model).items() if n not in record.get("untouched", ())}
-    arrays |= _released_head({n.removeprefix(HEAD): t for n, t in tensors.items() if n.startswith(HEAD)}, source)
+    arrays |= _released_head(
+        {n.removeprefix(HEAD): t.numpy() for n, t in tensors.items() if n.startswith(HEAD)}, source
+    )
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out} is not empty; name another --out folder")
     out.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,8 @@ from finetune.heads import VcrHead, choice_loss
 from finetune.inputs import Batch, Image, Images, Sources, Text
 from finetune.task import Prediction, Settings, Split, Task
 from parsers.command import InputError
-from pretrain.data.order import generator
+from pretrain.data.randomness import generator
+from pretrain.data.truncation import truncate_lengths
 from pretrain.model.config import ModelConfig
 from shards.boxes import WHOLE_IMAGE
 from shards.schema import Array
@@ -242,10 +243,12 @@ class Vcr(Task[VcrSettings, Question]):
             longest = self.settings.max_rationale_text
         texts = []
         for choice in question.choices:
-            shown, second = _cut(first, encoder.pieces(_sentence(choice, names)), longest - 3)
+            second = encoder.pieces(_sentence(choice, names))
+            room_first, room_second = truncate_lengths([len(first), len(second)], longest - 3)
+            shown = first[:room_first]
             if self.settings.as_released:
                 first = shown  # what a long choice displaces is gone for the choices after it
-            texts.append(encoder.pair(shown, second))
+            texts.append(encoder.pair(shown, second[:room_second]))
         return texts
 
     def _names(self, question: Question) -> list[str]:
@@ -378,18 +381,6 @@ def _words(words: Sequence[Any], objects: Sequence[str]) -> tuple[Word, ...]:
 
 def _sentence(words: Sequence[Word], names: Sequence[str]) -> str:
     return " ".join(word if isinstance(word, str) else " ".join(names[number] for number in word) for word in words)
-
-
-def _cut(first: list[int], second: list[int], most: int) -> tuple[list[int], list[int]]:
-    """Takes pieces off the end of the longer one, off the second of two equal ones, until both have ``most`` pieces."""
-    excess = max(0, len(first) + len(second) - most)
-    keep_first, keep_second = len(first), len(second)
-    for _ in range(excess):
-        if keep_first > keep_second:
-            keep_first -= 1
-        else:
-            keep_second -= 1
-    return first[:keep_first], second[:keep_second]
 
 
 def _best(probabilities: Sequence[float]) -> int:

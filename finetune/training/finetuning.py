@@ -20,12 +20,13 @@ from finetune.task import FineTuned, Split, Task, floats
 from finetune.training.optimization import parameter_groups, prepare_step
 from finetune.training.recipe import Recipe
 from parsers.command import say
-from pretrain.data.order import generator, slice_of
+from pretrain.data.bucketing import slice_of
+from pretrain.data.randomness import generator
 from pretrain.model.config import ModelConfig
 from pretrain.model.costs import PairCosts
 from pretrain.model.encoder import CONFIG
 from pretrain.model.folder import model_folder
-from pretrain.training.distributed import World
+from pretrain.training.distributed import DistributedContext
 from pretrain.training.settings import Best
 from pretrain.training.trainer import Trainer
 from pretrain.training.workload import Scores
@@ -109,7 +110,7 @@ class FineTuning:
         self.weights = (task.weight(recipe.batch_size),)
         self.steps_per_epoch = Steps(task, training, recipe).per_epoch
 
-    def identity(self) -> dict[str, Any]:
+    def fingerprint(self) -> dict[str, Any]:
         """The task with its classes, the size of the model, and checksums of the examples and the other files."""
         examples = hashlib.sha256("\n".join(map(repr, self._training.examples)).encode()).hexdigest()
         settings = self.task.settings.model_dump_json()
@@ -117,7 +118,7 @@ class FineTuning:
         return {"task": settings, "model": model, "examples": examples, **self._checksums}
 
     @property
-    def sure_metrics(self) -> Sequence[str]:
+    def guaranteed_metrics(self) -> Sequence[str]:
         """The score of the task."""
         return () if self._dev is None else (f"dev/{self.task.metric}",)
 
@@ -165,7 +166,7 @@ class FineTuning:
         _, parts = self.dataset(rank, ranks).numbers(step)
         return [[repr(example) for example in self._training.take(numbers)] for numbers in parts]
 
-    def evaluate(self, model: nn.Module, world: World) -> dict[str, float]:
+    def evaluate(self, model: nn.Module, world: DistributedContext) -> dict[str, float]:
         """The official scores on the development split."""
         if self._dev is None:
             return {}
@@ -181,7 +182,7 @@ def fine_tune(
     task: Task[Any, Any], recipe: Recipe[Any], start: Path, data: Data, out: Path, *, resume: bool
 ) -> dict[str, float]:
     """Trains in an initialised process group and says what came out; returns the last scores on the dev split."""
-    world, start = World.current(), model_folder(start)
+    world, start = DistributedContext.current(), model_folder(start)
     training = data.open(task, recipe.train, start, world.device.type)
     task = task.fitted(training.examples)
     dev = None if recipe.dev is None else data.open(task, [recipe.dev], start, world.device.type)

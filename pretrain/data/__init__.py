@@ -1,1 +1,5 @@
-"""From the index to batches: order, division, masking, padding."""
+"""From the index of the shards to padded batches: which pairs come when, what is masked, how it is padded.
+
+May import `shards`, `pretrain.recipe` and `pretrain.model.config`. Start reading at `pretrain.data.order`, then
+`pretrain.data.batches`.
+"""

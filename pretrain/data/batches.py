@@ -1,4 +1,4 @@
-"""Reads, masks and pads the pairs of a step."""
+"""Batches of pretraining: pairs are read, masked and padded."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pretrain.data.masking import SpecialTokens, Text, mask_regions, mask_text
-from pretrain.data.order import BatchPlan, Pairs, generator, micro_batches
-from pretrain.data.padding import padded_length
+from pretrain.data.bucketing import micro_batches
+from pretrain.data.masking import MaskedText, SpecialTokens, mask_regions, mask_text
+from pretrain.data.order import BatchPlan
+from pretrain.data.padding import pad_images, pad_texts
+from pretrain.data.pairs import Pairs
+from pretrain.data.randomness import generator
 from pretrain.model.config import RegionTarget
-from pretrain.recipe import Images, Masking, Recipe
+from pretrain.recipe import Masking, PretrainRecipe, ShownImage
 from shards.boxes import WHOLE_IMAGE, locate_boxes
 from shards.sample_reader import SampleReader
 from shards.schema import Array, Regions
@@ -24,7 +27,7 @@ _MASKS = 1 << 32
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class PretrainBatch:
     """A micro-batch: B pairs of T text positions and R image rows, N text targets and M region targets."""
 
     token_ids: Tensor  # int64 [B, T]
@@ -44,20 +47,20 @@ class Batch:
     matched: Tensor  # float32 [B]
 
     def inputs(self) -> dict[str, Tensor | None]:
-        """The arguments of `pretrain.model.heads.ErnieViLForPreTraining.forward`."""
+        """Returns the arguments of `pretrain.model.heads.ErnieViLForPreTraining.forward`."""
         names = ("token_ids", "position_ids", "segment_ids", "text_mask", "features", "locations", "image_mask")
         return {name: getattr(self, name) for name in (*names, "text_targets", "region_targets")}
 
     def samples(self) -> int:
-        """How many pairs there are."""
+        """Counts the pairs."""
         return len(self.matched)
 
     def tokens(self) -> int:
-        """Text positions that are no padding."""
+        """Counts the text positions that are no padding."""
         return self.token_ids.numel() if self.text_mask is None else int(self.text_mask.sum())
 
-    def to(self, device: torch.device) -> Batch:
-        """The same on another device."""
+    def to(self, device: torch.device) -> PretrainBatch:
+        """Copies the batch to a device."""
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{n: t.to(device, non_blocking=True) for n, t in tensors.items() if t is not None})
 
@@ -73,7 +76,7 @@ class Collator:
         max_text: int,
         masking: Masking,
         region_target: RegionTarget = "distribution",
-        images: Images,
+        images: ShownImage,
         device_type: str,
     ) -> None:
         self._shards = shards
@@ -86,8 +89,8 @@ class Collator:
         self._device_type = device_type
 
     @classmethod
-    def of(cls, recipe: Recipe, shards: SampleReader, device_type: str) -> Collator:
-        """The collator that a recipe trains with."""
+    def of(cls, recipe: PretrainRecipe, shards: SampleReader, device_type: str) -> Collator:
+        """Returns the collator that a recipe trains with."""
         return cls(
             shards,
             seed=recipe.seed,
@@ -98,8 +101,8 @@ class Collator:
             device_type=device_type,
         )
 
-    def __call__(self, pairs: Pairs) -> Batch:
-        """Reads and masks the pairs. Text-only pairs have one image row, of zeros."""
+    def __call__(self, pairs: Pairs) -> PretrainBatch:
+        """Reads and masks pairs. Without images, each pair has one image row of zeros."""
         texts, images = [], []
         for number in range(len(pairs)):
             shard, row, caption = pairs.text[number].tolist()
@@ -122,18 +125,18 @@ class Collator:
             images.append(self._image(image_shard, image_row, random if masked else None))
         return self._pad(texts, images, pairs.matched)
 
-    def collate(self, texts: list[Text], images: Array) -> Batch:
-        """Pads texts that are masked already, before whole images.
+    def collate(self, texts: list[MaskedText], images: Array) -> PretrainBatch:
+        """Pads texts that are masked already. Their images are shown without masks.
 
         Args:
-            texts: n of them.
-            images: int64 [n, 2], shard and row of the image of each.
+            texts: n texts.
+            images: int64 [n, 2], shard and row of the image of each text.
         """
         whole = [self._image(shard, row, None) for shard, row in images.tolist()]
         return self._pad(texts, whole, np.ones(len(texts), bool))
 
     def _image(self, shard: int, row: int, random: np.random.Generator | None) -> _Image:
-        """Reads an image; masks it if there are random numbers for that."""
+        """Reads an image, and masks it if there are random numbers for that."""
         d = self._shards.feature_size
         if self._images == "none":
             return _Image(np.zeros((1, d), np.float32), WHOLE_IMAGE, *_NO_TARGETS)
@@ -151,44 +154,24 @@ class Collator:
         targets = _region_targets(regions, np.flatnonzero(taken), self._region_target)
         return _Image(features, locate_boxes(regions.boxes, width, height), *targets)
 
-    def _pad(self, texts: list[Text], images: list[_Image], matched: Array) -> Batch:
-        b = len(texts)
-        t = padded_length([len(text.token_ids) for text in texts], self._device_type)
-        r = padded_length([len(image.features) for image in images], self._device_type)
-        d = self._shards.feature_size
-        token_ids = np.full((b, t), self._special.pad, np.int64)
-        segment_ids = np.zeros((b, t), np.int64)
-        text_mask, image_mask = np.zeros((b, t), bool), np.zeros((b, r), bool)
-        features, locations = np.zeros((b, r, d), np.float32), np.zeros((b, r, 5), np.float32)
-        for number, (text, image) in enumerate(zip(texts, images, strict=True)):
-            token_ids[number, : len(text.token_ids)] = text.token_ids
-            segment_ids[number, : len(text.token_ids)] = text.segment_ids
-            text_mask[number, : len(text.token_ids)] = True
-            features[number, : len(image.features)] = image.features
-            locations[number, : len(image.features)] = image.locations
-            image_mask[number, : len(image.features)] = True
-        k = max((image.class_ids.shape[1] for image in images), default=0)
-        wide = d if self._region_target == "features" else 0
-        none = np.zeros(0, np.int64)
-        arrays = {
-            "token_ids": token_ids,
-            "position_ids": np.arange(t) * text_mask,  # 0 in padding, which may lie beyond the last position
-            "segment_ids": segment_ids,
-            "features": features,
-            "locations": locations,
-            "text_targets": np.concatenate([none, *(i * t + text.targets for i, text in enumerate(texts))]),
-            "text_labels": np.concatenate([none, *(text.labels for text in texts)]),
-            "text_kinds": np.concatenate([none, *(text.kinds for text in texts)]),
-            "region_targets": np.concatenate([none, *(i * r + image.targets for i, image in enumerate(images))]),
-            "region_class_ids": _stack([image.class_ids for image in images], k, np.dtype(np.int64)),
-            "region_class_probs": _stack([image.class_probs for image in images], k, np.dtype(np.float32)),
-            "region_features": _stack([image.target_features for image in images], wide, np.dtype(np.float32)),
-            "matched": matched.astype(np.float32),
-        }
-        return Batch(
-            text_mask=None if text_mask.all() else torch.from_numpy(text_mask),
-            image_mask=None if image_mask.all() else torch.from_numpy(image_mask),
-            **{name: torch.from_numpy(array) for name, array in arrays.items()},
+    def _pad(self, texts: list[MaskedText], images: list[_Image], matched: Array) -> PretrainBatch:
+        feature_size = self._shards.feature_size
+        padded_texts = pad_texts(texts, pad=self._special.pad, device_type=self._device_type)
+        padded_images = pad_images(images, feature_size=feature_size, device_type=self._device_type)
+        t, r = padded_texts.token_ids.shape[1], padded_images.features.shape[1]
+        classes = max((image.class_ids.shape[1] for image in images), default=0)
+        predicted = feature_size if self._region_target == "features" else 0
+        return PretrainBatch(
+            *padded_texts,
+            *padded_images,
+            text_targets=_join([i * t + text.targets for i, text in enumerate(texts)]),
+            text_labels=_join([text.labels for text in texts]),
+            text_kinds=_join([text.kinds for text in texts]),
+            region_targets=_join([i * r + image.targets for i, image in enumerate(images)]),
+            region_class_ids=_join_rows([image.class_ids for image in images], classes, np.dtype(np.int64)),
+            region_class_probs=_join_rows([image.class_probs for image in images], classes, np.dtype(np.float32)),
+            region_features=_join_rows([image.target_features for image in images], predicted, np.dtype(np.float32)),
+            matched=torch.from_numpy(matched.astype(np.float32)),
         )
 
 
@@ -207,7 +190,15 @@ _NO_TARGETS = np.zeros(0, np.int64), _NO_COLUMNS, _NO_COLUMNS, _NO_COLUMNS
 
 
 def _region_targets(regions: Regions, taken: Array, target: RegionTarget) -> tuple[Array, Array, Array, Array]:
-    """Image rows of the regions ``taken``, their class ids, class probabilities and features; no columns: unused."""
+    """Returns image rows, class ids, class probabilities and features of the regions to predict.
+
+    What the kind of target does not use has no columns.
+
+    Args:
+        regions: of the image.
+        taken: int64 [M], the regions to predict.
+        target: what is predicted of a region.
+    """
     rows, unused = taken + 1, np.zeros((len(taken), 0))
     if target == "features":
         return rows, unused, unused, regions.features[taken]
@@ -218,17 +209,22 @@ def _region_targets(regions: Regions, taken: Array, target: RegionTarget) -> tup
     return rows, regions.class_ids[taken], regions.class_probs[taken], unused
 
 
-def _stack(rows: list[Array], k: int, dtype: np.dtype[np.generic]) -> Array:
-    """Rows of up to k columns as one matrix; what is missing is 0."""
-    stacked = np.zeros((sum(len(row) for row in rows), k), dtype)
+def _join(parts: list[Array]) -> Tensor:
+    """int64: the parts one after the other; there may be none."""
+    return torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *parts]))
+
+
+def _join_rows(parts: list[Array], columns: int, dtype: np.dtype[np.generic]) -> Tensor:
+    """The rows of all parts as one matrix. A part with fewer columns than ``columns`` has zeros in the others."""
+    joined = np.zeros((sum(len(part) for part in parts), columns), dtype)
     start = 0
-    for row in rows:
-        stacked[start : start + len(row), : row.shape[1]] = row
-        start += len(row)
-    return stacked
+    for part in parts:
+        joined[start : start + len(part), : part.shape[1]] = part
+        start += len(part)
+    return torch.from_numpy(joined)
 
 
-class Steps(Dataset[Sequence[Batch]]):
+class StepDataset(Dataset[Sequence[PretrainBatch]]):
     """The micro-batches of one rank, step by step."""
 
     def __init__(self, plan: BatchPlan, collator: Collator, *, rank: int, ranks: int, accumulation: int) -> None:
@@ -236,12 +232,12 @@ class Steps(Dataset[Sequence[Batch]]):
         self._rank, self._ranks, self._accumulation = rank, ranks, accumulation
 
     def pairs(self, step: int) -> list[Pairs]:
-        """The pairs of each micro-batch."""
+        """Returns the pairs of each micro-batch of a step."""
         batch = self._plan.batch(step)
         parts = micro_batches(
-            self._plan.tokens(batch), rank=self._rank, ranks=self._ranks, accumulation=self._accumulation
+            self._plan.measure(batch).tokens, rank=self._rank, ranks=self._ranks, accumulation=self._accumulation
         )
         return [batch.take(part) for part in parts]
 
-    def __getitem__(self, step: int) -> list[Batch]:
+    def __getitem__(self, step: int) -> list[PretrainBatch]:
         return [self._collator(pairs) for pairs in self.pairs(step)]

@@ -1,4 +1,4 @@
-"""How the pairs of a batch are divided over ranks and micro-batches, from the index alone."""
+"""How global batches are divided over ranks and micro-batches, and how much of them is padding then."""
 
 from __future__ import annotations
 
@@ -7,29 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pretrain.data.order import BatchPlan, micro_batches
+from pretrain.data.bucketing import micro_batches
 from pretrain.data.padding import padded_length
-from pretrain.recipe import Images
+from pretrain.data.pairs import PairLengths
 from shards.schema import Array
 
 DEVICE = "cuda"
-"""What sequences are padded for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Positions:
-    """The pairs of a global batch in their order; int64 arrays of equal length."""
-
-    text: Array
-    """text positions of each pair, [CLS] and [SEP] included"""
-    image: Array
-    """image rows of each pair, the global one included"""
-
-
-def positions(plan: BatchPlan, step: int, *, max_text: int, images: Images) -> Positions:
-    """The positions of a step's pairs, from the index alone: no tar is read."""
-    pairs = plan.batch(step)
-    return Positions(np.minimum(pairs.length + 2, max_text), 1 + pairs.num_boxes * (images != "none"))
+"""The type of device that sequences are padded for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,38 +31,44 @@ class Division:
 
     @property
     def sizes(self) -> tuple[Array, Array, Array]:
-        """Pairs, and what their texts and pictures are padded to."""
+        """The pairs of each micro-batch, and the lengths that their texts and images are padded to."""
         return self.samples, self.text_length, self.image_length
 
     @property
     def tokens(self) -> Array:
-        """int64 [steps, ranks]: text positions and image rows that are no padding."""
+        """Text positions and image rows that are no padding, int64 [steps, ranks]."""
         found: Array = (self.text + self.image).sum(2)
         return found
 
     @property
     def balance(self) -> float:
-        """Tokens of the fullest rank over the mean of all ranks, on average over the steps; 1 is even."""
+        """Tokens of the fullest rank over the mean of all ranks, averaged over the steps. 1 means equal work."""
         return float((self.tokens.max(1) / self.tokens.mean(1)).mean())
 
     @property
     def text_padding(self) -> float:
-        """Share of text positions that are padding."""
+        """Share of the text positions that are padding."""
         return 1 - float(self.text.sum() / (self.samples * self.text_length).sum())
 
     @property
     def image_padding(self) -> float:
-        """Share of image rows that are padding."""
+        """Share of the image rows that are padding."""
         return 1 - float(self.image.sum() / (self.samples * self.image_length).sum())
 
 
-def divide(batches: Sequence[Positions], *, ranks: int, accumulation: int) -> Division:
-    """Divides global batches as the trainer does."""
+def divide(batches: Sequence[PairLengths], *, ranks: int, accumulation: int) -> Division:
+    """Divides global batches as the trainer does.
+
+    Args:
+        batches: the lengths of the pairs of each global batch, in the batch's order.
+        ranks: processes that train together.
+        accumulation: micro-batches of a rank.
+    """
     shape = len(batches), ranks, accumulation
     found = Division(*(np.zeros(shape, np.int64) for _ in range(5)))
     for step, batch in enumerate(batches):
         for rank in range(ranks):
-            parts = micro_batches(batch.text + batch.image, rank=rank, ranks=ranks, accumulation=accumulation)
+            parts = micro_batches(batch.tokens, rank=rank, ranks=ranks, accumulation=accumulation)
             for part, where in enumerate(parts):
                 text, image = batch.text[where], batch.image[where]
                 at = step, rank, part

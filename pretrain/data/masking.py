@@ -1,7 +1,13 @@
-"""What is hidden from the model, and what it must predict there. Pure NumPy.
+"""Masking: what is hidden from the model, and what it must predict there. Pure NumPy.
 
-Scene-graph masking (arXiv 2006.16934, section 3.3): objects, then attributes, then relations are taken. A taken
-attribute keeps its object visible, a taken relation both its objects. The rest of the text is masked as in BERT.
+Scene-graph masking (arXiv 2006.16934, section 3.3) takes objects, then attributes, then relations. A taken attribute
+keeps its object visible, a taken relation both of its objects. The rest of the text is masked as in BERT.
+
+Example: "a red hat on a man" has the pieces a 0, red 1, hat 2, on 3, a 4, man 5, and the nodes hat (object), man
+(object), red (attribute of hat) and on (relation of hat and man). Say the random draws would take hat, red and on. The
+objects come first, so hat is taken. Red needs a visible hat, so it is not taken; nor is on. Of the words that belong to
+no node, 0 and 4, each is taken with the probability ``word``. If hat draws 0.3, the model reads
+"[CLS] a red [MASK] on a man [SEP]", and its one target is "hat" at position 3.
 """
 
 from __future__ import annotations
@@ -11,21 +17,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pretrain.data.truncation import truncate_lengths
 from pretrain.recipe import Masking
 from shards.boxes import intersection_over_union
 from shards.schema import KINDS, Array, Masks
 
 WORD = len(KINDS)
-"""The kind of a target that belongs to no node; the others are the node kinds."""
+"""The kind of a target that belongs to no node. The other kinds are those of nodes."""
 MASKED, RANDOM = 0.8, 0.9
-"""A taken node or word becomes [MASK] below 0.8, random pieces below 0.9, and else is kept."""
+"""A taken node or word draws a number in [0, 1). Below 0.8 it becomes [MASK], below 0.9 random pieces."""
 REGION_HIDDEN = 0.9
-"""A taken region's features become 0 below 0.9 and else are kept, as in ViLBERT."""
+"""A taken region draws a number in [0, 1). Below 0.9 its features become 0, else they stay, as in ViLBERT."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpecialTokens:
-    """Ids of the vocabulary."""
+    """Ids of the special tokens in a vocabulary, and its size."""
 
     pad: int
     cls: int
@@ -35,7 +42,7 @@ class SpecialTokens:
 
     @classmethod
     def of(cls, vocabulary: list[str]) -> SpecialTokens:
-        """Finds them in a vocabulary."""
+        """Finds the ids in a vocabulary."""
         pad, first, sep, mask = (vocabulary.index(token) for token in ("[PAD]", "[CLS]", "[SEP]", "[MASK]"))
         return cls(pad, first, sep, mask, len(vocabulary))
 
@@ -56,10 +63,13 @@ class Layout:
 
 
 def lay_out(masks: Masks, caption: int, *, max_text: int, special: SpecialTokens) -> Layout:
-    """Cuts a caption to ``max_text`` positions, special tokens among them.
+    """Lays a caption out in at most ``max_text`` positions, special tokens included.
 
-    One segment loses its end. Of several the longest loses its last piece until all fit, of equally long ones the last:
-    the rule that the released code has for the two segments of VCR.
+    Segments that are too long lose their ends, by the rule of `truncate_lengths`. Segments that would not even have
+    room for one piece and their [SEP] are left out, the last ones first.
+
+    Example: segments of 9, 4 and 9 pieces and ``max_text=19``. [CLS] and three [SEP]s leave room for 15 pieces, so the
+    segments keep 6, 4 and 5.
     """
     stored = slice(masks.token_offsets[caption], masks.token_offsets[caption + 1])
     pieces = masks.token_ids[stored].astype(np.int64)
@@ -67,7 +77,7 @@ def lay_out(masks: Masks, caption: int, *, max_text: int, special: SpecialTokens
     starts = np.append(0, 1 + np.flatnonzero(np.diff(segments)))
     lengths = np.diff(np.append(starts, len(pieces)))
     starts = starts[: (max_text - 1) // 2]  # each segment that is shown has room for a piece and its [SEP]
-    kept = _cut(lengths[: len(starts)], max_text - 1 - len(starts))
+    kept = truncate_lengths(lengths[: len(starts)], max_text - 1 - len(starts))
 
     places = np.full(len(pieces), -1)
     ends = np.cumsum(kept + 1)  # the places of the [SEP]s
@@ -81,27 +91,19 @@ def lay_out(masks: Masks, caption: int, *, max_text: int, special: SpecialTokens
     return Layout(token_ids, np.append(names[0], np.repeat(names, kept + 1)), places)
 
 
-def _cut(lengths: Array, most: int) -> Array:
-    """Shortens the longest until the sum is at most ``most``; of equally long ones the last."""
-    kept = lengths.copy()
-    while kept.sum() > most:
-        kept[len(kept) - 1 - kept[::-1].argmax()] -= 1
-    return kept
-
-
 # --------------------------------------------------------------------------------------------------------------- text
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """A caption as the model sees it, and what is to be predicted."""
+class MaskedText:
+    """A caption as the model sees it, and its targets."""
 
     token_ids: Array
     """int64 [T]"""
     segment_ids: Array
     """int64 [T]"""
     targets: Array
-    """int64 [N]: positions, ascending"""
+    """int64 [N]: positions to predict, ascending"""
     labels: Array
     """int64 [N]: the piece that stood there"""
     kinds: Array
@@ -110,12 +112,12 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    """A node or a word that is to be predicted."""
+    """A node or a word that the model is to predict."""
 
     pieces: Array
     kind: int
     how: float
-    """below `MASKED`, below `RANDOM`, or above"""
+    """the number that it has drawn; see `MASKED` and `RANDOM`"""
 
 
 def mask_text(
@@ -127,7 +129,7 @@ def mask_text(
     settings: Masking,
     special: SpecialTokens,
     random: np.random.Generator,
-) -> Text:
+) -> MaskedText:
     """Cuts a caption to ``max_text`` positions and masks it, unless it belongs to another image."""
     layout = lay_out(masks, caption, max_text=max_text, special=special)
     token_ids, kinds = layout.token_ids.copy(), np.full(len(layout.token_ids), -1)
@@ -149,10 +151,10 @@ def mask_text(
     return _text(layout, token_ids, kinds)
 
 
-def hide_node(masks: Masks, node: int, *, max_text: int, special: SpecialTokens) -> Text:
-    """Cuts the caption of a node to ``max_text`` positions and hides the node, which `maskable` must list, and no more.
+def hide_node(masks: Masks, node: int, *, max_text: int, special: SpecialTokens) -> MaskedText:
+    """Cuts the caption of a node to ``max_text`` positions and hides the node alone, which `maskable` must list.
 
-    All its pieces become [MASK], and all are targets.
+    All pieces of the node become [MASK], and all are targets.
     """
     layout = lay_out(masks, int(masks.node_caption[node]), max_text=max_text, special=special)
     token_ids, kinds = layout.token_ids.copy(), np.full(len(layout.token_ids), -1)
@@ -162,16 +164,16 @@ def hide_node(masks: Masks, node: int, *, max_text: int, special: SpecialTokens)
     return _text(layout, token_ids, kinds)
 
 
-def _text(layout: Layout, token_ids: Array, kinds: Array) -> Text:
+def _text(layout: Layout, token_ids: Array, kinds: Array) -> MaskedText:
     targets = np.flatnonzero(kinds >= 0)
-    return Text(token_ids, layout.segment_ids, targets, layout.token_ids[targets], kinds[targets])
+    return MaskedText(token_ids, layout.segment_ids, targets, layout.token_ids[targets], kinds[targets])
 
 
 def maskable(masks: Masks, caption: int, places: Array) -> list[int]:
-    """The nodes of a caption that may be hidden if its pieces stand at ``places``, ascending.
+    """Returns the nodes of a caption that may be hidden if its pieces stand at ``places``, ascending.
 
-    They have pieces, all of them shown; so are the pieces of the objects that must stay visible with them, and none of
-    these is their own.
+    A node may be hidden if it has word pieces, all of them are shown, and so are those of the objects that must stay
+    visible with it, with which it shares no piece.
     """
     nodes = masks.nodes(caption)
     pieces = {node: masks.tokens(node).tolist() for node in nodes}
@@ -187,16 +189,20 @@ def maskable(masks: Masks, caption: int, places: Array) -> list[int]:
 
 
 def _needed(masks: Masks, node: int) -> list[int]:
-    """The objects that must stay visible when a node is hidden."""
+    """Returns the objects that must stay visible when a node is hidden."""
     return [int(argument) for argument in masks.node_args[node] if argument >= 0]
 
 
 def _take_nodes(
     masks: Masks, caption: int, places: Array, settings: Masking, draws: Array
 ) -> tuple[list[_Taken], Array]:
-    """Takes objects, then attributes, then relations, as `maskable` allows and what is taken already leaves free.
+    """Takes objects, then attributes, then relations.
 
-    Returns the nodes, and bool [pieces]: what must stay visible with them.
+    A node is taken if `maskable` allows it, its draw is below the share of its kind, and neither the node nor the
+    objects that it needs conflict with what is taken already.
+
+    Returns:
+        The nodes, and bool [pieces], the pieces that must stay visible with them.
     """
     taken = []
     first = masks.nodes(caption).start
@@ -217,7 +223,7 @@ def _take_nodes(
 
 
 def _take_words(masks: Masks, caption: int, free: Array, settings: Masking, draws: Array) -> Iterator[_Taken]:
-    """Takes single pieces, of those that are ``free``, that belong to no node of a kind that is ever taken."""
+    """Takes single pieces that are ``free`` and belong to no node of a kind that is ever taken."""
     free = free.copy()
     for node in masks.nodes(caption):
         if settings.nodes[masks.node_kind[node]] > 0:
@@ -227,9 +233,10 @@ def _take_words(masks: Masks, caption: int, free: Array, settings: Masking, draw
 
 
 def _shuffle_spans(masks: Masks, caption: int, places: Array, random: np.random.Generator) -> Array:
-    """Places as if the caption were its spans in random order: as many and as long, but on other words.
+    """Returns places as if the spans of the caption stood in random order.
 
-    A span is a run of pieces that some node holds together, or a single piece.
+    So as many spans are hidden, of the same lengths, but they lie on other words. A span is a run of pieces that some
+    node holds together, or a single piece.
     """
     shown = np.flatnonzero(places >= 0)
     held = np.zeros(len(shown), bool)  # together with the piece before
@@ -247,10 +254,13 @@ def _shuffle_spans(masks: Masks, caption: int, places: Array, random: np.random.
 
 
 def mask_regions(boxes: Array, *, settings: Masking, random: np.random.Generator) -> tuple[Array, Array]:
-    """Which of n regions are to be predicted, and which are hidden: two bool arrays [n].
+    """Returns which of n regions are to be predicted, and which are hidden: two bool arrays [n].
 
-    What is to be predicted is hidden nine times in ten. With ``settings.overlap``, whatever overlaps a hidden region by
-    more is hidden with it, as its features tell what that one shows.
+    A region to predict is hidden nine times in ten. With ``settings.overlap``, each region that overlaps a hidden one
+    by a higher intersection over union is hidden, too, because its features tell what the hidden one shows.
+
+    Example: regions A and B overlap by 0.5, C lies apart, and ``overlap`` is 0.4. If A alone is taken and draws 0.2, A
+    is to be predicted, and A and B are hidden. If A draws 0.95, A is to be predicted, and nothing is hidden.
     """
     draws = random.random((len(boxes), 2))
     taken = draws[:, 0] < settings.region

@@ -1,42 +1,35 @@
-"""What a model size costs, layer by layer: ``python -m pretrain.model --config base``."""
+"""The costs of a model size, layer by layer: ``python -m pretrain.model --config base``."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from parsers.command import InputError, console, run
+from parsers.command import console, run
 from pretrain.model.config import ModelConfig
 
-SIZES = Path(__file__).resolve().parents[2] / "configs/model"
 app = typer.Typer(add_completion=False)
 
 
 @app.command(epilog="Example: python -m pretrain.model --config base --batch 16 --text 20 --rows 37")
 def main(
-    config: Annotated[str, typer.Option(help="tiny, base, large, or a JSON file.")] = "base",
-    batch: Annotated[int, typer.Option(min=1, help="Samples.")] = 16,
-    text: Annotated[int, typer.Option(min=1, help="Text positions.")] = 20,
-    rows: Annotated[int, typer.Option(min=1, help="Image rows, the global one included.")] = 37,
-    bf16: Annotated[bool, typer.Option(help="Activations of two bytes instead of four.")] = False,
+    config: Annotated[str, typer.Option(help="Size of the model: tiny, base, large, or a JSON file.")] = "base",
+    batch: Annotated[int, typer.Option(min=1, help="Pairs of a batch.")] = 16,
+    text: Annotated[int, typer.Option(min=1, help="Text positions of a pair.")] = 20,
+    rows: Annotated[int, typer.Option(min=1, help="Image rows of a pair, the row of the whole image included.")] = 37,
+    bf16: Annotated[bool, typer.Option(help="Compute in bfloat16 instead of float32.")] = False,
 ) -> None:
     """Print the layers with their parameters, FLOPs of a forward pass and activation memory."""
     # Imported late: PyTorch takes seconds, and --help should answer at once.
     import torch
 
-    from pretrain.model.costs import costs
+    from pretrain.model.costs import count_costs
 
-    named = SIZES / f"{config}.json"
-    path = named if named.is_file() else Path(config)
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in SIZES.glob("*.json")))
-        raise InputError(f"{config}: neither a file nor one of {known}")
     dtype = torch.bfloat16 if bf16 else torch.float32
-    found = costs(ModelConfig.load(path), batch=batch, text=text, rows=rows, dtype=dtype)
-    table = Table("", "parameters", "GFLOP", "saved MB", title=f"{path.name}, {batch} pairs", title_justify="left")
+    found = count_costs(ModelConfig.of_size(config), batch=batch, text=text, rows=rows, dtype=dtype)
+    table = Table("", "parameters", "GFLOP", "saved MB", title=f"{config}, {batch} pairs", title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
     for cost in found:

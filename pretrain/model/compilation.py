@@ -29,7 +29,7 @@ from pretrain.model.encoder import ErnieViL, ErnieViLOutput
 _SAMPLES, _TEXT, _ROWS = 16, 24, 40
 """Sizes of the batch of zeros. No two are equal: equal sizes would become one symbol."""
 _PIECES = 64
-"""More than there can be; PyTorch gives up after eight."""
+"""More pieces than there can be. PyTorch's own limit is eight."""
 
 
 class CompiledForward:
@@ -43,11 +43,11 @@ class CompiledForward:
     """
 
     def __init__(self, encoder: ErnieViL, say: Callable[[str], None]) -> None:
-        """Takes the place of ``encoder.forward``.
+        """Replaces ``encoder.forward``.
 
         Args:
             encoder: names and values of its parameters stay as they are.
-            say: told what is compiled, which takes minutes, and what could not be.
+            say: gets messages on what is compiled, which takes minutes, and what could not be compiled.
         """
         self.pieces = self.recompilations = 0
         self.why_not: str | None = None
@@ -105,9 +105,9 @@ class CompiledForward:
 
 
 def inductor() -> Callable[[torch.fx.GraphModule, list[Any]], Any]:
-    """PyTorch's generator of code, but for the gradient of embeddings, which stays PyTorch's own operation.
+    """Returns PyTorch's generator of code, which leaves the gradient of embeddings to PyTorch's own operation.
 
-    The code that would be generated adds up rows of one word in the order in which threads come by, which differs.
+    The generated code would add up the rows of one word in the order in which threads come by, which differs.
     """
     decompositions = dict(select_decomp_table())
     del decompositions[torch.ops.aten.embedding_dense_backward.default]
@@ -115,19 +115,19 @@ def inductor() -> Callable[[torch.fx.GraphModule, list[Any]], Any]:
 
 
 def _zeros(name: str, tensor: Tensor) -> Tensor:
-    """A tensor of the fixed size in the place of a batch's; masks hide nothing."""
+    """Returns a tensor of zeros of the fixed size in the place of a batch's tensor. Masks hide nothing."""
     fixed = _SAMPLES, _ROWS if name in ("features", "locations", "image_mask") else _TEXT
     sizes = [1 if size == 1 else other for size, other in zip(tensor.shape[:2], fixed, strict=True)]
     return tensor.new_full((*sizes, *tensor.shape[2:]), tensor.dtype == torch.bool)
 
 
 def _reason(error: Exception) -> str:
-    """One line of a message that may have hundreds: a compiler's first error, or else the first line."""
+    """Returns one line of a message that may have hundreds: a compiler's first error, or else the first line."""
     cause = getattr(error, "inner_exception", error)
     lines = str(cause).strip().splitlines() or [""]
     return f"{type(cause).__name__}: {next((line for line in lines if 'error:' in line), lines[0])}"
 
 
 def _devices(inputs: dict[str, Tensor | None]) -> list[torch.device]:
-    """Devices whose random numbers must go on as if nothing had been compiled."""
+    """Returns the devices whose random numbers must go on as if nothing had been compiled."""
     return list({t.device for t in inputs.values() if t is not None and t.device.type == "cuda"})

@@ -1,4 +1,4 @@
-"""The sizes of an ERNIE-ViL model, read from and written to the released JSON files."""
+"""The configuration of a model, in the format of the released JSON files."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from parsers.command import InputError
+from parsers.command import InputError, say
+from shards.storage.files import write_atomic
 
 Size = Annotated[int, Field(ge=1)]
-Probability = Annotated[float, Field(ge=0, lt=1)]
+DropoutRate = Annotated[float, Field(ge=0, lt=1)]
 LayerIds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+SIZES = Path(__file__).resolve().parents[2] / "configs/model"
+"""The folder of the model sizes that come with the project."""
 RegionTarget = Literal["distribution", "argmax", "features"]
 """What pretraining predicts of a masked region: the detector's class distribution (Kullback-Leibler divergence, as in
 the paper), its most likely class (cross-entropy), or the features themselves (mean squared error, as in UNITER)."""
 
 
 class ModelConfig(BaseModel):
-    """One model size. Field names are the keys of the released ``ernie_vil_config.*.json``, and ``v_feature_size``.
+    """The sizes of a model. Field names are the keys of the released ``ernie_vil_config.*.json``, and three more.
 
     The stack is laid out by ``t_biattention_id`` and ``v_biattention_id``: before co-layer k the text stream has run
     ``t_biattention_id[k]`` of its layers and the image stream ``v_biattention_id[k]``. One more layer of each stream
@@ -59,11 +62,11 @@ class ModelConfig(BaseModel):
     max_text: Size | None = None
 
     hidden_act: Literal["gelu"] = "gelu"
-    hidden_dropout_prob: Probability
-    attention_probs_dropout_prob: Probability
+    hidden_dropout_prob: DropoutRate
+    attention_probs_dropout_prob: DropoutRate
     initializer_range: Annotated[float, Field(gt=0)]
 
-    # In the released files, but without effect on the model, there as here.
+    # Keys of the released files that have no effect on the model, there as here.
     num_hidden_layers: Size | None = None
     type_vocab_size: Size | None = None
     task_type_vocab_size: Size | None = None
@@ -121,37 +124,52 @@ class ModelConfig(BaseModel):
                 f"t_biattention_id has {len(self.t_biattention_id)} entries and v_biattention_id "
                 f"{len(self.v_biattention_id)}; give both one entry for each co-layer"
             )
-        if self.num_hidden_layers not in (None, self.num_text_layers):
-            raise ValueError(
-                f"num_hidden_layers is {self.num_hidden_layers}, but t_biattention_id ends with "
-                f"{self.t_biattention_id[-1]}, which makes {self.num_text_layers} text layers; change t_biattention_id "
-                "if you want another depth, else remove num_hidden_layers"
-            )
         return self
 
     @classmethod
+    def of_size(cls, name: str) -> ModelConfig:
+        """Reads a size of ``configs/model``, such as ``base``, or a file.
+
+        Raises:
+            InputError: there is neither such a size nor such a file, or it is no valid configuration.
+        """
+        named = SIZES / f"{name}.json"
+        path = named if named.is_file() else Path(name)
+        if not path.is_file():
+            known = ", ".join(sorted(file.stem for file in SIZES.glob("*.json")))
+            raise InputError(f"{name}: neither a file nor one of {known}")
+        return cls.load(path)
+
+    @classmethod
     def load(cls, path: str | Path) -> ModelConfig:
-        """Read a configuration file.
+        """Reads a configuration file. Says so if ``num_hidden_layers`` and the layout differ: the released code reads
+        the layout alone.
 
         Raises:
             InputError: the file cannot be read, is no JSON object or no valid configuration; names the file and every
                 wrong key.
         """
         try:
-            return cls.model_validate_json(Path(path).read_bytes())
+            config = cls.model_validate_json(Path(path).read_bytes())
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror}") from error
         except ValidationError as error:
             reasons = "".join(f"\n  {_explain(detail)}" for detail in error.errors())
             raise InputError(f"{path} is not a valid model configuration:{reasons}") from error
+        if config.num_hidden_layers not in (None, config.num_text_layers):
+            say(
+                f"{path}: num_hidden_layers {config.num_hidden_layers} has no effect; t_biattention_id ends with "
+                f"{config.t_biattention_id[-1]}, which makes {config.num_text_layers} text layers"
+            )
+        return config
 
     def save(self, path: str | Path) -> None:
-        """Write the configuration so that `load` gives it back; keys that were absent stay absent."""
-        Path(path).write_text(self.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
+        """Writes the configuration so that `load` gives it back. Keys that were absent stay absent."""
+        write_atomic(Path(path), (self.model_dump_json(indent=2, exclude_none=True) + "\n").encode())
 
 
 def _explain(detail: ErrorDetails) -> str:
-    """One line on what is wrong with which key, and what to do."""
+    """Returns one line that says what is wrong with which key, and what to do."""
     key = ".".join(str(part) for part in detail["loc"])
     match detail["type"]:
         case "extra_forbidden":

@@ -1,11 +1,10 @@
-"""What a model size costs, layer by layer."""
+"""The costs of a model size: parameters, FLOPs and memory, layer by layer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.hooks import RemovableHandle
 
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import ErnieViL
@@ -22,7 +22,7 @@ from shards.schema import Array
 
 @dataclass
 class Cost:
-    """What one module adds to a training step."""
+    """The costs that one module adds to a training step."""
 
     name: str
     parameters: int
@@ -31,11 +31,13 @@ class Cost:
     saved_bytes: int = 0
     """activations kept for the backward pass"""
     output_bytes: int = 0
-    """of what it returns: all that gradient checkpointing keeps of a layer"""
+    """size of what the module returns, which is all that gradient checkpointing keeps of a layer"""
 
 
-def costs(config: ModelConfig, *, batch: int, text: int, rows: int, dtype: torch.dtype = torch.float32) -> list[Cost]:
-    """The embeddings, layers and poolers of the encoder in the order in which data passes them.
+def count_costs(
+    config: ModelConfig, *, batch: int, text: int, rows: int, dtype: torch.dtype = torch.float32
+) -> list[Cost]:
+    """Returns the costs of the encoder's embeddings, layers and poolers, in the order in which data passes them.
 
     Args:
         config: size of the model.
@@ -48,9 +50,9 @@ def costs(config: ModelConfig, *, batch: int, text: int, rows: int, dtype: torch
 
 
 class Costing:
-    """Costs of one size of the encoder on a device, which need not be there: nothing is allocated or computed.
+    """Measures one size of the encoder on a device. The device need not exist: nothing is allocated or computed.
 
-    Attention is counted as a fused kernel does it, which keeps no probabilities.
+    Attention is counted as a fused kernel computes it, which keeps no probabilities.
     """
 
     def __init__(self, config: ModelConfig, dtype: torch.dtype, device: str = "cuda") -> None:
@@ -60,7 +62,7 @@ class Costing:
             self._encoder = ErnieViL(config)
 
     def of(self, *, batch: int, text: int, rows: int) -> list[Cost]:
-        """The cost of each unit; the arguments are those of `costs`."""
+        """Returns the cost of each unit; the arguments are those of `count_costs`."""
         found: list[Cost] = []
         counter = FlopCounterMode(display=False)
         with self._mode, torch.device(self._device), _fused_attention():
@@ -90,7 +92,7 @@ def _default(dtype: torch.dtype) -> Iterator[None]:
 
 @contextmanager
 def _fused_attention() -> Iterator[None]:
-    """Inside, attention is the flash kernel of CUDA: without a GPU PyTorch would choose an unfused computation."""
+    """Makes attention CUDA's flash kernel inside the context. Without a GPU, PyTorch would choose an unfused one."""
 
     def fused(query: Tensor, key: Tensor, value: Tensor, *, attn_mask: Tensor | None, dropout_p: float) -> Tensor:
         del attn_mask  # one row for each sample, which counts for nothing
@@ -103,7 +105,7 @@ def _fused_attention() -> Iterator[None]:
 
 @contextmanager
 def _watched(model: ErnieViL, counter: FlopCounterMode, found: list[Cost]) -> Iterator[None]:
-    """Adds a cost for each unit as it is called; what autograd saves meanwhile is that unit's."""
+    """Adds a cost for each unit when it is called inside the context; what autograd saves meanwhile is the unit's."""
     parameters = {id(parameter) for parameter in model.parameters()}
     seen: set[int] = set()
     kept: list[Tensor] = []  # so that no two saved tensors share an id
@@ -127,7 +129,7 @@ def _watched(model: ErnieViL, counter: FlopCounterMode, found: list[Cost]) -> It
             found[-1].saved_bytes += base.numel() * base.element_size()
         return tensor
 
-    handles: list[Any] = []
+    handles: list[RemovableHandle] = []
     for name, unit in _units(model):
         handles.append(unit.register_forward_pre_hook(lambda unit, _inputs, name=name: begin(name, unit)))
         handles.append(unit.register_forward_hook(lambda _unit, _inputs, output: end(output)))
@@ -158,12 +160,12 @@ class PairCosts:
 
     @classmethod
     def of(cls, config: ModelConfig, dtype: torch.dtype, *, checkpointing: bool = False) -> PairCosts:
-        """Takes the six coefficients from the costs of the encoder at six lengths.
+        """Solves for the six coefficients with the costs of the encoder at six lengths.
 
         Args:
             config: size of the model.
             dtype: of weights and activations.
-            checkpointing: only what layers return is kept, and what one layer keeps inside while it is computed again.
+            checkpointing: whether only the output of layers is kept, and the inside of the one that is computed again.
         """
         lengths = [(8, 8), (16, 8), (24, 8), (8, 16), (8, 24), (16, 16)]
         costing = Costing(config, dtype)
@@ -178,12 +180,12 @@ class PairCosts:
         return cls(flops, saved_bytes)
 
     def flops_at(self, samples: Array, text_length: Array, image_length: Array) -> Array:
-        """FLOPs of the forward pass of micro-batches of these sizes; arrays of one shape."""
+        """Returns the FLOPs of the forward pass of micro-batches of these sizes; all arrays have one shape."""
         found: Array = samples * (_powers(text_length, image_length) @ self.flops)
         return found
 
     def saved_bytes_at(self, samples: Array, text_length: Array, image_length: Array) -> Array:
-        """Bytes kept for the backward pass of micro-batches of these sizes; arrays of one shape."""
+        """Returns the bytes kept for the backward pass of such micro-batches; all arrays have one shape."""
         found: Array = samples * (_powers(text_length, image_length) @ self.saved_bytes)
         return found
 

@@ -13,16 +13,13 @@ from typing import Any
 
 import torch
 from huggingface_hub import ModelHubMixin, hf_hub_download
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from parsers.command import InputError
 from pretrain.model.attention import LAYER_NORM_EPS, AttentionLayer, key_mask
 from pretrain.model.config import ModelConfig
-from shards.storage.files import replace_atomic
+from shards.storage.weights import load_weights, read_weights, write_weights
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 """Files of a model folder."""
@@ -135,10 +132,9 @@ class ErnieViL(
         initialize(self, config.initializer_range)
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        self.config.save(save_directory / CONFIG)
         weights = {ENCODER + n: t.detach().float().cpu().contiguous() for n, t in self.state_dict().items()}
-        with replace_atomic(save_directory / WEIGHTS) as path:
-            save_file(weights, path, metadata={"format": "pt"})
+        write_weights(weights, save_directory / WEIGHTS)
+        self.config.save(save_directory / CONFIG)
 
     @classmethod
     def _from_pretrained(
@@ -171,11 +167,8 @@ class ErnieViL(
             raise TypeError(f"from_pretrained takes no {', '.join(sorted(unknown))}")
         model = cls(ModelConfig.load(find(CONFIG)))
         path = find(WEIGHTS)
-        try:
-            weights = {n.removeprefix(ENCODER): t for n, t in load_file(path).items() if n.startswith(ENCODER)}
-            model.load_state_dict(weights)
-        except (OSError, SafetensorError, RuntimeError) as error:
-            raise InputError(f"{path}: cannot be loaded: {error}") from error
+        weights = {n.removeprefix(ENCODER): t for n, t in read_weights(path).items() if n.startswith(ENCODER)}
+        load_weights(model, weights, path)
         return model.eval()
 
     def forward(

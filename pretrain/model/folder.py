@@ -5,32 +5,39 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from parsers.command import InputError
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG, ENCODER, WEIGHTS
 from pretrain.model.heads import ErnieViLForPreTraining
-from shards.storage.files import replace_atomic
+from shards.storage.files import write_atomic
+from shards.storage.weights import load_weights, read_weights, start_from_weights, write_weights
 from shards.vocabulary import VOCABULARY, read_vocabulary
 
 
 def export(weights: Mapping[str, Tensor], config: ModelConfig, vocabulary: bytes, folder: Path) -> None:
-    """Writes a model from its float32 weights by name; they appear whole or not at all."""
+    """Writes a model folder.
+
+    `model_folder` takes a folder with a ``config.json`` as complete, so this file is written last.
+
+    Args:
+        weights: float32 on the CPU, by parameter name.
+        config: of the model.
+        vocabulary: the bytes of ``vocab.txt``.
+        folder: is made if it does not exist.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / VOCABULARY, vocabulary)
+    write_weights(weights, folder / WEIGHTS)
     config.save(folder / CONFIG)
-    (folder / VOCABULARY).write_bytes(vocabulary)
-    with replace_atomic(folder / WEIGHTS) as path:
-        save_file(dict(weights), path, metadata={"format": "pt"})
 
 
 def model_folder(path: Path) -> Path:
-    """The folder of the model that is meant by ``path``: itself, or that of the pretraining run there.
+    """Returns the folder of the model that ``path`` means: itself, or ``model/`` of the pretraining run there.
 
     Raises:
-        InputError: it is neither.
+        InputError: there is no complete model.
     """
     for folder in (path, path / "model"):
         if (folder / CONFIG).is_file():
@@ -48,21 +55,18 @@ def load(folder: Path) -> ErnieViLForPreTraining:
         InputError: the folder is no such model, or its weights do not fit its configuration.
     """
     model = ErnieViLForPreTraining(ModelConfig.load(folder / CONFIG))
-    try:
-        model.load_state_dict(load_file(folder / WEIGHTS))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise InputError(f"{folder / WEIGHTS}: cannot be loaded: {error}") from error
+    load_weights(model, read_weights(folder / WEIGHTS), folder / WEIGHTS)
     return model.eval()
 
 
 def start_from(model: ErnieViLForPreTraining, vocabulary: list[str], source: Path) -> list[str]:
-    """Copies the weights of an exported or imported model into ``model``, which has the vocabulary ``vocabulary``.
+    """Copies the weights of an exported or imported model into ``model``, whose vocabulary is ``vocabulary``.
 
-    The encoder must be the same. Heads are taken over where the source has them in the same shape: it may have been
-    trained with other region targets, or be a released model, which has none.
+    The encoder must be the same. A parameter of a head is copied where the source has it in the same shape: the source
+    may have been trained with other region targets, or be a released model, which has no heads.
 
     Returns:
-        The parameters that keep their initial values, all of heads.
+        The parameters that keep their initial values, all of them of heads.
 
     Raises:
         InputError: there is no such model, or it has another vocabulary or another encoder.
@@ -72,17 +76,6 @@ def start_from(model: ErnieViLForPreTraining, vocabulary: list[str], source: Pat
         raise InputError(
             f"{folder / VOCABULARY}: not the vocabulary of the shards; pack these again with --tokenizer and this file"
         )
-    try:
-        weights = load_file(folder / WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{folder / WEIGHTS}: cannot be loaded: {error}") from error
-    own = model.state_dict()
-    fresh = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
-    differing = [name for name in fresh if name.startswith(ENCODER)]
-    if differing:
-        raise InputError(
-            f"{folder}: another encoder than the recipe's ({len(differing)} parameters differ, e.g. {differing[0]}); "
-            f"set model to {folder / CONFIG}"
-        )
-    model.load_state_dict({name: weights[name] for name in own if name not in fresh}, strict=False)
-    return fresh
+    path = folder / WEIGHTS
+    advice = f"set model in the recipe to {folder / CONFIG}"
+    return start_from_weights(model, read_weights(path), path, required=ENCODER, advice=advice)

@@ -22,7 +22,7 @@ from pretrain.model.encoder import ErnieViL, initialize
 
 @dataclass(frozen=True)  # no slots: see `pretrain.model.encoder.ErnieViLOutput`
 class PretrainingOutput:
-    """What all objectives predict. ``len(vocabulary_logits)`` and ``len(regions)`` may be 0."""
+    """The predictions for all objectives. ``len(vocabulary_logits)`` and ``len(regions)`` may be 0."""
 
     vocabulary_logits: Tensor  # float [N, vocab_size], one row for each masked text position
     regions: Tensor  # float [M, region_outputs], one row for each masked region: logits of the classes, or features

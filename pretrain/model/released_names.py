@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -47,7 +46,7 @@ _IN_LAYER = re.compile(r"(?P<stack>\w+_layers)\.(?P<index>\d+)\.(?:(?P<side>text
 
 
 def released_name(name: str) -> str:
-    """The released name of a parameter of `ErnieViL`.
+    """Returns the released name of a parameter of `ErnieViL`.
 
     ``co_layers.0.image.attention.query.weight`` is ``encoder_colayer_0_vl_multi_head_att_query_fc.w_0``.
 
@@ -66,7 +65,7 @@ def released_name(name: str) -> str:
 
 
 def released_arrays(model: ErnieViL) -> dict[str, NDArray[np.float32]]:
-    """All parameters of the model by their released names, fc weights [in, out]."""
+    """Returns all parameters of the model by their released names; fc weights are [in, out]."""
     arrays = {}
     for name, parameter in model.named_parameters():
         released = released_name(name)
@@ -76,7 +75,7 @@ def released_arrays(model: ErnieViL) -> dict[str, NDArray[np.float32]]:
 
 
 def released_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """The released names and shapes of a model's parameters; allocates none of them."""
+    """Returns the released names and shapes of a model's parameters; allocates none of them."""
     with torch.device("meta"):
         parameters = ErnieViL(config).named_parameters()
     named = ((released_name(name), tuple(parameter.shape)) for name, parameter in parameters)
@@ -84,7 +83,7 @@ def released_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def load_released(
-    model: ErnieViL, arrays: Mapping[str, NDArray[Any]], *, may_miss: Collection[str] = ()
+    model: ErnieViL, arrays: Mapping[str, NDArray[np.generic]], *, may_miss: Collection[str] = ()
 ) -> tuple[str, ...]:
     """Copy released weights into the model, all or nothing.
 
@@ -102,7 +101,7 @@ def load_released(
     """
     parameters = {released_name(name): parameter for name, parameter in model.named_parameters()}
     problems = [f"{name}: missing" for name in sorted(parameters.keys() - arrays.keys() - set(may_miss))]
-    weights: dict[str, NDArray[Any]] = {}
+    weights: dict[str, NDArray[np.generic]] = {}
     for name in parameters.keys() & arrays.keys():
         weights[name] = arrays[name].T if _is_transposed(name) else arrays[name]
         expected = tuple(parameters[name].shape)
@@ -121,7 +120,7 @@ def load_released(
 
 
 def _released_module(module: str) -> str | None:
-    """The released prefix that the weight and the bias of one module share."""
+    """Returns the released prefix that the weight and the bias of a module share; None if it has none."""
     if module in _SINGLE:
         return _SINGLE[module]
     found = _IN_LAYER.fullmatch(module)

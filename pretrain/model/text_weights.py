@@ -10,12 +10,11 @@ from pathlib import Path
 import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from parsers.command import InputError
 from pretrain.model.encoder import ErnieViL
+from shards.storage.weights import read_weights
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -38,16 +37,16 @@ _PARTS = {
 
 @dataclass(frozen=True)
 class TextInitialisation:
-    """What was taken over."""
+    """What was copied from another model."""
 
     copied: tuple[str, ...]
-    """parameters of the model, whole"""
+    """parameters that were copied as a whole"""
     partly: tuple[str, ...]
-    """tables of another size, with the rows that were copied"""
+    """tables of another size, each with the rows that were copied"""
     untouched: tuple[str, ...]
     """parameters that keep their initial values: image stream, co-layers, poolers"""
     unused: tuple[str, ...]
-    """tensors of the source that have no place here"""
+    """tensors of the source that the text stream does not have"""
 
 
 def init_text(model: ErnieViL, source: str | Path) -> TextInitialisation:
@@ -109,7 +108,7 @@ def _check(
 
 
 def _modern(name: str) -> str:
-    """Older files call the model first, and layer norms by gamma and beta."""
+    """Returns the name in today's files. Older ones begin with the model, and call layer norms gamma and beta."""
     name = re.sub(r"^(bert|ernie)\.", "", name)
     return re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name))
 
@@ -129,12 +128,12 @@ def _find(source: str) -> Path:
 
 
 def _load(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        return read_weights(path)
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
         loaded: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
         return loaded
-    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise InputError(f"{path}: cannot be loaded: {error}") from error
     except Exception as error:  # weights_only refuses pickles with errors of its own
         raise InputError(f"{path}: holds more than weights and is not loaded: {error}") from error

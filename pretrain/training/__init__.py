@@ -1,1 +1,5 @@
-"""The training loop, and what it needs: for pretraining and for fine-tuning alike. It knows nothing of captions."""
+"""The training loop and what hangs on it, for pretraining and fine-tuning alike; it knows nothing of captions.
+
+May import `shards.storage` and `parsers.command`, and types of `pretrain.model`. Start reading at
+`pretrain.training.trainer`.
+"""

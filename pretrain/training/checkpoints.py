@@ -1,9 +1,9 @@
-"""Checkpoints to resume from: they appear whole or not at all, and are read again after they are written.
+"""Checkpoints to resume from. One appears only when it is complete and was read again after it was written.
 
-DeepSpeed makes a folder of files, some by each rank. What they hold is copied, and written under a temporary name while
-training goes on. Every file is then read from the disk and compared with the checksums that were taken from memory;
-last comes a rename. ``checkpoint.json`` in the folder holds the sizes and checksums, the state of the loop, and what
-the run was.
+A checkpoint is a folder of DeepSpeed's files, some from each rank. Their content is copied, and is written under a
+temporary name while training goes on. Each file is then read from the disk and compared with the checksums that were
+taken in memory. At last the folder is renamed. Its ``checkpoint.json`` holds the sizes and checksums of the files, the
+state of the loop, and the fingerprint of the run.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import deepspeed
 import torch
@@ -26,24 +28,51 @@ from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointComm
 from torch import Tensor, UntypedStorage
 
 from parsers.command import InputError
-from pretrain.training.distributed import World
+from pretrain.training.best import BestState
+from pretrain.training.distributed import DistributedContext
 from shards.storage.files import check_free_disk, flush, sha256_of, write_atomic
 
 LATEST = "latest"
 RECORD = "checkpoint.json"
 _PREFIX, _TEMPORARY = "step-", ".writing-"
 _BYTES_PER_PARAMETER = 16
-"""Of a first checkpoint, at most: fp32 weights, two moments, and the weights in the model's own type."""
+"""The most that a first checkpoint takes: fp32 weights, two moments, and the weights in the model's own type."""
+
+
+class LoopState(BestState):
+    """The state of the loop, from which a run continues."""
+
+    step: int
+    """steps that were done"""
+    threads: NotRequired[int | None]
+    """threads of each process on a CPU; older checkpoints lack it"""
+
+
+class FileRecord(TypedDict):
+    """What must be found on the disk when a file is read again."""
+
+    bytes: int
+    sha256: str
+
+
+class _Record(TypedDict):
+    """``checkpoint.json``, but for the files."""
+
+    step: int
+    ranks: int
+    state: LoopState
+    identity: dict[str, object]
+    """the fingerprint of the run; the key is that of checkpoints that exist"""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """One that was found, whole and of this run."""
+    """A checkpoint of this run that was found complete."""
 
     folder: Path
     ranks: int
-    state: Mapping[str, Any]
-    """of the loop"""
+    """number of ranks that have written it"""
+    state: LoopState
 
     @property
     def size(self) -> int:
@@ -56,20 +85,37 @@ class _Writing:
     """A checkpoint that is being written."""
 
     folder: Path
+    """the temporary name"""
     target: Path
-    """where it appears"""
-    record: dict[str, Any]
-    files: Future[dict[str, dict[str, Any]]]
-    """sizes and checksums of this rank's files"""
+    """the name under which it appears"""
+    record: _Record
+    files: Future[dict[str, FileRecord]]
+    """this rank's files by name"""
 
 
 class Checkpoints:
-    """The last few checkpoints of a run. All ranks call its methods together."""
+    """The last few checkpoints of a run. All ranks call its methods together.
 
-    def __init__(self, folder: Path, *, keep: int, identity: Mapping[str, Any], world: World) -> None:
+    Attributes:
+        folder: holds the checkpoints.
+        waited: seconds that training has waited for checkpoints.
+    """
+
+    def __init__(
+        self, folder: Path, *, keep: int, fingerprint: Mapping[str, object], world: DistributedContext
+    ) -> None:
+        """Takes over the checkpoints of a folder, which need not exist.
+
+        Args:
+            folder: of the checkpoints.
+            keep: how many of them stay.
+            fingerprint: what a resumed run must have in common with the one that wrote a checkpoint, as JSON values.
+            world: the ranks.
+        """
         self.folder = folder
+        self.waited = 0.0
         self._keep = keep
-        self._identity = dict(identity)
+        self._fingerprint = dict(fingerprint)
         self._world = world
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: _Writing | None = None
@@ -80,45 +126,43 @@ class Checkpoints:
 
     # --------------------------------------------------------------------------------------------------------- write
 
-    def begin(self, engine: deepspeed.DeepSpeedEngine, step: int, state: Mapping[str, Any]) -> None:
-        """Copies what a checkpoint holds, and begins to write it. The one before must be `finish`-ed.
+    def begin(self, engine: deepspeed.DeepSpeedEngine, state: LoopState) -> None:
+        """Copies what a checkpoint holds, and begins to write it. The one before is finished first.
 
         Raises:
-            InputError: there is no room for it. The earlier checkpoints are as they were.
+            InputError: the disk has no room for it, or the one before could not be written. The earlier checkpoints
+                are as they were.
         """
-        assert self._writing is None, "one checkpoint at a time"
-        writing, target = self.folder / f"{_TEMPORARY}{step}", self.folder / f"{_PREFIX}{step}"
-        self._world.on_first(lambda: self._make_room(engine))
-        plain = engine.checkpoint_engine
-        engine.checkpoint_engine = copies = _Copies(plain)
-        try:
-            engine.save_checkpoint(str(self.folder), tag=writing.name, save_latest=False)
-        except (OSError, RuntimeError) as error:
-            # The other ranks wait for this one inside DeepSpeed; they end with the process group.
-            raise InputError(f"{target}: cannot be written: {error}; {self._advice()}") from error
-        finally:
-            engine.checkpoint_engine = plain
-        record = {"step": step, "ranks": self._world.size, "state": dict(state), "identity": self._identity}
-        self._writing = _Writing(writing, target, record, self._thread.submit(self._write, copies.files, plain, target))
+        self.finish()
+        with self._waiting():
+            step = state["step"]
+            writing, target = self.folder / f"{_TEMPORARY}{step}", self.folder / f"{_PREFIX}{step}"
+            self._world.on_first(lambda: self._make_room(engine))
+            plain = engine.checkpoint_engine
+            engine.checkpoint_engine = copies = _Copies(plain)
+            try:
+                engine.save_checkpoint(str(self.folder), tag=writing.name, save_latest=False)
+            except (OSError, RuntimeError) as error:
+                # The other ranks wait for this one inside DeepSpeed; they end with the process group.
+                raise self._cannot_be_written(target, error) from error
+            finally:
+                engine.checkpoint_engine = plain
+            record = _Record(step=step, ranks=self._world.size, state=state, identity=self._fingerprint)
+            files = self._thread.submit(self._write, copies.files, plain, target)
+            self._writing = _Writing(writing, target, record, files)
 
-    def _write(self, files: dict[Path, Any], plain: CheckpointEngine, target: Path) -> dict[str, dict[str, Any]]:
-        """Writes this rank's files; returns their sizes and checksums."""
-        found = {}
-        try:
-            for path in list(files):
-                plain.save(files.pop(path), str(path))
-                found[path.name] = _checksum(path, verify=True)
-        except (OSError, RuntimeError) as error:
-            raise InputError(f"{target}: cannot be written: {error}; {self._advice()}") from error
-        return found
-
-    @property
-    def written(self) -> bool:
-        """Whether this rank has ended its part of a checkpoint that is not finished yet, well or not."""
-        return self._writing is not None and self._writing.files.done()
+    def publish_written(self) -> None:
+        """Finishes a checkpoint that all ranks have written; one that is still being written is left alone."""
+        if self._writing is None:  # on all ranks alike
+            return
+        with self._waiting():
+            done = torch.tensor([float(self._writing.files.done())], device=self._world.device)
+            all_done = self._world.all_reduce(done).item() == self._world.size
+        if all_done:
+            self.finish()
 
     def finish(self) -> None:
-        """Waits until all ranks have written what they began, and makes it appear; older ones are removed.
+        """Waits until all ranks have written what they began, and makes it appear; older checkpoints are removed.
 
         Does nothing where nothing was begun.
 
@@ -127,19 +171,39 @@ class Checkpoints:
         """
         if self._writing is None:
             return
-        writing, self._writing = self._writing, None
-        files = self._world.share(writing.files.result)
-        self._world.on_first(lambda: self._publish(writing, files))
+        with self._waiting():
+            writing, self._writing = self._writing, None
+            files = self._world.share(writing.files.result)
+            self._world.on_first(lambda: self._publish(writing, files))
 
-    def _publish(self, writing: _Writing, files: dict[str, dict[str, Any]]) -> None:
-        write_atomic(writing.folder / RECORD, json.dumps(writing.record | {"files": files}, indent=1).encode())
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.waited += time.perf_counter() - started
+
+    def _write(self, files: dict[Path, object], plain: CheckpointEngine, target: Path) -> dict[str, FileRecord]:
+        """Writes this rank's files and returns their records. Runs in the thread."""
+        found = {}
+        try:
+            for path in list(files):
+                plain.save(files.pop(path), str(path))
+                found[path.name] = _verify(path)
+        except (OSError, RuntimeError) as error:
+            raise self._cannot_be_written(target, error) from error
+        return found
+
+    def _publish(self, writing: _Writing, files: dict[str, FileRecord]) -> None:
+        write_atomic(writing.folder / RECORD, json.dumps({**writing.record, "files": files}, indent=1).encode())
         flush(writing.folder)
-        if writing.target.exists():  # left by a run that was killed before it became the latest
+        if writing.target.exists():  # a run left it that was killed before it became the latest
             shutil.rmtree(writing.target)
         writing.folder.rename(writing.target)
         flush(self.folder)
         write_atomic(self.folder / LATEST, writing.target.name.encode())
-        for old in self._found()[: -self._keep]:  # gigabytes take a while
+        for old in self._found()[: -self._keep]:  # to remove gigabytes takes a while
             self._thread.submit(shutil.rmtree, old.rename(self.folder / f"{_TEMPORARY}{old.name}"), ignore_errors=True)
 
     def _make_room(self, engine: deepspeed.DeepSpeedEngine) -> None:
@@ -153,16 +217,17 @@ class Checkpoints:
         )
 
     def _found(self) -> list[Path]:
-        """From the oldest to the newest."""
+        """The folders of all checkpoints, from the oldest to the newest."""
         return sorted(self.folder.glob(f"{_PREFIX}*"), key=lambda path: int(path.name.removeprefix(_PREFIX)))
 
-    def _advice(self) -> str:
-        return "make room and continue with --resume" if self.exist() else "make room and start again"
+    def _cannot_be_written(self, target: Path, error: Exception) -> InputError:
+        advice = "continue with --resume" if self.exist() else "start again"
+        return InputError(f"{target}: cannot be written: {error}; make room and {advice}")
 
-    def _checksums(self, folder: Path) -> dict[str, dict[str, Any]]:
-        """Size and checksum of this rank's share of the files, read from the disk."""
+    def _read_files(self, folder: Path) -> dict[str, FileRecord]:
+        """Reads this rank's share of the files from the disk and returns their records."""
         return {
-            path.name: _checksum(path, verify=False)
+            path.name: _read_file(path)
             for number, path in enumerate(sorted(folder.iterdir()))
             if path.name != RECORD and number % self._world.size == self._world.rank
         }
@@ -170,7 +235,7 @@ class Checkpoints:
     # ---------------------------------------------------------------------------------------------------------- read
 
     def find(self) -> Checkpoint:
-        """The latest checkpoint, after all of its bytes were compared with their checksums.
+        """Returns the latest checkpoint, after all of its bytes were compared with their checksums.
 
         Raises:
             InputError: it is damaged, or was written with other data or another recipe.
@@ -178,9 +243,9 @@ class Checkpoints:
         return self._check(self.folder / _read(self.folder / LATEST))
 
     def last(self, count: int) -> list[Checkpoint]:
-        """The last so many checkpoints that as many ranks as there are now have written, the newest last.
+        """Returns the last ``count`` checkpoints, the newest last, without those of another number of ranks.
 
-        There may be fewer. They are compared with their checksums.
+        Their bytes are compared with their checksums.
 
         Raises:
             InputError: one is damaged.
@@ -194,13 +259,15 @@ class Checkpoints:
             found, files = record["identity"], record["files"]
         except (ValueError, TypeError, KeyError) as error:
             raise InputError(f"{folder / RECORD}: is damaged: {error!r}; {self._alternatives(folder)}") from error
-        differing = [key for key in sorted({*found, *self._identity}) if found.get(key) != self._identity.get(key)]
+        differing = [
+            key for key in sorted({*found, *self._fingerprint}) if found.get(key) != self._fingerprint.get(key)
+        ]
         if differing:
-            changes = "; ".join(f"{key}: {found.get(key)} -> {self._identity.get(key)}" for key in differing)
+            changes = "; ".join(f"{key}: {found.get(key)} -> {self._fingerprint.get(key)}" for key in differing)
             raise InputError(
                 f"{self.folder} belongs to another run ({changes}); resume with the same, or name another --out"
             )
-        on_disk = self._world.share(lambda: self._checksums(folder))
+        on_disk = self._world.share(lambda: self._read_files(folder))
         damaged = [name for name in sorted({*files, *on_disk}) if files.get(name) != on_disk.get(name)]
         if damaged:
             what = ", ".join(f"{name} ({'differs' if name in on_disk else 'is missing'})" for name in damaged)
@@ -249,22 +316,26 @@ class Checkpoints:
 
 
 class _Copies(CheckpointEngine):  # type: ignore[misc]  # DeepSpeed has no types
-    """Takes copies, in the host's memory, of what DeepSpeed wants to write."""
+    """Stands in for DeepSpeed's writer, and copies what it is given into the host's memory.
+
+    Attributes:
+        files: the content of each file, in the order in which DeepSpeed has handed them over.
+    """
 
     def __init__(self, plain: CheckpointEngine) -> None:
         super().__init__()
-        self.files: dict[Path, Any] = {}
+        self.files: dict[Path, object] = {}
         self._plain = plain
 
     def create(self, info: CheckpointCommitInfo) -> None:
-        """Says that a checkpoint comes."""
+        """Announces a checkpoint."""
         self._plain.create(info)
 
-    def save(self, state_dict: Any, path: str) -> None:
+    def save(self, state_dict: object, path: str) -> None:
         """Copies the content of a file."""
-        self.files[Path(path)] = _copied(state_dict, {})
+        self.files[Path(path)] = _copy(state_dict, {})
 
-    def load(self, path: str, map_location: Any = None) -> Any:
+    def load(self, path: str, map_location: object = None) -> object:
         """Reads a file."""
         return self._plain.load(path, map_location)
 
@@ -273,8 +344,8 @@ class _Copies(CheckpointEngine):  # type: ignore[misc]  # DeepSpeed has no types
         return bool(self._plain.commit(info))
 
 
-def _copied(value: Any, storages: dict[tuple[torch.device, int], UntypedStorage]) -> Any:
-    """Copies the tensors in containers; those that share memory share it again, as in a file."""
+def _copy(value: object, storages: dict[tuple[torch.device, int], UntypedStorage]) -> object:
+    """Copies the tensors in nested containers. Tensors that share memory share it in the copy, too."""
     if isinstance(value, Tensor):
         storage = value.untyped_storage()
         key = storage.device, storage.data_ptr()
@@ -284,9 +355,9 @@ def _copied(value: Any, storages: dict[tuple[torch.device, int], UntypedStorage]
         copy = torch.empty(0, dtype=value.dtype)
         return copy.set_(storages[key], value.storage_offset(), value.shape, value.stride())
     if isinstance(value, dict):
-        return type(value)((key, _copied(item, storages)) for key, item in value.items())
+        return type(value)((key, _copy(item, storages)) for key, item in value.items())
     if isinstance(value, list | tuple) and type(value) in (list, tuple):
-        return type(value)(_copied(item, storages) for item in value)
+        return type(value)(_copy(item, storages) for item in value)
     return value
 
 
@@ -301,26 +372,24 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
 
 
-def _checksum(path: Path, *, verify: bool) -> dict[str, Any]:
-    """Size and SHA-256 of a file.
-
-    To verify is to flush it to the disk and to compare what can be read again with the CRC-32 of each tensor, which
-    ``torch.save`` computes in memory.
-
-    Raises:
-        InputError: they differ.
-    """
-    if verify:
-        flush(path)
-        bad = _first_bad_member(path)
-        if bad is not None:
-            raise InputError(f"{path}: what the disk holds is not what was written ({bad}); check the disk")
+def _read_file(path: Path) -> FileRecord:
     return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
 
 
-def _first_bad_member(path: Path) -> str | None:
+def _verify(path: Path) -> FileRecord:
+    """Flushes a file to the disk, compares what is read back with the CRC-32 of each tensor, and returns its record.
+
+    ``torch.save`` computes the CRC-32 in memory.
+
+    Raises:
+        InputError: the disk holds something else.
+    """
+    flush(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.testzip()
+            bad = archive.testzip()
     except zipfile.BadZipFile as error:
-        return str(error)
+        bad = str(error)
+    if bad is not None:
+        raise InputError(f"{path}: what the disk holds is not what was written ({bad}); check the disk")
+    return _read_file(path)

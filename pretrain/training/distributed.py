@@ -21,16 +21,16 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class World:
-    """This process among those that train together."""
+class DistributedContext:
+    """This process, and how it talks to the others that train with it."""
 
     rank: int
     size: int
     device: torch.device
 
     @classmethod
-    def current(cls) -> World:
-        """The initialised process group."""
+    def current(cls) -> DistributedContext:
+        """Returns the context of the initialised process group."""
         return cls(dist.get_rank(), dist.get_world_size(), torch.device(get_accelerator().current_device_name()))
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
@@ -40,17 +40,17 @@ class World:
         return tensor
 
     def gather(self, item: T) -> list[T]:
-        """The items of all ranks, on all ranks; anything that can be pickled."""
+        """Returns the items of all ranks, in their order; they can be anything that can be pickled."""
         items: list[T] = [item] * self.size
         if self.size > 1:
             dist.all_gather_object(items, item)
         return items
 
     def share(self, work: Callable[[], dict[str, T]]) -> dict[str, T]:
-        """Runs ``work`` on all ranks and joins what they find.
+        """Runs ``work`` on all ranks, and returns the items that any of them has found.
 
         Raises:
-            InputError: it failed on one of them; then it is raised on all.
+            InputError: ``work`` has failed on one rank; the error is raised on all.
         """
         mine: tuple[dict[str, T], str | None]
         try:
@@ -64,7 +64,7 @@ class World:
         return {key: value for part, _ in parts for key, value in part.items()}
 
     def on_first(self, work: Callable[[], None]) -> None:
-        """Runs ``work`` on rank 0 while the others wait; if it fails, it fails on all."""
+        """Runs ``work`` on rank 0 while the others wait. If it fails, it fails on all ranks."""
 
         def first() -> dict[str, None]:
             if self.rank == 0:
@@ -89,6 +89,6 @@ def with_process_group(work: Callable[[], None]) -> None:
         work()
     finally:
         dist.destroy_process_group()
-        # DeepSpeed keeps the groups, and so their threads, alive. One that lets go of the last tensor while Python ends
-        # takes the process down ("terminate called without an active exception"): it gets a moment to do so before.
+        # DeepSpeed keeps the groups alive, and so their threads. A thread that lets go of the last tensor while Python
+        # ends takes the process down ("terminate called without an active exception"): so it gets a moment before.
         time.sleep(0.1)

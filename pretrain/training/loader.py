@@ -15,19 +15,19 @@ from torch.utils.data import DataLoader, Dataset
 
 from parsers.command import InputError
 
-Batch = TypeVar("Batch")
+BatchT = TypeVar("BatchT")
 STACKS = signal.SIGUSR1
-"""Makes a worker print its stacks."""
+"""The signal that makes a worker print its stacks."""
 
 
-class StepLoader(Generic[Batch]):
-    """The items of a dataset of steps. Any step can be the first: the loader's state is the step."""
+class StepLoader(Generic[BatchT]):
+    """Iterates over the items of a dataset of steps. Any step can be the first, so the loader's state is the step."""
 
-    def __init__(self, dataset: Dataset[Sequence[Batch]], steps: range, *, workers: int) -> None:
+    def __init__(self, dataset: Dataset[Sequence[BatchT]], steps: range, *, workers: int) -> None:
         self.waited = 0.0
         """seconds that were spent waiting for items"""
         others = set(multiprocessing.active_children())
-        self._items: Iterator[Sequence[Batch] | InputError] = iter(
+        self._items: Iterator[Sequence[BatchT] | InputError] = iter(
             DataLoader(
                 _Reporting(dataset),
                 batch_size=None,
@@ -38,10 +38,10 @@ class StepLoader(Generic[Batch]):
         )
         self._workers = set(multiprocessing.active_children()) - others
 
-    def __iter__(self) -> StepLoader[Batch]:
+    def __iter__(self) -> StepLoader[BatchT]:
         return self
 
-    def __next__(self) -> Sequence[Batch]:
+    def __next__(self) -> Sequence[BatchT]:
         started = time.perf_counter()
         item = next(self._items)
         self.waited += time.perf_counter() - started
@@ -50,27 +50,27 @@ class StepLoader(Generic[Batch]):
         return item
 
     def print_stacks(self) -> None:
-        """Has every worker print its stacks to stderr."""
+        """Makes every worker print its stacks to stderr."""
         for worker in self._workers:
             if worker.pid is not None:
                 with suppress(ProcessLookupError):
                     os.kill(worker.pid, STACKS)
 
     def close(self) -> None:
-        """Ends the workers, also those that hang."""
+        """Ends the workers, even if they hang."""
         self._items = iter(())
         for worker in self._workers:
             worker.kill()
             worker.join()
 
 
-class _Reporting(Dataset[Sequence[Batch] | InputError]):
-    """Hands an `InputError` on as an item; one that is raised in a worker arrives with a traceback in its text."""
+class _Reporting(Dataset[Sequence[BatchT] | InputError]):
+    """Returns an `InputError` as an item, because one that a worker raises arrives with a traceback in its text."""
 
-    def __init__(self, dataset: Dataset[Sequence[Batch]]) -> None:
+    def __init__(self, dataset: Dataset[Sequence[BatchT]]) -> None:
         self._dataset = dataset
 
-    def __getitem__(self, step: int) -> Sequence[Batch] | InputError:
+    def __getitem__(self, step: int) -> Sequence[BatchT] | InputError:
         try:
             return self._dataset[step]
         except InputError as error:
@@ -78,7 +78,7 @@ class _Reporting(Dataset[Sequence[Batch] | InputError]):
 
 
 def _begin_worker(_worker: int) -> None:
-    """Launchers and terminals signal all processes, but it is the trainer that decides when a worker ends."""
+    """Prepares a worker. It ignores signals to end: they reach all processes, and the trainer ends its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     faulthandler.register(STACKS, all_threads=True)

@@ -1,4 +1,4 @@
-"""What a run says of itself while it trains: the console, ``metrics.jsonl``, TensorBoard, Weights & Biases."""
+"""The log of a run: the console, ``metrics.jsonl``, TensorBoard, and Weights & Biases."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from parsers.command import PLAIN_PROGRESS_SECONDS, InputError, say
-from pretrain.training.distributed import World
+from pretrain.training.distributed import DistributedContext
 from pretrain.training.settings import TrainingRecipe
 from pretrain.training.workload import Scores
 from shards.storage.files import write_atomic
@@ -29,23 +29,23 @@ METRICS = "metrics.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """A step over all ranks."""
+    """One step, over all ranks."""
 
     scores: Scores
     samples: int
     tokens: int
     flops: float
-    """of the forward passes"""
+    """multiplications and additions of the forward passes"""
     gradient_norm: float
     learning_rate: float
     norms: Mapping[str, float]
-    """of layers, where the recipe asks for them"""
+    """norms of layers by name, where the recipe asks for them"""
     recompilations: int | None
-    """how often code of the encoder was made again since the start; None where it is not compiled"""
+    """how often code of the encoder was compiled again since the start; None where it is not compiled"""
 
 
 class Log:
-    """Collects steps and writes a line for some of them. It does so on rank 0 alone."""
+    """Collects steps, and writes a line for several of them. Only rank 0 writes."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Log:
         steps: int,
         peak_flops: float | None,
         wandb_project: str | None,
-        world: World,
+        world: DistributedContext,
     ) -> None:
         self._path = out / METRICS
         self._objectives, self._weights = workload
@@ -98,12 +98,12 @@ class Log:
         self._records.append(record)
 
     def write(self, step: int, waited: float, blocked: float) -> None:
-        """Ends a line: means over the targets of all steps since the last one.
+        """Writes a line: means over the targets of all steps since the line before.
 
         Args:
             step: steps that were done.
-            waited: seconds that this run has spent waiting for data until now.
-            blocked: seconds that it has waited for checkpoints.
+            waited: seconds that this run has waited for data until now.
+            blocked: seconds that it has waited for checkpoints until now.
         """
         if self._board is not None and self._records:
             seconds = time.monotonic() - self._since
@@ -154,7 +154,7 @@ class Log:
         return found
 
     def _memory(self) -> float:
-        """The most that rank 0 has taken, in GB (1e9 bytes): of the device, or of the process on a CPU."""
+        """Returns the most memory that rank 0 has taken, in GB (1e9 bytes): on its device, or as a process on a CPU."""
         if self._world.device.type == "cuda":
             return torch.cuda.max_memory_allocated() / 1e9
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
@@ -175,7 +175,7 @@ class Log:
         )
 
     def write_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Adds a line."""
+        """Writes metrics of a step, as a line and to all other places."""
         if self._board is None or not metrics:
             return
         with self._path.open("a") as stream:
@@ -194,7 +194,11 @@ def _is_until(line: str, step: int) -> bool:
 
 
 def check_wandb() -> None:
-    """Raises InputError if Weights & Biases is not installed."""
+    """Checks that Weights & Biases is installed.
+
+    Raises:
+        InputError: it is not.
+    """
     try:
         importlib.metadata.version(
             "wandb"
@@ -204,7 +208,7 @@ def check_wandb() -> None:
 
 
 def _wandb_run(project: str, out: Path) -> Any:
-    """A run that is continued when this one is resumed; ``WANDB_MODE=offline`` keeps it on the disk."""
+    """Starts a run of Weights & Biases, or continues it if this run is resumed."""
     import wandb
 
     remembered = out / "wandb-id"
@@ -213,8 +217,11 @@ def _wandb_run(project: str, out: Path) -> Any:
     return wandb.init(project=project, dir=str(out), name=out.name, id=remembered.read_text(), resume="allow")
 
 
-def peak_flops(recipe: TrainingRecipe, device: torch.device) -> float | None:
-    """FLOPs per second of a device: as the recipe says, or the best of a few matrix multiplications on a GPU."""
+def measure_peak_flops(recipe: TrainingRecipe, device: torch.device) -> float | None:
+    """Returns the FLOPs per second that a device can do.
+
+    The recipe may say them. Else a GPU is measured with a few matrix multiplications, and for a CPU there is None.
+    """
     if recipe.peak_tflops is not None:
         return recipe.peak_tflops * 1e12
     if device.type != "cuda":

@@ -1,24 +1,24 @@
-"""How large gradients and activations are, layer by layer: what to look at when a run does not learn, or diverges."""
+"""Norms of gradients and activations, layer by layer: they help where a run does not learn, or diverges."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 from deepspeed.utils import safe_get_full_grad
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 
 class Norms:
-    """Of a model. A layer is an element of a list of modules; the rest goes by the first two parts of its name.
+    """Measures the layers of a model.
 
-    Args:
-        model: as DeepSpeed trains it.
+    A layer is an element of a list of modules. Other parameters are grouped by the first two parts of their names.
     """
 
     def __init__(self, model: nn.Module) -> None:
+        """Takes the model that DeepSpeed trains."""
         self._model = model
         self._layers = {
             f"{name}.{number}": layer
@@ -28,20 +28,21 @@ class Norms:
         }
 
     @contextmanager
-    def activations(self, *, watch: bool) -> Iterator[dict[str, Tensor]]:
-        """Inside, every layer leaves the root mean square of its last output: float32 [] by ``activation/LAYER``.
+    def watch_activations(self, *, watch: bool) -> Iterator[dict[str, Tensor]]:
+        """Records the root mean square of each layer's last output inside the context.
 
-        Of a layer with several outputs the number of the output follows. Padding counts as well.
+        The context yields float32 [] by ``activation/LAYER``. Where a layer has several outputs, their number follows.
+        Padding counts as well.
 
         Args:
-            watch: else nothing is left.
+            watch: whether to record anything.
         """
         found: dict[str, Tensor] = {}
 
-        def hook(name: str, layer: nn.Module) -> Any:
-            def leave(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        def hook(name: str, layer: nn.Module) -> RemovableHandle:
+            def leave(_module: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
                 several = isinstance(output, tuple)
-                for number, states in enumerate(output if several else (output,)):
+                for number, states in enumerate(output if isinstance(output, tuple) else (output,)):
                     key = f"activation/{name}.{number}" if several else f"activation/{name}"
                     found[key] = states.detach().float().square().mean().sqrt()
 
@@ -52,8 +53,8 @@ class Norms:
                 hooks.callback(hook(name, layer).remove)
             yield found
 
-    def gradients(self) -> dict[str, float]:
-        """The norm of the gradient of each layer, by ``gradient/LAYER``, before it is clipped.
+    def measure_gradients(self) -> dict[str, float]:
+        """Returns the norm of the gradient of each layer, by ``gradient/LAYER``, before it is clipped.
 
         All ranks call it, after the backward pass and before the optimiser's step.
         """

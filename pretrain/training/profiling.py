@@ -1,4 +1,4 @@
-"""What takes the time of a step: a trace for a viewer, and the most expensive operations by module.
+"""The profile of some steps: a trace for a viewer, and the most expensive operations by module.
 
 PyTorch's profiler knows operations, not modules. While it runs, every module says when it is entered and left, which
 tells where the operations of the forward pass belong. Those of the backward pass carry the sequence number of the
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from rich.table import Table
 from torch import nn
+from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from parsers.command import console
@@ -30,34 +31,34 @@ _MODULE, _BACKWARD, _OPTIMIZER = "module: ", "autograd::engine::evaluate_functio
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """Where time was spent."""
+    """An operation of PyTorch in a place of the model."""
 
     module: str
-    """its path, with ``*`` for the numbers of layers; empty outside of all modules"""
+    """path of the module, with ``*`` for the numbers of layers; empty outside of all modules"""
     phase: str
     """``forward``, ``backward`` or ``optimiser``"""
     name: str
-    """of the operation, as PyTorch calls it"""
+    """PyTorch's name of the operation"""
 
 
 class Profiler:
-    """Watches some steps of a rank."""
+    """Profiles some steps of a rank."""
 
     def __init__(self, settings: Profile | None, model: nn.Module, out: Path, *, rank: int, cuda: bool) -> None:
-        """Watches nothing without settings.
+        """Prepares to profile; nothing is profiled without settings.
 
         Args:
-            settings: which steps.
-            model: whose modules are told apart.
+            settings: which steps to profile.
+            model: operations are told apart by its modules.
             out: folder of the run; traces go to ``profile/rank-N.json``.
-            rank: of this process; the first one prints.
-            cuda: the device's time counts, not the CPU's.
+            rank: of this process; rank 0 prints.
+            cuda: whether the device's time counts instead of the CPU's.
         """
         self._settings, self._model, self._rank, self._cuda = settings, model, rank, cuda
         self._path = out / FOLDER / f"rank-{rank}.json"
         self._done = 0
         self._watching = ExitStack()
-        self._profile: Any = None
+        self._profile: Any = None  # `torch.profiler.profile`, whose methods have no types
 
     def __enter__(self) -> Profiler:
         return self
@@ -67,19 +68,19 @@ class Profiler:
             self._end()
 
     def begin_step(self) -> None:
-        """Says that a step begins."""
+        """Starts or ends the profile, if it is time. The trainer calls it at the beginning of each step."""
         if self._settings is None:
             return
         if self._done == self._settings.start:
             activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self._cuda else [])]
-            self._watching.enter_context(named(self._model))
+            self._watching.enter_context(label_modules(self._model))
             self._profile = self._watching.enter_context(profile(activities=activities, acc_events=True))
         elif self._profile is not None and self._done == self._settings.start + self._settings.steps:
             self._end()
         self._done += 1
 
     def _end(self) -> None:
-        """Writes what was seen; fewer steps than were asked for, where the run ends before."""
+        """Writes the trace and prints a summary. A run that ends early has fewer steps than were asked for."""
         assert self._settings is not None
         watched, self._profile = self._profile, None
         if self._cuda:
@@ -89,16 +90,16 @@ class Profiler:
         watched.export_chrome_trace(str(self._path))
         if self._rank == 0:
             steps = min(self._done, self._settings.start + self._settings.steps) - self._settings.start
-            console.print(summary(watched.events(), steps, cuda=self._cuda))
+            console.print(summarise(watched.events(), steps, cuda=self._cuda))
             console.print(f"trace: {self._path} (open it in https://ui.perfetto.dev)", soft_wrap=True)
 
 
 @contextmanager
-def named(model: nn.Module) -> Iterator[None]:
-    """Inside, each module shows up in a profile under its path."""
-    open_ranges: list[Any] = []
+def label_modules(model: nn.Module) -> Iterator[None]:
+    """Labels each module with its path in a profile, inside the context."""
+    open_ranges: list[record_function] = []
 
-    def enter(name: str) -> Any:
+    def enter(name: str) -> Callable[..., None]:
         def hook(*_: object) -> None:
             open_ranges.append(record_function(_MODULE + name).__enter__())  # type: ignore[no-untyped-call]
 
@@ -114,12 +115,12 @@ def named(model: nn.Module) -> Iterator[None]:
         yield
 
 
-def times(events: Any, *, cuda: bool) -> tuple[Counter[Operation], Counter[Operation]]:
-    """Microseconds and calls of each operation, its parts not included.
+def time_operations(events: Iterable[FunctionEvent], *, cuda: bool) -> tuple[Counter[Operation], Counter[Operation]]:
+    """Returns the microseconds and calls of each operation, without the operations that it calls.
 
     Args:
-        events: of a profile whose modules were `named`.
-        cuda: the device's time counts, not the CPU's.
+        events: of a profile that was taken inside `label_modules`.
+        cuda: whether the device's time counts instead of the CPU's.
     """
     modules: dict[int, str] = {}
     for event in events:
@@ -135,8 +136,8 @@ def times(events: Any, *, cuda: bool) -> tuple[Counter[Operation], Counter[Opera
     return spent, calls
 
 
-def _module_of(event: Any) -> str | None:
-    """The innermost module around an operation of the forward pass."""
+def _module_of(event: FunctionEvent) -> str | None:
+    """Returns the innermost module around an operation of the forward pass, None elsewhere."""
     for around in _around(event):
         if around.name.startswith(_BACKWARD):
             return None
@@ -145,7 +146,7 @@ def _module_of(event: Any) -> str | None:
     return None
 
 
-def _operation(event: Any, modules: dict[int, str]) -> Operation:
+def _operation(event: FunctionEvent, modules: dict[int, str]) -> Operation:
     phase, module = "forward", ""
     for around in _around(event):
         if around.name.startswith(_BACKWARD):
@@ -160,16 +161,17 @@ def _operation(event: Any, modules: dict[int, str]) -> Operation:
     return Operation(re.sub(r"\b\d+\b", "*", module), phase, event.name.removeprefix(f"{_BACKWARD}: "))
 
 
-def _around(event: Any) -> Iterator[Any]:
-    """The event and those that it is a part of, from the innermost to the outermost."""
-    while event is not None:
-        yield event
-        event = event.cpu_parent
+def _around(event: FunctionEvent) -> Iterator[FunctionEvent]:
+    """Yields the event and those that contain it, from the innermost to the outermost."""
+    around: FunctionEvent | None = event
+    while around is not None:
+        yield around
+        around = around.cpu_parent
 
 
-def summary(events: Any, steps: int, *, cuda: bool) -> Table:
-    """A table of the most expensive operations."""
-    spent, calls = times(events, cuda=cuda)
+def summarise(events: Iterable[FunctionEvent], steps: int, *, cuda: bool) -> Table:
+    """Returns a table of the most expensive operations."""
+    spent, calls = time_operations(events, cuda=cuda)
     title = f"{steps} steps: the {SHOWN} operations that took most {'device' if cuda else 'CPU'} time"
     table = Table("module", "pass", "operation", "ms a step", "share", "calls a step", title=title)
     for operation, time in spent.most_common(SHOWN):

@@ -1,4 +1,4 @@
-"""``run.yaml``: everything needed to repeat a run."""
+"""``run.yaml``: the record of a run, with everything that is needed to repeat it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
 
 from parsers.command import InputError
-from pretrain.training.distributed import World
+from pretrain.training.distributed import DistributedContext
 from pretrain.training.settings import TrainingRecipe
 from shards.storage.files import write_atomic
 
@@ -24,8 +23,21 @@ RUN = "run.yaml"
 PACKAGE = "ernie-vil-pytorch"
 
 
-def write_run(out: Path, recipe: TrainingRecipe, identity: Mapping[str, Any], world: World, step: int) -> None:
-    """Writes what is trained, and how it was started. Each resumption adds a start to the list."""
+def write_run(
+    out: Path, recipe: TrainingRecipe, fingerprint: Mapping[str, object], world: DistributedContext, step: int
+) -> None:
+    """Writes the recipe and fingerprint of a run, and how it was started. Each resumption adds a start to the list.
+
+    Args:
+        out: folder of the run.
+        recipe: of the run.
+        fingerprint: of the workload, as YAML values.
+        world: the ranks.
+        step: from which the run starts; 0 begins a new list.
+
+    Raises:
+        InputError: the file of a resumed run cannot be read.
+    """
     path = out / RUN
     starts = []
     if step and path.is_file():
@@ -35,14 +47,14 @@ def write_run(out: Path, recipe: TrainingRecipe, identity: Mapping[str, Any], wo
             raise InputError(f"{path}: cannot be read: {error}; remove it to go on without its history") from error
     record = {
         "recipe": recipe.model_dump(mode="json"),
-        **identity,
+        **fingerprint,
         "starts": [*starts, _start(world, step)],
     }
     text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True, width=120)
     write_atomic(path, text.encode())
 
 
-def _start(world: World, step: int) -> dict[str, Any]:
+def _start(world: DistributedContext, step: int) -> dict[str, object]:
     cuda = world.device.type == "cuda"
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -69,8 +81,8 @@ def _packages() -> Iterator[tuple[str, str]]:
         yield metadata["Name"], metadata["Version"]
 
 
-def _commit() -> dict[str, Any]:
-    """The commit of the code, and whether files differ from it, if it is a checkout."""
+def _commit() -> dict[str, object]:
+    """Returns the commit of the code and whether files differ from it; nothing if it is no checkout."""
     folder = Path(__file__).parent
     git = ["git", "-C", str(folder)]
     try:

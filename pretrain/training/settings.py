@@ -1,9 +1,9 @@
-"""What every training run is made of: a YAML file, checked before anything starts."""
+"""The recipe of a training run: a YAML file that is checked before anything starts."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -14,7 +14,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 
 REDUCE_BUCKET_ELEMENTS = 50_000_000
-"""Gradients that ZeRO exchanges at once, through a buffer. DeepSpeed's half a billion take a gigabyte in bf16."""
+"""Gradients that ZeRO exchanges at once, through a buffer. DeepSpeed's default of half a billion takes 1 GB in bf16."""
 
 
 class Section(BaseModel):
@@ -24,83 +24,83 @@ class Section(BaseModel):
 
 
 class OptimizerSection(Section):
-    """What every optimiser has; a subclass says how the learning rate goes."""
+    """The settings of every optimiser. A subclass says how the learning rate goes."""
 
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
-    """at its highest"""
+    """the highest learning rate"""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     clip: Annotated[float, Field(gt=0)] = 1.0
     """largest global norm of the gradient"""
 
     def learning_rate_at(self, step: int, steps: int) -> float:
-        """The learning rate of a step, counted from 0, in a run of ``steps`` steps."""
+        """Returns the learning rate of a step, counted from 0, in a run of ``steps`` steps."""
         raise NotImplementedError
 
 
 class Best(Section):
-    """Which evaluation is the best so far; its model is kept in the run's ``best/``."""
+    """Which evaluation is the best. Its model is kept in the run's ``best/``."""
 
     metric: str
-    """as in ``metrics.jsonl``, e.g. ``held-out/loss/object``"""
+    """name of the metric in ``metrics.jsonl``, e.g. ``held-out/loss/object``"""
     mode: Literal["min", "max"]
     patience: Annotated[int, Field(ge=0)] = 0
-    """stop after so many evaluations in a row without a better one; 0 never stops early"""
+    """stop after this number of evaluations in a row that were not the best; 0 never stops early"""
 
 
 class Profile(Section):
-    """Steps that are watched by PyTorch's profiler; see `pretrain.training.profiling`."""
+    """Which steps PyTorch's profiler watches; see `pretrain.training.profiling`."""
 
     start: Annotated[int, Field(ge=0)] = 20
-    """the first of them, counted from 0; before it, kernels and caches are still warming up"""
+    """first step that is watched, counted from 0; in earlier ones kernels and caches warm up"""
     steps: Positive = 5
 
 
 class TrainingRecipe(Section):
-    """How long, how and on what hardware to train. Paths are relative to the recipe's own file."""
+    """How long, how and on what hardware to train. Paths in a recipe are relative to its file."""
 
     steps: Positive | None = None
     epochs: Annotated[float, Field(gt=0)] | None = None
-    """length of the run: give one of the two"""
+    """length of the run in epochs; give either ``steps`` or ``epochs``"""
     seed: Annotated[int, Field(ge=0)] = 0
     optimizer: OptimizerSection
 
     precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 keeps fp32 master weights in the optimiser"""
+    """type of weights and activations; with bf16 the optimiser keeps fp32 weights as well"""
     zero_stage: Annotated[int, Field(ge=0, le=3)] = 0
-    """what ranks share out: 1 the optimiser's states, 2 the gradients too, 3 the weights too"""
+    """what is divided among the ranks: 1 the optimiser's states, 2 the gradients as well, 3 the weights as well"""
     offload_optimizer: bool = False
-    """keep the optimiser's states in the host's memory; needs ZeRO"""
+    """keep the optimiser's states in the host's memory; needs a ``zero_stage`` of 1 or more"""
     gradient_checkpointing: bool = False
     """compute the states inside a layer again in the backward pass instead of keeping them"""
     compile: bool = False
-    """train with compiled code of the encoder, where it can be compiled; see `pretrain.model.compilation`"""
+    """compile the encoder, if that is possible; see `pretrain.model.compilation`"""
     accumulation: Positive = 1
-    """micro-batches of a step"""
+    """number of micro-batches that a rank divides its share of a batch into"""
     workers: Annotated[int, Field(ge=0)] = 1
-    """processes that read the data, for each rank"""
+    """processes of each rank that read the data"""
 
     log_every: Positive = 10
     evaluate_every: Annotated[int, Field(ge=0)] = 0
-    """0: only at the end"""
+    """steps between evaluations; with 0 there is only one, at the end"""
     checkpoint_every: Positive = 1000
     keep_checkpoints: Positive = 2
     average: Annotated[int, Field(ge=0)] = 0
-    """at the end, write the mean of the weights of so many last checkpoints to the run's ``averaged/``"""
+    """at the end, write the mean weights of this number of last checkpoints to the run's ``averaged/``"""
     best: Best | None = None
     skip_steps: frozenset[Annotated[int, Field(ge=0)]] = frozenset()
-    """steps, counted from 0, whose batch is passed over: one that spoils a run. All other steps stay as they are"""
+    """steps, counted from 0, whose batches are passed over because they spoil the run; other steps stay as they are"""
     norms: bool = False
-    """log the norms of the gradients and activations of each layer; takes about a forward pass with every line"""
+    """log the norms of gradients and activations of each layer; each line of the log takes a forward pass longer"""
     profile: Profile | None = None
-    """write a trace of some steps, and print what took longest in them"""
+    """write a trace of some steps, and print the operations that took longest in them"""
     stall_seconds: Annotated[float, Field(gt=0)] = 600.0
-    """when no step, evaluation or checkpoint has ended for so long, all ranks print their stacks"""
+    """after this time without an end of a step, evaluation or checkpoint, all ranks print their stacks"""
     peak_tflops: Annotated[float, Field(gt=0)] | None = None
-    """what a device can do in this precision, in TFLOP/s, to log the share that is reached; without it GPUs are
-    measured with a matrix multiplication, and CPUs are not"""
+    """peak of a device in this precision, in TFLOP/s; the log has the share of it that is reached. By default a GPU is
+    measured with a matrix multiplication, and the log of a CPU has no share"""
     wandb_project: str | None = None
-    """log to this project of Weights & Biases as well"""
+    """project of Weights & Biases to log to as well"""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -115,7 +115,7 @@ class TrainingRecipe(Section):
         return self
 
     def total_steps(self, steps_per_epoch: int) -> int:
-        """The steps of the run; a part of an epoch is rounded up to whole steps."""
+        """Returns the steps of the run; a part of an epoch is rounded up to whole steps."""
         if self.steps is not None:
             return self.steps
         assert self.epochs is not None
@@ -145,13 +145,14 @@ class TrainingRecipe(Section):
         return recipe.model_copy(update=paths)
 
 
-def _set(values: dict[str, Any], setting: str) -> None:
+def _set(values: dict[str, object], setting: str) -> None:
     key, equals, value = setting.partition("=")
     if not equals:
         raise InputError(f"--set {setting}: expected key=value, e.g. optimizer.learning_rate=1e-4")
     *path, last = key.split(".")
     for name in path:
-        values = values.setdefault(name, {})
-        if not isinstance(values, dict):
+        section = values.setdefault(name, {})
+        if not isinstance(section, dict):
             raise InputError(f"--set {setting}: {name} is not a section")
+        values = section
     values[last] = yaml.safe_load(value)

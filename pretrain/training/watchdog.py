@@ -1,4 +1,4 @@
-"""Says where a run hangs."""
+"""The watchdog: it shows where a run hangs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ class Watchdog:
     """
 
     def __init__(self, seconds: float, rank: int, also: Callable[[], None]) -> None:
+        """Takes the seconds to wait, the rank to name, and what else to do when time is up."""
         self._seconds = seconds
         self._rank = rank
         self._also = also
@@ -35,7 +36,7 @@ class Watchdog:
         self._thread.join()
 
     def beat(self) -> None:
-        """The run has moved on."""
+        """Tells the watchdog that the run has moved on."""
         self._beat.set()
 
     def _watch(self) -> None:

@@ -1,11 +1,11 @@
-"""What the loop asks of the work it trains: a model, its data and its losses (a workload in AlgoPerf's sense)."""
+"""The interface between the loop and what it trains: a model, its data and its losses (AlgoPerf's "workload")."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,41 +13,40 @@ from torch.utils.data import Dataset
 
 if TYPE_CHECKING:
     from pretrain.model.compilation import CompiledForward
-    from pretrain.training.distributed import World
+    from pretrain.training.distributed import DistributedContext
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Per objective, float64 [objectives]: summed loss, correct predictions, number of targets.
-
-    ``correct`` is NaN where a prediction is not right or wrong, as in a regression.
-    """
+    """Sums over the targets of each objective, float64 [objectives]."""
 
     loss: Tensor
     correct: Tensor
+    """predictions that are right; NaN for an objective whose predictions are not right or wrong, as in a regression"""
     count: Tensor
+    """targets"""
 
 
 class MicroBatch(Protocol):
-    """What a rank passes through the model at a time; it may hold no sample at all."""
+    """The samples that a rank passes through the model at once; there may be none."""
 
     def samples(self) -> int:
-        """How many there are."""
+        """Counts the samples."""
         ...
 
     def tokens(self) -> int:
-        """Text positions that are no padding."""
+        """Counts the text positions that are no padding."""
         ...
 
     def to(self, device: torch.device) -> Self:
-        """The same on another device."""
+        """Copies the micro-batch to a device."""
         ...
 
 
-Batch = TypeVar("Batch", bound=MicroBatch)
+BatchT = TypeVar("BatchT", bound=MicroBatch)
 
 
-class Workload(Protocol[Batch]):
+class Workload(Protocol[BatchT]):
     """A model, its data and its losses.
 
     A loss is a sum over the targets of a micro-batch. The loop divides it by the number of targets in the global batch,
@@ -56,7 +55,7 @@ class Workload(Protocol[Batch]):
 
     @property
     def model(self) -> nn.Module:
-        """What is trained."""
+        """The model that is trained."""
         ...
 
     @property
@@ -66,7 +65,7 @@ class Workload(Protocol[Batch]):
 
     @property
     def weights(self) -> Sequence[float]:
-        """Of the objectives in the loss."""
+        """The weight of each objective in the loss."""
         ...
 
     @property
@@ -75,53 +74,60 @@ class Workload(Protocol[Batch]):
         ...
 
     @property
-    def sure_metrics(self) -> Sequence[str]:
-        """What `evaluate` surely returns; whether there are others it takes an evaluation to know."""
+    def guaranteed_metrics(self) -> Sequence[str]:
+        """Metrics that `evaluate` always returns. Only an evaluation tells whether there are others."""
         ...
 
-    def identity(self) -> Mapping[str, Any]:
-        """What a resumed run must have in common with the one that wrote the checkpoint, beside the recipe."""
+    def fingerprint(self) -> Mapping[str, object]:
+        """Returns what a resumed run must share with the run that wrote the checkpoint, beside the recipe."""
         ...
 
     def make_optimizer(self) -> torch.optim.Optimizer:
-        """The optimiser over the model's parameters. The loop clips the gradient before its steps."""
+        """Returns an optimiser over the model's parameters. The loop clips the gradient before each step."""
         ...
 
     def prepare_step(self, optimizer: torch.optim.Optimizer, step: int, steps: int) -> float:
-        """Sets all that the optimiser takes from the step, counted from 0; returns the learning rate to log."""
+        """Sets what the optimiser takes from the step, counted from 0, and returns the learning rate for the log."""
         ...
 
-    def dataset(self, rank: int, ranks: int) -> Dataset[Sequence[Batch]]:
-        """The micro-batches of a rank by step: item i is what it takes in step i, for any i of the run."""
+    def dataset(self, rank: int, ranks: int) -> Dataset[Sequence[BatchT]]:
+        """Returns the micro-batches of a rank by step. Item i is for step i, for any i of the run."""
         ...
 
-    def count_targets(self, batch: Batch) -> Tensor:
-        """float64 [objectives]: the targets of each objective."""
+    def count_targets(self, batch: BatchT) -> Tensor:
+        """Counts the targets of each objective, float64 [objectives]."""
         ...
 
-    def score(self, model: nn.Module, batch: Batch) -> Scores:
-        """A forward pass; ``loss`` carries the gradient. All parameters take part in it, also without a target."""
+    def score(self, model: nn.Module, batch: BatchT) -> Scores:
+        """Runs a forward pass; ``loss`` carries the gradient. All parameters take part in it, even without a target."""
         ...
 
     def compile(self, say: Callable[[str], None]) -> CompiledForward:
-        """Compiles the encoder of the model in place; ``say`` is told what becomes of it."""
+        """Compiles the encoder of the model in place. ``say`` gets messages for the user."""
         ...
 
-    def flops(self, batch: Batch) -> float:
-        """Multiplications and additions of the forward pass, padding included; 0 if not known."""
+    def flops(self, batch: BatchT) -> float:
+        """Returns the multiplications and additions of the forward pass, padding included; 0 if not known."""
         ...
 
     def sample_names(self, step: int, rank: int, ranks: int) -> Sequence[Sequence[str]]:
-        """What to call the samples of each of a rank's micro-batches in a message."""
+        """Names the samples of each micro-batch of a rank for a message."""
         ...
 
-    def evaluate(self, model: nn.Module, world: World) -> Mapping[str, float]:
-        """The metrics of the model, which is in evaluation mode; the same on all ranks. Empty without held-out data.
+    def evaluate(self, model: nn.Module, world: DistributedContext) -> Mapping[str, float]:
+        """Returns the metrics of the model, which is in evaluation mode. They are the same on all ranks.
+
+        Without held-out data there are none.
 
         All ranks call the model equally often: with ZeRO 3 each call is a collective operation.
         """
         ...
 
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
-        """Writes the model for its users, whole or not at all. ``weights`` are in float32, by parameter name."""
+        """Writes the model for its users; an interrupted export must not look complete.
+
+        Args:
+            weights: float32 on the CPU, by parameter name.
+            folder: to write to.
+        """
         ...

@@ -5,15 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.folds import compare, deal, main
+from benchmarks.folds import assign_folds, compare, main
 from parsers.command import InputError
 from shards.reader import ShardSet
-from tests.pretrain.test_run import MODEL, RECIPE, ROOT
+from tests.pretrain.launch import ROOT
+from tests.pretrain.runs import MODEL, RECIPE
 
 
 @given(st.integers(2, 300), st.integers(2, 9))
 def test_each_image_is_in_one_fold(n, folds):
-    sizes = np.bincount(deal(n, folds), minlength=folds)
+    sizes = np.bincount(assign_folds(n, folds), minlength=folds)
     assert sizes.sum() == n
     assert len(sizes) == folds
     assert sizes.max() - sizes.min() <= 1

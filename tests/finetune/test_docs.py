@@ -17,7 +17,7 @@ from finetune.model_folder import load, load_task, save
 from finetune.training.finetuning import FineTuning
 from finetune.training.recipe import Recipe
 from parsers.command import InputError
-from pretrain.training.distributed import World
+from pretrain.training.distributed import DistributedContext
 from tests.finetune.worlds import COLOURS, grid, learn, regions_folder, write_model
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/tasks.md"
@@ -59,7 +59,7 @@ def test_the_sixth_task_learns_predicts_and_is_scored(task_type, tmp_path):
     split = Data(tmp_path, [regions]).open(task, ["train"], start)
     workload = FineTuning(task, recipe, start, split, split)
     learn(workload, 200)
-    world = World(0, 1, torch.device("cpu"))
+    world = DistributedContext(0, 1, torch.device("cpu"))
     assert workload.evaluate(workload.model.eval(), world) == {"dev/accuracy": 1.0}
 
     save(workload.model.state_dict(), workload.config, (start / "vocab.txt").read_bytes(), task, tmp_path / "tuned")

@@ -13,7 +13,7 @@ from finetune.tasks.refcoco_plus import RefcocoPlus, RefcocoPlusSettings
 from finetune.training.finetuning import FineTuning
 from finetune.training.recipe import Recipe
 from pipeline.regions.rows import NO_CLASSES
-from pretrain.training.distributed import World
+from pretrain.training.distributed import DistributedContext
 from shards.regions.table import RegionsInfo, RegionsRow, write_regions
 from shards.schema import Regions
 from tests.finetune.worlds import PIECES, learn, write_model
@@ -84,7 +84,7 @@ def test_referring_expressions_of_real_photos(phrases):
     assert len(training.examples) == 3 * PHRASES
     workload = FineTuning(task, recipe, start, training, held_out)
     learn(workload, recipe.steps)
-    world = World(0, 1, torch.device("cpu"))
+    world = DistributedContext(0, 1, torch.device("cpu"))
     for split in (training, held_out):
         predictions = task.infer(workload.model.eval(), split, batch_size=32, world=world)
         task.write(predictions, phrases / "boxes.json")

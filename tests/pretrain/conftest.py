@@ -2,13 +2,23 @@ import hashlib
 
 import numpy as np
 import pytest
+import torch
 
 from parsers.graph import SceneGraph
+from pretrain.data.batches import Collator
+from pretrain.data.order import BatchPlan
+from pretrain.data.pairs import PairLengths
+from pretrain.model.config import ModelConfig
+from pretrain.model.costs import PairCosts
+from pretrain.model.heads import ErnieViLForPreTraining
+from pretrain.recipe import Masking, PretrainRecipe
 from shards import index
 from shards.manifest import Classes, Manifest, ParserInfo, TokenizerInfo, Totals
 from shards.reader import ShardSet
 from shards.schema import Caption, Masks, Regions, Sample
 from shards.writer import ShardWriter
+from tests.pretrain.launch import ROOT
+from tests.pretrain.runs import MODEL, Runs
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(45))]
 CLASSES, FEATURES = 6, 8
@@ -80,3 +90,46 @@ def shard_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def shards(shard_folder):
     return ShardSet(shard_folder)
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory, shard_folder):
+    return Runs(tmp_path_factory.mktemp("runs"), shard_folder)
+
+
+@pytest.fixture
+def plan(shards):
+    return BatchPlan(shards, seed=1, batch_size=11, block_shards=2, mismatch=0.5)
+
+
+def collator_of(shards, **options):
+    return Collator(
+        shards, **({"seed": 1, "max_text": 16, "masking": Masking(), "images": "own", "device_type": "cpu"} | options)
+    )
+
+
+def recipe_of(**options):
+    return PretrainRecipe.model_validate({"model": "model.json", "steps": 1} | options)
+
+
+def lengths_of(pairs):
+    """Text positions and image rows of some pairs."""
+    return PairLengths(*np.array(pairs, np.int64).reshape(-1, 2).T)
+
+
+@pytest.fixture(scope="session")
+def toy():
+    return ModelConfig.load(ROOT / "configs/model/toy.json")
+
+
+@pytest.fixture(scope="session")
+def pair(toy):
+    return PairCosts.of(toy, torch.float32)
+
+
+@pytest.fixture(scope="session")
+def model():
+    torch.manual_seed(0)
+    # Large weights: answers of such a model depend on what it is shown.
+    config = ModelConfig.model_validate(MODEL | {"initializer_range": 0.3})
+    return ErnieViLForPreTraining(config).eval()

@@ -3,8 +3,8 @@
 import gc
 import itertools
 import json
+import os
 import sys
-import time
 from bisect import bisect
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -16,21 +16,23 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.data import Dataset
 
 from parsers.command import InputError
-from pretrain.data.batches import Steps
+from pretrain.data.batches import StepDataset
 from pretrain.model.costs import PairCosts
-from pretrain.plan import count_parameters, memory
 from pretrain.pretraining import Pretraining
-from pretrain.recipe import Recipe
-from pretrain.training.distributed import World, with_process_group
-from pretrain.training.trainer import Trainer, full_weights
+from pretrain.recipe import PretrainRecipe
+from pretrain.simulation import count_parameters, estimate_memory
+from pretrain.training.distributed import DistributedContext, with_process_group
+from pretrain.training.engine import gather_weights
+from pretrain.training.loader import StepLoader
+from pretrain.training.trainer import Trainer
 from shards.reader import ShardSet
 
 SCENARIO, FOLDER, SHARDS = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 
 
 def trainer(name, *settings, kind=Pretraining, held_out=None):
-    recipe = Recipe.load(FOLDER / "recipe.yaml", list(settings))
-    world = World.current()
+    recipe = PretrainRecipe.load(FOLDER / "recipe.yaml", list(settings))
+    world = DistributedContext.current()
     return Trainer(kind(recipe, ShardSet(SHARDS), held_out, "cpu"), recipe, FOLDER / name, world)
 
 
@@ -58,11 +60,11 @@ def poisoned():
         try:
             dataset = found.workload.dataset(found.world.rank, found.world.size)
             for step in range(found.steps):
-                before = full_weights(found.engine)
+                before = gather_weights(found.engine)
                 found.train_step(dataset[step])
                 found.step += 1
         except InputError as error:
-            after = full_weights(found.engine)
+            after = gather_weights(found.engine)
             assert all((before[name] == after[name]).all() for name in before), "the parameters have changed"
             (FOLDER / f"{name}-{found.world.size}-{found.world.rank}.txt").write_text(f"{step} {error}")
 
@@ -79,34 +81,44 @@ def steep():
     for settings in ([], ["zero_stage=1"]):
         found = trainer("steep", "batch_size=6", *settings, kind=Steep)
         found.out.mkdir(parents=True, exist_ok=True)
-        before = full_weights(found.engine)
+        before = gather_weights(found.engine)
         try:
             found.train_step(found.workload.dataset(found.world.rank, found.world.size)[0])
         except InputError as error:
-            after = full_weights(found.engine)
+            after = gather_weights(found.engine)
             assert all((before[name] == after[name]).all() for name in before), "the parameters have changed"
             print(error, flush=True)
 
 
 @dataclass
 class Slow(Dataset):
-    """Reads the third step slowly."""
+    """Reads the third step only when something is written to a named pipe."""
 
-    steps: Steps
+    steps: StepDataset
+    pipe: Path
 
     def __getitem__(self, step):
         if step == 2:
-            time.sleep(6)
+            self.pipe.read_text()
         return self.steps[step]
 
 
 class Stalling(Pretraining):
     def dataset(self, rank, ranks):
-        return Slow(super().dataset(rank, ranks))
+        return Slow(super().dataset(rank, ranks), FOLDER / f"pipe-{rank}")
 
 
 def stalled():
+    """The worker of each rank goes on when the rank's watchdog has printed all stacks."""
     found = trainer("stalled", "batch_size=6", "steps=4", "stall_seconds=3", "workers=1", kind=Stalling)
+    pipe, print_stacks = FOLDER / f"pipe-{found.world.rank}", StepLoader.print_stacks
+
+    def print_and_go_on(loader):
+        print_stacks(loader)
+        pipe.write_text("go on")
+
+    os.mkfifo(pipe)
+    StepLoader.print_stacks = print_and_go_on
     found.train()
     print("trained on", flush=True)
 
@@ -163,7 +175,7 @@ def peak(stage, precision):
     sizes = (np.array(size) for size in (batch.samples(), batch.token_ids.shape[1], batch.features.shape[1]))
     activations = round(float(PairCosts.of(made.workload.config, dtype).saved_bytes_at(*sizes)))
     parameters = count_parameters(made.workload.config)
-    planned = memory(parameters, stage=stage, ranks=1, dtype=dtype, activations=activations)
+    planned = estimate_memory(parameters, stage=stage, ranks=1, dtype=dtype, activations=activations)
     return least, planned.total, planned.exchange
 
 

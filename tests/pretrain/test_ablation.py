@@ -5,16 +5,27 @@ import pytest
 import yaml
 
 from parsers.command import InputError
-from pretrain.ablation import END, START, Arm, best_rate, insert, main, mean_targets, plot, report
-from pretrain.recipe import Recipe
-from tests.pretrain.test_run import MODEL, RECIPE, ROOT
+from pretrain.ablation import (
+    END,
+    START,
+    Arm,
+    choose_rate,
+    count_mean_targets,
+    insert_results,
+    main,
+    plot_accuracies,
+    write_report,
+)
+from pretrain.recipe import PretrainRecipe
+from tests.pretrain.launch import ROOT
+from tests.pretrain.runs import MODEL, RECIPE
 
 RECIPES = ROOT / "configs/pretrain"
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.yaml")), ids=lambda path: str(path.relative_to(RECIPES)))
 def test_the_recipes_of_the_project_are_valid(path):
-    assert Recipe.load(path, []).model.is_file()
+    assert PretrainRecipe.load(path, []).model.is_file()
 
 
 def test_the_recipes_of_the_ablation_differ_in_what_is_hidden_alone():
@@ -23,7 +34,7 @@ def test_the_recipes_of_the_ablation_differ_in_what_is_hidden_alone():
         values = yaml.safe_load(path.read_text())
         rest.append({key: value for key, value in values.items() if key not in ("masking", "weights")})
         rest[-1]["images"] = {key: values["masking"][key] for key in ("region", "mismatch")}
-        weights = Recipe.load(path, []).weights
+        weights = PretrainRecipe.load(path, []).weights
         assert weights.object + weights.attribute + weights.relation + weights.word == 4
     assert len(rest) == 3
     assert all(values == rest[0] for values in rest)
@@ -38,7 +49,9 @@ TARGETS = {"object": 0.5, "attribute": 0.25, "relation": 0, "word": 1, "region":
 
 
 def test_the_report_compares_the_last_recipe_seed_by_seed():
-    text = report([arm("a", (0.5, 0.2), (0.7, 0.2)), arm("b", (0.6, 0.1), (0.7, 0.2))], settings="so", picture="x.png")
+    text = write_report(
+        [arm("a", (0.5, 0.2), (0.7, 0.2)), arm("b", (0.6, 0.1), (0.7, 0.2))], settings="so", picture="x.png"
+    )
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
     assert rows[0] == ["ACC@1, %", "a", "b", "b − a"]
     assert rows[2] == ["object", "60.0 ± 14.1", "65.0 ± 7.1", "+5.0 (+0.0 to +10.0)"]
@@ -50,30 +63,30 @@ def test_the_report_compares_the_last_recipe_seed_by_seed():
 
 def test_the_best_rate_is_that_of_the_best_mean():
     found = {1e-3: {"object": 0.2, "relation": 0.9}, 2e-3: {"object": 0.8, "relation": 0.4}, 1e-4: {"object": 0.7}}
-    assert best_rate(found) == 1e-4
-    assert best_rate({1e-3: {"object": 0.5}, 1e-4: {"object": 0.5}}) == 1e-4
+    assert choose_rate(found) == 1e-4
+    assert choose_rate({1e-3: {"object": 0.5}, 1e-4: {"object": 0.5}}) == 1e-4
 
 
 def test_results_replace_older_ones_between_the_markers():
     text = f"before\n{START}\nold\n{END}\nafter\n"
-    assert insert(text, "new\n") == f"before\n{START}\nnew\n{END}\nafter\n"
-    assert insert(insert(text, "new\n"), "old\n") == text
+    assert insert_results(text, "new\n") == f"before\n{START}\nnew\n{END}\nafter\n"
+    assert insert_results(insert_results(text, "new\n"), "old\n") == text
     with pytest.raises(InputError, match="no lines"):
-        insert("nothing", "new")
+        insert_results("nothing", "new")
 
 
 def test_targets_are_counted_as_they_are_trained(shards, tmp_path):
     (tmp_path / "model.json").write_text(json.dumps(MODEL))
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     shares = ["masking.object=1", "masking.word=1", "masking.mismatch=0", "max_text=32"]
-    found = mean_targets(Recipe.load(tmp_path / "recipe.yaml", shares), shards)
+    found = count_mean_targets(PretrainRecipe.load(tmp_path / "recipe.yaml", shares), shards)
     assert found["object"] == 2, "both objects of each caption"
     assert found["relation"] == found["attribute"] == 0, "their objects are hidden"
     assert found["match"] == 1
 
 
 def test_the_plot_is_drawn(tmp_path):
-    plot([arm("a", (0.5, 0.2)), arm("b", (0.6, 0.1))], tmp_path / "new/plot.png")
+    plot_accuracies([arm("a", (0.5, 0.2)), arm("b", (0.6, 0.1))], tmp_path / "new/plot.png")
     assert (tmp_path / "new/plot.png").read_bytes().startswith(b"\x89PNG")
 
 

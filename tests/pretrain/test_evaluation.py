@@ -7,9 +7,9 @@ import torch
 
 from pretrain.evaluation import evaluate
 from pretrain.model.heads import PretrainingOutput
-from pretrain.recipe import OBJECTIVES, Recipe
+from pretrain.recipe import OBJECTIVES, PretrainRecipe
 from shards.reader import ShardSet
-from tests.pretrain.test_run import MODEL
+from tests.pretrain.runs import MODEL
 
 CPU = torch.device("cpu")
 
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 def recipe(tmp_path):
     (tmp_path / "model.json").write_text(json.dumps(MODEL))
     values = {"model": tmp_path / "model.json", "steps": 1, "batch_size": 7, "max_text": 16}
-    return Recipe.model_validate(values | {"masking": {"region": 0.5}})
+    return PretrainRecipe.model_validate(values | {"masking": {"region": 0.5}})
 
 
 class Constant:

@@ -19,10 +19,11 @@ from pretrain.data.order import BatchPlan
 from pretrain.model.config import ModelConfig
 from pretrain.model.folder import export, start_from
 from pretrain.model.heads import ErnieViLForPreTraining
-from pretrain.recipe import Recipe
+from pretrain.recipe import PretrainRecipe
 from shards.reader import ShardSet
-from tests.pipeline.pack.test_pack import CLASSES, SPECIAL, D, make_row, write_regions
-from tests.pretrain.test_run import MODEL, ROOT
+from tests.pipeline.pack.test_pack import CLASSES, SPECIAL, D, make_row, regions_folder
+from tests.pretrain.launch import ROOT
+from tests.pretrain.runs import MODEL
 
 WORDS = "why is alex near the dog ? because casey likes it . smiles at red brown table on a . [ ]"
 RECIPE = """
@@ -55,7 +56,7 @@ def stage(tmp_path_factory):
     folder = tmp_path_factory.mktemp("vcr")
     (folder / "train.jsonl").write_text("".join(json.dumps(question(number)) + "\n" for number in range(12)))
     (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in dict.fromkeys([*SPECIAL, *WORDS.split()])))
-    write_regions(folder / "regions", [make_row(question(number)["img_fn"], number) for number in range(12)])
+    regions_folder(folder / "regions", [make_row(question(number)["img_fn"], number) for number in range(12)])
     for app, arguments in (
         (parse.app, [folder / "train.jsonl", "--out", folder / "graphs", "--workers", 1]),
         (
@@ -86,7 +87,7 @@ def pretrain(folder, *options):
 
 def test_a_question_its_answer_and_its_rationale_are_three_segments(stage):
     shards = ShardSet(stage / "shards/train")
-    recipe = Recipe.load(stage / "recipe.yaml", ["masking.word=0", "max_text=64"])
+    recipe = PretrainRecipe.load(stage / "recipe.yaml", ["masking.word=0", "max_text=64"])
     plan = BatchPlan.of(recipe, shards)
     collator = Collator(shards, seed=0, max_text=64, masking=recipe.active_masking, images="own", device_type="cpu")
     texts = set()
@@ -126,7 +127,7 @@ def test_what_cannot_start_a_stage_is_refused(stage, tmp_path):
     fresh = start_from(model, vocabulary, stage / "first")
     assert fresh == ["heads.region.output.weight", "heads.region.output.bias"], "another detector's classes"
     wide = ErnieViLForPreTraining(config.model_copy(update={"v_intermediate_size": 20}))
-    with pytest.raises(InputError, match="another encoder"):
+    with pytest.raises(InputError, match=r"does not fit the model: ernie_vil\..*; set model in the recipe to"):
         start_from(wide, vocabulary, stage / "first")
     with pytest.raises(InputError, match="vocabulary"):
         start_from(model, [*vocabulary, "more"], stage / "first")

@@ -15,10 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,7 +25,8 @@ from finetune.tasks.retrieval.task import Caption, Retrieval, images_of
 from parsers.command import InputError, progress
 from pretrain.model.encoder import WEIGHTS
 from shards.schema import Array
-from shards.storage.files import sha256_of, write_atomic
+from shards.storage.files import sha256_of
+from shards.storage.weights import load_weights, read_metadata, read_weights, write_weights
 
 WIDTH = 128
 _POOLED = 1024
@@ -170,7 +168,8 @@ def hard_negatives(
 
 def save(model: CheapScore, path: Path, record: dict[str, Any]) -> None:
     """Writes a trained score; ``record`` says of what model it is and how it was trained."""
-    write_atomic(path, safetensors.torch.save(model.state_dict(), metadata={"record": json.dumps(record)}))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_weights(model.state_dict(), path, {"record": json.dumps(record)})
 
 
 def load_cheap_score(path: Path, model_folder: Path) -> CheapScore:
@@ -180,13 +179,12 @@ def load_cheap_score(path: Path, model_folder: Path) -> CheapScore:
         InputError: it is none, or was trained on the states of another model.
     """
     try:
-        with safe_open(path, "pt") as file:
-            record = json.loads((file.metadata() or {})["record"])
-        weights = load_file(path)
-    except (OSError, SafetensorError, KeyError) as error:
+        record = json.loads(read_metadata(path)["record"])
+        weights = read_weights(path)
+    except (InputError, KeyError) as error:
         raise InputError(f"{path}: is no score of finetune.shortlist: {error}") from error
     if record["model"] != sha256_of(model_folder / WEIGHTS):
         raise InputError(f"{path}: was trained on the states of another model than {model_folder}; train one for it")
     model = CheapScore(weights["text.1.weight"].shape[1], weights["image.1.weight"].shape[1])
-    model.load_state_dict(weights)
+    load_weights(model, weights, path)
     return model.eval()

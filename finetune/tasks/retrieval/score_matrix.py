@@ -28,7 +28,7 @@ from shards.schema import Array
 from shards.storage.files import read_json, write_atomic, write_json
 
 if TYPE_CHECKING:
-    from pretrain.training.distributed import World
+    from pretrain.training.distributed import DistributedContext
 
 T = TypeVar("T")
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -172,7 +172,9 @@ class Matrix:
         self._blocks = [order[start : start + captions] for start in range(0, len(order), captions)]
         self._images: States | None = None
 
-    def fill(self, world: World, folder: Path | None = None, identity: dict[str, Any] | None = None) -> Array:
+    def fill(
+        self, world: DistributedContext, folder: Path | None = None, identity: dict[str, Any] | None = None
+    ) -> Array:
         """Makes all blocks; the ranks share them, and each returns the whole matrix, float32 [C, I].
 
         Args:
@@ -192,7 +194,7 @@ class Matrix:
             scores[captions] = made[name] if folder is None else _read(folder / name, (len(captions), self.shape[1]))
         return scores
 
-    def _make_own(self, world: World, folder: Path | None) -> dict[str, Array]:
+    def _make_own(self, world: DistributedContext, folder: Path | None) -> dict[str, Array]:
         """Makes the blocks of this rank; returns those that were not written."""
         made: dict[str, Array] = {}
         own = range(world.rank, len(self._blocks), world.size)

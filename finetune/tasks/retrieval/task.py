@@ -26,7 +26,7 @@ from shards.storage import pickles
 from shards.storage.files import read_json, write_json
 
 if TYPE_CHECKING:
-    from pretrain.training.distributed import World
+    from pretrain.training.distributed import DistributedContext
 
 Kind = Literal["easy_images", "hard_images", "easy_captions", "hard_captions"]
 BEST = 10
@@ -194,7 +194,9 @@ class Retrieval(Task[RetrievalSettings, Caption]):
             for caption, score in zip(examples, scores.tolist(), strict=True)
         ]
 
-    def infer(self, model: nn.Module, split: Split[Caption], *, batch_size: int, world: World) -> list[Prediction]:
+    def infer(
+        self, model: nn.Module, split: Split[Caption], *, batch_size: int, world: DistributedContext
+    ) -> list[Prediction]:
         """Scores every caption with every image of the split and ranks them."""
         return self.ranked(split, self.matrix(model, split, batch_size=batch_size, device=world.device).fill(world))
 

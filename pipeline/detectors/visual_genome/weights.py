@@ -11,8 +11,6 @@ import numpy as np
 import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from parsers.command import InputError
@@ -20,6 +18,7 @@ from pipeline.detectors.visual_genome.network import Network
 from pipeline.detectors.visual_genome.proposals import cell_anchors
 from shards.storage import pickles
 from shards.storage.files import sha256_of
+from shards.storage.weights import read_weights
 
 HUB_ID = "unc-nlp/frcnn-vg-finetuned"
 FILES = ("model.safetensors", "pytorch_model.bin")
@@ -74,12 +73,12 @@ def _find(source: str | Path) -> Path:
 def _read(path: Path) -> Mapping[Any, Any]:
     """Names and tensors or arrays of a file, whichever of the formats it has."""
     found: Any
+    if path.suffix == ".safetensors":
+        return read_weights(path)
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
         with warnings.catch_warnings(action="ignore"):  # about pickles, which come to their own turn
             found = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
     except Exception as error:  # torch has many ways to refuse what is damaged or no state dict
         try:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from finetune.inputs import Batch, Sources, TextEncoder
 from finetune.task import Split
-from finetune.tasks.vcr import ANSWER, RATIONALE, Vcr, VcrSettings, _cut
+from finetune.tasks.vcr import ANSWER, RATIONALE, Vcr, VcrSettings
 from parsers.command import InputError
 from shards.regions.store import RegionStore
 from shards.tokenizer import load_tokenizer
@@ -184,16 +184,6 @@ def test_ground_truth_regions_follow_the_detectors_and_are_kept_where_there_is_n
         np.testing.assert_allclose(locations[1 + detected :, 1], 0.5)
         whole = np.concatenate([source["train-0"].regions.features for source in (sources.images, sources.gold)])
         np.testing.assert_allclose(inputs["features"][0, 0], whole.astype(np.float32).mean(0), atol=1e-6)
-
-
-@given(st.integers(0, 12), st.integers(0, 12), st.integers(0, 20))
-def test_the_longer_text_is_cut(first, second, most):
-    found = _cut(list(range(first)), list(range(second)), most)
-    expected = [first, second]
-    while sum(expected) > most:
-        expected[0 if expected[0] > expected[1] else 1] -= 1
-    assert [len(text) for text in found] == expected
-    assert found == (list(range(expected[0])), list(range(expected[1])))
 
 
 def test_each_part_has_its_head_unless_as_released():

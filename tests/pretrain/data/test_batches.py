@@ -1,31 +1,16 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch.nn import functional as F
-from torch.utils.data import Dataset
 
 from parsers.command import InputError
-from pretrain.data.batches import Collator, Steps
+from pretrain.data.batches import StepDataset
 from pretrain.data.order import BatchPlan
-from pretrain.data.padding import padded_length
 from pretrain.model.heads import PretrainingOutput
-from pretrain.objectives import class_divergence, count_targets, score
-from pretrain.recipe import OBJECTIVES, Masking, Recipe, check_region_target
+from pretrain.objectives import count_targets, score
+from pretrain.recipe import OBJECTIVES, Masking, check_region_target
 from pretrain.training.loader import StepLoader
 from shards.reader import ShardSet
-
-
-@pytest.fixture
-def plan(shards):
-    return BatchPlan(shards, seed=1, batch_size=11, block_shards=2, mismatch=0.5)
-
-
-def collator_of(shards, **options):
-    return Collator(
-        shards, **({"seed": 1, "max_text": 16, "masking": Masking(), "images": "own", "device_type": "cpu"} | options)
-    )
+from tests.pretrain.conftest import collator_of, recipe_of
 
 
 def rows(batches):
@@ -45,7 +30,9 @@ def test_global_batches_do_not_depend_on_ranks_workers_and_micro_batches(shards,
     steps = range(2, plan.steps_per_epoch + 2)
     collator = collator_of(shards)
     loaders = [
-        StepLoader(Steps(plan, collator, rank=rank, ranks=ranks, accumulation=accumulation), steps, workers=workers)
+        StepLoader(
+            StepDataset(plan, collator, rank=rank, ranks=ranks, accumulation=accumulation), steps, workers=workers
+        )
         for rank in range(ranks)
     ]
     for step, parts in zip(steps, zip(*loaders, strict=True), strict=True):
@@ -53,25 +40,6 @@ def test_global_batches_do_not_depend_on_ranks_workers_and_micro_batches(shards,
         assert rows([batch for part in parts for batch in part]) == rows([whole])
         counts = sum(count_targets(batch) for part in parts for batch in part)
         assert counts.tolist() == count_targets(whole).tolist()
-
-
-class _Damaged(Dataset):
-    """Steps of which the second cannot be read."""
-
-    def __getitem__(self, step):
-        if step == 1:
-            raise InputError("part-00000.parquet: is damaged; write it again")
-        return [step]
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_bad_data_is_an_error_of_one_line_wherever_it_is_read(workers):
-    loader = StepLoader(_Damaged(), range(3), workers=workers)
-    assert next(loader) == [0]
-    with pytest.raises(InputError) as error:
-        next(loader)
-    assert str(error.value) == "part-00000.parquet: is damaged; write it again"
-    loader.close()
 
 
 def test_the_first_row_of_an_image_is_the_mean_after_masking_and_never_a_target(shards, plan):
@@ -103,33 +71,6 @@ def test_an_empty_slice_is_an_empty_batch(shards, plan):
     assert batch.tokens() == 0
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.integers(2, 9), st.integers(0, 1000))
-def test_the_divergence_is_that_of_the_definition(k, seed):
-    random = np.random.default_rng(seed)
-    classes = 9
-    wanted = random.dirichlet(np.ones(classes), 3)
-    logits = torch.from_numpy(random.normal(size=(3, classes)))
-    order = np.argsort(-wanted, axis=1)[:, :k].copy()
-    kept = torch.from_numpy(np.take_along_axis(wanted, order, 1))
-    found = class_divergence(logits, torch.from_numpy(order), kept)
-    predicted = logits.softmax(-1).numpy()
-    for row in range(3):
-        rest = [c for c in range(classes) if c not in order[row]]
-        p = [*wanted[row, order[row]], *([wanted[row, rest].sum()] if rest else [])]
-        q = [*predicted[row, order[row]], *([predicted[row, rest].sum()] if rest else [])]
-        assert found[row].item() == pytest.approx(sum(a * np.log(a / b) for a, b in zip(p, q, strict=True)), abs=1e-9)
-
-
-@given(st.lists(st.integers(1, 600)))
-def test_only_cuda_pads_further_than_the_longest(lengths):
-    longest = max(lengths, default=1)
-    assert padded_length(lengths, "cpu") == padded_length(lengths, "mps") == longest
-    assert longest <= padded_length(lengths, "cuda") < longest + 8
-    assert padded_length(lengths, "cuda") % 8 == 0 or len(set(lengths)) < 2
-    assert padded_length([longest] * 3, "cuda") == longest, "what needs no mask is not padded"
-
-
 def test_batches_for_cuda_show_the_same(shards, plan):
     for step in range(plan.steps_per_epoch):
         pairs = plan.batch(step)
@@ -159,13 +100,9 @@ def test_there_is_a_mask_only_where_something_is_padded(shards, plan):
     assert one.tokens() == one.token_ids.shape[1]
 
 
-def recipe_of(**changes):
-    return Recipe.model_validate({"model": "model.json", "steps": 1, "batch_size": 11, "block_shards": 2} | changes)
-
-
 @pytest.mark.parametrize("off", OBJECTIVES)
 def test_nothing_is_hidden_for_an_objective_without_weight(shards, off):
-    recipe = recipe_of(weights={off: 0}, masking={"region": 0.5})
+    recipe = recipe_of(batch_size=11, block_shards=2, weights={off: 0}, masking={"region": 0.5})
     plan = BatchPlan.of(recipe, shards)
     collator = collator_of(shards, max_text=64, masking=recipe.active_masking)
     batches = [collator(plan.batch(step)) for step in range(plan.steps_per_epoch)]
@@ -182,23 +119,14 @@ def test_nothing_is_hidden_for_an_objective_without_weight(shards, off):
 
 
 def test_without_nodes_all_words_are_masked_as_in_bert(shards):
-    recipe = recipe_of(weights={"object": 0, "attribute": 0, "relation": 0}, masking={"word": 1})
+    recipe = recipe_of(
+        batch_size=11, block_shards=2, weights={"object": 0, "attribute": 0, "relation": 0}, masking={"word": 1}
+    )
     plan = BatchPlan.of(recipe, shards)
     batch = collator_of(shards, max_text=64, masking=recipe.active_masking)(plan.batch(0))
     pieces = batch.tokens() - 2 * len(batch.matched)
     of_others = sum(len(row) - 2 for row, _, matched in rows([batch]) if not matched)
     assert len(batch.text_targets) == pieces - of_others
-
-
-def test_argmax_is_cross_entropy_with_the_most_likely_class(shards, plan):
-    batch, whole = (collator_of(shards, region_target=t)(plan.batch(0)) for t in ("argmax", "distribution"))
-    assert batch.region_targets.tolist() == whole.region_targets.tolist()
-    best = whole.region_class_ids[:, 0]
-    logits = torch.randn(len(best), 6)
-    scores = score(PretrainingOutput(torch.zeros(len(batch.text_labels), 50), logits, batch.matched), batch)
-    region = OBJECTIVES.index("region")
-    assert scores.loss[region].item() == pytest.approx(F.cross_entropy(logits, best, reduction="sum").item(), rel=1e-5)
-    assert scores.correct[region] == (logits.argmax(1) == best).sum()
 
 
 def test_features_are_predicted_as_they_are_stored(shards, plan):
@@ -230,7 +158,7 @@ def test_a_region_target_that_the_shards_lack_is_refused(shard_folder, kind, tar
     classes = shards.manifest.classes.model_copy(update={"kind": kind})
     shards.manifest = shards.manifest.model_copy(update={"classes": classes})
     with pytest.raises(InputError, match=advice):
-        check_region_target(recipe_of(region_target=target), shards)
-    check_region_target(recipe_of(region_target="features"), shards)
-    check_region_target(recipe_of(region_target=target, weights={"region": 0}), shards)
-    check_region_target(recipe_of(region_target=target, images="none"), shards)
+        check_region_target(recipe_of(batch_size=11, block_shards=2, region_target=target), shards)
+    check_region_target(recipe_of(batch_size=11, block_shards=2, region_target="features"), shards)
+    check_region_target(recipe_of(batch_size=11, block_shards=2, region_target=target, weights={"region": 0}), shards)
+    check_region_target(recipe_of(batch_size=11, block_shards=2, region_target=target, images="none"), shards)

@@ -226,3 +226,42 @@ def test_nothing_that_shows_a_hidden_region_is_left_visible(n, seed, overlap):
             shared = max(0, min(x2, a2) - max(x1, a1)) * max(0, min(y2, b2) - max(y1, b1))
             wanted |= shared / ((x2 - x1) * (y2 - y1) + (a2 - a1) * (b2 - b1) - shared) > overlap
         assert wide[1][region] == (wanted or plain[1][region])
+
+
+class Draws:
+    """Random numbers that are given: for the nodes first, then for the pieces."""
+
+    def __init__(self, *draws):
+        self.draws = iter(draws)
+
+    def random(self, shape):
+        found = np.array(next(self.draws))
+        assert found.shape == shape
+        return found
+
+
+def test_the_example_of_the_docstring():
+    """a red hat on a man"""
+    arrays = {
+        "token_ids": np.arange(10, 16),
+        "segment_ids": np.zeros(6),
+        "token_offsets": [0, 6],
+        "node_kind": [0, 0, 1, 2],
+        "node_caption": np.zeros(4),
+        "node_args": [(-1, -1), (-1, -1), (0, -1), (0, 1)],
+        "node_tokens": [2, 5, 1, 3],
+        "node_token_offsets": range(5),
+    }
+    masks = Masks(**{name: np.array(arrays[name]).astype(dtype) for name, dtype in MASK_DTYPES.items()})
+    draws = Draws([(0.0, 0.3), (0.9, 0.3), (0.0, 0.3), (0.0, 0.3)], np.full((6, 2), 0.9))
+    text = mask_text(masks, 0, matched=True, max_text=64, settings=Masking(), special=SPECIAL, random=draws)
+    assert text.token_ids.tolist() == [SPECIAL.cls, 10, 11, SPECIAL.mask, 13, 14, 15, SPECIAL.sep]
+    assert (text.targets.tolist(), text.labels.tolist(), text.kinds.tolist()) == ([3], [12], [0])
+
+
+def test_the_example_of_regions():
+    boxes = np.array([[0, 0, 3, 1], [1, 0, 4, 1], [9, 9, 10, 10]], np.float32)  # the first two overlap by a half
+    for how, hidden in ((0.2, [True, True, False]), (0.95, [False, False, False])):
+        draws = Draws([(0.0, how), (0.9, 0.0), (0.9, 0.0)])
+        found = mask_regions(boxes, settings=Masking(overlap=0.4), random=draws)
+        assert (found[0].tolist(), found[1].tolist()) == ([True, False, False], hidden)

@@ -1,5 +1,4 @@
 from collections import Counter
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -9,14 +8,14 @@ from hypothesis import strategies as st
 from benchmarks.order import plan_of as large_plan
 from benchmarks.order import write_set
 from parsers.command import InputError
-from pretrain.data.batches import Collator, Steps
-from pretrain.data.division import divide, positions
-from pretrain.data.order import BatchPlan, cut_evenly, deal, micro_batches, pairs_per_batch, slice_of
-from pretrain.recipe import Masking, Recipe
+from pretrain.data.batches import Collator, StepDataset
+from pretrain.data.division import divide
+from pretrain.data.order import BatchPlan, pairs_per_batch
+from pretrain.recipe import Masking
 from pretrain.training.loader import StepLoader
 from shards.joined import JoinedSet
 from shards.reader import ShardSet
-from tests.pretrain.conftest import write_shards
+from tests.pretrain.conftest import recipe_of, write_shards
 
 SETTINGS = settings(max_examples=40, deadline=None)
 
@@ -35,10 +34,10 @@ def joined(shards, tmp_path_factory):
 def epoch_of(plan, epoch):
     """The batches of an epoch."""
     first = 0
-    while plan.locate(first)[0] < epoch:
+    while plan.epochs.locate(first)[0] < epoch:
         first += 1
     batches = []
-    while plan.locate(first + len(batches))[0] == epoch:
+    while plan.epochs.locate(first + len(batches))[0] == epoch:
         batches.append(plan.batch(first + len(batches)))
     return batches
 
@@ -222,26 +221,6 @@ def test_passes_must_fit_the_sets(joined, shards):
 # ------------------------------------------------------------------------------------------- ranks and micro-batches
 
 
-@given(n=st.integers(0, 100), ranks=st.integers(1, 16))
-def test_the_slices_of_all_ranks_are_the_batch(n, ranks):
-    rows = list(range(n))
-    assert [row for rank in range(ranks) for row in rows[slice_of(n, rank, ranks)]] == rows
-    sizes = [len(rows[slice_of(n, rank, ranks)]) for rank in range(ranks)]
-    assert max(sizes) - min(sizes) <= 1
-
-
-@given(lengths=st.lists(st.integers(1, 99), max_size=70), ranks=st.sampled_from([1, 2, 4, 8]))
-def test_micro_batches_are_the_slice_of_their_rank(lengths, ranks):
-    tokens = np.array(lengths, np.int64)
-    for accumulation in (1, 2, 3):
-        for rank in range(ranks):
-            parts = micro_batches(tokens, rank=rank, ranks=ranks, accumulation=accumulation)
-            own = range(len(tokens))[slice_of(len(tokens), rank, ranks)]
-            assert sorted(np.concatenate(parts).tolist()) == list(own)
-            filled = [tokens[part] for part in parts if len(part)]
-            assert all(a.max() <= b.min() for a, b in pairwise(filled)), "short pairs are together"
-
-
 def rows_of(batches):
     """What the model is shown of each pair: all that is not padding."""
     rows = []
@@ -266,7 +245,7 @@ def test_global_batches_do_not_depend_on_ranks_and_accumulation(joined, ranks, a
         per_rank = [
             list(
                 StepLoader(
-                    Steps(plan, collator, rank=r, ranks=ranks, accumulation=accumulation), steps, workers=workers
+                    StepDataset(plan, collator, rank=r, ranks=ranks, accumulation=accumulation), steps, workers=workers
                 )
             )
             for r in range(ranks)
@@ -279,21 +258,10 @@ def test_global_batches_do_not_depend_on_ranks_and_accumulation(joined, ranks, a
         assert alone == loaded(ranks, accumulation, workers=1) == loaded(ranks, accumulation, workers=3)
 
 
-@SETTINGS
-@given(n=st.integers(0, 300))
-def test_dealing_is_a_permutation_that_is_even_wherever_it_is_cut(n):
-    order = deal(np.arange(n))
-    assert sorted(order.tolist()) == list(range(n))
-    for ranks in (2, 4, 8):
-        if n >= 8 * ranks:
-            means = [order[slice_of(n, rank, ranks)].mean() for rank in range(ranks)]
-            assert max(means) - min(means) <= n / 4, "sorted, they would differ by at least n / 2"
-
-
 def test_ranks_have_equal_work(shards):
     """A global batch of 37 pairs; contiguous slices of the sorted batch are up to 1.4 times the mean."""
     plan = plan_of(shards, batch_size=37)
-    batches = [positions(plan, step, max_text=64, images="own") for step in range(8)]
+    batches = [plan.measure(plan.batch(step)) for step in range(8)]
     assert divide(batches, ranks=2, accumulation=1).balance < 1.05
     assert divide(batches, ranks=4, accumulation=2).balance < 1.15  # 10 pairs and 9: 1.08
 
@@ -309,30 +277,12 @@ def test_batches_hold_pairs_of_similar_length(tmp_path):
     assert np.mean([np.ptp(batch.num_boxes) for batch in batches]) < 2.5  # boxes from 1 to 5
 
 
-@given(
-    tokens=st.lists(st.integers(1, 200), min_size=1, max_size=80).map(np.array),
-    data=st.data(),
-)
-def test_cuts_are_even_and_leave_no_batch_empty(tokens, data):
-    batches = data.draw(st.integers(1, len(tokens)))
-    cuts = cut_evenly(tokens, batches)
-    assert (cuts[0], cuts[-1]) == (0, len(tokens))
-    assert (np.diff(cuts) >= 1).all()
-    if tokens.sum() / batches > 2 * tokens.max():
-        sums = np.add.reduceat(tokens, cuts[:-1])
-        assert np.abs(sums - tokens.sum() / batches).max() <= tokens.max()
-
-
-def recipe_of(**options):
-    return Recipe.model_validate({"model": "model.json", "steps": 1} | options)
-
-
 def test_a_token_budget_is_kept_on_average_and_bounds_batches(tmp_path):
     shards = ShardSet(write_shards(tmp_path, [150, 150, 150]))
     recipe = recipe_of(tokens=1000, block_shards=3, masking={"mismatch": 0.0})
     plan = BatchPlan.of(recipe, shards)
     batches = [plan.batch(step) for step in range(plan.steps_per_epoch)]
-    sums = np.array([plan.tokens(batch).sum() for batch in batches])
+    sums = np.array([plan.measure(batch).tokens.sum() for batch in batches])
     assert 900 < sums.mean() < 1020, "the number of batches is rounded up"
     assert np.ptp(sums) < 60, "no more than the longest pairs"
     assert len({len(batch) for batch in batches}) > 3
@@ -345,12 +295,6 @@ def test_the_budget_counts_what_is_shown(shards):
     assert both < text
     assert both < short
     assert pairs_per_batch(recipe_of(batch_size=12), shards) == 12
-
-
-@pytest.mark.parametrize("sizes", [{}, {"batch_size": 4, "tokens": 100}])
-def test_a_recipe_has_one_kind_of_batch(sizes):
-    with pytest.raises(ValueError, match="give one of batch_size"):
-        recipe_of(**sizes)
 
 
 # ---------------------------------------------------------------------------------------------------------- large sets

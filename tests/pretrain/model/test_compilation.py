@@ -9,8 +9,8 @@ from parsers.command import InputError
 from pretrain.model import compilation
 from pretrain.model.compilation import CompiledForward
 from pretrain.model.encoder import ErnieViL
-from pretrain.recipe import Recipe
-from tests.pretrain.model.test_encoder import (
+from pretrain.recipe import PretrainRecipe
+from tests.pretrain.model.models import (
     PARITY,
     SHALLOW,
     a_batch,
@@ -21,9 +21,7 @@ from tests.pretrain.model.test_encoder import (
     randomized,
     small,
 )
-from tests.pretrain.test_run import RECIPE, STEPS, assert_undisturbed, runs
-
-__all__ = ["runs"]
+from tests.pretrain.runs import RECIPE, STEPS, assert_undisturbed
 
 
 @pytest.fixture
@@ -100,7 +98,7 @@ def test_what_cannot_be_compiled_runs_as_it_is_written_and_says_why(monkeypatch)
 def test_layers_of_compiled_code_cannot_be_watched(tmp_path):
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     with pytest.raises(InputError, match="norms needs compile: false"):
-        Recipe.load(tmp_path / "recipe.yaml", ["compile=true", "norms=true"])
+        PretrainRecipe.load(tmp_path / "recipe.yaml", ["compile=true", "norms=true"])
 
 
 def test_zero_3_trains_as_it_is_written(runs):

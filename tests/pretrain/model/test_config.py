@@ -52,6 +52,14 @@ def test_keys_without_effect_may_be_absent(tmp_path):
     assert load_changed(tmp_path, remove=unused).num_text_layers == 12
 
 
+def test_a_depth_that_the_layout_contradicts_has_no_effect(tmp_path, capsys):
+    """As in the released code, which builds the layers that the layout names."""
+    assert load_changed(tmp_path).num_text_layers == 12
+    assert capsys.readouterr().out == ""
+    assert load_changed(tmp_path, num_hidden_layers=6).num_text_layers == 12
+    assert "num_hidden_layers 6 has no effect; t_biattention_id ends with 11, which makes 12" in capsys.readouterr().out
+
+
 def test_configuration_is_frozen():
     with pytest.raises(ValidationError):
         ModelConfig.model_validate(BASE).hidden_size = 3
@@ -75,7 +83,6 @@ def test_configuration_is_frozen():
         ({"v_biattention_id": [0, 1]}, "t_biattention_id has 6 entries and v_biattention_id 2"),
         ({"v_biattention_id": [], "t_biattention_id": []}, "t_biattention_id"),
         ({"v_biattention_id": [-1, 1, 2, 3, 4, 5]}, "v_biattention_id.0: .* greater than or equal to 0"),
-        ({"num_hidden_layers": 6}, "num_hidden_layers is 6, but t_biattention_id ends with 11, which makes 12"),
     ],
 )
 def test_refused_with_a_message(changes, message, tmp_path):

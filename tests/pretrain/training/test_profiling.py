@@ -1,10 +1,13 @@
 """Operations of a profile belong to the modules that they were called in, also those of the backward pass."""
 
+import json
+from collections import Counter
+
 import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from pretrain.training.profiling import Operation, named, times
+from pretrain.training.profiling import Operation, label_modules, time_operations
 
 
 class Layer(nn.Module):
@@ -30,11 +33,11 @@ class Model(nn.Module):
 
 def watched(model, steps):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with named(model), profile(activities=[ProfilerActivity.CPU], acc_events=True) as found:
+    with label_modules(model), profile(activities=[ProfilerActivity.CPU], acc_events=True) as found:
         for _ in range(steps):
             model(torch.randn(32, 64)).backward()
             optimizer.step()
-    return times(found.events(), cuda=False)
+    return time_operations(found.events(), cuda=False)
 
 
 def test_each_operation_is_found_under_its_module():
@@ -58,3 +61,13 @@ def test_the_model_is_left_as_it_was():
     model = Model()
     watched(model, 1)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_what_takes_the_time_is_shown_by_module(runs):
+    printed = runs.start("profiled", "steps=6", "profile={start: 2, steps: 9}").succeed()  # the run ends before
+    assert "4 steps: the 10 operations that took most CPU time" in printed
+    assert "optimiser" in printed
+    trace = json.loads((runs.folder / "profiled/profile/rank-0.json").read_text())
+    names = Counter(event.get("name") for event in trace["traceEvents"])
+    assert names["module: ernie_vil.text_layers.0.attention.query"] == 4
+    assert names["Optimizer.step#AdamW.step"] == 4

@@ -14,7 +14,7 @@ from pretrain.model.folder import load
 from shards.reader import ShardSet
 from shards.schema import MEMBERS
 from tests.pretrain.launch import Launch
-from tests.pretrain.test_run import MODEL, NO_DROPOUT, RECIPE
+from tests.pretrain.runs import MODEL, NO_DROPOUT, RECIPE
 
 
 @pytest.fixture

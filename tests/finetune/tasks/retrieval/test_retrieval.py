@@ -27,14 +27,14 @@ from finetune.tasks.retrieval.cheap_score import candidates, kept
 from finetune.tasks.retrieval.task import Caption, Retrieval, RetrievalSettings, images_of
 from parsers.command import InputError
 from pipeline.regions.__main__ import app as import_regions
-from pretrain.training.distributed import World
+from pretrain.training.distributed import DistributedContext
 from shards.regions.store import RegionStore
 from shards.tokenizer import load_tokenizer
 from tests.finetune.toys import make_toys
 from tests.pipeline.outputs import contents
 from tests.pretrain.launch import Launch
 
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = DistributedContext(0, 1, torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,47 @@
+"""Model folders: written so that an interrupted export does not look complete, and read again."""
+
+import pytest
+import torch
+
+from parsers.command import InputError
+from pretrain.model import folder as module
+from pretrain.model.folder import export, load, model_folder
+from pretrain.model.heads import ErnieViLForPreTraining
+from tests.pretrain.model.models import SHALLOW, randomized, small
+
+WORDS = b"[PAD]\n[UNK]\n"
+
+
+@pytest.fixture
+def model():
+    return randomized(ErnieViLForPreTraining(small(**SHALLOW)))
+
+
+def test_a_model_is_written_and_read_again(model, tmp_path):
+    export(model.state_dict(), model.ernie_vil.config, WORDS, tmp_path / "run/model")
+    assert sorted(path.name for path in (tmp_path / "run/model").iterdir()) == [
+        "config.json", "model.safetensors", "vocab.txt",
+    ]  # fmt: skip
+    again = load(model_folder(tmp_path / "run"))
+    assert not again.training
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in again.state_dict().items())
+    assert model_folder(tmp_path / "run/model") == tmp_path / "run/model"
+
+
+@pytest.mark.parametrize("function", ["write_atomic", "write_weights"])
+def test_an_interrupted_export_is_no_model(model, tmp_path, monkeypatch, function):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, function, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        export(model.state_dict(), model.ernie_vil.config, WORDS, tmp_path / "model")
+    with pytest.raises(InputError, match="neither a model"):
+        model_folder(tmp_path)
+
+
+def test_weights_of_another_model_are_refused(model, tmp_path):
+    export(model.state_dict(), model.ernie_vil.config, WORDS, tmp_path)
+    small(**SHALLOW, class_size=9).save(tmp_path / "config.json")
+    with pytest.raises(InputError, match=r"model\.safetensors: does not fit the model: heads\.region\.output\.weight"):
+        load(tmp_path)

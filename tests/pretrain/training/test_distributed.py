@@ -1,0 +1,52 @@
+"""The processes that train together, played by one."""
+
+import pytest
+import torch
+
+from parsers.command import InputError
+from pretrain.training.distributed import DistributedContext
+
+
+class Two(DistributedContext):
+    """Rank 0 of two ranks, of which the other one finds ``theirs``."""
+
+    theirs = {}, None
+
+    def gather(self, item):
+        return [item, self.theirs]
+
+
+@pytest.fixture
+def alone():
+    return DistributedContext(0, 1, torch.device("cpu"))
+
+
+def test_one_process_needs_no_group(alone):
+    assert alone.all_reduce(torch.tensor([2.0])).tolist() == [2.0]
+    assert alone.gather("a") == ["a"]
+    assert alone.share(lambda: {"a": 1}) == {"a": 1}
+
+
+def test_what_the_ranks_find_is_joined():
+    two = Two(0, 2, torch.device("cpu"))
+    object.__setattr__(two, "theirs", ({"b": 2}, None))
+    assert two.share(lambda: {"a": 1}) == {"a": 1, "b": 2}
+
+
+def test_the_failure_of_any_rank_is_that_of_all(alone):
+    def fail():
+        raise OSError("the disk is gone")
+
+    with pytest.raises(InputError, match="the disk is gone"):
+        alone.share(fail)
+    two = Two(0, 2, torch.device("cpu"))
+    object.__setattr__(two, "theirs", ({}, "the other disk is gone"))
+    with pytest.raises(InputError, match="the other disk is gone"):
+        two.on_first(lambda: None)
+
+
+def test_only_the_first_rank_works(alone):
+    done = []
+    alone.on_first(lambda: done.append("first"))
+    DistributedContext(1, 1, torch.device("cpu")).on_first(lambda: done.append("second"))
+    assert done == ["first"]

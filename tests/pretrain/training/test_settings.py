@@ -1,0 +1,58 @@
+"""Recipes of all training runs: keys, values and settings of the command line."""
+
+import pytest
+
+from parsers.command import InputError
+from pretrain.training.settings import OptimizerSection, TrainingRecipe
+from pretrain.training.trainer import MAY_CHANGE_ON_RESUME
+
+
+class Recipe(TrainingRecipe):
+    optimizer: OptimizerSection = OptimizerSection()
+
+
+@pytest.fixture
+def load(tmp_path):
+    path = tmp_path / "recipe.yaml"
+
+    def load(text, *settings):
+        path.write_text(text)
+        return Recipe.load(path, list(settings))
+
+    return load
+
+
+def test_settings_change_the_recipe_also_nested_ones(load):
+    recipe = load("steps: 3\noptimizer: {clip: 2}", "optimizer.learning_rate=1e-3", "optimizer.clip=4", "steps=5")
+    assert (recipe.steps, recipe.optimizer.learning_rate, recipe.optimizer.clip) == (5, 1e-3, 4)
+    assert load("epochs: 1", "profile.start=2").profile.start == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "message"),
+    [
+        ("steps: 3\nstepz: 4", [], "stepz"),
+        ("steps: 0", [], "steps: Input should be greater than or equal to 1"),
+        ("steps: 3", ["epochs=1"], "give either steps or epochs"),
+        ("steps: 3", ["average=3"], "average 3 needs keep_checkpoints of 3 or more"),
+        ("steps: 3", ["offload_optimizer=true"], "needs a zero_stage of 1 or more"),
+        ("steps: 3", ["steps"], "expected key=value"),
+        ("steps: 3", ["steps.more=1"], "steps is not a section"),
+        ("- 3", [], "a recipe is a YAML mapping"),
+        ("steps: [", [], "cannot be read as a recipe"),
+    ],
+)
+def test_what_is_wrong_is_named(load, text, settings, message):
+    with pytest.raises(InputError, match=message):
+        load(text, *settings)
+
+
+def test_a_part_of_an_epoch_is_rounded_up_to_whole_steps(load):
+    assert [load(f"epochs: {epochs}").total_steps(7) for epochs in (1, 0.5, 2.01)] == [7, 4, 15]
+    assert load("steps: 9").total_steps(7) == 9
+
+
+def test_the_keys_that_may_change_are_keys():
+    known = {*TrainingRecipe.model_fields, "evaluate_steps"}  # the last one is pretraining's
+    assert known >= MAY_CHANGE_ON_RESUME
+    assert not MAY_CHANGE_ON_RESUME & {"seed", "optimizer", "precision", "steps", "epochs", "compile"}

@@ -1,7 +1,7 @@
-"""What the released code was given and what came out, for the four tasks."""
+"""What the released code was given and what it returned for the four tasks; and a toy world with a retrieval model."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +13,17 @@ from finetune.heads import (
     RetrievalHead,
     VcrHead,
     VqaHead,
-    answer_loss,
-    choice_loss,
-    region_loss,
-    retrieval_loss,
+    compute_answer_loss,
+    compute_choice_loss,
+    compute_region_loss,
+    compute_retrieval_loss,
 )
 from finetune.released.paddle_files import write_record
+from finetune.tasks.retrieval.task import Retrieval, RetrievalSettings
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import ErnieViL
 from pretrain.model.released_names import load_released, released_name
+from tests.finetune.toys import make_toys
 from tests.models import released_inputs
 
 POOLERS = {f"pooled_fc_{stream}.{kind}" for stream in ("text", "image") for kind in ("w_0", "b_0")}
@@ -95,16 +97,18 @@ class Released:
         scores = self.head(self.model(**inputs))
         match self.task:
             case "vqa":
-                return answer_loss(scores, labels[0]) / len(labels[0])
+                return compute_answer_loss(scores, labels[0]) / len(labels[0])
             case "vcr":  # one of the two weights is 0
                 weights = labels[4:6]
-                losses = [choice_loss(part.view(-1, 4), labels[0].squeeze(1)) / len(labels[0]) for part in scores]
+                losses = [
+                    compute_choice_loss(part.view(-1, 4), labels[0].squeeze(1)) / len(labels[0]) for part in scores
+                ]
                 return sum(weight * loss for weight, loss in zip(weights, losses, strict=True))
             case "flickr":
-                return retrieval_loss(scores.view(len(labels[0]), -1), margin=0.3, scale=32.0)
+                return compute_retrieval_loss(scores.view(len(labels[0]), -1), margin=0.3, scale=32.0)
             case _:
                 real = inputs["image_mask"]
-                return region_loss(scores, labels[0].squeeze(2), real) / real.sum() * len(scores)
+                return compute_region_loss(scores, labels[0].squeeze(2), real) / real.sum() * len(scores)
 
 
 @pytest.fixture(params=["vqa", "vcr", "flickr", "refcoco_plus"])
@@ -115,3 +119,33 @@ def forward_pass(request, shared):
 @pytest.fixture(params=["vqa", "vcr", "flickr", "refcoco_plus"])
 def training(request, shared):
     return Released(shared / "parity" / f"train_{request.param}", request.param)
+
+
+@pytest.fixture(scope="session")
+def toys(tmp_path_factory):
+    return make_toys(tmp_path_factory.mktemp("toys"))
+
+
+@pytest.fixture(scope="session")
+def task():
+    return Retrieval(RetrievalSettings(max_text=32))
+
+
+@pytest.fixture(scope="session")
+def trained(toys, task, tmp_path_factory):
+    """The folder of a retrieval model with random weights, and the model."""
+    folder = tmp_path_factory.mktemp("trained")
+    return folder, toys.model(task, folder)
+
+
+@pytest.fixture
+def split(toys, task, trained):
+    """The training captions of the toy world."""
+    return toys.data("flickr30k").open(task, ["train"], trained[0])
+
+
+@pytest.fixture
+def small(split):
+    """Some captions in an order in which their images are mixed."""
+    chosen = np.random.default_rng(0).permutation(len(split.examples))[:14]
+    return replace(split, examples=[split.examples[number] for number in chosen])

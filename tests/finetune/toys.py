@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from typer.testing import CliRunner
 
-from finetune.data import Data
-from finetune.model_folder import save
-from finetune.task import FineTuned
+from finetune.data import TaskFiles
+from finetune.heads import FineTunedModel
+from finetune.model_folder import save_fine_tuned
 from pipeline.regions.__main__ import app
 from pipeline.toyworld import World, write_world
 from pretrain.model.config import ModelConfig
@@ -26,7 +26,7 @@ class Toys:
 
     def data(self, task):
         """The files of a task, "flickr30k" for retrieval."""
-        return Data(self.world / "tasks" / task, [self.regions], [self.gold_regions])
+        return TaskFiles(self.world / "tasks" / task, [self.regions], [self.gold_regions])
 
     @property
     def vocabulary(self):
@@ -47,8 +47,8 @@ class Toys:
     def model(self, task, folder, seed=0):
         """A model of a task with random weights, saved in a folder."""
         torch.manual_seed(seed)
-        model = FineTuned(self.config(), task.make_head(self.config())).eval()
-        save(model.state_dict(), self.config(), self.vocabulary, task, folder)
+        model = FineTunedModel(self.config(), task.make_head(self.config())).eval()
+        save_fine_tuned(model.state_dict(), self.config(), self.vocabulary, task, folder)
         return model
 
 

@@ -73,7 +73,7 @@ def test_a_head_of_another_kind_is_not_exported(released, tmp_path):
     import_released(released, CONFIG, tmp_path / "ours", vocabulary=None, allow_missing=False)
     path = tmp_path / "ours/model.safetensors"
     save_file(load_file(path) | {"head.extra.weight": np.zeros(2, np.float32)}, path)
-    with pytest.raises(InputError, match=r"extra\.weight.* head of no released task"):
+    with pytest.raises(InputError, match=r"extra\.weight.* not the head of a released task"):
         export_released(tmp_path / "ours", tmp_path / "back", combined=False)
     assert not (tmp_path / "back").exists()
 

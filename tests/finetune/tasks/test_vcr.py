@@ -9,9 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune.inputs import Batch, Sources, TextEncoder
+from finetune.inputs import Sources, TaskBatch, TextEncoder
 from finetune.task import Split
-from finetune.tasks.vcr import ANSWER, RATIONALE, Vcr, VcrSettings, _cut
+from finetune.tasks.vcr import Vcr, VcrSettings, _cut
+from finetune.tasks.vcr_files import ANSWER, RATIONALE
 from parsers.command import InputError
 from shards.regions.store import RegionStore
 from shards.tokenizer import load_tokenizer
@@ -33,7 +34,7 @@ def sources(tmp_path):
     model = write_model(tmp_path / "model")
     regions = regions_folder(tmp_path / "regions", {f"train-{i}": grid(3 + i) for i in range(3)})
     gold = regions_folder(tmp_path / "gold", {str(i): [[0, 50, 40, 90]] * 2 for i in range(3)})
-    named = [Vcr(VcrSettings()).named(RegionStore([folder]), []) for folder in (regions, gold)]
+    named = [Vcr(VcrSettings()).rename_regions(RegionStore([folder]), []) for folder in (regions, gold)]
     return Sources(TextEncoder(load_tokenizer(model / "vocab.txt")), *named)
 
 
@@ -115,7 +116,7 @@ def test_unknown_splits_files_and_predictions_that_lack_a_question_are_refused(t
     with pytest.raises(InputError, match="train-1: the predictions lack its rationale"):
         task.evaluate(predictions_for(questions[:3], lambda question: 0), questions)
     (tmp_path / "x.csv").write_text("annot_id,answer_0\ntrain-0,1\n")
-    with pytest.raises(InputError, match="no leaderboard file"):
+    with pytest.raises(InputError, match="is not a leaderboard file"):
         task.read_predictions(tmp_path / "x.csv")
 
 
@@ -132,7 +133,7 @@ def test_people_have_different_names_that_stay_theirs(tmp_path, sources):
         first = batch.inputs["token_ids"][1, batch.inputs["segment_ids"][1].argmax() + 1].item()
         assert first == shown[0][0]  # the same person in the answer
     assert shown[0] == shown[1]
-    assert sorted(shown[0]) == sorted(encoder.pieces("casey riley"))
+    assert sorted(shown[0]) == sorted(encoder.tokenize("casey riley"))
 
 
 def test_regions_may_be_named_by_number_or_by_file(tmp_path):
@@ -142,7 +143,7 @@ def test_regions_may_be_named_by_number_or_by_file(tmp_path):
     questions = task.read(tmp_path, "val")
     for name in ("val-{}", "100000{}", "movie/shot@{}.jpg"):
         folder = regions_folder(tmp_path / name[:4], {name.format(i): grid(3 + i) for i in range(3)})
-        named = task.named(RegionStore([folder]), questions)
+        named = task.rename_regions(RegionStore([folder]), questions)
         assert [len(named[f"val-{i}"].regions.boxes) for i in range(3)] == [3, 4, 5]
         assert "val-3" not in named
 
@@ -162,7 +163,7 @@ def test_hidden_labels_cannot_be_learned(tmp_path):
     task = Vcr(VcrSettings())
     questions = task.read(write_vcr(tmp_path, "test", 2, answer_label=None, rationale_label=None), "test")
     with pytest.raises(InputError, match="test-0 has no public answer"):
-        task.fitted(questions)
+        task.fit(questions)
 
 
 def test_names_come_from_a_table_or_a_list(tmp_path):
@@ -199,9 +200,9 @@ def test_the_longer_text_is_cut(first, second, most):
 def test_each_part_has_its_head_unless_as_released():
     answers, rationales = torch.arange(8.0, requires_grad=True), torch.arange(8.0, 0, -1, requires_grad=True)
     labels = {"rationale": torch.tensor([False, True]), "right": torch.tensor([3, 0])}
-    batch = Batch({}, labels)
+    batch = TaskBatch({}, labels)
     for as_released, hits in ((False, 2), (True, 1)):
-        loss, right = Vcr(VcrSettings(as_released=as_released)).score((answers, rationales), batch)
+        loss, right = Vcr(VcrSettings(as_released=as_released)).compute_loss(torch.stack([answers, rationales]), batch)
         assert right == hits
         answers.grad = rationales.grad = None
         loss.backward()

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from finetune.inputs import Batch
+from finetune.inputs import TaskBatch
 from finetune.released.checkpoints import import_released
 from finetune.task import Split
 from finetune.tasks.refcoco_plus import RefcocoPlus, RefcocoPlusSettings
@@ -13,7 +13,7 @@ from finetune.tasks.retrieval.task import Retrieval, RetrievalSettings
 from finetune.tasks.vcr import Vcr, VcrSettings
 from finetune.tasks.vqa import Vqa, VqaSettings
 from finetune.training.finetuning import FineTuning
-from finetune.training.recipe import Recipe
+from finetune.training.recipe import FineTuneRecipe
 from pretrain.model.released_names import released_name
 from tests.finetune.training.test_released_training import settings_of
 
@@ -31,7 +31,7 @@ def make_workload(released, hyperparameters, folder):
     import_released(folder / "released", released.model.config, folder / "ours", vocabulary=None, allow_missing=True)
     (folder / "ours/vocab.txt").touch()
     task = TASKS[released.task]
-    recipe = Recipe[type(task.settings)](
+    recipe = FineTuneRecipe.for_task(type(task.settings))(
         train=("train",),
         steps=hyperparameters["num_train_steps"],
         batch_size=hyperparameters["batch_size"],
@@ -53,7 +53,7 @@ def read_batch(released, step):
             labels = {"groups": others[0].squeeze(1)}
         case _:
             labels = {"overlaps": others[0].squeeze(2), "real": inputs["image_mask"]}
-    return Batch(inputs, labels)
+    return TaskBatch(inputs, labels)
 
 
 @pytest.mark.parametrize("training", ["vqa", "vcr", "refcoco_plus", "flickr"], indirect=True)

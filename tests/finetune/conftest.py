@@ -22,10 +22,12 @@ from finetune.released.paddle_files import write_record
 from finetune.tasks.retrieval.task import Retrieval, RetrievalSettings
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import ErnieViL
-from pretrain.model.released_names import load_released, released_name
+from pretrain.model.released_names import load_released, released_name, released_shapes
 from tests.finetune.toys import make_toys
-from tests.models import released_inputs
+from tests.models import SMALL, released_inputs
 
+RELEASED_HEAD = {"match_fc.w_0": (6, 1), "match_fc.b_0": (1,)}
+"""Parameters of the head in `released_checkpoint`, with their shapes."""
 POOLERS = {f"pooled_fc_{stream}.{kind}" for stream in ("text", "image") for kind in ("w_0", "b_0")}
 
 
@@ -149,3 +151,15 @@ def small(split):
     """Some captions in an order in which their images are mixed."""
     chosen = np.random.default_rng(0).permutation(len(split.examples))[:14]
     return replace(split, examples=[split.examples[number] for number in chosen])
+
+
+@pytest.fixture
+def released_checkpoint(tmp_path):
+    """A checkpoint as the released code saves it during training: parameters, a head, optimiser state, counters."""
+    random = np.random.default_rng(0)
+    shapes = released_shapes(SMALL) | RELEASED_HEAD
+    parameters = {name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    state = {f"{name}_moment1_0": array * 0 for name, array in parameters.items()}
+    state |= {"@LR_DECAY_COUNTER@": np.zeros(1, np.int64), "reduce_mean_0.tmp_0": np.zeros(1, np.float32)}
+    write_variables(tmp_path / "released", parameters | state)
+    return tmp_path / "released"

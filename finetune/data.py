@@ -21,7 +21,7 @@ from shards.tokenizer import load_tokenizer
 
 @dataclass(frozen=True)
 class TaskFiles:
-    """Where the files of a task are."""
+    """The paths of a task's files."""
 
     folder: Path
     """the official files, or released TSV files"""

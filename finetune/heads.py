@@ -26,7 +26,7 @@ HEAD = "head."
 
 
 class TaskHead(nn.Module):
-    """What is trained on top of the encoder. A subclass takes a `ModelConfig` and has a ``forward`` of its own."""
+    """The layers on top of the encoder. A subclass takes a `ModelConfig` and has a ``forward`` of its own."""
 
     released: ClassVar[Mapping[str, str]] = {}
     """released name of each parameter; empty for the head of a task that was not released"""

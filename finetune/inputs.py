@@ -131,7 +131,7 @@ def _id(tokenizer: Tokenizer, piece: str) -> int:
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the word pieces and the regions of a split come from, and how they are padded to batches."""
+    """The sources of a split's word pieces and regions. They also pad these to batches."""
 
     texts: TextEncoder
     images: RegionSource

@@ -105,7 +105,7 @@ def main(
         scores = matrix.fill(world, out / "blocks", fingerprint)
         if world.rank > 0:
             return
-        predictions = task.rank(examples, scores)
+        predictions = task.rank_captions(examples, scores)
         recalls = task.evaluate(predictions, examples.examples)
         recalls |= {f"shortlist/{name}": share for name, share in shares.items()}
         task.write(predictions, out / PREDICTIONS)

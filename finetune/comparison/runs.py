@@ -38,7 +38,7 @@ Results = dict[str, dict[str, list[float]]]
 
 @dataclass(frozen=True)
 class ComparedTask:
-    """How a task is compared."""
+    """The files, splits and scores of a task in a comparison."""
 
     folder: str
     """folder of its files in the world's ``tasks``"""

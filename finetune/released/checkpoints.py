@@ -50,7 +50,7 @@ class ReleasedCheckpoint:
 
 
 class ImportRecord(TypedDict):
-    """What ``import.json`` says about an imported checkpoint."""
+    """The content of ``import.json``, which describes an imported checkpoint."""
 
     source: str
     """name of the file or folder"""

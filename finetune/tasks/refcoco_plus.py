@@ -34,7 +34,7 @@ Box = tuple[float, float, float, float]
 
 
 class RefcocoPlusSettings(TaskSettings):
-    """How regions are scored."""
+    """The settings of RefCOCO+."""
 
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """dropout of the regions' states before the head"""

@@ -45,7 +45,7 @@ NAMES = (
 
 
 class VcrSettings(TaskSettings):
-    """What is trained, and how people and regions are shown."""
+    """The settings of VCR: what is trained, and how people and regions are shown."""
 
     max_text: Annotated[int, Field(ge=8)] = 60
     """most positions of a question with an answer"""

@@ -23,7 +23,7 @@ ANSWER: Final = "answer"
 RATIONALE: Final = "rationale"
 VcrPart = Literal["answer", "rationale"]
 _GIVEN = (None, *range(CHOICES))
-"""What is given beside the question: nothing, or one of the answers."""
+"""The choices of a question: of the answer (None), and of a rationale for each answer (its number)."""
 
 Word = str | list[int]
 """A word, or the numbers of the objects that are meant."""

@@ -32,7 +32,7 @@ SHARE = 0.3
 
 
 class VqaSettings(TaskSettings):
-    """How answers become classes."""
+    """The settings of VQA: which answers are classes, and the size of the head."""
 
     least_count: Annotated[int, Field(ge=1)] = 9
     """an answer becomes a class if it is the main answer of this many training questions"""

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 EVALUATION_BATCH = 64
 """Number of examples, or of pairs in retrieval, that each rank predicts at once."""
 _ORDER, _DRAWS = range(2)
-"""What random numbers are for: the order of an epoch, or the draws of an example."""
+"""Purposes of random numbers: the order of an epoch, and the draws of an example."""
 
 
 class FineTuneDataset(Dataset[Sequence[TaskBatch]]):
@@ -163,7 +163,7 @@ class FineTuning:
         return float(self._costs.flops_at(*(np.array(size) for size in batch.shape)))
 
     def sample_names(self, step: int, rank: int, ranks: int) -> list[list[str]]:
-        """Returns the examples of each micro-batch as text."""
+        """Returns the examples of each micro-batch as text, for messages."""
         _, parts = self.dataset(rank, ranks).number_examples(step)
         return [[repr(example) for example in self._training.take(numbers)] for numbers in parts]
 

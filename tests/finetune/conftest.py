@@ -41,7 +41,7 @@ def write_variables(folder, arrays):
 
 @dataclass
 class Released:
-    """A folder of reference values of one task, and the model that shall give the same."""
+    """A folder of reference values of one task, and the model that must return the same values."""
 
     folder: Path
     task: str
@@ -62,18 +62,18 @@ class Released:
         self.parameters |= {self.head.released[name]: p for name, p in self.head.named_parameters()}
 
     def compute_exactly(self):
-        """In double precision, so that the released values alone are rounded, and that on every processor alike."""
+        """Computes in double precision, so that only the released values are rounded, and alike on every processor."""
         self.dtype = torch.float64
         self.model.double()
         self.head.double()
 
     def write(self, file, folder):
-        """The files that the released code would have written of these parameters."""
+        """Writes the files that the released code would have written for these parameters."""
         with np.load(self.folder / file) as arrays:
             write_variables(folder, arrays)
 
     def arrays(self, file):
-        """The arrays of a file; weights as the model has them, [out, in]."""
+        """Returns the arrays of a file. Weights are turned to [out, in], as the model has them."""
         with np.load(self.folder / file) as arrays:
             found = {name: torch.from_numpy(arrays[name]) for name in sorted(arrays)}
         found = {name: a.to(self.dtype) if a.is_floating_point() else a for name, a in found.items()}
@@ -91,7 +91,7 @@ class Released:
                 self.parameters[name].copy_(weights[name])
 
     def read_batch(self, file):
-        """The encoder's inputs, and the arrays after them."""
+        """Returns the encoder's inputs and the arrays that follow them."""
         return released_inputs(self.arrays(file).values(), self.task)
 
     def loss(self, file):

@@ -18,7 +18,7 @@ from pretrain.model.config import ModelConfig
 
 @dataclass(frozen=True)
 class Toys:
-    """Where the files are."""
+    """The paths of the files."""
 
     world: Path
     regions: Path

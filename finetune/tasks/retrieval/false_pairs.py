@@ -16,7 +16,7 @@ from shards.storage.files import read_json
 
 FalsePairKind = Literal["easy_images", "hard_images", "easy_captions", "hard_captions"]
 KINDS: tuple[FalsePairKind, ...] = ("easy_images", "hard_images", "easy_captions", "hard_captions")
-"""What a false pair has in place of the caption's own image or the image's own caption: any other, or a similar one."""
+"""A false pair has another image or another caption. It is an easy one (any other) or a hard one (a similar one)."""
 
 
 class FalsePairs:

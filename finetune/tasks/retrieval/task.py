@@ -31,7 +31,7 @@ BEST = 10
 
 
 class RetrievalSettings(TaskSettings):
-    """How many false pairs each true pair is trained with, and the loss. The defaults are those of the released run.
+    """The settings of retrieval: the number of false pairs for each true pair, and the loss. Defaults are as released.
 
     A false pair has another image or another caption. An easy one is drawn from the whole training split, a hard one
     from the images that ``hard_negatives`` names for the image. The paper has 20 false pairs of all four kinds.
@@ -191,7 +191,7 @@ class Retrieval(Task[RetrievalSettings, RetrievalCaption, RankPrediction]):
     ) -> list[RankPrediction]:
         """Scores every caption of the split with every image and ranks them. See `Task.infer`."""
         matrix = self.make_matrix(model, split, batch_size=batch_size, device=world.device)
-        return self.rank(split, matrix.fill(world))
+        return self.rank_captions(split, matrix.fill(world))
 
     def make_matrix(
         self,
@@ -222,7 +222,7 @@ class Retrieval(Task[RetrievalSettings, RetrievalCaption, RankPrediction]):
 
         return ScoreMatrix(scorer, texts, encode_images, len(images), candidates)
 
-    def rank(self, split: Split[RetrievalCaption], scores_CI: Array) -> list[RankPrediction]:
+    def rank_captions(self, split: Split[RetrievalCaption], scores_CI: Array) -> list[RankPrediction]:
         """Returns the prediction for each caption.
 
         Args:

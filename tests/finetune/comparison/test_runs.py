@@ -1,4 +1,4 @@
-"""What is compared, and models to compare with."""
+"""The tasks that are compared, and models to compare with."""
 
 from finetune.comparison.chance import GUESSES
 from finetune.comparison.runs import COMPARED, write_untrained

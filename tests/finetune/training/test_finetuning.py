@@ -60,10 +60,11 @@ def read_batch(released, step):
 
 @pytest.mark.parametrize("training", ["vqa", "vcr", "refcoco_plus", "flickr"], indirect=True)
 def test_three_steps_from_an_imported_checkpoint_are_the_released_ones(training, tmp_path):
-    """As the training loop takes them.
+    """The steps are taken as the training loop takes them.
 
-    Steps start from the released gradients, to which those of each step are compared: Adam divides a gradient by its
-    own size, so that what is only rounding (all of it in the bias of a key) comes out as a step of any size.
+    The gradients of each step are compared with the released ones; the optimiser then gets the released ones. Adam
+    divides a gradient by its own size, so a gradient that is only rounding, such as that of a key's bias, would become
+    a step of any size.
     """
     log = json.loads((training.folder / "log.json").read_text())
     workload = make_workload(training, log["hparams"], tmp_path)

@@ -62,7 +62,7 @@ def test_scores_are_the_released_ones(forward_pass, imported, tmp_path):
 
 def test_losses_and_gradients_are_the_released_ones(training):
     log = json.loads((training.folder / "log.json").read_text())
-    # Of the released values, where large terms cancel: most in the circle loss, the only one with a scale of 32.
+    # How much the released values are rounded where large terms cancel. The circle loss has a scale of 32.
     rounding = 1e-7 if training.task == "flickr" else 2e-8
     training.compute_exactly()
     for step in range(3):
@@ -84,7 +84,7 @@ def test_losses_and_gradients_are_the_released_ones(training):
 
 
 def test_three_steps_of_the_optimiser_are_the_released_ones(training):
-    """From the released gradients: Adam makes steps of any size of the rounding in the gradient of a key's bias."""
+    """The steps use the released gradients: in a key's bias Adam would turn mere rounding into steps of any size."""
     log = json.loads((training.folder / "log.json").read_text())
     settings = settings_of(log["hparams"])
     training.load("params_step0.npz")

@@ -22,9 +22,8 @@ import typer
 from rich.table import Table
 
 from benchmarks.turns import ROUNDS, Rounds, cpu, machine, ratio, spread, take_turns
-from finetune.heads import RetrievalHead
-from finetune.inputs import Image, Sources, Text
-from finetune.task import FineTuned
+from finetune.heads import FineTunedModel, RetrievalHead
+from finetune.inputs import ImageInput, Sources, TokenizedText
 from finetune.tasks.retrieval.score_matrix import PairScorer
 from parsers.command import console, run
 from pretrain.model.config import ModelConfig
@@ -66,27 +65,29 @@ class Slice:
         self.near = [self._some(int(a * CAPTIONS), texts, int(b * IMAGES), images) for a, b in starts]
         self.mixed = [self._any(texts, images) for _ in range(strata)]
 
-    def _some(self, caption: int, texts: int, image: int, images: int) -> tuple[list[Text], list[Image]]:
-        """Makes pairs of similar length, as the matrix scores them together."""
+    def _some(self, caption: int, texts: int, image: int, images: int) -> tuple[list[TokenizedText], list[ImageInput]]:
+        """Neighbours in length, as the matrix scores them together."""
         caption, image = min(caption, CAPTIONS - texts), min(image, IMAGES - images)
         return self._make(self.text_lengths[caption : caption + texts], self.rows[image : image + images])
 
-    def _any(self, texts: int, images: int) -> tuple[list[Text], list[Image]]:
+    def _any(self, texts: int, images: int) -> tuple[list[TokenizedText], list[ImageInput]]:
         return self._make(self._random.choice(self.text_lengths, texts), self._random.choice(self.rows, images))
 
-    def _make(self, text_lengths: Array, rows: Array) -> tuple[list[Text], list[Image]]:
+    def _make(self, text_lengths: Array, rows: Array) -> tuple[list[TokenizedText], list[ImageInput]]:
         random, config = self._random, self._config
         ids = [random.integers(1, config.vocab_size, length) for length in text_lengths]
         return (
-            [Text(pieces, np.zeros_like(pieces)) for pieces in ids],
+            [TokenizedText(pieces, np.zeros_like(pieces)) for pieces in ids],
             [
-                Image(random.random((count, config.v_feature_size), np.float32), random.random((count, 5), np.float32))
+                ImageInput(
+                    random.random((count, config.v_feature_size), np.float32), random.random((count, 5), np.float32)
+                )
                 for count in rows
             ],
         )
 
-    def padded(self, part: tuple[list[Text], list[Image]], *, longest: bool) -> dict[str, Any]:
-        """Returns all pairs of a part as inputs of the model, padded to the longest of the split or of the batch."""
+    def padded(self, part: tuple[list[TokenizedText], list[ImageInput]], *, longest: bool) -> dict[str, Any]:
+        """All pairs of a part as inputs of a plain forward pass, padded to the longest of the split or of the batch."""
         texts, images = part
         pairs = [(text, image) for text in texts for image in images]
         inputs = self.sources.pad([text for text, _ in pairs], [image for _, image in pairs])
@@ -111,7 +112,7 @@ class Slice:
 def measure(config: ModelConfig, *, pairs: int, strata: int, rounds: int) -> dict[str, list[float]]:
     """Returns the CPU seconds of a pair over the whole matrix, for each contestant and round."""
     torch.manual_seed(0)
-    model = FineTuned(config, RetrievalHead(config)).eval()
+    model = FineTunedModel(config, RetrievalHead(config)).eval()
     part = Slice(config, pairs, strata)
     scorer = PairScorer(model, part.sources, device=torch.device("cpu"), batch_size=pairs)
     every = np.argwhere(np.ones((4, pairs // 4), bool))

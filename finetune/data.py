@@ -1,4 +1,4 @@
-"""The files of a task, read for a model."""
+"""The files of a task: official files and regions, opened for a model."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
-from finetune.inputs import Images, JoinedImages, Sources, TextEncoder
-from finetune.task import Example, Split, Task
+from finetune.inputs import JoinedRegions, RegionSource, Sources, TextEncoder
+from finetune.task import AnyTask, E, Example, P, S, Split, Task
 from parsers.command import InputError, say
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG
@@ -21,21 +20,28 @@ from shards.vocabulary import VOCABULARY
 
 
 @dataclass(frozen=True)
-class Data:
-    """Where the files of a task are."""
+class TaskFiles:
+    """The paths of a task's files."""
 
     folder: Path
-    """of the official files, or of released ones"""
+    """the official files, or released TSV files"""
     regions: Sequence[Path] = ()
     """folders that `pipeline.regions` or `pipeline.extract` wrote"""
     gold_regions: Sequence[Path] = ()
-    """the same of ground-truth boxes"""
+    """folders of the same kind, with the regions of ground-truth boxes"""
     allow_missing_images: bool = False
+    """show a blank image where there are no regions, instead of refusing"""
 
     def open(
-        self, task: Task[Any, Any], splits: Sequence[str], model_folder: Path, device_type: str = "cpu"
-    ) -> Split[Any]:
-        """The examples of some splits, one after the other, ready to be collated for a model.
+        self, task: Task[S, E, P], splits: Sequence[str], model_folder: Path, device_type: str = "cpu"
+    ) -> Split[E]:
+        """Reads the examples of some splits, one split after the other, and opens their regions.
+
+        Args:
+            task: reads the files.
+            splits: the splits.
+            model_folder: the model whose configuration and vocabulary the inputs must fit.
+            device_type: where the model runs, see `Sources.device_type`.
 
         Raises:
             InputError: a file is missing or damaged, or does not fit the model.
@@ -43,28 +49,30 @@ class Data:
         config = ModelConfig.load(model_folder / CONFIG)
         texts = TextEncoder(load_tokenizer(model_folder / VOCABULARY))
         examples = list(chain.from_iterable(task.read(self.folder, split) for split in splits))
+        named = ", ".join(splits)
         if not examples:
-            raise InputError(f"{self.folder}: {', '.join(splits)} holds no examples")
-        regions = None if self._regions is None else task.named(self._regions, examples)
-        images = JoinedImages([task.images(self.folder, split, regions) for split in splits])
-        gold = None if self._gold is None else task.named(self._gold, examples)
+            raise InputError(f"{self.folder}: {named} holds no examples")
+        regions, gold = (
+            None if store is None else task.rename_regions(store, examples) for store in (self._regions, self._gold)
+        )
+        images = JoinedRegions([task.open_regions(self.folder, split, regions) for split in splits])
         if images.feature_size != config.v_feature_size:
             raise InputError(
-                f"the regions of {', '.join(splits)} have features of size {images.feature_size}, {model_folder} takes "
-                f"{config.v_feature_size}; take regions of the detector that it was pretrained with"
+                f"the regions of {named} have features of size {images.feature_size}, but {model_folder} takes "
+                f"{config.v_feature_size}; use regions of the detector that it was pretrained with"
             )
-        if task.settings.longest_text > config.max_position_embeddings:
-            raise InputError(
-                f"texts of {task.settings.longest_text} positions are more than the {config.max_position_embeddings} "
-                f"of {model_folder}; lower task.max_text"
-            )
-        self._check_images(examples, images, splits)
-        if gold is not None and (missing := _images_outside(examples, gold)):
-            say(f"{len(missing):,} images of {', '.join(splits)} have no --gold-regions, e.g. {min(missing)}")
+        _check_text_length(task, config, model_folder)
+        if missing := _find_missing(examples, images):
+            found = f"{len(missing):,} images of {named} have no regions, e.g. {min(missing)}"
+            if not self.allow_missing_images:
+                raise InputError(f"{found}; add their --regions, or show blank images with --allow-missing-images")
+            say(f"{found}; blank images are shown instead")
+        if gold is not None and (missing := _find_missing(examples, gold)):
+            say(f"{len(missing):,} images of {named} have no --gold-regions, e.g. {min(missing)}")
         return Split(examples, Sources(texts, images, gold, device_type))
 
-    def checksums(self) -> list[str]:
-        """SHA-256 of the stage.json of each folder of regions."""
+    def compute_checksums(self) -> list[str]:
+        """Returns the SHA-256 of each regions folder's stage.json, which says how the folder was made."""
         return [hash_stage(folder) for folder in (*self.regions, *self.gold_regions)]
 
     @cached_property
@@ -75,15 +83,14 @@ class Data:
     def _gold(self) -> RegionStore | None:
         return RegionStore(self.gold_regions) if self.gold_regions else None
 
-    def _check_images(self, examples: Sequence[Example], images: Images, splits: Sequence[str]) -> None:
-        missing = _images_outside(examples, images)
-        if not missing:
-            return
-        found = f"{len(missing):,} images of {', '.join(splits)} have no regions, e.g. {min(missing)}"
-        if not self.allow_missing_images:
-            raise InputError(f"{found}; add their --regions, or show blank images with --allow-missing-images")
-        say(f"{found}: they are blank")
+
+def _check_text_length(task: AnyTask, config: ModelConfig, model_folder: Path) -> None:
+    if task.settings.longest_text > config.max_position_embeddings:
+        raise InputError(
+            f"texts of {task.settings.longest_text} positions are longer than the {config.max_position_embeddings} "
+            f"positions of {model_folder}; lower task.max_text"
+        )
 
 
-def _images_outside(examples: Sequence[Example], images: Images) -> set[str]:
+def _find_missing(examples: Sequence[Example], images: RegionSource) -> set[str]:
     return {example.image_id for example in examples if example.image_id not in images}

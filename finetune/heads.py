@@ -1,10 +1,10 @@
-"""The heads and losses of the downstream tasks, as the released fine-tuning has them.
+"""The model that is fine-tuned, and the head and the loss of each task, as the released fine-tuning has them.
 
-Every head maps the encoder's output to scores, so a loss sees scores and labels alone. ``released`` names a head's
-parameters in released checkpoints, where a weight is stored [in, out].
+Every head turns the encoder's output into one tensor of logits, so a loss sees logits and labels alone. ``released``
+names a head's parameters in released checkpoints, where a weight is stored [in, out].
 
-Shape suffixes: B samples, N pairs of a text and an image, C choices of a question, A answers, R image rows (row 0 is
-the whole image), G pairs of a retrieval group.
+Shape suffixes: B examples, N pairs of a text and an image, C choices of a question, A answers, R image rows (row 0 is
+the whole image), G pairs of a retrieval group, M false pairs.
 """
 
 from __future__ import annotations
@@ -18,25 +18,44 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pretrain.model.config import ModelConfig
-from pretrain.model.encoder import ErnieViLOutput, initialize
+from pretrain.model.encoder import ErnieViL, ErnieViLOutput, initialize
 from pretrain.model.heads import MatchHead
+
+HEAD = "head."
+"""Prefix of the head's parameters in `FineTunedModel` and in model folders."""
 
 
 class TaskHead(nn.Module):
-    """What all heads have in common."""
+    """The layers on top of the encoder. A subclass takes a `ModelConfig` and has a ``forward`` of its own."""
 
     released: ClassVar[Mapping[str, str]] = {}
-    """the released name of each parameter; empty for the head of a task that was not released"""
+    """released name of each parameter; empty for the head of a task that was not released"""
+    released_alone: ClassVar[tuple[str, ...]] = ()
+    """submodules that a released checkpoint may hold without the rest of the head"""
+
+
+class FineTunedModel(nn.Module):
+    """The encoder with the head of a task."""
+
+    def __init__(self, config: ModelConfig, head: TaskHead) -> None:
+        super().__init__()
+        self.ernie_vil = ErnieViL(config)
+        self.head = head
+
+    def forward(self, **inputs: Tensor | None) -> Tensor:
+        """Returns the head's logits. The arguments are those of `ErnieViL.forward`."""
+        logits: Tensor = self.head(self.ernie_vil(**inputs))
+        return logits
 
 
 # ----------------------------------------------------------------------------------------------------------------- VCR
 
 
 class VcrHead(TaskHead):
-    """A score for each choice of Q→A and one for each choice of QA→R.
+    """One score for each choice of Q→A, and another for each choice of QA→R.
 
-    Both sub-tasks are trained together, one of them per batch. Both are scored for every batch: the idle one then has
-    gradients of zero, so that momentum and weight decay reach it as in the released joint training.
+    Both scores are computed for every pair, whichever part it belongs to. The unused one then has a gradient of zero,
+    so momentum and weight decay reach its weights as they do in the released joint training.
     """
 
     released: ClassVar[Mapping[str, str]] = {
@@ -45,6 +64,7 @@ class VcrHead(TaskHead):
         "qar.output.weight": "vcr_qar_fc.w_0",
         "qar.output.bias": "vcr_qar_fc.b_0",
     }
+    released_alone = ("qa", "qar")
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -52,20 +72,23 @@ class VcrHead(TaskHead):
         self.qar = MatchHead(config.co_hidden_size, config.attention_probs_dropout_prob)
         initialize(self, config.initializer_range)
 
-    def forward(self, encoded: ErnieViLOutput) -> tuple[Tensor, Tensor]:
-        """Return float [N] of Q→A and float [N] of QA→R; the choices of a question are N / B pairs in a row."""
+    def forward(self, encoded: ErnieViLOutput) -> Tensor:
+        """Returns float [2, N], for Q→A and for QA→R. The choices of a question are N / B pairs in a row."""
         pooled = encoded.pooled_text, encoded.pooled_image
-        return self.qa(*pooled), self.qar(*pooled)
+        return torch.stack([self.qa(*pooled), self.qar(*pooled)])
 
 
-def choice_loss(scores_BC: Tensor, answers_B: Tensor, form: Literal["sigmoid", "softmax"] = "sigmoid") -> Tensor:
-    """Cross-entropy of the right choice, summed over questions; a scalar.
+def compute_choice_loss(
+    scores_BC: Tensor, answers_B: Tensor, form: Literal["sigmoid", "softmax"] = "sigmoid"
+) -> Tensor:
+    """Returns the cross-entropy of the right choice, summed over questions: a scalar.
 
     Args:
         scores_BC: float [B, C].
         answers_B: int64 [B], the index of the right choice.
-        form: ``sigmoid`` asks of every choice alone whether it is right, averaged over all choices, as the released
-            training does; ``softmax`` lets the choices of a question compete, as its evaluation does.
+        form: ``sigmoid`` decides for each choice separately whether it is right and averages over the choices, as the
+            released training does. ``softmax`` makes the choices of a question compete, as the released evaluation
+            does.
     """
     if form == "softmax":
         return F.cross_entropy(scores_BC, answers_B, reduction="sum")
@@ -77,7 +100,7 @@ def choice_loss(scores_BC: Tensor, answers_B: Tensor, form: Literal["sigmoid", "
 
 
 class VqaHead(TaskHead):
-    """Scores of all answers, from the product of the pooled vectors through one hidden layer."""
+    """One score for each answer: the product of the pooled vectors goes through one hidden layer."""
 
     released: ClassVar[Mapping[str, str]] = {
         "hidden.weight": "vqa_fc_w_0",
@@ -98,18 +121,18 @@ class VqaHead(TaskHead):
             nn.init.zeros_(layer.bias)
 
     def forward(self, encoded: ErnieViLOutput) -> Tensor:
-        """Return float [B, A], log-odds of each answer."""
+        """Returns float [B, A], the log-odds of each answer."""
         fused = self.fused_dropout(encoded.pooled_text * encoded.pooled_image)
         scores_BA: Tensor = self.output(self.hidden_dropout(F.relu(self.hidden(fused))))
         return scores_BA
 
 
-def answer_loss(scores_BA: Tensor, targets_BA: Tensor) -> Tensor:
-    """Sigmoid cross-entropy with soft targets, summed over answers and samples; a scalar.
+def compute_answer_loss(scores_BA: Tensor, targets_BA: Tensor) -> Tensor:
+    """Returns the sigmoid cross-entropy with soft targets, summed over answers and questions: a scalar.
 
     Args:
         scores_BA: float [B, A].
-        targets_BA: float [B, A], between 0 and 1: how far each answer counts as right.
+        targets_BA: float [B, A], between 0 and 1: how right each answer is.
     """
     return F.binary_cross_entropy_with_logits(scores_BA, targets_BA, reduction="sum")
 
@@ -118,7 +141,7 @@ def answer_loss(scores_BA: Tensor, targets_BA: Tensor) -> Tensor:
 
 
 class RetrievalHead(TaskHead):
-    """One score for a caption and an image, without dropout: a pretrained matching head fits as it is."""
+    """One score for each caption and image, without dropout. The head of a pretrained model fits as it is."""
 
     released: ClassVar[Mapping[str, str]] = {"match.output.weight": "match_fc.w_0", "match.output.bias": "match_fc.b_0"}
 
@@ -129,36 +152,36 @@ class RetrievalHead(TaskHead):
         nn.init.uniform_(self.match.output.bias, -1, 1)
 
     def forward(self, encoded: ErnieViLOutput) -> Tensor:
-        """Return float [N], the higher the better they match."""
+        """Returns float [N]. The higher a score, the better caption and image match."""
         scores_N: Tensor = self.match(encoded.pooled_text, encoded.pooled_image)
         return scores_N
 
 
-def retrieval_loss(scores_BG: Tensor, *, margin: float = 0.3, scale: float = 32.0) -> Tensor:
-    """Circle loss of each true pair against two halves of false ones, averaged over halves and samples; a scalar.
+def compute_retrieval_loss(scores_BG: Tensor, *, margin: float = 0.3, scale: float = 32.0) -> Tensor:
+    """Returns the circle loss of true pairs against two halves of false pairs, averaged over both: a float64 scalar.
 
-    The halves are what the batch makes of them. The paper replaces the image in one and the caption in the other; the
-    released schema replaces the image in both, and its script leaves the scale at 1.
+    Which false pairs are in which half follows from their order. In the paper, one half has other images and the other
+    half other captions. In the released code both halves have other images, and its script leaves the scale at 1.
 
     Args:
-        scores_BG: float [B, G], raw scores: the true pair, then the false pairs, of which the first (G - 1) // 2 are
-            the first half.
-        margin: of the loss, on scores between 0 and 1.
-        scale: of the loss.
+        scores_BG: float [B, G], log-odds: those of the true pair, then those of the false pairs. The first
+            (G - 1) // 2 false pairs are the first half.
+        margin: see `compute_circle_loss`.
+        scale: see `compute_circle_loss`.
     """
     positives_B, negatives = scores_BG.sigmoid()[:, 0], scores_BG.sigmoid()[:, 1:]
     halves = negatives.tensor_split((negatives.shape[1] // 2,), dim=1)
-    return torch.stack([circle_loss(positives_B, half, margin, scale) for half in halves]).mean()
+    return torch.stack([compute_circle_loss(positives_B, half, margin, scale) for half in halves]).mean()
 
 
-def circle_loss(positives_B: Tensor, negatives_BM: Tensor, margin: float, scale: float) -> Tensor:
-    """Circle loss (arXiv 2002.10857, equation 8) with one positive each, averaged over samples; a float64 scalar.
+def compute_circle_loss(positives_B: Tensor, negatives_BM: Tensor, margin: float, scale: float) -> Tensor:
+    """Returns the circle loss (arXiv 2002.10857, equation 8), averaged over examples with one positive: float64.
 
     Args:
-        positives_B: float [B], similarities between 0 and 1.
-        negatives_BM: float [B, M].
-        margin: negatives are pushed below it and positives above 1 - margin.
-        scale: how sharply the worst pairs outweigh the others.
+        positives_B: float [B], the similarity of each true pair, between 0 and 1.
+        negatives_BM: float [B, M], the similarities of its false pairs.
+        margin: the loss pushes negatives below ``margin`` and positives above ``1 - margin``.
+        scale: how much more the hardest pairs count than the others.
     """
     positives_B, negatives_BM = positives_B.double(), negatives_BM.double()
     positive_weights_B = (1 + margin - positives_B).clamp(min=0).detach()
@@ -172,7 +195,7 @@ def circle_loss(positives_B: Tensor, negatives_BM: Tensor, margin: float, scale:
 
 
 class RegionHead(TaskHead):
-    """A score for each image row: does the expression mean this region?"""
+    """One score for each image row: does the expression mean this region?"""
 
     released: ClassVar[Mapping[str, str]] = {
         "output.weight": "cls_seq_label_vl_out_w",
@@ -186,26 +209,17 @@ class RegionHead(TaskHead):
         initialize(self, config.initializer_range)
 
     def forward(self, encoded: ErnieViLOutput) -> Tensor:
-        """Return float [B, R], log-odds of each row."""
+        """Returns float [B, R], the log-odds of each row."""
         scores_BR: Tensor = self.output(self.dropout(encoded.image)).squeeze(2)
         return scores_BR
 
 
-def region_loss(scores_BR: Tensor, overlaps_BR: Tensor, mask_BR: Tensor) -> Tensor:
-    """Sigmoid cross-entropy with soft targets, summed over real rows; a scalar.
+def compute_region_loss(scores_BR: Tensor, overlaps_BR: Tensor, mask_BR: Tensor) -> Tensor:
+    """Returns the sigmoid cross-entropy with soft targets, summed over the rows that are not padding: a scalar.
 
     Args:
         scores_BR: float [B, R].
-        overlaps_BR: float [B, R], intersection over union with the region that is meant; 0 where it is below 0.5.
-        mask_BR: bool [B, R], True for real rows, row 0 among them.
+        overlaps_BR: float [B, R], intersection over union with the box that is meant, or 0 where it is below 0.5.
+        mask_BR: bool [B, R], False in padding. Row 0 counts as well.
     """
     return F.binary_cross_entropy_with_logits(scores_BR[mask_BR], overlaps_BR[mask_BR], reduction="sum")
-
-
-HEADS: Mapping[str, type[TaskHead]] = {
-    "vcr": VcrHead,
-    "vqa": VqaHead,
-    "retrieval": RetrievalHead,
-    "refcoco_plus": RegionHead,
-}
-"""The head of each task; no two have the same parameter names."""

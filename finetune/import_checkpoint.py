@@ -1,7 +1,7 @@
-"""Released ERNIE-ViL checkpoints in and out.
+"""Imports released ERNIE-ViL checkpoints, and exports models in their format.
 
 ``python -m finetune.import_checkpoint RELEASED_DIR --config ernie_vil_config.base.json --out DIR`` makes a model folder
-of a Paddle Fluid checkpoint; ``python -m finetune.import_checkpoint DIR --to-paddle --out DIR2`` goes back.
+from a Paddle Fluid checkpoint. ``python -m finetune.import_checkpoint DIR --to-paddle --out DIR2`` does the opposite.
 """
 
 from __future__ import annotations
@@ -23,15 +23,17 @@ app = typer.Typer(add_completion=False)
     "--vocab vocab.txt --out models/base"
 )
 def main(
-    source: Annotated[Path, typer.Argument(metavar="DIR", help="A released checkpoint, or a model folder of ours.")],
-    out: Annotated[Path, typer.Option(help="Folder for the model, or for the released layout.")],
-    config: Annotated[Path | None, typer.Option(help="The configuration that the checkpoint came with (JSON).")] = None,
-    vocab: Annotated[Path | None, typer.Option(help="The vocabulary that the checkpoint came with.")] = None,
+    source: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A released checkpoint, or a model folder with --to-paddle.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the model, or for the exported checkpoint.")],
+    config: Annotated[Path | None, typer.Option(help="The configuration of the checkpoint (JSON).")] = None,
+    vocab: Annotated[Path | None, typer.Option(help="The vocabulary of the checkpoint (vocab.txt).")] = None,
     allow_missing: Annotated[
-        bool, typer.Option(help="Leave parameters that the checkpoint lacks as they are.")
+        bool, typer.Option(help="Give parameters that the checkpoint lacks random values.")
     ] = False,
-    to_paddle: Annotated[bool, typer.Option(help="Go from a model folder of ours to the released layout.")] = False,
-    combined: Annotated[bool, typer.Option(help="With --to-paddle: one file for all variables.")] = False,
+    to_paddle: Annotated[bool, typer.Option(help="Export a model folder as a released checkpoint.")] = False,
+    combined: Annotated[bool, typer.Option(help="With --to-paddle: write all variables to one file.")] = False,
 ) -> None:
     """Import a released checkpoint, or export one."""
     # Imported late: PyTorch takes seconds, and --help should answer at once.
@@ -45,9 +47,9 @@ def main(
         raise typer.BadParameter("needed to import a checkpoint", param_hint="--config")
     record = import_released(source, ModelConfig.load(config), out, vocabulary=vocab, allow_missing=allow_missing)
     table = Table(title=str(source), title_justify="left", show_header=False)
-    table.add_row("parameters of the model", f"{record['parameters']:,}")
-    table.add_row("task head", ", ".join(record["head"]) or "none")
-    table.add_row("untouched (random)", ", ".join(record["untouched"]) or "none")
+    table.add_row("parameters of the encoder", f"{record['parameters']:,}")
+    table.add_row("parameters of a task's head", ", ".join(record["head"]) or "none")
+    table.add_row("not in the checkpoint (random)", ", ".join(record["untouched"]) or "none")
     table.add_row("skipped (optimiser state)", f"{len(record['skipped']):,}")
     table.add_row("written to", str(out))
     console.print(table)

@@ -1,8 +1,8 @@
-"""What all tasks feed to the model: texts cut into word pieces, images with their regions, and batches of both."""
+"""The inputs of the model, which are the same for all tasks: texts in word pieces, images in regions, and batches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,36 +21,43 @@ Inputs = dict[str, Tensor | None]
 """The keyword arguments of `pretrain.model.encoder.ErnieViL.forward`, or those of one stream."""
 
 
-class Images(Protocol):
-    """Regions by image id: `shards.regions.store.RegionStore`, or the lines of a released file."""
+class RegionSource(Protocol):
+    """The regions of images by image id: `shards.regions.store.RegionStore`, or the lines of a released file."""
 
     feature_size: int
+    """numbers that describe a region"""
 
     def __contains__(self, image_id: object) -> bool:
-        """Whether there are regions of the image."""
+        """Says whether there are regions of the image."""
         ...
 
     def __getitem__(self, image_id: str) -> RegionsRow:
-        """The regions; KeyError where there are none."""
+        """Returns the regions of the image, or raises KeyError where there are none."""
         ...
 
 
-class JoinedImages:
-    """The regions of several splits, each with its own source."""
+class JoinedRegions:
+    """The regions of several splits, each of which has its own source."""
 
-    def __init__(self, sources: Sequence[Images]) -> None:
-        """Raises InputError if they have features of unequal size."""
+    def __init__(self, sources: Sequence[RegionSource]) -> None:
+        """Joins the sources.
+
+        Raises:
+            InputError: the sources have features of different sizes.
+        """
         self._sources = sources
         sizes = sorted({source.feature_size for source in sources})
         if len(sizes) > 1:
-            raise InputError(f"the splits have features of sizes {sizes}; take regions of one detector")
+            raise InputError(
+                f"the splits have features of sizes {sizes}; use the regions of one detector for all of them"
+            )
         (self.feature_size,) = sizes
 
     def __contains__(self, image_id: object) -> bool:
         return any(image_id in source for source in self._sources)
 
     def __getitem__(self, image_id: str) -> RegionsRow:
-        """The regions of an image, from the first source that has it; KeyError where none has."""
+        """Returns the regions of an image from the first source that has it, or raises KeyError if none has it."""
         for source in self._sources:
             if image_id in source:
                 return source[image_id]
@@ -58,18 +65,18 @@ class JoinedImages:
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """A text as the model sees it."""
+class TokenizedText:
+    """A text as the model takes it."""
 
     token_ids: Array
-    """int64 [T], [CLS] first"""
+    """int64 [T]; the first is [CLS]"""
     segment_ids: Array
-    """int64 [T]"""
+    """int64 [T]: 0 in the first segment, 1 in the second"""
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
-    """An image as the model sees it; row 0 is the whole image."""
+class ImageInput:
+    """An image as the model takes it. Row 0 is the whole image, the others are its regions."""
 
     features: Array
     """float32 [R, d]"""
@@ -77,101 +84,106 @@ class Image:
     """float32 [R, 5]: x1/W, y1/H, x2/W, y2/H and the share of the image's area"""
 
     @classmethod
-    def of(cls, row: RegionsRow) -> Image:
-        """The regions of an image after their mean; zeros where there are none."""
+    def from_regions(cls, row: RegionsRow) -> ImageInput:
+        """Puts the whole image before its regions. Its features are their mean, or zeros if there are no regions."""
         features = row.regions.features.astype(np.float32)
         whole = features.mean(0, keepdims=True) if len(features) else np.zeros((1, features.shape[1]), np.float32)
         return cls(np.concatenate([whole, features]), locate_boxes(row.regions.boxes, row.width, row.height))
 
 
 class TextEncoder:
-    """Texts to word pieces with [CLS] and [SEP]."""
+    """Cuts texts into word pieces and adds [CLS] and [SEP]."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self.pad, self.cls, self.sep = (_id(tokenizer, piece) for piece in ("[PAD]", "[CLS]", "[SEP]"))
 
-    def pieces(self, text: str) -> list[int]:
-        """The ids of a text's word pieces. Special tokens in it are not recognised."""
+    def tokenize(self, text: str) -> list[int]:
+        """Returns the ids of a text's word pieces. A special token in it, such as "[SEP]", is read as plain text."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
-    def text(self, text: str, max_text: int) -> Text:
-        """[CLS], the pieces, [SEP]; of a text longer than ``max_text`` positions the end is left out."""
-        ids = np.array([self.cls, *self.pieces(text)[: max_text - 2], self.sep], np.int64)
-        return Text(ids, np.zeros_like(ids))
+    def encode(self, text: str, max_text: int) -> TokenizedText:
+        """Returns [CLS], the word pieces and [SEP]: at most ``max_text`` positions, the rest is cut off."""
+        ids = np.array([self.cls, *self.tokenize(text)[: max_text - 2], self.sep], np.int64)
+        return TokenizedText(ids, np.zeros_like(ids))
 
-    def pair(self, first: Sequence[int], second: Sequence[int]) -> Text:
-        """[CLS], pieces, [SEP] in segment 0; pieces, [SEP] in segment 1."""
+    def encode_pair(self, first: Sequence[int], second: Sequence[int]) -> TokenizedText:
+        """Returns [CLS], the first word pieces and [SEP] in segment 0, then the second ones and [SEP] in segment 1."""
         ids = np.array([self.cls, *first, self.sep, *second, self.sep], np.int64)
-        return Text(ids, (np.arange(len(ids)) > len(first) + 1).astype(np.int64))
+        return TokenizedText(ids, (np.arange(len(ids)) > len(first) + 1).astype(np.int64))
 
 
 def _id(tokenizer: Tokenizer, piece: str) -> int:
     number = tokenizer.token_to_id(piece)
-    assert number is not None, "`shards.vocabulary.read_vocabulary` sees to it"
+    assert number is not None, "`shards.vocabulary.read_vocabulary` refuses a vocabulary without it"
     return number
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Where a split's word pieces and regions come from, and how batches are padded."""
+    """The sources of a split's word pieces and regions. They also pad these to batches."""
 
     texts: TextEncoder
-    images: Images
-    gold: Images | None = None
+    images: RegionSource
+    gold: RegionSource | None = None
     """regions of ground-truth boxes, where a task has them"""
     device_type: str = "cpu"
+    """device of the model: how far a batch is padded depends on it"""
 
-    def image(self, image_id: str) -> Image:
-        """An image as the model sees it; one without regions is blank."""
+    def read_image(self, image_id: str) -> ImageInput:
+        """Returns an image as the model takes it. One without regions is blank: a whole image of zeros."""
         if image_id in self.images:
-            return Image.of(self.images[image_id])
-        return Image(np.zeros((1, self.images.feature_size), np.float32), WHOLE_IMAGE)
+            return ImageInput.from_regions(self.images[image_id])
+        return ImageInput(np.zeros((1, self.images.feature_size), np.float32), WHOLE_IMAGE)
 
-    def pad(self, texts: Sequence[Text], images: Sequence[Image]) -> Inputs:
-        """A batch of the model's inputs of pairs: text i is shown with image i."""
+    def pad(self, texts: Sequence[TokenizedText], images: Sequence[ImageInput]) -> Inputs:
+        """Pads pairs to the inputs of a batch. Text i is shown with image i."""
         return self.pad_texts(texts) | self.pad_images(images)
 
-    def pad_texts(self, texts: Sequence[Text]) -> Inputs:
-        """token_ids, position_ids and segment_ids int64 [B, T], 0 in padding; text_mask bool [B, T]."""
+    def pad_texts(self, texts: Sequence[TokenizedText]) -> Inputs:
+        """Pads texts to token_ids, position_ids and segment_ids int64 [B, T], 0 in padding, and text_mask bool [B, T]."""
         return pad_texts(texts, pad=self.texts.pad, device_type=self.device_type)._asdict()
 
-    def pad_images(self, images: Sequence[Image]) -> Inputs:
-        """features float32 [B, R, d], locations float32 [B, R, 5], image_mask bool [B, R]."""
+    def pad_images(self, images: Sequence[ImageInput]) -> Inputs:
+        """Pads images to features float32 [B, R, d], locations float32 [B, R, 5] and image_mask bool [B, R]."""
         return pad_images(images, feature_size=self.images.feature_size, device_type=self.device_type)._asdict()
 
 
+def move_inputs(inputs: Inputs, device: torch.device) -> Inputs:
+    """Returns the inputs on another device."""
+    return {name: None if tensor is None else tensor.to(device, non_blocking=True) for name, tensor in inputs.items()}
+
+
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Some examples of a task: what the model takes, and the labels that the task's loss takes."""
+class TaskBatch:
+    """Some examples of a task: the inputs of the model, and the labels for the task's loss."""
 
     inputs: Inputs
     labels: dict[str, Tensor]
 
-    def to(self, device: torch.device) -> Batch:
-        """The same on another device."""
-        move: Callable[[Tensor], Tensor] = lambda tensor: tensor.to(device, non_blocking=True)  # noqa: E731
-        inputs = {name: None if tensor is None else move(tensor) for name, tensor in self.inputs.items()}
-        return Batch(inputs, {name: move(tensor) for name, tensor in self.labels.items()})
+    def to(self, device: torch.device) -> TaskBatch:
+        """Returns the same batch on another device."""
+        labels = {name: tensor.to(device, non_blocking=True) for name, tensor in self.labels.items()}
+        return TaskBatch(move_inputs(self.inputs, device), labels)
 
     @property
     def device(self) -> torch.device:
-        """Where its tensors are."""
+        """The device of its tensors."""
         return self._of("token_ids").device
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Pairs, text positions and image rows, with padding."""
+        """Numbers of pairs, text positions and image rows, padding included."""
         pairs, positions = self._of("token_ids").shape
         return pairs, positions, self._of("features").shape[1]
 
     def samples(self) -> int:
-        """How many pairs there are."""
+        """Returns the number of pairs."""
         return self.shape[0]
 
     def tokens(self) -> int:
-        """Text positions that are no padding."""
+        """Returns the number of text positions that are not padding."""
         mask = self.inputs["text_mask"]
         return self._of("token_ids").numel() if mask is None else int(mask.sum())
 

@@ -1,16 +1,17 @@
-"""Fine-tuned models as folders: those of pretraining, and ``task.json`` with the task and its settings."""
+"""Fine-tuned models as folders: the files of a pretrained model, and ``task.json`` with the task and its settings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
+import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from finetune.task import FineTuned, Task
-from finetune.tasks import task_type
+from finetune.heads import FineTunedModel
+from finetune.task import AnyTask
 from parsers.command import InputError
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG, ENCODER, WEIGHTS
@@ -18,15 +19,16 @@ from pretrain.model.folder import export
 from shards.storage.files import read_json, write_json
 from shards.storage.weights import load_weights, read_weights, start_from_weights
 
+T = TypeVar("T", bound=AnyTask)
 TASK = "task.json"
 BEST, LAST = "best", "model"
 
 
-def fine_tuned_folder(path: Path) -> Path:
-    """The folder of the fine-tuned model that is meant: itself, or the best or else the last one of the run there.
+def find_fine_tuned(path: Path) -> Path:
+    """Returns the folder of a fine-tuned model: ``path`` itself, or the best or else the last model of the run there.
 
     Raises:
-        InputError: it is neither.
+        InputError: ``path`` is neither a model nor a run that wrote one.
     """
     for folder in (path, path / BEST, path / LAST):
         if (folder / TASK).is_file():
@@ -34,48 +36,60 @@ def fine_tuned_folder(path: Path) -> Path:
     raise InputError(f"{path}: neither a fine-tuned model (with {TASK}) nor a run of finetune/run.py that wrote one")
 
 
-def save(
-    weights: Mapping[str, Tensor], config: ModelConfig, vocabulary: bytes, task: Task[Any, Any], out: Path
+def save_fine_tuned(
+    weights: Mapping[str, Tensor], config: ModelConfig, vocabulary: bytes, task: AnyTask, folder: Path
 ) -> None:
-    """Writes a fine-tuned model."""
-    export(weights, config, vocabulary, out)
-    write_json({"task": task.name, "settings": task.settings.model_dump(mode="json")}, out / TASK)
+    """Writes a fine-tuned model.
+
+    Args:
+        weights: float32, the parameters of the `FineTunedModel` by name.
+        config: the configuration of the encoder.
+        vocabulary: the content of ``vocab.txt``.
+        task: the task, fitted to its training examples.
+        folder: where to write.
+    """
+    export(weights, config, vocabulary, folder)
+    write_json({"task": task.name, "settings": task.settings.model_dump(mode="json")}, folder / TASK)
 
 
-def load_task(folder: Path, name: str) -> Task[Any, Any]:
-    """The task of a fine-tuned model.
+def load_task(folder: Path, task_type: type[T]) -> T:
+    """Returns the task of a fine-tuned model with its settings.
 
     Raises:
-        InputError: it was fine-tuned on another one.
+        InputError: the model was fine-tuned on another task, or ``task.json`` is damaged.
     """
     record = read_json(folder / TASK)
     try:
         found, settings = record["task"], record["settings"]
-        if found != name:
-            raise InputError(f"{folder} was fine-tuned on {found}, not on {name}")
-        chosen = task_type(name)
-        return chosen(chosen.settings_type.model_validate(settings))
+        if found != task_type.name:
+            raise InputError(f"{folder} was fine-tuned on {found}, not on {task_type.name}")
+        return task_type(task_type.settings_type.model_validate(settings))
     except (KeyError, TypeError, ValidationError) as error:
-        raise InputError(f"{folder / TASK}: is no record of a task: {error}") from error
+        raise InputError(f"{folder / TASK}: is not the record of a task: {error}") from error
 
 
-def load(folder: Path, task: Task[Any, Any]) -> FineTuned:
-    """A fine-tuned model in evaluation mode.
+def choose_device() -> torch.device:
+    """Returns the GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_fine_tuned(folder: Path, task: AnyTask, device: torch.device) -> FineTunedModel:
+    """Returns a fine-tuned model in evaluation mode.
 
     Raises:
         InputError: the weights are missing or do not fit.
     """
     config = ModelConfig.load(folder / CONFIG)
-    model = FineTuned(config, task.make_head(config))
+    model = FineTunedModel(config, task.make_head(config))
     load_weights(model, read_weights(folder / WEIGHTS), folder / WEIGHTS)
-    return model.eval()
+    return model.to(device).eval()
 
 
-def start_from(folder: Path, model: FineTuned) -> list[str]:
-    """Copies the encoder of a folder into a model, and what fits of its head if it has one.
+def start_from(folder: Path, model: FineTunedModel) -> list[str]:
+    """Copies the weights of a folder into a model: those of the encoder, and those of the head that fit.
 
     Returns:
-        The parameters of the model's head that keep their random values.
+        The names of the head's parameters that keep their random values.
 
     Raises:
         InputError: the encoder does not fit.

@@ -1,31 +1,41 @@
-"""The arguments that the commands share."""
+"""The arguments and options that the commands share."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from finetune.tasks import TASKS, task_type
+from finetune.tasks import TASKS, import_task
 
 if TYPE_CHECKING:
-    from finetune.task import Task
+    from finetune.task import AnyTask
 
-TaskName = Annotated[str, typer.Argument(metavar="TASK", help=", ".join(TASKS))]
-DataFolder = Annotated[Path, typer.Option(help="Folder of the official files of the task, or of released TSV files.")]
-Regions = Annotated[
-    list[Path] | None, typer.Option(help="Region features, as pipeline.regions writes them; may be repeated.")
+TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help=f"The task: {', '.join(TASKS)}.")]
+DataOption = Annotated[Path, typer.Option(help="Folder of the task's official files or released TSV files.")]
+SplitOption = Annotated[str, typer.Option(help="An official split, or the name of a released TSV file in --data.")]
+RegionsOption = Annotated[
+    list[Path] | None,
+    typer.Option(help="Folder of region features, as pipeline.regions or pipeline.extract writes it; may be repeated."),
 ]
-GoldRegions = Annotated[list[Path] | None, typer.Option(help="The same for ground-truth boxes; may be repeated.")]
-AllowMissingImages = Annotated[bool, typer.Option(help="Show blank images where there are no regions.")]
-Checkpoint = Annotated[Path, typer.Option(help="A fine-tuning run, or a fine-tuned model.")]
-Precision = Annotated[Literal["fp32", "bf16", "fp16"], typer.Option(help="To compute in; scores are kept as float32.")]
-SplitName = Annotated[str, typer.Option(help="Of the official ones, or the name of a released TSV file in --data.")]
+GoldRegionsOption = Annotated[
+    list[Path] | None, typer.Option(help="Folder of the regions of ground-truth boxes; may be repeated.")
+]
+AllowMissingImagesOption = Annotated[bool, typer.Option(help="Show a blank image where there are no regions.")]
+CheckpointOption = Annotated[Path, typer.Option(help="A fine-tuning run or a fine-tuned model.")]
+PrecisionOption = Annotated[
+    Literal["fp32", "bf16", "fp16"], typer.Option(help="Precision to compute in; scores are written as float32.")
+]
+LocalRankOption = Annotated[int, typer.Option("--local_rank", hidden=True, help="Some launchers pass it; not used.")]
 
 
-def find_task(name: str) -> type[Task[Any, Any]]:
-    """Raises typer.BadParameter if there is none of that name."""
+def find_task(name: str) -> type[AnyTask]:
+    """Returns the class of a task.
+
+    Raises:
+        typer.BadParameter: there is no task of that name.
+    """
     if name not in TASKS:
         raise typer.BadParameter(f"{name!r} is none of {', '.join(TASKS)}", param_hint="TASK")
-    return task_type(name)
+    return import_task(name)

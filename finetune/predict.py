@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from finetune.options import (
-    AllowMissingImages,
-    DataFolder,
-    GoldRegions,
-    Regions,
-    SplitName,
-    TaskName,
+    AllowMissingImagesOption,
+    DataOption,
+    GoldRegionsOption,
+    RegionsOption,
+    SplitOption,
+    TaskArgument,
     find_task,
 )
 from parsers.command import run, say
-
-if TYPE_CHECKING:
-    from finetune.task import Prediction
 
 app = typer.Typer(add_completion=False)
 
@@ -29,40 +26,38 @@ app = typer.Typer(add_completion=False)
     "--regions data/regions --out vqa.json"
 )
 def main(
-    task: TaskName,
+    task: TaskArgument,
     checkpoint: Annotated[
         list[Path],
         typer.Option(
-            help="A fine-tuning run, or a fine-tuned model; VCR takes two, where its parts were trained separately."
+            help="A fine-tuning run or a fine-tuned model. VCR takes two if its parts were trained separately."
         ),
     ],
-    data: DataFolder,
-    split: SplitName,
+    data: DataOption,
+    split: SplitOption,
     out: Annotated[Path, typer.Option(help="File for the predictions, as the benchmark's server takes it.")],
-    regions: Regions = None,
-    gold_regions: GoldRegions = None,
-    allow_missing_images: AllowMissingImages = False,
+    regions: RegionsOption = None,
+    gold_regions: GoldRegionsOption = None,
+    allow_missing_images: AllowMissingImagesOption = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Examples of a batch.")] = 64,
 ) -> None:
     """Predict a split with a fine-tuned model."""
-    find_task(task)
-    if task != "vcr" and len(checkpoint) > 1:
-        raise typer.BadParameter("only VCR has parts that several models predict", param_hint="--checkpoint")
     # Imported late: PyTorch takes seconds, and --help should answer at once.
-    import torch
-
-    from finetune.data import Data
-    from finetune.model_folder import fine_tuned_folder, load, load_task
+    chosen = find_task(task)
+    if len(checkpoint) > 1 and not chosen.has_parts:
+        raise typer.BadParameter(f"{task} has no parts for several models; name one", param_hint="--checkpoint")
+    from finetune.data import TaskFiles
+    from finetune.model_folder import choose_device, find_fine_tuned, load_fine_tuned, load_task
     from pretrain.training.distributed import DistributedContext
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    files = Data(data, regions or [], gold_regions or [], allow_missing_images)
-    predictions: list[Prediction] = []
-    for folder in map(fine_tuned_folder, checkpoint):
-        trained = load_task(folder, task)
-        examples = files.open(trained, [split], folder, device.type)
-        model = load(folder, trained).to(device)
-        predictions += trained.infer(model, examples, batch_size=batch_size, world=DistributedContext(0, 1, device))
+    world = DistributedContext(0, 1, choose_device())
+    files = TaskFiles(data, regions or [], gold_regions or [], allow_missing_images)
+    predictions = []
+    for folder in map(find_fine_tuned, checkpoint):
+        trained = load_task(folder, chosen)
+        examples = files.open(trained, [split], folder, world.device.type)
+        model = load_fine_tuned(folder, trained, world.device)
+        predictions += trained.infer(model, examples, batch_size=batch_size, world=world)
         say(f"{len(examples.examples):,} predictions of {folder} on {split}")
     trained.write(predictions, out)
     say(f"written to {out}")

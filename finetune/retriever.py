@@ -1,4 +1,4 @@
-"""Scores of one's own texts with one's own images: `ErnieVilForRetrieval`."""
+"""Retrieval as a library: `ErnieVilForRetrieval` scores your own texts with your own images."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError
 
-from finetune.inputs import Image, Sources, TextEncoder
-from finetune.model_folder import TASK, fine_tuned_folder, load, load_task, start_from
-from finetune.task import FineTuned
+from finetune.heads import FineTunedModel
+from finetune.inputs import ImageInput, Sources, TextEncoder
+from finetune.model_folder import TASK, choose_device, find_fine_tuned, load_fine_tuned, load_task, start_from
 from finetune.tasks.retrieval.score_matrix import PairScorer
 from finetune.tasks.retrieval.task import Retrieval, RetrievalSettings
 from parsers.command import InputError
@@ -26,14 +26,14 @@ from shards.vocabulary import VOCABULARY
 
 
 class ErnieVilForRetrieval:
-    """Says how well texts fit images; docs/retrieval.md shows it.
+    """Scores how well texts fit images. docs/retrieval.md has an example.
 
     Attributes:
-        model: the encoder under its head, in evaluation mode.
-        max_text: positions of a text; the rest is left out.
+        model: the encoder with its head, in evaluation mode.
+        max_text: most positions of a text; the end of a longer one is cut off.
     """
 
-    def __init__(self, model: FineTuned, texts: TextEncoder, max_text: int, device: torch.device) -> None:
+    def __init__(self, model: FineTunedModel, texts: TextEncoder, max_text: int, device: torch.device) -> None:
         self.model = model.to(device).eval()
         self.max_text = max_text
         self._texts, self._device = texts, device
@@ -41,43 +41,45 @@ class ErnieVilForRetrieval:
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, device: str | torch.device | None = None) -> Self:
-        """Loads what fine-tuning on retrieval wrote, or an imported release with its retrieval head.
+        """Loads a model that was fine-tuned on retrieval, or an imported checkpoint with its retrieval head.
 
         Args:
             name: a folder (a run of finetune/run.py, or a model), or an id on the Hugging Face hub.
-            device: to compute on; by default CUDA if there is one.
+            device: where to compute; by default the GPU if there is one.
 
         Raises:
-            InputError: the folder holds no such model.
+            InputError: the folder does not hold such a model.
         """
         folder = Path(name) if Path(name).is_dir() else _download(str(name))
+        chosen = choose_device() if device is None else torch.device(device)
         if not (folder / CONFIG).is_file() or (folder / TASK).is_file():
-            folder = fine_tuned_folder(folder)
-            task = Retrieval(load_task(folder, Retrieval.name).settings)
-            model = load(folder, task)
+            folder = find_fine_tuned(folder)
+            task = load_task(folder, Retrieval)
+            model = load_fine_tuned(folder, task, chosen)
         else:
             config = ModelConfig.load(folder / CONFIG)
             task = Retrieval(RetrievalSettings())
-            model = FineTuned(config, task.make_head(config))
+            model = FineTunedModel(config, task.make_head(config))
             if start_from(folder, model):
-                raise InputError(f"{folder}: has no head for retrieval; fine-tune it (finetune/run.py retrieval)")
+                raise InputError(
+                    f"{folder}: the model has no head for retrieval; fine-tune it (finetune/run.py retrieval)"
+                )
         texts = TextEncoder(load_tokenizer(folder / VOCABULARY))
-        default = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(model, texts, task.settings.max_text, torch.device(device or default))
+        return cls(model, texts, task.settings.max_text, chosen)
 
     def score(self, texts: Sequence[str], regions: Sequence[RegionsRow], *, batch_size: int = 64) -> Array:
         """Scores every text with every image.
 
         Args:
-            texts: [C], of any length.
-            regions: [I], of the detector that the model was pretrained with.
+            texts: C texts of any length.
+            regions: the regions of I images, found by the detector that the model was pretrained with.
             batch_size: pairs that are scored at once.
 
         Returns:
-            float32 [C, I], log-odds that text and image belong together: the higher the better.
+            float32 [C, I], the log-odds that text and image belong together. Higher is better.
 
         Raises:
-            InputError: regions are damaged or of another detector.
+            InputError: regions are damaged, or are from another detector.
         """
         for row in regions:
             self._check(row)
@@ -85,8 +87,8 @@ class ErnieVilForRetrieval:
             return np.empty((len(texts), len(regions)), np.float32)
         sources = Sources(self._texts, _Regions(regions, self._feature_size), device_type=self._device.type)
         scorer = PairScorer(self.model, sources, device=self._device, batch_size=batch_size)
-        encoded_texts = scorer.encode_texts([self._texts.text(text, self.max_text) for text in texts])
-        encoded_images = scorer.encode_images(Image.of(row) for row in regions)
+        encoded_texts = scorer.encode_texts([self._texts.encode(text, self.max_text) for text in texts])
+        encoded_images = scorer.encode_images(ImageInput.from_regions(row) for row in regions)
         pairs = np.argwhere(np.ones((len(texts), len(regions)), bool))
         return scorer.score(encoded_texts, encoded_images, pairs).reshape(len(texts), len(regions))
 
@@ -97,8 +99,8 @@ class ErnieVilForRetrieval:
             raise InputError(f"regions of {row.image_id}: {error}") from error
         if (size := row.regions.features.shape[1]) != self._feature_size:
             raise InputError(
-                f"regions of {row.image_id}: features of size {size}, the model takes {self._feature_size}; take "
-                "regions of the detector that it was pretrained with"
+                f"regions of {row.image_id}: features of size {size}, but the model takes {self._feature_size}; "
+                "use regions of the detector that it was pretrained with"
             )
 
 
@@ -106,11 +108,11 @@ def _download(name: str) -> Path:
     try:
         return Path(snapshot_download(name))
     except (OSError, HFValidationError) as error:
-        raise InputError(f"{name}: neither a folder nor a model that can be had from the hub: {error}") from error
+        raise InputError(f"{name}: neither a folder nor a model on the Hugging Face hub: {error}") from error
 
 
 class _Regions(dict[str, RegionsRow]):
-    """Regions by image id."""
+    """A `RegionSource` of rows in memory."""
 
     def __init__(self, rows: Sequence[RegionsRow], feature_size: int) -> None:
         super().__init__({row.image_id: row for row in rows})

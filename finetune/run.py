@@ -11,9 +11,17 @@ from typing import Annotated
 
 import typer
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # to a script, Python gives its folder and not the root
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Python gives a script its folder, not the root
 
-from finetune.options import AllowMissingImages, DataFolder, GoldRegions, Regions, TaskName, find_task
+from finetune.options import (
+    AllowMissingImagesOption,
+    DataOption,
+    GoldRegionsOption,
+    LocalRankOption,
+    RegionsOption,
+    TaskArgument,
+    find_task,
+)
 from parsers.command import run
 from pretrain.options import Settings
 
@@ -25,28 +33,28 @@ app = typer.Typer(add_completion=False)
     "--data data/vqa --regions data/regions --out runs/vqa"
 )
 def main(
-    task: TaskName,
+    task: TaskArgument,
     config: Annotated[Path, typer.Option(help="Recipe (YAML).")],
     model: Annotated[Path, typer.Option(help="A pretraining run, or a model folder (exported or imported).")],
-    data: DataFolder,
+    data: DataOption,
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
-    regions: Regions = None,
-    gold_regions: GoldRegions = None,
-    allow_missing_images: AllowMissingImages = False,
+    regions: RegionsOption = None,
+    gold_regions: GoldRegionsOption = None,
+    allow_missing_images: AllowMissingImagesOption = False,
     set_: Settings = None,
     resume: Annotated[bool, typer.Option(help="Continue from the latest checkpoint in --out.")] = False,
-    _local_rank: Annotated[int, typer.Option("--local_rank", hidden=True, help="Given by some launchers.")] = 0,
+    _local_rank: LocalRankOption = 0,
 ) -> None:
     """Fine-tune a pretrained model on a downstream task."""
+    # Imported late, in two steps: PyTorch takes seconds and --help should answer at once; DeepSpeed takes seconds as
+    # well and an error in the recipe should be reported at once.
     chosen = find_task(task)
-    # Imported late, as DeepSpeed below: PyTorch takes seconds, and --help should answer at once.
-    from finetune.data import Data
-    from finetune.training.recipe import Recipe
+    from finetune.data import TaskFiles
+    from finetune.training.recipe import FineTuneRecipe
 
-    recipe = Recipe[chosen.settings_type].load(config, set_ or [])  # type: ignore[name-defined]
-    files = Data(data, regions or [], gold_regions or [], allow_missing_images)
+    recipe = FineTuneRecipe.for_task(chosen.settings_type).load(config, set_ or [])
+    files = TaskFiles(data, regions or [], gold_regions or [], allow_missing_images)
 
-    # Imported late: DeepSpeed takes seconds, and a wrong argument should answer at once.
     from finetune.training.finetuning import fine_tune
     from pretrain.training.distributed import with_process_group
 

@@ -1,13 +1,13 @@
-"""What a downstream task is: how it is read, collated, scored, measured and written.
+"""The interface of a downstream task: how it is read, collated, trained, predicted, scored and written.
 
-A task is one file in `finetune.tasks` with a class on `Task`, named in `finetune.tasks.TASKS`; docs/tasks.md adds
-one from scratch. All that is about training (ranks, precision, resume, logs) is elsewhere and the same for all.
+A task is a class on `Task`, named in `finetune.tasks.TASKS`; docs/tasks.md adds one from scratch. Ranks, precision,
+checkpoints and logs are the same for all tasks and live in `finetune.training` and `pretrain.training`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
@@ -17,68 +17,75 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Protocol, S
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from finetune.heads import TaskHead
-from finetune.inputs import Batch, Images, Sources
+from finetune.heads import FineTunedModel, TaskHead
+from finetune.inputs import RegionSource, Sources, TaskBatch
+from finetune.released.tsv import LineRegions, is_released
 from parsers.command import InputError, progress
 from pretrain.model.config import ModelConfig
-from pretrain.model.encoder import ErnieViL
 from shards.schema import Array
 
 if TYPE_CHECKING:
     from pretrain.training.distributed import DistributedContext
 
-Prediction = dict[str, Any]
-"""What is predicted for one example: JSON values."""
 
-
-class Settings(BaseModel):
-    """The section ``task`` of a recipe, kept with the fine-tuned model: what collating and the head depend on."""
+class TaskSettings(BaseModel):
+    """The section ``task`` of a recipe: everything that collating and the head depend on. The model keeps it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_text: Annotated[int, Field(ge=3)] = 64
-    """positions of a text with [CLS] and [SEP]; the rest is left out"""
+    """most positions of a text, [CLS] and [SEP] included; the end of a longer text is cut off"""
     as_released: bool = False
-    """repeat the quirks of the released code that change scores (listed in docs/tasks.md)"""
+    """repeat the quirks of the released code that change scores (docs/tasks.md lists them)"""
 
     @property
     def longest_text(self) -> int:
-        """Positions of the longest text that is made."""
+        """Most positions of any text that the task makes."""
         return self.max_text
 
 
 class Example(Protocol):
-    """One thing to predict: a question, an expression, a caption. Small: features are read when it is collated."""
+    """One thing to predict: a question, an expression or a caption. A dataclass of JSON values.
+
+    An example is small, because the features of its image are only read when it is collated.
+    """
 
     @property
     def image_id(self) -> str:
-        """Of its regions."""
+        """The image that the example is about."""
         ...
 
 
-S = TypeVar("S", bound=Settings)
+S = TypeVar("S", bound=TaskSettings)
 E = TypeVar("E", bound=Example)
+E_co = TypeVar("E_co", bound=Example, covariant=True)
+P = TypeVar("P", bound=Mapping[str, object])
 
 
 @dataclass(frozen=True)
-class Split(Generic[E]):
-    """The examples of a split, and where their word pieces and regions come from."""
+class Split(Generic[E_co]):
+    """The examples of one or several splits, and the sources of their word pieces and regions."""
 
-    examples: Sequence[E]
+    examples: Sequence[E_co]
     sources: Sources
 
-    def take(self, numbers: Array) -> list[E]:
-        """Some of the examples."""
+    def take(self, numbers: Array) -> list[E_co]:
+        """Returns the examples at these positions."""
         return [self.examples[number] for number in numbers.tolist()]
 
 
-class Task(ABC, Generic[S, E]):
-    """A downstream task."""
+class Task(ABC, Generic[S, E, P]):
+    """A downstream task with its settings (S), its examples (E) and its predictions (P: dicts of JSON values)."""
 
     name: ClassVar[str]
-    settings_type: ClassVar[type[Settings]]
+    settings_type: ClassVar[type[TaskSettings]]
+    head_type: ClassVar[type[TaskHead]]
+    has_parts: ClassVar[bool] = False
+    """whether several models that were trained on a part each predict a split together"""
+    released_columns: ClassVar[tuple[str, ...] | None] = None
+    """columns of the released TSV files with regions in every line; None if the task has no such files"""
 
     def __init__(self, settings: S) -> None:
         self.settings = settings
@@ -86,126 +93,128 @@ class Task(ABC, Generic[S, E]):
     @property
     @abstractmethod
     def metric(self) -> str:
-        """The score by which the best model is chosen; the higher the better."""
+        """The score that chooses the best model. Higher is better."""
 
     # -------------------------------------------------------------------------------------------------------- files
 
     @abstractmethod
     def read(self, data: Path, split: str) -> Sequence[E]:
-        """The examples of a split, in the order of its file.
+        """Returns the examples of a split in the order of its file.
 
         Args:
             data: folder of the official files.
             split: one of the official names, or the name of a released TSV file in the folder.
 
         Raises:
-            InputError: a file is missing or damaged, or the split unknown.
+            InputError: a file is missing or damaged, or there is no such split.
         """
 
-    def images(self, data: Path, split: str, regions: Images | None) -> Images:
-        """The regions of a split: those that were given, unless a released TSV brings its own.
+    def open_regions(self, data: Path, split: str, given: RegionSource | None) -> RegionSource:
+        """Returns the regions of a split: those in its lines if it is a released TSV file, else the given ones.
 
         Raises:
-            InputError: there are none.
+            InputError: no regions were given, and the split brings none.
         """
-        if regions is None:
+        if self.released_columns is not None and is_released(split):
+            return LineRegions(data / split, self.released_columns)
+        if given is None:
             raise InputError(f"{data}: {split} has no region features of its own; give --regions")
-        return regions
+        return given
 
-    def named(self, regions: Images, examples: Sequence[E]) -> Images:  # noqa: ARG002
-        """Regions under the image ids of the examples, where folders of regions may have others."""
+    def rename_regions(self, regions: RegionSource, examples: Sequence[E]) -> RegionSource:  # noqa: ARG002
+        """Returns the regions under the image ids of the examples. Folders of regions may use other names."""
         return regions
 
     @abstractmethod
-    def write(self, predictions: Sequence[Prediction], path: Path) -> None:
+    def write(self, predictions: Sequence[P], path: Path) -> None:
         """Writes the file that the benchmark's server takes."""
 
     @abstractmethod
-    def read_predictions(self, path: Path) -> Sequence[Prediction]:
-        """What `write` wrote, or anyone's file in the same format.
+    def read_predictions(self, path: Path) -> Sequence[P]:
+        """Reads a file that `write` made, or anyone's file of the same format.
 
         Raises:
-            InputError: it is no such file.
+            InputError: the file has another format.
         """
 
     @abstractmethod
-    def evaluate(self, predictions: Sequence[Prediction], examples: Sequence[E]) -> dict[str, float]:
-        """The official scores by name, between 0 and 1; `metric` is one of them.
+    def evaluate(self, predictions: Sequence[P], examples: Sequence[E]) -> dict[str, float]:
+        """Returns the official scores by name, between 0 and 1. `metric` is one of them.
 
         Raises:
-            InputError: predictions and examples do not fit, or the labels of the split are not public.
+            InputError: the predictions are not those of the examples, or the labels of the split are not public.
         """
 
     # ----------------------------------------------------------------------------------------------------- training
 
-    def fitted(self, examples: Sequence[E]) -> Self:  # noqa: ARG002
-        """The task with what it takes from the training examples (VQA: its answers) in its settings.
+    def fit(self, examples: Sequence[E]) -> Self:  # noqa: ARG002
+        """Returns the task with what it learns from the training examples before training (VQA: its answers).
 
         Raises:
-            InputError: the examples cannot be learned from.
+            InputError: the task cannot be trained on these examples.
         """
         return self
 
     @property
     def files(self) -> Sequence[Path]:
-        """Those that the settings name and training reads."""
+        """The files that the settings name and that training reads."""
         return ()
 
-    @abstractmethod
     def make_head(self, config: ModelConfig) -> TaskHead:
-        """The head, with random weights."""
+        """Makes the head with random weights."""
+        return self.head_type(config)
 
     @abstractmethod
-    def collate(self, split: Split[E], numbers: Array, random: Sequence[np.random.Generator] | None) -> Batch:
-        """Reads and pads some examples.
+    def collate(self, split: Split[E], numbers: Array, random: Sequence[np.random.Generator] | None) -> TaskBatch:
+        """Reads some examples and pads them to a batch.
 
         Args:
-            split: what they are from.
-            numbers: int64 [B], positions in ``split.examples``. B may be 0: a rank's share of a short batch.
-            random: of each example in training, the same for any number of ranks and workers; None when predicting.
+            split: the split of the examples.
+            numbers: int64 [B], positions in ``split.examples``. B may be 0, as a rank's share of a short batch.
+            random: in training, a generator for each example, which does not depend on the number of ranks and
+                workers. None when predicting.
         """
 
     @abstractmethod
-    def count_targets(self, batch: Batch) -> int:
-        """How many targets a batch has. Losses are divided by those of the global batch."""
+    def count_targets(self, batch: TaskBatch) -> int:
+        """Returns the number of targets of a batch. The loss is divided by that of the global batch."""
 
     @abstractmethod
-    def score(self, scores: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The loss, summed over the targets of a batch, and how many of them were met; scalars.
+    def compute_loss(self, logits: Tensor, batch: TaskBatch) -> tuple[Tensor, Tensor]:
+        """Returns the loss, summed over the targets of a batch, and the number of targets that were met: two scalars.
 
         Args:
-            scores: what the head returns. There may be none; the loss is then 0, with a gradient of 0.
-            batch: on the same device.
+            logits: float32, what the head returns. If the batch is empty, the loss is 0 with a gradient of 0.
+            batch: the batch, on the same device.
         """
 
-    def weight(self, batch_size: int) -> float:  # noqa: ARG002
-        """What the mean loss is multiplied with, given the size of the global batch."""
+    def compute_loss_weight(self, batch_size: int) -> float:  # noqa: ARG002
+        """Returns the factor of the mean loss, given the size of the global batch."""
         return 1.0
 
     # --------------------------------------------------------------------------------------------------- predicting
 
     @abstractmethod
-    def predict(self, scores: Any, batch: Batch, examples: Sequence[E]) -> list[Prediction]:
-        """One prediction for each of a batch's examples.
+    def predict(self, logits: Tensor, batch: TaskBatch, examples: Sequence[E]) -> list[P]:
+        """Returns one prediction for each example of a batch.
 
         Args:
-            scores: what the head returns, float32 on the CPU.
-            batch: that was scored.
-            examples: of the batch.
+            logits: float32 on the CPU, what the head returns.
+            batch: the batch.
+            examples: its examples.
         """
 
-    def infer(
-        self, model: nn.Module, split: Split[E], *, batch_size: int, world: DistributedContext
-    ) -> list[Prediction]:
-        """Predicts a whole split, in its order; the ranks share it, and each has all predictions at the end.
+    def infer(self, model: FineTunedModel, split: Split[E], *, batch_size: int, world: DistributedContext) -> list[P]:
+        """Predicts a whole split, in its order. The ranks share the work; each returns all predictions.
 
         Args:
-            model: a `FineTuned` in evaluation mode, on the device of ``world``. All ranks call it equally often.
-            split: what to predict.
+            model: a model in evaluation mode, on the device of ``world``. All ranks call it
+                equally often.
+            split: the split.
             batch_size: examples of a batch, on each rank.
             world: the ranks.
         """
-        own: list[tuple[int, Prediction]] = []
+        own: list[tuple[int, P]] = []
         batches = -(-len(split.examples) // batch_size)
         with progress("predict", batches, "batches") as advance:
             for first in range(0, batches, world.size):
@@ -213,26 +222,12 @@ class Task(ABC, Generic[S, E]):
                 numbers = np.arange(start, min(start + batch_size, len(split.examples)))
                 batch = self.collate(split, numbers, None)
                 with torch.no_grad():
-                    scores = floats(model(**batch.to(world.device).inputs), torch.device("cpu"))
-                own += zip(numbers.tolist(), self.predict(scores, batch, split.take(numbers)), strict=True)
+                    logits = model(**batch.to(world.device).inputs).to("cpu", torch.float32)
+                own += zip(numbers.tolist(), self.predict(logits, batch, split.take(numbers)), strict=True)
                 advance(min(world.size, batches - first))
         found = sorted(chain.from_iterable(world.gather(own)), key=itemgetter(0))
         return [prediction for _, prediction in found]
 
 
-def floats(scores: Any, device: torch.device | None = None) -> Any:
-    """The scores of a head in float32: a tensor, or some."""
-    return scores.to(device, torch.float32) if isinstance(scores, Tensor) else tuple(floats(s, device) for s in scores)
-
-
-class FineTuned(nn.Module):
-    """The encoder under the head of a task."""
-
-    def __init__(self, config: ModelConfig, head: TaskHead) -> None:
-        super().__init__()
-        self.ernie_vil = ErnieViL(config)
-        self.head = head
-
-    def forward(self, **inputs: Tensor | None) -> Any:
-        """What the head makes of a batch; the arguments are those of `ErnieViL.forward`."""
-        return self.head(self.ernie_vil(**inputs))
+AnyTask = Task[Any, Any, Any]
+"""A task where code works with all tasks alike."""

@@ -12,9 +12,8 @@ from benchmarks.gpu.correctness import EXACT, error
 from benchmarks.gpu.kernels import synchronize
 from benchmarks.gpu.steps import Findings, Setting
 from benchmarks.retrieval import Slice
-from finetune.heads import RetrievalHead
-from finetune.inputs import Image, Text
-from finetune.task import FineTuned
+from finetune.heads import FineTunedModel, RetrievalHead
+from finetune.inputs import ImageInput, TokenizedText
 from finetune.tasks.retrieval.score_matrix import PairScorer
 from pretrain.model.config import ModelConfig
 from shards.schema import Array
@@ -27,10 +26,12 @@ def speed(setting: Setting, findings: Findings) -> None:
     config = ModelConfig.of_size(setting.size("base"))
     pairs, batch = (16, 8) if setting.tiny else (2048, 512)
     torch.manual_seed(0)
-    model = FineTuned(config, RetrievalHead(config)).eval()
+    model = FineTunedModel(config, RetrievalHead(config)).eval()
     part = Slice(config, pairs, strata=4)
 
-    def scores(texts: list[Text], images: list[Image], device: str, precision: Literal["fp32", "bf16"]) -> Array:
+    def scores(
+        texts: list[TokenizedText], images: list[ImageInput], device: str, precision: Literal["fp32", "bf16"]
+    ) -> Array:
         scorer = PairScorer(
             model.to(device), part.sources, device=torch.device(device), precision=precision, batch_size=batch
         )

@@ -1,1 +1,5 @@
-"""The files that came with ERNIE-ViL: checkpoints and lines of region features."""
+"""The files that came with ERNIE-ViL: Paddle checkpoints, and lines of text with region features.
+
+Modules may import finetune.heads, finetune.tasks (the registry), pretrain/model, shards/ and parsers.command.
+Start with checkpoints.py for models and with tsv.py for the files of the tasks.
+"""

@@ -1,4 +1,4 @@
-"""Released ERNIE-ViL checkpoints, which are Paddle Fluid's, and model folders: from one to the other."""
+"""Converts released ERNIE-ViL checkpoints, which have the format of Paddle Fluid, to model folders and back."""
 
 from __future__ import annotations
 
@@ -8,62 +8,74 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from finetune.heads import HEADS, VcrHead
+from finetune.heads import HEAD, TaskHead
 from finetune.released.paddle_files import COMBINED, read_combined, read_variable, write_record
+from finetune.tasks import TASKS, import_task
 from parsers.command import InputError
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG, ENCODER, WEIGHTS, ErnieViL
 from pretrain.model.released_names import load_released, released_arrays, released_shapes
+from shards.schema import Array
 from shards.storage.files import sha256_of, write_indented_json
 from shards.storage.weights import load_weights, read_weights, write_weights
 from shards.vocabulary import VOCABULARY
 
-Arrays = dict[str, NDArray[Any]]
+Arrays = dict[str, Array]
 
 RECORD = "import.json"
-HEAD = "head."
-"""Prefix of the tensors of a task's head (`finetune.heads`)."""
 
-# Optimiser state, counters and results of operations, which training checkpoints hold beside the parameters.
+# Training checkpoints hold optimiser state, counters and results of operations beside the parameters.
 _STATE = re.compile(
     r".*_(moment[12]|beta[12]_pow_acc)_\d+|@LR_DECAY_COUNTER@|scheduled_learning_rate|learning_rate_\d+|.*\.tmp_\d+|in_\d+"
-)
-# What a checkpoint may hold beside the encoder. A VCR model that was trained on one sub-task has one of its two heads.
-_HEADS = (
-    (),
-    *(tuple(head.released.values()) for head in HEADS.values()),
-    *(tuple(n for n in VcrHead.released.values() if n.startswith(part)) for part in ("vcr_qa_fc", "vcr_qar_fc")),
 )
 _FEATURES = "image_emb.w_0"
 _POOLERS = tuple(f"pooled_fc_{side}.{kind}_0" for side in ("text", "image") for kind in "wb")
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """A released checkpoint as it lies on the disk."""
+class ReleasedCheckpoint:
+    """The content of a released checkpoint."""
 
     arrays: Arrays
     """parameters by their released names"""
     skipped: tuple[str, ...]
     """names of optimiser state, counters and the like, sorted"""
     checksums: dict[str, str]
-    """sha256 by file"""
+    """SHA-256 by file name"""
 
 
-def read_checkpoint(source: Path, shapes: Mapping[str, tuple[int, ...]]) -> Checkpoint:
+class ImportRecord(TypedDict):
+    """The content of ``import.json``, which describes an imported checkpoint."""
+
+    source: str
+    """name of the file or folder"""
+    parameters: int
+    """number of the encoder's parameters that were imported"""
+    head: list[str]
+    """released names of the head's parameters"""
+    untouched: list[str]
+    """released names of the encoder's parameters that were not in the checkpoint and have random values"""
+    skipped: list[str]
+    """variables of the checkpoint that are not parameters"""
+    sha256: dict[str, str]
+    """checksum by file name"""
+
+
+def read_checkpoint(source: Path, shapes: Mapping[str, tuple[int, ...]]) -> ReleasedCheckpoint:
     """Reads a folder of one file per variable, a combined file, or a folder that holds only that.
 
     Args:
-        shapes: those of the model by released names; a combined file has no names, so they are found by shape.
+        source: the file or folder.
+        shapes: the shapes of the encoder's parameters by released names. A combined file has no names, so they are
+            found by shape.
 
     Raises:
-        InputError: it is neither, or a file of it is damaged.
+        InputError: ``source`` is none of these, or a file is damaged.
     """
     if source.is_dir():
         files = sorted(source.iterdir())
@@ -73,10 +85,12 @@ def read_checkpoint(source: Path, shapes: Mapping[str, tuple[int, ...]]) -> Chec
             return _read_folder(source, files)
     if not source.is_file():
         raise InputError(f"{source}: no such file or folder")
-    return Checkpoint(_name(read_combined(source), shapes, source), (), {source.name: sha256_of(source)})
+    return ReleasedCheckpoint(
+        _name_variables(read_combined(source), shapes, source), (), {source.name: sha256_of(source)}
+    )
 
 
-def _read_folder(folder: Path, files: list[Path]) -> Checkpoint:
+def _read_folder(folder: Path, files: list[Path]) -> ReleasedCheckpoint:
     if not files:
         raise InputError(f"{folder}: is empty")
     for path in files:
@@ -85,13 +99,33 @@ def _read_folder(folder: Path, files: list[Path]) -> Checkpoint:
     skipped = tuple(path.name for path in files if _STATE.fullmatch(path.name))
     parameters = [path for path in files if path.name not in skipped]
     arrays = {path.name: read_variable(path) for path in parameters}
-    return Checkpoint(arrays, skipped, {path.name: sha256_of(path) for path in parameters})
+    return ReleasedCheckpoint(arrays, skipped, {path.name: sha256_of(path) for path in parameters})
 
 
-def _name(variables: list[NDArray[Any]], shapes: Mapping[str, tuple[int, ...]], source: Path) -> Arrays:
-    """Gives the variables of a combined file, which has no names, those of the model and of one task's head."""
+def _list_heads() -> dict[str, type[TaskHead]]:
+    """Returns the heads of all tasks by the names of the tasks."""
+    return {name: import_task(name).head_type for name in TASKS}
+
+
+def _list_head_names() -> list[tuple[str, ...]]:
+    """Returns all sets of head parameters that a released checkpoint may hold, by their released names.
+
+    There may be none, or those of a whole head. VCR has two scores, and a model that was trained on one part holds the
+    parameters of one score.
+    """
+    heads = _list_heads().values()
+    parts = (
+        tuple(released for name, released in head.released.items() if name.startswith(f"{part}."))
+        for head in heads
+        for part in head.released_alone
+    )
+    return [(), *(tuple(head.released.values()) for head in heads), *parts]
+
+
+def _name_variables(variables: list[Array], shapes: Mapping[str, tuple[int, ...]], source: Path) -> Arrays:
+    """Names the variables of a combined file, which holds them in the order of their sorted names."""
     for left_out in ((), _POOLERS):
-        for head in _HEADS:
+        for head in _list_head_names():
             names = sorted((shapes.keys() - set(left_out)) | set(head))
             if len(names) == len(variables) and all(
                 name == _FEATURES or variable.shape == shapes.get(name, variable.shape)
@@ -99,24 +133,34 @@ def _name(variables: list[NDArray[Any]], shapes: Mapping[str, tuple[int, ...]], 
             ):
                 return dict(zip(names, variables, strict=True))
     raise InputError(
-        f"{source}: holds {len(variables)} variables that do not fit the {len(shapes)} of the model with any released "
-        "head; check --config"
+        f"{source}: holds {len(variables)} variables that do not fit the {len(shapes)} parameters of the model with "
+        "any released head; check --config"
     )
 
 
-# ------------------------------------------------------------------------------------------------------------- in, out
+# --------------------------------------------------------------------------------------------------- import, export
 
 
 def import_released(
     source: Path, config: ModelConfig, out: Path, *, vocabulary: Path | None, allow_missing: bool
-) -> dict[str, Any]:
-    """Writes a model folder of a released checkpoint; returns what ``import.json`` says.
+) -> ImportRecord:
+    """Writes a model folder from a released checkpoint.
+
+    Args:
+        source: the checkpoint, see `read_checkpoint`.
+        config: the configuration of the encoder.
+        out: the model folder.
+        vocabulary: the ``vocab.txt`` to copy, if there is one.
+        allow_missing: give parameters that the checkpoint lacks random values.
+
+    Returns:
+        What ``import.json`` says.
 
     Raises:
         InputError: the checkpoint is damaged, does not fit the configuration, has another dtype than float32, or lacks
             parameters without ``allow_missing``.
     """
-    torch.manual_seed(0)  # what stays untouched is at least the same every time
+    torch.manual_seed(0)  # so that missing parameters get the same random values in every import
     checkpoint = read_checkpoint(source, released_shapes(config))
     if "v_feature_size" not in config.model_fields_set and checkpoint.arrays.get(_FEATURES, np.empty(0)).ndim == 2:
         # The released configurations leave the size of the features to the code.
@@ -133,18 +177,20 @@ def import_released(
             f"{', ...' if len(missing) > 8 else ''}. With --allow-missing they keep their random initial values"
         )
     heads = load_released(model, checkpoint.arrays, may_miss=missing)
-    ours = {released: name for head in HEADS.values() for name, released in head.released.items()}
+    ours = {released: name for head in _list_heads().values() for name, released in head.released.items()}
     if strangers := [name for name in heads if name not in ours]:
-        raise InputError(f"{source}: {', '.join(strangers[:5])} are parameters of no released model")
-    if not any(set(heads) == set(names) for names in _HEADS):
-        raise InputError(f"{source}: {', '.join(heads)} are not the head of one task; a parameter lacks or is too many")
+        raise InputError(f"{source}: {', '.join(strangers[:5])} are not parameters of any released model")
+    if not any(set(heads) == set(names) for names in _list_head_names()):
+        raise InputError(
+            f"{source}: {', '.join(heads)} are not the head of one task: a parameter is missing, or there are too many"
+        )
     tensors = {ENCODER + name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    tensors |= {HEAD + ours[name]: _transposed(checkpoint.arrays[name]) for name in heads}
+    tensors |= {HEAD + ours[name]: _transpose(checkpoint.arrays[name]) for name in heads}
     out.mkdir(parents=True, exist_ok=True)
     if vocabulary is not None:
         shutil.copyfile(vocabulary, out / VOCABULARY)
     write_weights({name: torch.tensor(array) for name, array in tensors.items()}, out / WEIGHTS)
-    record = {
+    record: ImportRecord = {
         "source": source.name,
         "parameters": len(checkpoint.arrays) - len(heads),
         "head": list(heads),
@@ -158,7 +204,15 @@ def import_released(
 
 
 def export_released(source: Path, out: Path, *, combined: bool) -> int:
-    """Writes a model folder as a released checkpoint, one file per variable or all in one; returns how many.
+    """Writes a model folder as a released checkpoint.
+
+    Args:
+        source: the model folder.
+        out: the folder of the checkpoint; it must be empty.
+        combined: write all variables to one file, instead of one file per variable.
+
+    Returns:
+        The number of variables.
 
     Raises:
         InputError: the folder holds no model, or the output folder is not empty.
@@ -170,9 +224,7 @@ def export_released(source: Path, out: Path, *, combined: bool) -> int:
     load_weights(model, encoder, source / WEIGHTS)
     record = json.loads((source / RECORD).read_text()) if (source / RECORD).exists() else {}
     arrays: Arrays = {n: a for n, a in released_arrays(model).items() if n not in record.get("untouched", ())}
-    arrays |= _released_head(
-        {n.removeprefix(HEAD): t.numpy() for n, t in tensors.items() if n.startswith(HEAD)}, source
-    )
+    arrays |= _convert_head({n.removeprefix(HEAD): t.numpy() for n, t in tensors.items() if n.startswith(HEAD)}, source)
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out} is not empty; name another --out folder")
     out.mkdir(parents=True, exist_ok=True)
@@ -187,14 +239,14 @@ def export_released(source: Path, out: Path, *, combined: bool) -> int:
     return len(arrays)
 
 
-def _released_head(tensors: Arrays, source: Path) -> Arrays:
-    """The tensors of a task's head by their released names; there may be none."""
-    names = next((head.released for head in HEADS.values() if tensors.keys() <= head.released.keys()), None)
+def _convert_head(tensors: Arrays, source: Path) -> Arrays:
+    """Returns the tensors of a task's head, if there are any, by their released names."""
+    names = next((head.released for head in _list_heads().values() if tensors.keys() <= head.released.keys()), None)
     if names is None:
-        raise InputError(f"{source / WEIGHTS}: {', '.join(sorted(tensors)[:5])} are the head of no released task")
-    return {names[name]: _transposed(tensor) for name, tensor in tensors.items()}
+        raise InputError(f"{source / WEIGHTS}: {', '.join(sorted(tensors)[:5])} are not the head of a released task")
+    return {names[name]: _transpose(tensor) for name, tensor in tensors.items()}
 
 
-def _transposed(array: NDArray[Any]) -> NDArray[Any]:
-    """A released weight is [in, out], `torch.nn.Linear.weight` [out, in]; biases are the same in both."""
+def _transpose(array: Array) -> Array:
+    """Turns a released weight, [in, out], into a PyTorch weight, [out, in], and back. Biases do not change."""
     return np.ascontiguousarray(array.T)

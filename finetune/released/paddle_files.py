@@ -1,11 +1,11 @@
-"""The binary variables of Paddle Fluid 1.x, read and written with NumPy alone.
+"""Reads and writes the binary variables of Paddle Fluid 1.x with NumPy alone.
 
-A record is a version, levels of detail (for ragged tensors; none here), the tensor's version, a small protobuf message
-(1: data type, 2: dimensions) and the raw little-endian data. A folder holds one record a file, named like the variable.
-A combined file holds the records of all variables one after the other, in the order of their sorted names and without
-the names.
+A record consists of a version, levels of detail (for ragged tensors; there are none here), the version of the tensor, a
+small protobuf message (1: data type, 2: dimensions) and the raw little-endian data. In a folder each file holds one
+record and has the name of the variable. A combined file holds the records of all variables in the order of their sorted
+names, but not the names.
 
-Files come from strangers: nothing is unpickled, and no more is read or allocated than the file is long.
+Files may come from strangers. So nothing is unpickled, and no more memory is allocated than the file is long.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from parsers.command import InputError
+from shards.schema import Array
 
 DTYPES = {
     0: np.dtype(np.bool_), 1: np.dtype("<i2"), 2: np.dtype("<i4"), 3: np.dtype("<i8"), 4: np.dtype("<f2"),
@@ -30,11 +30,11 @@ MOST_LEVELS, MOST_DESCRIPTION, MOST_DIMENSIONS = 8, 256, 16
 COMBINED = "__all__"
 
 
-def read_variable(path: Path) -> NDArray[Any]:
-    """The one variable of a file.
+def read_variable(path: Path) -> Array:
+    """Reads the only variable of a file.
 
     Raises:
-        InputError: the file holds anything else; names the byte.
+        InputError: the file holds anything else. The message names the byte.
     """
     variables = read_combined(path)
     if len(variables) != 1:
@@ -42,11 +42,11 @@ def read_variable(path: Path) -> NDArray[Any]:
     return variables[0]
 
 
-def read_combined(path: Path) -> list[NDArray[Any]]:
-    """All variables of a combined file, in its order.
+def read_combined(path: Path) -> list[Array]:
+    """Reads all variables of a combined file, in its order.
 
     Raises:
-        InputError: the file is no sequence of whole records; names the byte.
+        InputError: the file is not a sequence of whole records. The message names the byte.
     """
     try:
         with path.open("rb") as stream:
@@ -61,11 +61,11 @@ def read_combined(path: Path) -> list[NDArray[Any]]:
     return variables
 
 
-def write_record(stream: BinaryIO, array: NDArray[Any]) -> None:
-    """Appends one variable.
+def write_record(stream: BinaryIO, array: Array) -> None:
+    """Appends one variable to a file.
 
     Raises:
-        ValueError: Paddle Fluid has no such dtype.
+        ValueError: Paddle Fluid does not have the dtype.
     """
     code = next((code for code, dtype in DTYPES.items() if dtype == array.dtype.newbyteorder("<")), None)
     if code is None:
@@ -76,7 +76,7 @@ def write_record(stream: BinaryIO, array: NDArray[Any]) -> None:
 
 
 class _Source:
-    """A file that is never read past its end."""
+    """A file that is never read beyond its end."""
 
     def __init__(self, stream: BinaryIO, size: int, path: Path) -> None:
         self._stream, self._size, self._path = stream, size, path
@@ -94,7 +94,7 @@ class _Source:
         return InputError(f"{self._path}: byte {self._stream.tell():,}: not a Paddle variable: {message}")
 
 
-def _read_record(source: _Source) -> NDArray[Any]:
+def _read_record(source: _Source) -> Array:
     if (version := source.number("<I", "the version")) != 0:
         raise source.error(f"version {version}, expected 0")
     if (levels := source.number("<Q", "the number of levels")) > MOST_LEVELS:
@@ -113,7 +113,7 @@ def _read_record(source: _Source) -> NDArray[Any]:
     return np.frombuffer(data, dtype).reshape(shape)
 
 
-def _parse_description(message: bytes, source: _Source) -> tuple[np.dtype[Any], tuple[int, ...]]:
+def _parse_description(message: bytes, source: _Source) -> tuple[np.dtype[np.generic], tuple[int, ...]]:
     code, shape = None, []
     fields = iter(message)
     try:

@@ -1,28 +1,31 @@
-"""The downstream tasks, one file each. To add one, write its file and name it here (docs/tasks.md)."""
+"""The downstream tasks. To add one, write its file here and name its class in `TASKS` (docs/tasks.md).
+
+A task may import everything in finetune/ but the commands, and what they may import: pretrain/, shards/.
+Start with refcoco_plus.py, which is one file; `finetune.task.Task` says what each method is for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from finetune.task import Task
+    from finetune.task import AnyTask
 
-TASKS: Mapping[str, str] = {
+TASKS: dict[str, str] = {
     "vqa": "finetune.tasks.vqa:Vqa",
     "vcr": "finetune.tasks.vcr:Vcr",
     "retrieval": "finetune.tasks.retrieval.task:Retrieval",
     "refcoco_plus": "finetune.tasks.refcoco_plus:RefcocoPlus",
 }
-"""Where the class of each task is. It is imported when the task is wanted: PyTorch takes seconds."""
+"""The one registry of tasks: where the class of each is. It is imported on demand, because PyTorch takes seconds."""
 
 
-def task_type(name: str) -> type[Task[Any, Any]]:
-    """The class of a task.
+def import_task(name: str) -> type[AnyTask]:
+    """Returns the class of a task.
 
     Raises:
-        KeyError: there is none of that name.
+        KeyError: there is no task of that name.
     """
-    found: type[Task[Any, Any]] = resolve_name(TASKS[name])
+    found: type[AnyTask] = resolve_name(TASKS[name])
     return found

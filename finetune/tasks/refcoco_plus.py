@@ -1,21 +1,22 @@
-"""RefCOCO+: which region does an expression mean? (https://github.com/lichengunc/refer)."""
+"""RefCOCO+: which region does an expression refer to? (https://github.com/lichengunc/refer)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, NotRequired, TypedDict
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from finetune.heads import RegionHead, region_loss
-from finetune.inputs import Batch, Image, Images, Sources
-from finetune.released.tsv import LineRegions, is_released, read_lines
-from finetune.task import Prediction, Settings, Split, Task
+from finetune.heads import RegionHead, compute_region_loss
+from finetune.inputs import ImageInput, Sources, TaskBatch
+from finetune.released.tsv import is_released, read_lines
+from finetune.task import Split, Task, TaskSettings
+from finetune.tasks.checks import expect_layout, match_predictions
 from parsers.command import InputError
 from pretrain.model.config import ModelConfig
 from shards.boxes import intersection_over_union
@@ -27,21 +28,21 @@ from shards.storage.files import read_json, write_json
 
 SPLITS = ("train", "val", "testA", "testB")
 HIT = 0.5
-"""A region is right from this overlap with the one that is meant."""
+"""A region is right if it overlaps with the box that is meant at least this much (intersection over union)."""
 
 Box = tuple[float, float, float, float]
 
 
-class RefcocoPlusSettings(Settings):
-    """What is done to the regions' states."""
+class RefcocoPlusSettings(TaskSettings):
+    """The settings of RefCOCO+."""
 
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """before the last layer"""
+    """dropout of the regions' states before the head"""
 
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """An expression and the box that it means."""
+    """An expression and the box that it refers to."""
 
     expression_id: str
     """``sent_id``, or FILE@BYTE in a released file"""
@@ -52,69 +53,70 @@ class Expression:
     box: Box
     """xyxy in pixels"""
     overlaps: tuple[float, ...] | None = None
-    """of each region, where a released file says them"""
+    """the overlap of each region with ``box``, if it is from a released file"""
 
 
-class RefcocoPlus(Task[RefcocoPlusSettings, Expression]):
-    """One of the regions for each expression."""
+class BoxPrediction(TypedDict):
+    """The region that was chosen for an expression."""
+
+    expression_id: str
+    region: int
+    """its number among the detected regions, from 0"""
+    box: list[float]
+    """xyxy in pixels"""
+    image_id: NotRequired[str]
+    """not in a file that was read again"""
+
+
+class RefcocoPlus(Task[RefcocoPlusSettings, Expression, BoxPrediction]):
+    """Chooses one of the regions for each expression."""
 
     name = "refcoco_plus"
     metric = "accuracy"
     settings_type = RefcocoPlusSettings
+    head_type = RegionHead
+    released_columns = REFERENCE
 
     # -------------------------------------------------------------------------------------------------------- files
 
     def read(self, data: Path, split: str) -> list[Expression]:
-        """The sentences of ``refs(unc).p`` in one of `SPLITS`, their boxes from ``instances.json``.
+        """Reads the sentences of ``refs(unc).p`` in one of `SPLITS`, and their boxes from ``instances.json``.
 
-        Images are known by the number as text.
+        An image id is the image's number as text.
         """
         if is_released(split):
-            path = data / split
-            return [_released(path, place, fields) for place, fields in read_lines(path, REFERENCE)]
+            return read_lines(data / split, REFERENCE, _parse_released)
         if split not in SPLITS:
             raise InputError(f"there is no split {split!r} of RefCOCO+; there are {', '.join(SPLITS)}")
         return _read_refer(data / "refs(unc).p", data / "instances.json", split)
 
-    def images(self, data: Path, split: str, regions: Images | None) -> Images:
-        """See `Task.images`."""
-        return LineRegions(data / split, REFERENCE) if is_released(split) else super().images(data, split, regions)
-
-    def write(self, predictions: Sequence[Prediction], path: Path) -> None:
-        """A JSON list of the chosen boxes: expression_id, image_id, region (from 0) and box (xyxy in pixels)."""
+    def write(self, predictions: Sequence[BoxPrediction], path: Path) -> None:
+        """Writes a JSON list with the fields of `BoxPrediction`."""
         write_json(predictions, path)
 
-    def read_predictions(self, path: Path) -> list[Prediction]:
+    def read_predictions(self, path: Path) -> list[BoxPrediction]:
         """See `Task.read_predictions`."""
-        try:
+        with expect_layout(path, "a list of expression_id, region and box"):
             return [
                 {
                     "expression_id": str(item["expression_id"]),
                     "region": int(item["region"]),
-                    "box": list(_box(item["box"])),
+                    "box": list(_check_box(item["box"])),
                 }
                 for item in read_json(path)
             ]
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path}: is no list of expression_id, region and box: {error!r}") from error
 
-    def evaluate(self, predictions: Sequence[Prediction], examples: Sequence[Expression]) -> dict[str, float]:
-        """The share of boxes that overlap with the one that is meant by at least a half; also with +1 on all sides.
+    def evaluate(self, predictions: Sequence[BoxPrediction], examples: Sequence[Expression]) -> dict[str, float]:
+        """Returns the share of chosen boxes that overlap at least by `HIT` with the box that is meant.
 
-        In a released file ``accuracy`` is by the overlaps that it names.
+        ``accuracy/+1`` counts the corners of a box as pixels that belong to it. For a released file ``accuracy`` uses
+        the overlaps that stand in the file.
         """
-        chosen = {item["expression_id"]: item for item in predictions}
-        wanted = {expression.expression_id for expression in examples}
-        if len(chosen) < len(predictions) or chosen.keys() != wanted:
-            missing, unknown = len(wanted - chosen.keys()), len(chosen.keys() - wanted)
-            raise InputError(
-                f"predictions do not fit the {len(wanted)} expressions of the split: {missing} are missing, {unknown} "
-                f"belong to others, {len(predictions) - len(chosen)} are repeated"
-            )
+        wanted = [expression.expression_id for expression in examples]
+        chosen = match_predictions(predictions, wanted, lambda item: item["expression_id"], "expressions")
         hits = {"accuracy": 0, "accuracy/+1": 0}
-        for expression in examples:
-            item = chosen[expression.expression_id]
-            box, meant = np.array([item["box"]]), np.array([expression.box])
+        for expression, item in zip(examples, chosen, strict=True):
+            box, meant = np.array([item["box"]]), np.array(expression.box)
             if expression.overlaps is None:
                 overlap = intersection_over_union(box, meant).item()
             elif 0 <= item["region"] < len(expression.overlaps):
@@ -128,7 +130,7 @@ class RefcocoPlus(Task[RefcocoPlusSettings, Expression]):
     # ----------------------------------------------------------------------------------------------------- training
 
     def make_head(self, config: ModelConfig) -> RegionHead:
-        """See `Task.make_head`."""
+        """Makes a head with the dropout of the settings."""
         return RegionHead(config, dropout=self.settings.dropout)
 
     def collate(
@@ -136,16 +138,20 @@ class RefcocoPlus(Task[RefcocoPlusSettings, Expression]):
         split: Split[Expression],
         numbers: Array,
         random: Sequence[np.random.Generator] | None,
-    ) -> Batch:
-        """Overlaps float32 [B, R], 0 where they are below `HIT`; real bool [B, R]; boxes float32 [B, R, 4]."""
+    ) -> TaskBatch:
+        """Pads expressions to a batch; in training the ground-truth regions follow the detected ones.
+
+        Its labels are ``overlaps``, float32 [B, R] with 0 for overlaps below `HIT`, ``real``, bool [B, R] with False in
+        padding, and ``boxes``, float32 [B, R, 4].
+        """
         sources = split.sources
         texts, images, boxes, labels = [], [], [], []
         for expression in split.take(numbers):
-            row = _regions(sources, expression, with_gold=random is not None)
-            texts.append(sources.texts.text(expression.text, self.settings.max_text))
-            images.append(Image.of(row))
+            row = _join_regions(sources, expression, with_gold=random is not None)
+            texts.append(sources.texts.encode(expression.text, self.settings.max_text))
+            images.append(ImageInput.from_regions(row))
             boxes.append(np.concatenate([np.zeros((1, 4), np.float32), row.regions.boxes]))
-            labels.append(self._overlaps(expression, row))
+            labels.append(self._compute_overlaps(expression, row))
         inputs = sources.pad(texts, images)
         features = inputs["features"]
         assert features is not None
@@ -155,10 +161,10 @@ class RefcocoPlus(Task[RefcocoPlusSettings, Expression]):
         for number, (own, values) in enumerate(zip(boxes, labels, strict=True)):
             padded_boxes[number, : len(own)], padded[number, : len(own)], real[number, : len(own)] = own, values, True
         arrays = {"overlaps": np.where(padded >= HIT, padded, 0), "real": real, "boxes": padded_boxes}
-        return Batch(inputs, {name: torch.from_numpy(array) for name, array in arrays.items()})
+        return TaskBatch(inputs, {name: torch.from_numpy(array) for name, array in arrays.items()})
 
-    def _overlaps(self, expression: Expression, row: RegionsRow) -> Array:
-        """float [R] of the whole image and of every region."""
+    def _compute_overlaps(self, expression: Expression, row: RegionsRow) -> Array:
+        """Returns float [R]: the overlap of the whole image, then that of each region."""
         x1, y1, x2, y2 = expression.box
         plus_one = self.settings.as_released
         whole = (x2 - x1 + plus_one) * (y2 - y1 + plus_one) / (row.width * row.height)
@@ -168,32 +174,32 @@ class RefcocoPlus(Task[RefcocoPlusSettings, Expression]):
             rest = np.array(expression.overlaps)
         if len(rest) != len(row.regions.boxes):
             raise InputError(
-                f"{expression.expression_id}: names {len(rest)} overlaps for {len(row.regions.boxes)} regions"
+                f"{expression.expression_id}: has {len(rest)} overlaps for {len(row.regions.boxes)} regions"
             )
         return np.append(whole, rest)
 
-    def count_targets(self, batch: Batch) -> int:
-        """Image rows."""
+    def count_targets(self, batch: TaskBatch) -> int:
+        """Returns the number of image rows that are not padding."""
         return int(batch.labels["real"].sum())
 
-    def weight(self, batch_size: int) -> float:
-        """The released loss is the mean over rows times the batch size."""
+    def compute_loss_weight(self, batch_size: int) -> float:
+        """Returns the batch size: the released loss is the mean over rows, times the batch size."""
         return float(batch_size)
 
-    def score(self, scores: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """See `Task.score`; a row is right if its score is above 0 where, and only where, it overlaps."""
+    def compute_loss(self, logits: Tensor, batch: TaskBatch) -> tuple[Tensor, Tensor]:
+        """See `Task.compute_loss`. A row is right if its logit is above 0 exactly when it overlaps by `HIT`."""
         wanted, real = batch.labels["overlaps"], batch.labels["real"]
-        right = ((scores > 0) == (wanted > 0)) & real
-        return region_loss(scores, wanted, real), right.sum()
+        right = ((logits > 0) == (wanted > 0)) & real
+        return compute_region_loss(logits, wanted, real), right.sum()
 
     # --------------------------------------------------------------------------------------------------- predicting
 
-    def predict(self, scores: Tensor, batch: Batch, examples: Sequence[Expression]) -> list[Prediction]:
-        """The best region; never the whole image, unless that is all there is."""
+    def predict(self, logits: Tensor, batch: TaskBatch, examples: Sequence[Expression]) -> list[BoxPrediction]:
+        """Chooses the best region of each expression, or the whole image if there are no regions."""
         labels = {name: tensor.cpu() for name, tensor in batch.labels.items()}
-        regions = scores.masked_fill(~labels["real"], -torch.inf)[:, 1:]
+        regions = logits.masked_fill(~labels["real"], -torch.inf)[:, 1:]
         if regions.shape[1] == 0:
-            regions = scores[:, :1]
+            regions = logits[:, :1]
         best = regions.argmax(1).tolist()
         return [
             {
@@ -206,8 +212,8 @@ class RefcocoPlus(Task[RefcocoPlusSettings, Expression]):
         ]
 
 
-def _regions(sources: Sources, expression: Expression, *, with_gold: bool) -> RegionsRow:
-    """The detector's regions; in training then the ground-truth ones, among which the answer would be at hand."""
+def _join_regions(sources: Sources, expression: Expression, *, with_gold: bool) -> RegionsRow:
+    """Returns the detected regions, then the ground-truth ones. In testing these would give the answer away."""
     image_id, gold = expression.image_id, sources.gold if with_gold else None
     rows = [source[image_id] for source in (sources.images, gold) if source is not None and image_id in source]
     if not rows:
@@ -218,7 +224,7 @@ def _regions(sources: Sources, expression: Expression, *, with_gold: bool) -> Re
     for row in rows:
         if (row.width, row.height) != (expression.width, expression.height):
             raise InputError(
-                f"image {image_id} is {expression.width} x {expression.height}, its regions are of one of "
+                f"image {image_id} is {expression.width} x {expression.height}, but its regions are of an image of "
                 f"{row.width} x {row.height}; scale their boxes to the original image"
             )
     boxes, features = (np.concatenate([getattr(row.regions, name) for row in rows]) for name in ("boxes", "features"))
@@ -232,14 +238,12 @@ def _read_refer(references: Path, instances: Path, split: str) -> list[Expressio
         raise InputError(f"{references}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise InputError(f"{references}: {error}") from error
-    coco = read_json(instances)
-    try:
+    with expect_layout(instances, "a file of COCO instances"):
+        coco = read_json(instances)
         sizes = {int(item["id"]): (int(item["width"]), int(item["height"])) for item in coco["images"]}
-        boxes = {int(item["id"]): _corners(item["bbox"]) for item in coco["annotations"]}
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{instances}: is no file of COCO instances: {error!r}") from error
+        boxes = {int(item["id"]): _find_corners(item["bbox"]) for item in coco["annotations"]}
     expressions = []
-    try:
+    with expect_layout(references, "a file of REFER's references"):
         for ref in refs:
             if ref["split"] != split:
                 continue
@@ -252,34 +256,30 @@ def _read_refer(references: Path, instances: Path, split: str) -> list[Expressio
                 )
                 for sentence in ref["sentences"]
             ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{references}: is no file of references: {error!r}") from error
     return expressions
 
 
-def _corners(box: Sequence[Any]) -> Box:
-    """COCO's x, y, width, height as corners."""
-    x, y, width, height = _box(box)
+def _find_corners(box: Sequence[float]) -> Box:
+    """Returns the corners xyxy of COCO's x, y, width and height."""
+    x, y, width, height = _check_box(box)
     return x, y, x + width, y + height
 
 
-def _box(numbers: Sequence[Any]) -> Box:
-    """Raises ValueError if these are not four finite numbers."""
+def _check_box(numbers: Sequence[str | float]) -> Box:
+    """Returns the numbers as floats. Raises ValueError if they are not four finite numbers."""
     if len(numbers) != 4 or not np.isfinite(found := [float(number) for number in numbers]).all():
         raise ValueError(f"{list(numbers)} is no box")
     return found[0], found[1], found[2], found[3]
 
 
-def _released(path: Path, place: str, fields: Fields) -> Expression:
-    try:
-        return Expression(
-            place,
-            place,
-            parse_integer(fields["img_w"], "img_w"),
-            parse_integer(fields["img_h"], "img_h"),
-            fields["expression"],
-            _box(fields["box"].split()),
-            tuple(map(float, fields["label"].split())),
-        )
-    except ValueError as error:
-        raise InputError(f"{path}: {place}: {error}") from None
+def _parse_released(name: str, fields: Fields) -> Expression:
+    """Parses a line of a released file; raises ValueError if it is damaged."""
+    return Expression(
+        name,
+        name,
+        parse_integer(fields["img_w"], "img_w"),
+        parse_integer(fields["img_h"], "img_h"),
+        fields["expression"],
+        _check_box(fields["box"].split()),
+        tuple(map(float, fields["label"].split())),
+    )

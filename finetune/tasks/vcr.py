@@ -1,204 +1,138 @@
-"""VCR: which of four answers is right, and which of four reasons is why? (https://visualcommonsense.com)."""
+"""VCR: which of four answers is right, and which of four reasons explains it? (https://visualcommonsense.com)."""
 
 from __future__ import annotations
 
-import csv
-import sys
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import cycle, product
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from finetune.heads import VcrHead, choice_loss
-from finetune.inputs import Batch, Image, Images, Sources, Text
-from finetune.task import Prediction, Settings, Split, Task
+from finetune.heads import VcrHead, compute_choice_loss
+from finetune.inputs import ImageInput, RegionSource, Sources, TaskBatch, TokenizedText
+from finetune.task import Split, Task, TaskSettings
+from finetune.tasks.vcr_files import (
+    ANSWER,
+    CHOICES,
+    RATIONALE,
+    SPLITS,
+    RegionsByImgId,
+    VcrPart,
+    VcrPrediction,
+    VcrQuestion,
+    Word,
+    choose_best,
+    read_leaderboard,
+    read_names,
+    read_questions,
+    write_leaderboard,
+    write_released_tables,
+)
 from parsers.command import InputError
 from pretrain.data.randomness import generator
 from pretrain.data.truncation import truncate_lengths
-from pretrain.model.config import ModelConfig
 from shards.boxes import WHOLE_IMAGE
 from shards.schema import Array
-from shards.storage.files import read_json_lines, write_atomic
 
-SPLITS = ("train", "val", "test")
-CHOICES = 4
-ANSWER: Final = "answer"
-RATIONALE: Final = "rationale"
-Part = Literal["answer", "rationale"]
-SCORES: Mapping[Part, str] = {ANSWER: "Q->A", RATIONALE: "QA->R"}
+SCORES: Mapping[VcrPart, str] = {ANSWER: "Q->A", RATIONALE: "QA->R"}
 NAMES = (
     *("Avery", "Casey", "Frankie", "Jackie", "Jaime", "Jessie", "Jody", "Kendall", "Kerry", "Pat", "Peyton", "Quinn"),
     *("Riley", "Skyler"),
 )
-"""For people, where no list is given."""
-_GIVEN = (None, *range(CHOICES))
-"""What is given beside the question: nothing, or one of the answers."""
-
-Word = str | list[int]
-"""A word, or the numbers of the objects that are meant."""
+"""The names of people where the recipe gives none."""
 
 
-def _column(given: int | None) -> str:
-    return "answer" if given is None else f"rationale_conditioned_on_a{given}"
-
-
-LEADERBOARD = ("annot_id", *(f"{_column(given)}_{choice}" for given, choice in product(_GIVEN, range(CHOICES))))
-"""The columns of the leaderboard's file."""
-
-
-class VcrSettings(Settings):
-    """What is trained, and how people and regions are shown."""
+class VcrSettings(TaskSettings):
+    """The settings of VCR: what is trained, and how people and regions are shown."""
 
     max_text: Annotated[int, Field(ge=8)] = 60
-    """positions of a question with an answer"""
+    """most positions of a question with an answer"""
     max_rationale_text: Annotated[int, Field(ge=8)] = 80
-    """positions of a question with its answer and a rationale"""
+    """most positions of a question with its answer and a rationale"""
     max_regions: Annotated[int, Field(ge=2)] = 100
-    """rows of an image, with the whole image; ground-truth boxes come first"""
-    parts: Annotated[tuple[Part, ...], Field(min_length=1)] = (ANSWER, RATIONALE)
-    """Q→A, QA→R, or both together"""
+    """most rows of an image, the whole image included; detected regions are left out before ground-truth boxes"""
+    parts: Annotated[tuple[VcrPart, ...], Field(min_length=1)] = (ANSWER, RATIONALE)
+    """what is trained: answer (Q→A), rationale (QA→R), or both together"""
     loss: Literal["sigmoid", "softmax"] = "sigmoid"
+    """sigmoid decides about each choice separately, softmax makes the four choices compete"""
     names: tuple[str, ...] = NAMES
-    """of people. A recipe may name a file: the released ``unisex_names_table.csv``, or one with a name a line"""
+    """names for people. A recipe may name a file: the released ``unisex_names_table.csv``, or one name a line"""
 
     @field_validator("names", mode="before")
     @classmethod
-    def _read_names(cls, value: Any) -> Any:
-        return _read_names(Path(value)) if isinstance(value, str) else value
+    def _read_names(cls, value: object) -> object:
+        return read_names(Path(value)) if isinstance(value, str) else value
 
     @property
     def longest_text(self) -> int:
-        """Positions of the longest text that is made."""
+        """Most positions of any text that the task makes."""
         return max(self.max_text, self.max_rationale_text)
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A choice between four texts: answers to a question, or rationales of one of its answers."""
-
-    annot_id: str
-    image_id: str
-    """``img_id``"""
-    file: str
-    """``img_fn``"""
-    part: Part
-    objects: tuple[str, ...]
-    """the class of each object that words may mean"""
-    question: tuple[Word, ...]
-    answer: tuple[Word, ...] | None
-    """the one that is to be explained"""
-    choices: tuple[tuple[Word, ...], ...]
-    right: int | None
-    """the choice; None where it is with the server"""
-    given: int | None = None
-    """number of ``answer`` among the answers"""
-
-    @property
-    def number(self) -> int:
-        """The number in ``annot_id``."""
-        return int(self.annot_id.split("-")[1])
-
-
-class Vcr(Task[VcrSettings, Question]):
-    """The right answer among four, and the right rationale of the right answer."""
+class Vcr(Task[VcrSettings, VcrQuestion, VcrPrediction]):
+    """Chooses an answer among four, and a rationale for the right answer among four."""
 
     name = "vcr"
     settings_type = VcrSettings
+    head_type = VcrHead
+    has_parts = True
 
     @property
     def metric(self) -> str:
-        """Both right, where both are trained."""
+        """The score of the part that is trained; if both are, the share of questions with both right."""
         parts = set(self.settings.parts)
         return "Q->AR" if len(parts) == len(SCORES) else SCORES[parts.pop()]
 
     # -------------------------------------------------------------------------------------------------------- files
 
-    def read(self, data: Path, split: str) -> list[Question]:
-        """The questions of ``SPLIT.jsonl``: with each, its rationales given the right answer, or given every answer
-        where the right one is not public. Images are known by ``img_id`` or otherwise, see `named`.
-        """
+    def read(self, data: Path, split: str) -> list[VcrQuestion]:
+        """Reads ``SPLIT.jsonl``; an image id is ``img_id``. See `finetune.tasks.vcr_files.read_questions`."""
         if split not in SPLITS:
             raise InputError(f"there is no split {split!r} of VCR; there are {', '.join(SPLITS)}")
-        path = data / f"{split}.jsonl"
-        questions = []
-        for number, item in enumerate(read_json_lines(path), 1):
-            try:
-                questions += [q for q in _questions(item) if q.part in self.settings.parts]
-            except (KeyError, TypeError, ValueError, IndexError) as error:
-                raise InputError(f"{path}: line {number}: {error!r}") from error
-        return questions
+        return read_questions(data / f"{split}.jsonl", self.settings.parts)
 
-    def named(self, regions: Images, examples: Sequence[Question]) -> Images:
-        """See `Task.named`; `pipeline.extract --image-ids path` has ``img_fn``; ViLBERT has numbers: train-7 is 7,
-        val-7 is 1000007 and test-7 is 2000007.
+    def rename_regions(self, regions: RegionSource, examples: Sequence[VcrQuestion]) -> RegionsByImgId:
+        """See `Task.rename_regions`. ``pipeline.extract --image-ids path`` uses ``img_fn``, ViLBERT uses numbers."""
+        return RegionsByImgId(regions, {question.image_id: question.file for question in examples})
+
+    def write(self, predictions: Sequence[VcrPrediction], path: Path) -> None:
+        """Writes the leaderboard's CSV, and beside it a TSV of each part as the released code writes it.
+
+        The CSV is complete for the test split with both parts. In the other splits rationales are chosen for the right
+        answer alone.
         """
-        return _ByImgId(regions, {question.image_id: question.file for question in examples})
+        write_leaderboard(predictions, path)
+        write_released_tables(predictions, path)
 
-    def write(self, predictions: Sequence[Prediction], path: Path) -> None:
-        """The leaderboard's CSV of probabilities, and beside it a TSV of each part as the released code writes them.
+    def read_predictions(self, path: Path) -> list[VcrPrediction]:
+        """Reads the leaderboard's CSV. See `Task.read_predictions`."""
+        return read_leaderboard(path)
 
-        The CSV is complete for the test split and both parts; elsewhere rationales are given the right answer alone.
-        A line of the TSV is a question: number, best choice, right choice (-1: not public), and four probabilities.
-        """
-        rows: dict[str, dict[str, Any]] = {}
-        tables: defaultdict[Part, list[str]] = defaultdict(list)
-        for item in predictions:
-            row = rows.setdefault(item["annot_id"], {"annot_id": item["annot_id"]})
-            row |= {f"{_column(item['given'])}_{choice}": repr(p) for choice, p in enumerate(item["probabilities"])}
-            values = " ".join(f"{p:.5f}" for p in item["probabilities"])
-            right = -1 if item["right"] is None else item["right"]
-            number = item["annot_id"].split("-")[1]
-            tables[item["part"]].append(f"{number}\t{_best(item['probabilities'])}\t{right}\t{values}\n")
-        lines = [",".join(LEADERBOARD), *(",".join(row.get(name, "") for name in LEADERBOARD) for row in rows.values())]
-        write_atomic(path, ("\n".join(lines) + "\n").encode())
-        for part, table in tables.items():
-            write_atomic(path.with_suffix(f".{part}.tsv"), "".join(table).encode())
+    def evaluate(self, predictions: Sequence[VcrPrediction], examples: Sequence[VcrQuestion]) -> dict[str, float]:
+        """Returns the scores of the parts in the settings.
 
-    def read_predictions(self, path: Path) -> list[Prediction]:
-        """See `Task.read_predictions`; reads the CSV."""
-        predictions: list[Prediction] = []
-        try:
-            with path.open(newline="", encoding="utf-8") as stream:
-                for row in csv.DictReader(stream):
-                    for given in _GIVEN:
-                        values = [row[f"{_column(given)}_{choice}"] for choice in range(CHOICES)]
-                        if any(values):
-                            item = {"annot_id": row["annot_id"], "given": given}
-                            predictions.append(item | {"probabilities": list(map(float, values))})
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-        except (KeyError, TypeError, ValueError, csv.Error) as error:
-            raise InputError(
-                f"{path}: is no leaderboard file with the columns {LEADERBOARD[0]}, ...: {error!r}"
-            ) from error
-        return predictions
-
-    def evaluate(self, predictions: Sequence[Prediction], examples: Sequence[Question]) -> dict[str, float]:
-        """The share of questions with the right answer (Q->A), with the right rationale given the right answer (QA->R),
-        and with both (Q->AR); those of the parts that the settings name.
+        Q->A is the share of questions with the right answer, QA->R the share with the right rationale given the right
+        answer, and Q->AR the share with both.
         """
         found = {(item["annot_id"], item["given"]): item["probabilities"] for item in predictions}
-        right: dict[Part, dict[str, bool]] = {part: {} for part in self.settings.parts}
+        right: dict[VcrPart, dict[str, bool]] = {part: {} for part in self.settings.parts}
         for question in examples:
             if question.right is None:
                 raise InputError(
-                    f"{question.annot_id} has no public answer: the labels of test are with the leaderboard; send the "
+                    f"{question.annot_id} has no public answer: only the leaderboard has the labels of test; send the "
                     "predictions there"
                 )
             key = question.annot_id, question.given
             if key not in found:
                 raise InputError(
-                    f"{question.annot_id}: the predictions lack its {question.part}; where the parts were trained "
+                    f"{question.annot_id}: the predictions lack its {question.part}; if the parts were trained "
                     "separately, predict with both models, or name one as --checkpoint to score its part alone"
                 )
-            right[question.part][question.annot_id] = _best(found[key]) == question.right
+            right[question.part][question.annot_id] = choose_best(found[key]) == question.right
         scores = {SCORES[part]: sum(hits.values()) / len(hits) for part, hits in right.items()}
         if len(right) == len(SCORES):
             both = [hit and right[RATIONALE][annot_id] for annot_id, hit in right[ANSWER].items()]
@@ -207,102 +141,110 @@ class Vcr(Task[VcrSettings, Question]):
 
     # ----------------------------------------------------------------------------------------------------- training
 
-    def fitted(self, examples: Sequence[Question]) -> Self:
-        """See `Task.fitted`."""
+    def fit(self, examples: Sequence[VcrQuestion]) -> Self:
+        """Refuses questions without a public answer. See `Task.fit`."""
         if hidden := next((question for question in examples if question.right is None), None):
-            raise InputError(f"{hidden.annot_id} has no public answer: train on a split that has (train, val)")
+            raise InputError(f"{hidden.annot_id} has no public answer to learn from; train on train or val")
         return self
-
-    def make_head(self, config: ModelConfig) -> VcrHead:
-        """See `Task.make_head`."""
-        return VcrHead(config)
 
     def collate(
         self,
-        split: Split[Question],
+        split: Split[VcrQuestion],
         numbers: Array,
         random: Sequence[np.random.Generator] | None,  # noqa: ARG002
-    ) -> Batch:
-        """Four pairs in a row for each question; rationale bool [B]; right int64 [B], -1 where it is not public."""
+    ) -> TaskBatch:
+        """Pads questions to a batch of four pairs in a row for each.
+
+        Its ``rationale``, bool [B], is True for QA→R. Its ``right``, int64 [B], is the right choice or -1 if not
+        public.
+        """
         questions = split.take(numbers)
-        texts = [text for question in questions for text in self._texts(question, split.sources)]
-        images = [image for question in questions for image in [self._image(question, split.sources)] * CHOICES]
+        texts = [text for question in questions for text in self._encode_choices(question, split.sources)]
+        images = [image for question in questions for image in [self._join_regions(question, split.sources)] * CHOICES]
         labels = {
             "rationale": torch.tensor([question.part == RATIONALE for question in questions], dtype=torch.bool),
             "right": torch.tensor([-1 if q.right is None else q.right for q in questions], dtype=torch.int64),
         }
-        return Batch(split.sources.pad(texts, images), labels)
+        return TaskBatch(split.sources.pad(texts, images), labels)
 
-    def _texts(self, question: Question, sources: Sources) -> list[Text]:
+    def _encode_choices(self, question: VcrQuestion, sources: Sources) -> list[TokenizedText]:
+        """Returns the question with each choice."""
         encoder = sources.texts
-        names = self._names(question)
-        first = encoder.pieces(_sentence(question.question, names))
+        names = self._name_objects(question)
+        first = encoder.tokenize(_sentence(question.question, names))
         longest = self.settings.max_text
         if question.answer is not None:
-            first = [*first, encoder.sep, *encoder.pieces(_sentence(question.answer, names))]
+            first = [*first, encoder.sep, *encoder.tokenize(_sentence(question.answer, names))]
             longest = self.settings.max_rationale_text
         texts = []
         for choice in question.choices:
-            second = encoder.pieces(_sentence(choice, names))
+            second = encoder.tokenize(_sentence(choice, names))
             room_first, room_second = truncate_lengths([len(first), len(second)], longest - 3)
             shown = first[:room_first]
             if self.settings.as_released:
-                first = shown  # what a long choice displaces is gone for the choices after it
-            texts.append(encoder.pair(shown, second[:room_second]))
+                first = shown  # what a long choice displaces is missing for the choices after it
+            texts.append(encoder.encode_pair(shown, second[:room_second]))
         return texts
 
-    def _names(self, question: Question) -> list[str]:
-        """What objects are called. The names of people follow from the question; two have the same if names run out."""
+    def _name_objects(self, question: VcrQuestion) -> list[str]:
+        """Returns what each object is called: a person by a name, anything else by its class.
+
+        The names are drawn with the question's number as seed. Two people share a name if there are more people than
+        names.
+        """
         drawn = generator(0, 0, question.number).permutation(np.array(self.settings.names)).tolist()
         people = cycle(drawn)
         return [next(people) if kind == "person" else kind for kind in question.objects]
 
-    def _image(self, question: Question, sources: Sources) -> Image:
-        """The detector's regions, then those of the ground truth, which are kept first where there is no room."""
+    def _join_regions(self, question: VcrQuestion, sources: Sources) -> ImageInput:
+        """Returns the whole image, the detected regions, then the ground-truth boxes.
+
+        At most ``max_regions`` rows are kept. Ground-truth boxes take their rows first.
+        """
         found = [
             source[question.image_id]
             for source in (sources.images, sources.gold)
             if source is not None and question.image_id in source
         ]
         if not found:
-            return sources.image(question.image_id)
-        images = [Image.of(row) for row in found]
-        if self.settings.as_released:  # weights that count the rows of the whole image, too
+            return sources.read_image(question.image_id)
+        images = [ImageInput.from_regions(row) for row in found]
+        if self.settings.as_released:  # its weights count the rows of the whole image as well
             counts = [len(image.features) for image in images]
             whole = np.average([image.features[:1] for image in images], axis=0, weights=counts).astype(np.float32)
         else:
             whole = np.concatenate([image.features[1:] for image in images]).mean(0, keepdims=True)
         room = self.settings.max_regions - 1
-        kept: list[Image] = []
+        kept: list[ImageInput] = []
         for image in reversed(images):
             rows = slice(1, 1 + room)
-            kept.insert(0, Image(image.features[rows], image.locations[rows]))
+            kept.insert(0, ImageInput(image.features[rows], image.locations[rows]))
             room -= len(kept[0].features)
-        return Image(
+        return ImageInput(
             np.concatenate([whole, *(image.features for image in kept)]),
             np.concatenate([WHOLE_IMAGE, *(image.locations for image in kept)]),
         )
 
-    def count_targets(self, batch: Batch) -> int:
-        """Questions."""
+    def count_targets(self, batch: TaskBatch) -> int:
+        """Returns the number of questions."""
         return len(batch.labels["right"])
 
-    def score(self, scores: tuple[Tensor, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
-        """See `Task.score`."""
-        chosen = self._chosen(scores, batch)
+    def compute_loss(self, logits: Tensor, batch: TaskBatch) -> tuple[Tensor, Tensor]:
+        """See `Task.compute_loss`."""
+        chosen = self._select_part(logits, batch)
         right = batch.labels["right"]
-        return choice_loss(chosen, right, self.settings.loss), (chosen.argmax(1) == right).sum()
+        return compute_choice_loss(chosen, right, self.settings.loss), (chosen.argmax(1) == right).sum()
 
-    def _chosen(self, scores: tuple[Tensor, Tensor], batch: Batch) -> Tensor:
-        """float [B, 4]: the scores of the head of each question's part."""
-        answers, rationales = (score.view(-1, CHOICES) for score in scores)
+    def _select_part(self, logits: Tensor, batch: TaskBatch) -> Tensor:
+        """Returns float [B, 4]: the logits for the part of each question, from float [2, 4 B]."""
+        answers, rationales = logits.view(2, -1, CHOICES).unbind()
         if self.settings.as_released:  # its recipe of QA→R names the head of Q→A
             return answers + 0 * rationales
         return torch.where(batch.labels["rationale"].to(answers.device)[:, None], rationales, answers)
 
     # --------------------------------------------------------------------------------------------------- predicting
 
-    def predict(self, scores: tuple[Tensor, Tensor], batch: Batch, examples: Sequence[Question]) -> list[Prediction]:
+    def predict(self, logits: Tensor, batch: TaskBatch, examples: Sequence[VcrQuestion]) -> list[VcrPrediction]:
         """See `Task.predict`."""
         return [
             {
@@ -312,89 +254,11 @@ class Vcr(Task[VcrSettings, Question]):
                 "right": question.right,
                 "probabilities": probabilities,
             }
-            for question, probabilities in zip(examples, self._chosen(scores, batch).softmax(1).tolist(), strict=True)
+            for question, probabilities in zip(
+                examples, self._select_part(logits, batch).softmax(1).tolist(), strict=True
+            )
         ]
-
-
-class _ByImgId:
-    """Regions that are named by ``img_id`` or by ``img_fn``, or by numbers as in ViLBERT's LMDBs."""
-
-    def __init__(self, images: Images, files: Mapping[str, str]) -> None:
-        """``files``: ``img_fn`` by ``img_id``."""
-        self._images, self._files, self.feature_size = images, files, images.feature_size
-
-    def __contains__(self, image_id: object) -> bool:
-        return self._name(str(image_id)) in self._images
-
-    def __getitem__(self, image_id: str) -> Any:
-        return self._images[self._name(image_id)]
-
-    def _name(self, image_id: str) -> str:
-        names = (image_id, self._files.get(image_id, image_id), _number(image_id))
-        return next((name for name in names if name in self._images), image_id)
-
-
-def _number(image_id: str) -> str:
-    split, _, number = image_id.partition("-")
-    return str(SPLITS.index(split) * 1_000_000 + int(number)) if split in SPLITS and number.isdecimal() else image_id
-
-
-def _questions(item: Mapping[str, Any]) -> Iterator[Question]:
-    """The choice of the answer, and of the rationale: of the right answer, or of each if that is not public."""
-    objects = tuple(sys.intern(str(name)) for name in item["objects"])
-    question, answers, rationales = (
-        _words(item["question"], objects),
-        _choices(item["answer_choices"], objects),
-        _choices(item["rationale_choices"], objects),
-    )
-    annot_id, image_id = str(item["annot_id"]), sys.intern(str(item["img_id"]))
-    file = sys.intern(str(item.get("img_fn", image_id)))
-    right, reason = _label(item.get("answer_label")), _label(item.get("rationale_label"))
-    int(annot_id.split("-")[1])  # must be there
-    yield Question(annot_id, image_id, file, ANSWER, objects, question, None, answers, right)
-    for given in range(CHOICES) if right is None else (right,):
-        yield Question(
-            annot_id, image_id, file, RATIONALE, objects, question, answers[given], rationales, reason, given
-        )
-
-
-def _label(value: Any) -> int | None:
-    if value is None:
-        return None
-    if not 0 <= int(value) < CHOICES:
-        raise ValueError(f"label {value} is outside the {CHOICES} choices")
-    return int(value)
-
-
-def _choices(choices: Sequence[Any], objects: Sequence[str]) -> tuple[tuple[Word, ...], ...]:
-    if len(choices) != CHOICES:
-        raise ValueError(f"{len(choices)} choices, expected {CHOICES}")
-    return tuple(_words(choice, objects) for choice in choices)
-
-
-def _words(words: Sequence[Any], objects: Sequence[str]) -> tuple[Word, ...]:
-    for word in words:
-        if isinstance(word, list) and not all(0 <= number < len(objects) for number in word):
-            raise ValueError(f"{word} is outside the {len(objects)} objects")
-    return tuple(sys.intern(word) if isinstance(word, str) else word for word in words)
 
 
 def _sentence(words: Sequence[Word], names: Sequence[str]) -> str:
     return " ".join(word if isinstance(word, str) else " ".join(names[number] for number in word) for word in words)
-
-
-def _best(probabilities: Sequence[float]) -> int:
-    """The first of the largest."""
-    return max(range(len(probabilities)), key=probabilities.__getitem__)
-
-
-def _read_names(path: Path) -> list[str]:
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            rows = list(csv.reader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: cannot be read: {error}") from error
-    names = [row[0] for row in rows if row] if all(len(row) < 2 for row in rows) else [row[1] for row in rows[1:]]
-    if not names:
-        raise ValueError(f"{path}: holds no names")
-    return names

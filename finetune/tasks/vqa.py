@@ -5,21 +5,22 @@ from __future__ import annotations
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self, TypedDict
 
 import numpy as np
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from finetune.heads import VqaHead, answer_loss
-from finetune.inputs import Batch, Images
-from finetune.released.tsv import LineRegions, is_released, read_lines
-from finetune.task import Prediction, Settings, Split, Task
-from finetune.tasks.vqa_accuracy import accuracy, normalise
+from finetune.heads import VqaHead, compute_answer_loss
+from finetune.inputs import TaskBatch
+from finetune.released.tsv import is_released, read_lines
+from finetune.task import Split, Task, TaskSettings
+from finetune.tasks.checks import expect_layout, match_predictions
+from finetune.tasks.vqa_accuracy import compute_accuracy, normalise
 from parsers.command import InputError
 from pretrain.model.config import ModelConfig
 from shards.regions.tsv import VQA, Fields
@@ -27,140 +28,137 @@ from shards.schema import Array
 from shards.storage.files import read_json, write_json
 
 SHARE = 0.3
-"""What an annotator adds to the target of an answer, up to 1: the accuracy, averaged over nine of ten annotators."""
+"""Each annotator who gave an answer adds this to its target, up to 1: the accuracy averaged over nine of ten."""
 
 
-class VqaSettings(Settings):
-    """How answers become classes."""
+class VqaSettings(TaskSettings):
+    """The settings of VQA: which answers are classes, and the size of the head."""
 
     least_count: Annotated[int, Field(ge=1)] = 9
-    """an answer is a class if it is the main answer of so many training questions"""
+    """an answer becomes a class if it is the main answer of this many training questions"""
     answers: tuple[str, ...] | None = None
-    """the classes; by default those of the training questions. A recipe may name a JSON file"""
+    """the classes; by default they are found in the training questions. A recipe may name a JSON file with a list"""
     hidden_size: Annotated[int, Field(ge=1)] = 2048
-    """of the classifier"""
+    """width of the classifier's hidden layer"""
 
     @field_validator("answers", mode="before")
     @classmethod
-    def _read_answers(cls, value: Any) -> Any:
+    def _read_answers(cls, value: object) -> object:
         return read_json(Path(value)) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """A question. Without public answers, the last four are None; in released files all of them but ``targets``."""
+class VqaQuestion:
+    """A question about an image.
+
+    Without public annotations the last four fields are None. A released file has ``targets``, but not the other three.
+    """
 
     question_id: int
     image_id: str
     text: str
     targets: Mapping[str, float] | None = None
-    """how right the answers are"""
+    """how right each answer is, between 0 and 1; the others are wrong"""
     answers: tuple[str, ...] | None = None
-    """what the annotators said"""
+    """the answers of the annotators"""
     main_answer: str | None = None
     answer_type: str | None = None
 
 
-class Vqa(Task[VqaSettings, Question]):
-    """One of the frequent answers for each question."""
+class VqaPrediction(TypedDict):
+    """An entry of the result file."""
+
+    question_id: int
+    answer: str
+
+
+class VqaAnnotation(TypedDict):
+    """An entry of the annotations file, as far as it is read."""
+
+    question_id: int
+    answers: list[Mapping[str, str]]
+    multiple_choice_answer: str
+    answer_type: str
+
+
+class Vqa(Task[VqaSettings, VqaQuestion, VqaPrediction]):
+    """Chooses one of the frequent answers for each question."""
 
     name = "vqa"
     metric = "accuracy"
     settings_type = VqaSettings
+    head_type = VqaHead
+    released_columns = VQA
 
     # -------------------------------------------------------------------------------------------------------- files
 
-    def read(self, data: Path, split: str) -> list[Question]:
-        """The questions of ``v2_OpenEnded_mscoco_SPLIT_questions.json``, with annotations where there are any.
+    def read(self, data: Path, split: str) -> list[VqaQuestion]:
+        """Reads ``v2_OpenEnded_mscoco_SPLIT_questions.json``, with the annotations if their file is there.
 
-        Their images are known by the number as text. The labels of a released file, ``SPLIT.tsv``, are positions in the
-        list of answers of the settings.
+        An image id is the image's number as text. A released file, ``SPLIT.tsv``, names answers by their positions in
+        the setting ``answers``.
         """
         if is_released(split):
-            path = data / split
-            return [self._released(path, place, fields) for place, fields in read_lines(path, VQA)]
+            if self.settings.answers is None:
+                raise InputError(
+                    f"{data / split}: its labels are positions in a list of answers; give it as task.answers"
+                )
+            return read_lines(data / split, VQA, self._parse_released)
         path = data / f"v2_OpenEnded_mscoco_{split}_questions.json"
-        annotations = data / f"v2_mscoco_{split}_annotations.json"
-        annotated = _read_annotations(annotations) if annotations.exists() else None
-        try:
+        with expect_layout(path, "a file of VQA questions"):
             questions = [
-                Question(int(item["question_id"]), str(item["image_id"]), str(item["question"]))
+                VqaQuestion(int(item["question_id"]), str(item["image_id"]), str(item["question"]))
                 for item in read_json(path)["questions"]
             ]
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path}: is no file of VQA questions: {error!r}") from error
-        if annotated is None:
-            return questions
-        if unmatched := annotated.keys() ^ {question.question_id for question in questions}:
-            raise InputError(f"{annotations}: question {min(unmatched)} is not in both this file and {path}")
-        return [_with_answers(question, annotated[question.question_id], annotations) for question in questions]
+        annotations = data / f"v2_mscoco_{split}_annotations.json"
+        return _annotate(questions, path, annotations) if annotations.exists() else questions
 
-    def _released(self, path: Path, place: str, fields: Fields) -> Question:
-        if self.settings.answers is None:
-            raise InputError(f"{path}: its labels are positions in a list of answers; give it as task.answers")
-        try:
-            labels, scores = (fields[name].split("|") for name in ("labels", "scores"))
-            targets = {
-                self._answer(int(label)): float(score)
-                for label, score in zip(labels, scores, strict=True)
-                if float(score) > 0
-            }
-            return Question(int(fields["question_id"]), place, fields["question"], targets)
-        except ValueError as error:
-            raise InputError(f"{path}: {place}: {error}") from None
+    def _parse_released(self, name: str, fields: Fields) -> VqaQuestion:
+        """Parses a line of a released file; raises ValueError if it is damaged."""
+        labels, scores = (fields[column].split("|") for column in ("labels", "scores"))
+        pairs = [(int(label), float(score)) for label, score in zip(labels, scores, strict=True) if float(score) > 0]
+        for label, _ in pairs:
+            if not 0 <= label < len(self.answers):
+                raise ValueError(f"label {label} is outside the {len(self.answers)} answers")
+        return VqaQuestion(
+            int(fields["question_id"]), name, fields["question"], {self.answers[label]: score for label, score in pairs}
+        )
 
-    def _answer(self, label: int) -> str:
-        answers = self.settings.answers or ()
-        if not 0 <= label < len(answers):
-            raise ValueError(f"label {label} is outside the {len(answers)} answers")
-        return answers[label]
-
-    def images(self, data: Path, split: str, regions: Images | None) -> Images:
-        """See `Task.images`."""
-        return LineRegions(data / split, VQA) if is_released(split) else super().images(data, split, regions)
-
-    def write(self, predictions: Sequence[Prediction], path: Path) -> None:
-        """The result file of the evaluation server: a list of question_id and answer."""
+    def write(self, predictions: Sequence[VqaPrediction], path: Path) -> None:
+        """Writes the result file of the evaluation server: a list of question_id and answer."""
         write_json(predictions, path)
 
-    def read_predictions(self, path: Path) -> list[Prediction]:
+    def read_predictions(self, path: Path) -> list[VqaPrediction]:
         """See `Task.read_predictions`."""
-        try:
-            items = [(int(item["question_id"]), str(item["answer"])) for item in read_json(path)]
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path}: is no VQA result file, a list of question_id and answer: {error!r}") from error
-        return [{"question_id": question_id, "answer": answer} for question_id, answer in items]
+        with expect_layout(path, "a VQA result file, a list of question_id and answer"):
+            return [
+                {"question_id": int(item["question_id"]), "answer": str(item["answer"])} for item in read_json(path)
+            ]
 
-    def evaluate(self, predictions: Sequence[Prediction], examples: Sequence[Question]) -> dict[str, float]:
-        """VQA accuracy, and for each answer type; of a released file the mean target."""
-        answers = {item["question_id"]: item["answer"] for item in predictions}
-        wanted = {question.question_id for question in examples}
-        if len(answers) < len(predictions) or answers.keys() != wanted:
-            missing, unknown = len(wanted - answers.keys()), len(answers.keys() - wanted)
-            raise InputError(
-                f"answers do not fit the {len(wanted)} questions of the split: {missing} are missing, {unknown} belong "
-                f"to other questions, {len(predictions) - len(answers)} are repeated"
-            )
-        by_type = defaultdict(list)
-        for question in examples:
-            by_type[question.answer_type].append(_rightness(answers[question.question_id], question))
-        found = [value for values in by_type.values() for value in values]
-        scores = {self.metric: sum(found) / len(found)}
+    def evaluate(self, predictions: Sequence[VqaPrediction], examples: Sequence[VqaQuestion]) -> dict[str, float]:
+        """Returns the VQA accuracy, also for each answer type. For a released file it is the mean target."""
+        wanted = [question.question_id for question in examples]
+        ordered = match_predictions(predictions, wanted, lambda item: item["question_id"], "questions")
+        by_type = defaultdict[str | None, list[float]](list)
+        for question, prediction in zip(examples, ordered, strict=True):
+            by_type[question.answer_type].append(_rate(prediction["answer"], question))
+        rated = [value for values in by_type.values() for value in values]
+        scores = {self.metric: sum(rated) / len(rated)}
         return scores | {f"{self.metric}/{kind}": sum(v) / len(v) for kind, v in by_type.items() if kind is not None}
 
     # ----------------------------------------------------------------------------------------------------- training
 
-    def fitted(self, examples: Sequence[Question]) -> Self:
-        """With the frequent answers of the training questions as classes, the most frequent one first."""
+    def fit(self, examples: Sequence[VqaQuestion]) -> Self:
+        """Makes the frequent answers of the training questions the classes, the most frequent one first."""
         if hidden := next((question for question in examples if question.targets is None), None):
-            raise InputError(f"question {hidden.question_id} has no answers to learn: its split lacks annotations")
+            raise InputError(f"question {hidden.question_id} has no answers to learn from: its split lacks annotations")
         if self.settings.answers is not None:
             return self
         counts = Counter(normalise(question.main_answer) for question in examples if question.main_answer is not None)
         frequent = [answer for answer, count in counts.items() if count >= self.settings.least_count]
         if not frequent:
             raise InputError(
-                f"none of {len(counts)} answers is the main one of {self.settings.least_count} training questions; "
+                f"none of {len(counts)} answers is the main answer of {self.settings.least_count} training questions; "
                 "lower task.least_count"
             )
         answers = tuple(sorted(frequent, key=lambda answer: (-counts[answer], answer)))
@@ -169,7 +167,7 @@ class Vqa(Task[VqaSettings, Question]):
     @property
     def answers(self) -> tuple[str, ...]:
         """The classes."""
-        assert self.settings.answers is not None, "fitted() comes first"
+        assert self.settings.answers is not None, "fit() comes first"
         return self.settings.answers
 
     @cached_property
@@ -177,16 +175,16 @@ class Vqa(Task[VqaSettings, Question]):
         return {answer: number for number, answer in enumerate(self.answers)}
 
     def make_head(self, config: ModelConfig) -> VqaHead:
-        """See `Task.make_head`."""
+        """Makes a head with one output for each class."""
         return VqaHead(config, answers=len(self.answers), hidden_size=self.settings.hidden_size)
 
     def collate(
         self,
-        split: Split[Question],
+        split: Split[VqaQuestion],
         numbers: Array,
         random: Sequence[np.random.Generator] | None,  # noqa: ARG002
-    ) -> Batch:
-        """Targets float32 [B, A]: answers that are no class have none."""
+    ) -> TaskBatch:
+        """Pads questions to a batch. Its ``targets``, float32 [B, A], leave out answers that are not a class."""
         questions = split.take(numbers)
         targets = np.zeros((len(questions), len(self.answers)), np.float32)
         for row, question in enumerate(questions):
@@ -194,56 +192,64 @@ class Vqa(Task[VqaSettings, Question]):
                 if answer in self._numbers:
                     targets[row, self._numbers[answer]] = right
         sources = split.sources
-        texts = [sources.texts.text(question.text, self.settings.max_text) for question in questions]
-        images = [sources.image(question.image_id) for question in questions]
-        return Batch(sources.pad(texts, images), {"targets": torch.from_numpy(targets)})
+        texts = [sources.texts.encode(question.text, self.settings.max_text) for question in questions]
+        images = [sources.read_image(question.image_id) for question in questions]
+        return TaskBatch(sources.pad(texts, images), {"targets": torch.from_numpy(targets)})
 
-    def count_targets(self, batch: Batch) -> int:
-        """Questions."""
+    def count_targets(self, batch: TaskBatch) -> int:
+        """Returns the number of questions."""
         return len(batch.labels["targets"])
 
-    def score(self, scores: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """See `Task.score`; an answer counts as far as it is right."""
+    def compute_loss(self, logits: Tensor, batch: TaskBatch) -> tuple[Tensor, Tensor]:
+        """See `Task.compute_loss`. The best answer of a question counts as far as it is right."""
         targets = batch.labels["targets"]
-        right = targets.gather(1, scores.argmax(1, keepdim=True)).sum()
-        return answer_loss(scores, targets), right
+        right = targets.gather(1, logits.argmax(1, keepdim=True)).sum()
+        return compute_answer_loss(logits, targets), right
 
     # --------------------------------------------------------------------------------------------------- predicting
 
-    def predict(self, scores: Tensor, batch: Batch, examples: Sequence[Question]) -> list[Prediction]:  # noqa: ARG002
+    def predict(
+        self,
+        logits: Tensor,
+        batch: TaskBatch,  # noqa: ARG002
+        examples: Sequence[VqaQuestion],
+    ) -> list[VqaPrediction]:
         """See `Task.predict`."""
         return [
             {"question_id": question.question_id, "answer": self.answers[best]}
-            for question, best in zip(examples, scores.argmax(1).tolist(), strict=True)
+            for question, best in zip(examples, logits.argmax(1).tolist(), strict=True)
         ]
 
 
-def _read_annotations(path: Path) -> dict[int, Mapping[str, Any]]:
-    try:
-        return {int(item["question_id"]): item for item in read_json(path)["annotations"]}
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: is no file of VQA annotations: {error!r}") from error
+def _annotate(questions: Sequence[VqaQuestion], path: Path, annotations: Path) -> list[VqaQuestion]:
+    """Adds to the questions, which are from ``path``, what the annotators said."""
+    with expect_layout(annotations, "a file of VQA annotations"):
+        found: dict[int, VqaAnnotation] = {int(i["question_id"]): i for i in read_json(annotations)["annotations"]}
+    if unmatched := found.keys() ^ {question.question_id for question in questions}:
+        raise InputError(f"{annotations}: question {min(unmatched)} is not in both this file and {path}")
+    return [_add_answers(question, found[question.question_id], annotations) for question in questions]
 
 
-def _with_answers(question: Question, item: Mapping[str, Any], path: Path) -> Question:
+def _add_answers(question: VqaQuestion, item: VqaAnnotation, path: Path) -> VqaQuestion:
     try:
         answers = tuple(sys.intern(str(answer["answer"])) for answer in item["answers"])
-        main, kind = (sys.intern(str(item[name])) for name in ("multiple_choice_answer", "answer_type"))
+        main, kind = sys.intern(str(item["multiple_choice_answer"])), sys.intern(str(item["answer_type"]))
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: question {question.question_id}: {error!r}") from error
     if not answers:
         raise InputError(f"{path}: question {question.question_id} has no answers")
     counts = Counter(map(normalise, answers))
     targets = {answer: min(1.0, SHARE * count) for answer, count in counts.items()}
-    return Question(question.question_id, question.image_id, question.text, targets, answers, main, kind)
+    return replace(question, targets=targets, answers=answers, main_answer=main, answer_type=kind)
 
 
-def _rightness(answer: str, question: Question) -> float:
+def _rate(answer: str, question: VqaQuestion) -> float:
+    """Returns how right an answer is, between 0 and 1."""
     if question.answers is not None:
-        return accuracy(answer, question.answers)
+        return compute_accuracy(answer, question.answers)
     if question.targets is not None:
         return question.targets.get(answer, 0.0)
     raise InputError(
-        f"question {question.question_id} has no public answer: the labels of test splits are with the server; "
+        f"question {question.question_id} has no public answer: only the server has the labels of the test splits; "
         "upload the predictions there"
     )

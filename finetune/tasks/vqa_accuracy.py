@@ -10,7 +10,7 @@ _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _GROUPED_DIGITS = re.compile(r"\d,\d")
 _FULL_STOP = re.compile(r"\.(?!\d)")
 _MOST_FULL_STOPS = 32
-"""The evaluator hands a flag over where `re.sub` takes a count."""
+"""The evaluator passes the flag `re.UNICODE`, which is 32, where `re.sub` takes a count."""
 _ARTICLES = frozenset(("a", "an", "the"))
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _DIGITS = {"none": "0", **{word: str(number) for number, word in enumerate(_NUMBERS)}}
@@ -23,7 +23,7 @@ _CONTRACTED = """
     what've when's where'd where's where've who'd who'd've who'll who's who've why'll why're why's won't would've
     wouldn't wouldn't've y'all y'all'd've y'all'll you'd you'd've you'll you're you've
 """
-# The evaluator's table: each contraction with one of its apostrophes left out, and one entry the other way round.
+# The evaluator's table maps each contraction without one of its apostrophes to the contraction; one entry is reversed.
 _CONTRACTIONS = {
     word[: apostrophe.start()] + word[apostrophe.end() :]: word
     for word in re.findall(r"\S+", _CONTRACTED)
@@ -36,7 +36,11 @@ def _clean(answer: str) -> str:
 
 
 def _without_punctuation(answer: str) -> str:
-    """Punctuation becomes a space between two letters, and nothing beside a space or with a number such as 1,000."""
+    """Removes punctuation.
+
+    A mark becomes a space. It vanishes if it also stands beside a space in the answer, or if a number like 1,000 is in
+    the answer.
+    """
     grouped = _GROUPED_DIGITS.search(answer) is not None
     text = answer
     for mark in _PUNCTUATION:
@@ -47,22 +51,27 @@ def _without_punctuation(answer: str) -> str:
 
 @lru_cache(1 << 16)
 def normalise(answer: str) -> str:
-    """Lower case, digits for numbers up to ten, no articles, apostrophes in contractions, no punctuation."""
+    """Returns an answer in the form in which answers are compared.
+
+    It is in lower case, without punctuation and articles, with digits for the numbers up to ten and with the
+    apostrophes of contractions.
+    """
     text = _without_punctuation(_clean(answer))
     words = (_DIGITS.get(word, word) for word in text.lower().split())
     return " ".join(_CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
 
 
-def accuracy(answer: str, annotated: Sequence[str]) -> float:
-    """How right an answer is, between 0 and 1.
+def compute_accuracy(answer: str, annotated: Sequence[str]) -> float:
+    """Returns how right an answer is, between 0 and 1.
 
-    For each annotator, a third for every other one who gave this answer, at most 1; averaged over annotators. As in the
-    evaluator's present version, annotated answers that are all the same are compared as they stand. (It then leaves the
-    given answer alone, too; here that is always normalised, as in its versions before.)
+    For each annotator, count a third for every other annotator who gave this answer, at most 1; then average over the
+    annotators. As in the evaluator's present version, annotated answers that are all the same are not normalised. In
+    that case the evaluator does not normalise the given answer either. Here it is always normalised, as in the
+    evaluator's earlier versions.
 
     Args:
-        answer: as a model gives it.
-        annotated: as they stand in the annotations, ten of them.
+        answer: the answer of a model.
+        annotated: the ten answers of the annotators.
     """
     given = normalise(answer)
     if len({_clean(other) for other in annotated}) > 1:

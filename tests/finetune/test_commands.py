@@ -31,18 +31,18 @@ RECIPES = {
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
-from finetune.data import Data
-from finetune.training.recipe import Recipe
-from finetune.tasks import task_type
+from finetune.data import TaskFiles
+from finetune.training.recipe import FineTuneRecipe
+from finetune.tasks import import_task
 from finetune.training.finetuning import FineTuning, fine_tune
 from pretrain.training.distributed import with_process_group
 
 folder = Path(sys.argv[1])
 
 def train(name, out, *settings, resume=False):
-    task = task_type(name)
-    recipe = Recipe[task.settings_type].load(folder / f"{name}.yaml", list(settings))
-    data = Data(folder / name, [folder / "regions"])
+    task = import_task(name)
+    recipe = FineTuneRecipe.for_task(task.settings_type).load(folder / f"{name}.yaml", list(settings))
+    data = TaskFiles(folder / name, [folder / "regions"])
     fine_tune(task(recipe.task), recipe, folder / "model", data, folder / out, resume=resume)
 
 def stopped_and_resumed(name, out, *settings):
@@ -184,7 +184,7 @@ def test_what_does_not_fit_is_refused_with_advice(folder, tmp_path, name):
         assert run(predict, *arguments, "--checkpoint", folder / "model").exit_code == 2
     blank = run(predict, *arguments, "--regions", other, "--allow-missing-images")
     assert blank.exit_code == 0
-    assert "they are blank" in " ".join(blank.output.split())
+    assert "blank images are shown instead" in " ".join(blank.output.split())
     assert run(predict, "nli", *arguments[1:]).exit_code == 2
     wrong = {"vqa": "vcr", "vcr": "vqa", "refcoco_plus": "vqa"}[name]
     failed = CliRunner().invoke(predict.app, [wrong, *map(str, arguments[1:]), "--regions", str(folder / "regions")])

@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 from finetune.inputs import Sources, TextEncoder
 from finetune.task import Split
 from finetune.tasks.refcoco_plus import RefcocoPlus, RefcocoPlusSettings
-from finetune.tasks.vcr import ANSWER, RATIONALE, Vcr, VcrSettings
+from finetune.tasks.vcr import Vcr, VcrSettings
+from finetune.tasks.vcr_files import ANSWER, RATIONALE
 from finetune.tasks.vqa import Vqa, VqaSettings
 from pipeline.regions.__main__ import app as regions_command
 from shards.regions.store import RegionStore
@@ -66,7 +67,7 @@ def test_vqa(files, texts):
     answers = tuple(f"answer {number}" for number in range(3129))
     task = Vqa(VqaSettings(answers=answers))
     questions = task.read(files, "vqa.tsv")
-    batch = collate(task, questions, Sources(texts, task.images(files, "vqa.tsv", None)))
+    batch = collate(task, questions, Sources(texts, task.open_regions(files, "vqa.tsv", None)))
     *inputs, targets, question_ids = released(files / "vqa_batch.npz")
     assert_inputs(batch.inputs, inputs)
     np.testing.assert_array_equal(batch.labels["targets"], targets)
@@ -77,7 +78,7 @@ def test_vqa(files, texts):
 def test_refcoco_plus(files, texts, split):
     task = RefcocoPlus(RefcocoPlusSettings(as_released=True))
     expressions = task.read(files, "refcoco_plus.tsv")
-    batch = collate(task, expressions, Sources(texts, task.images(files, "refcoco_plus.tsv", None)))
+    batch = collate(task, expressions, Sources(texts, task.open_regions(files, "refcoco_plus.tsv", None)))
     arrays = released(files / f"refcoco_plus_batch_{split}.npz")
     del arrays[4]
     *inputs, labels, extra = arrays
@@ -104,7 +105,7 @@ def test_vcr(files, texts, vcr_regions, file, part, settings):
     """Regions are stored as float16, so features are the released ones rounded."""
     task = Vcr(VcrSettings(parts=(part,), names=str(files / "unisex_names_table.csv"), **settings))
     questions = task.read(files, "val")
-    images, gold = (task.named(regions, questions) for regions in vcr_regions)
+    images, gold = (task.rename_regions(regions, questions) for regions in vcr_regions)
     batch = collate(task, questions, Sources(texts, images, gold))
     *inputs, right, question_ids, _, one_hot, _ = released(files / f"{file}.npz")
     assert_inputs(batch.inputs, inputs, features_atol=3e-4)
@@ -117,7 +118,7 @@ def test_vcr(files, texts, vcr_regions, file, part, settings):
 
 
 def test_a_long_choice_of_vcr_shortens_the_question_of_the_later_ones_only_as_released(files, texts, vcr_regions):
-    images = [Vcr(VcrSettings()).named(store, []) for store in vcr_regions]
+    images = [Vcr(VcrSettings()).rename_regions(store, []) for store in vcr_regions]
     batches = {}
     for as_released in (False, True):
         task = Vcr(VcrSettings(parts=(RATIONALE,), max_rationale_text=24, as_released=as_released))

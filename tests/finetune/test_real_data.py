@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from finetune.data import Data
+from finetune.data import TaskFiles
 from finetune.tasks.refcoco_plus import RefcocoPlus, RefcocoPlusSettings
 from finetune.training.finetuning import FineTuning
-from finetune.training.recipe import Recipe
+from finetune.training.recipe import FineTuneRecipe
 from pipeline.regions.rows import NO_CLASSES
 from pretrain.training.distributed import DistributedContext
 from shards.regions.table import RegionsInfo, RegionsRow, write_regions
@@ -75,11 +75,11 @@ def test_referring_expressions_of_real_photos(phrases):
     )  # fmt: skip
     (start / "vocab.txt").write_text("".join(piece + "\n" for piece in vocabulary))
     task = RefcocoPlus(RefcocoPlusSettings(max_text=20))
-    recipe = Recipe[RefcocoPlusSettings](
+    recipe = FineTuneRecipe.for_task(RefcocoPlusSettings)(
         train=("train",), steps=300, batch_size=24, task=task.settings,
         optimizer={"learning_rate": 3e-3, "warmup_steps": 10, "schedule": "linear", "betas": (0.9, 0.95)},
     )  # fmt: skip
-    data = Data(phrases, [phrases / "regions"])
+    data = TaskFiles(phrases, [phrases / "regions"])
     training, held_out = (data.open(task, [split], start) for split in ("train", "val"))
     assert len(training.examples) == 3 * PHRASES
     workload = FineTuning(task, recipe, start, training, held_out)

@@ -8,17 +8,17 @@ from pathlib import Path
 import torch
 from typer.testing import CliRunner
 
-from finetune.data import Data
-from finetune.model_folder import save
-from finetune.task import FineTuned
+from finetune.data import TaskFiles
+from finetune.heads import FineTunedModel
+from finetune.model_folder import save_fine_tuned
 from pipeline.regions.__main__ import app
-from pipeline.toyworld import World, write_world
+from pipeline.toyworld import DistributedContext, write_world
 from pretrain.model.config import ModelConfig
 
 
 @dataclass(frozen=True)
 class Toys:
-    """Where the files are."""
+    """The paths of the files."""
 
     world: Path
     regions: Path
@@ -26,7 +26,7 @@ class Toys:
 
     def data(self, task):
         """The files of a task, "flickr30k" for retrieval."""
-        return Data(self.world / "tasks" / task, [self.regions], [self.gold_regions])
+        return TaskFiles(self.world / "tasks" / task, [self.regions], [self.gold_regions])
 
     @property
     def vocabulary(self):
@@ -47,14 +47,16 @@ class Toys:
     def model(self, task, folder, seed=0):
         """A model of a task with random weights, saved in a folder."""
         torch.manual_seed(seed)
-        model = FineTuned(self.config(), task.make_head(self.config())).eval()
-        save(model.state_dict(), self.config(), self.vocabulary, task, folder)
+        model = FineTunedModel(self.config(), task.make_head(self.config())).eval()
+        save_fine_tuned(model.state_dict(), self.config(), self.vocabulary, task, folder)
         return model
 
 
 def make_toys(folder: Path, images: int = 60) -> Toys:
     """Generates the world and imports its regions."""
-    write_world(World(images=images, seed=5, captions=3, things=(2, 3), tasks=True), folder / "world", workers=1)
+    write_world(
+        DistributedContext(images=images, seed=5, captions=3, things=(2, 3), tasks=True), folder / "world", workers=1
+    )
     toys = Toys(folder / "world", folder / "regions", folder / "gold_regions")
     for source, out in (("regions", toys.regions), ("tasks/vcr/regions", toys.gold_regions)):
         names = ["--class-names", str(toys.world / "class_names.txt")]

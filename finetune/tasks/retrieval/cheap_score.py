@@ -1,8 +1,8 @@
-"""A cheap score that chooses which pairs of a large split are worth the whole model.
+"""A cheap score that chooses which pairs of a large split the whole model should score.
 
-Two small networks on the states that the fine-tuned model has of texts and of images before they meet, pooled, learn
-from the training split which caption is of which image (InfoNCE within a batch; the model itself stays as it is).
-`finetune.shortlist` is the command that trains them.
+Two small networks map texts and images to vectors. Their inputs are the states of the fine-tuned model before texts and
+images meet, pooled. They learn from the training split which caption belongs to which image (InfoNCE within a batch);
+the fine-tuned model itself is not changed. The command `finetune.shortlist` trains them.
 
 Shape suffixes: C captions, I images, D and V width of the text and of the image states, E width of the cheap vectors.
 """
@@ -10,9 +10,10 @@ Shape suffixes: C captions, I images, D and V width of the text and of the image
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,8 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from finetune.task import Split
+from finetune.tasks.retrieval.captions import RetrievalCaption, number_images
 from finetune.tasks.retrieval.score_matrix import PairScorer
-from finetune.tasks.retrieval.task import Caption, Retrieval, images_of
+from finetune.tasks.retrieval.task import Retrieval
 from parsers.command import InputError, progress
 from pretrain.model.encoder import WEIGHTS
 from shards.schema import Array
@@ -29,12 +31,13 @@ from shards.storage.files import sha256_of
 from shards.storage.weights import load_weights, read_metadata, read_weights, write_weights
 
 WIDTH = 128
+"""Numbers of a cheap vector."""
 _POOLED = 1024
-"""Texts or images that are pooled at once."""
+"""Number of texts or images that are pooled at once."""
 
 
 class CheapScore(nn.Module):
-    """The cosine of a vector of the text and one of the image."""
+    """The cosine between the vector of a text and the vector of an image, times a learned scale."""
 
     def __init__(self, text_width: int, image_width: int) -> None:
         """Takes the widths of pooled states, 2 D and 2 V."""
@@ -46,21 +49,40 @@ class CheapScore(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(3.0))
 
     def forward(self, texts_C2D: Tensor, images_I2V: Tensor) -> Tensor:
-        """Return float [C, I]."""
+        """Returns float [C, I]."""
         texts_CE, images_IE = self.vectors(texts_C2D, images_I2V)
         return self.log_scale.exp() * texts_CE @ images_IE.T
 
     def vectors(self, texts_C2D: Tensor, images_I2V: Tensor) -> tuple[Tensor, Tensor]:
-        """Return float [C, E] and [I, E], of length 1."""
+        """Returns float [C, E] and [I, E]; every vector has length 1."""
         return F.normalize(self.text(texts_C2D), dim=1), F.normalize(self.image(images_I2V), dim=1)
 
 
-def pool(scorer: PairScorer, task: Retrieval, split: Split[Caption]) -> tuple[Tensor, Tensor, Array]:
-    """The pooled states of a split: float32 [C, 2 D] and [I, 2 V], and int64 [C], each caption's image."""
-    images, own_C = images_of(split.examples)
-    texts = [split.sources.texts.text(caption.text, task.settings.max_text) for caption in split.examples]
+@dataclass(frozen=True)
+class PooledSplit:
+    """The captions and images of a split before they meet, each pooled to one vector."""
 
-    def parts(count: int, encode: Callable[[int], Tensor], unit: str) -> Tensor:
+    texts_C2D: Tensor
+    """float32 [C, 2 D]"""
+    images_I2V: Tensor
+    """float32 [I, 2 V]"""
+    own_C: Array
+    """int64 [C], the number of each caption's image"""
+
+    @cached_property
+    def captions_by_image(self) -> list[Array]:
+        """For each image int64, the numbers of its captions in ascending order."""
+        order = np.argsort(self.own_C, kind="stable")
+        starts = np.searchsorted(self.own_C[order], np.arange(1, len(self.images_I2V)))
+        return np.split(order, starts)
+
+
+def pool_split(scorer: PairScorer, task: Retrieval, split: Split[RetrievalCaption]) -> PooledSplit:
+    """Encodes and pools all captions and images of a split."""
+    images, own_C = number_images(split.examples)
+    texts = [split.sources.texts.encode(caption.text, task.settings.max_text) for caption in split.examples]
+
+    def join_parts(count: int, encode: Callable[[int], Tensor], unit: str) -> Tensor:
         with progress("encode", count, unit) as advance:
             found = []
             for start in range(0, count, _POOLED):
@@ -68,55 +90,55 @@ def pool(scorer: PairScorer, task: Retrieval, split: Split[Caption]) -> tuple[Te
                 advance(len(found[-1]))
             return torch.cat(found)
 
-    def some_texts(start: int) -> Tensor:
-        return scorer.encode_texts(texts[start : start + _POOLED]).pooled()
+    def encode_texts(start: int) -> Tensor:
+        return scorer.encode_texts(texts[start : start + _POOLED]).pool()
 
-    def some_images(start: int) -> Tensor:
+    def encode_images(start: int) -> Tensor:
         chosen = images[start : start + _POOLED]
-        return scorer.encode_images(split.sources.image(image) for image in chosen).pooled()
+        return scorer.encode_images(split.sources.read_image(image) for image in chosen).pool()
 
-    return parts(len(texts), some_texts, "captions"), parts(len(images), some_images, "images"), own_C
+    return PooledSplit(
+        join_parts(len(texts), encode_texts, "captions"), join_parts(len(images), encode_images, "images"), own_C
+    )
 
 
-def train(
-    texts_C2D: Tensor, images_I2V: Tensor, own_C: Array, *, steps: int, batch_size: int = 256, seed: int = 0
-) -> CheapScore:
-    """Learns which caption is of which image, the other pairs of a batch being the false ones.
+def train_cheap_score(training: PooledSplit, *, steps: int, batch_size: int = 256, seed: int = 0) -> CheapScore:
+    """Learns which caption belongs to which image. The other pairs of a batch are the false ones.
 
     Args:
-        texts_C2D: float32, pooled states of the captions.
-        images_I2V: float32, pooled states of the images.
-        own_C: int64, the image of each caption.
-        steps: of the training.
+        training: the captions and images to learn from.
+        steps: number of batches.
         batch_size: images of a batch, each with one of its captions.
-        seed: of weights, order and draws.
+        seed: seed of the weights, the order and the drawn captions.
     """
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
-    model = CheapScore(texts_C2D.shape[1], images_I2V.shape[1])
+    model = CheapScore(training.texts_C2D.shape[1], training.images_I2V.shape[1])
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=steps)
-    by_image = np.argsort(own_C, kind="stable")
-    starts = np.searchsorted(own_C[by_image], np.arange(len(images_I2V) + 1))
+    captions_by_image = training.captions_by_image
+    counts = np.array([len(captions) for captions in captions_by_image])
     with progress("train", steps, "steps") as advance:
         for _ in range(steps):
-            images = random.permutation(len(images_I2V))[:batch_size]
-            captions = by_image[random.integers(starts[images], starts[images + 1])]
-            scores = model(texts_C2D[captions], images_I2V[images])
+            images = random.permutation(len(counts))[:batch_size]
+            drawn = zip(images, random.integers(0, counts[images]), strict=True)
+            captions = np.array([captions_by_image[image][place] for image, place in drawn])
+            scores = model(training.texts_C2D[captions], training.images_I2V[images])
             right = torch.arange(len(images))
             loss = (F.cross_entropy(scores, right) + F.cross_entropy(scores.T, right)) / 2
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
             advance(1)
     return model.eval()
 
 
-def candidates(scores_CI: Array, length: int) -> Array:
-    """bool [C, I]: for each caption its ``length`` best images, for each image as many captions for each of its own.
+def choose_candidates(scores_CI: Array, length: int) -> Array:
+    """Returns bool [C, I], the pairs to score with the whole model.
 
-    So both directions score about as many pairs; they share what is in both.
+    Each caption gets its ``length`` best images. Each image gets its ``length`` best captions, times the mean number of
+    captions of an image. So both directions need about as many pairs, and a pair that both choose is scored once.
     """
     captions, images = scores_CI.shape
     chosen = np.zeros(scores_CI.shape, bool)
@@ -128,11 +150,11 @@ def candidates(scores_CI: Array, length: int) -> Array:
     return chosen
 
 
-def kept(chosen_CI: Array, own_C: Array) -> dict[str, float]:
-    """What a shortlist leaves possible and what it costs.
+def measure_shortlist(chosen_CI: Array, own_C: Array) -> dict[str, float]:
+    """Returns what a shortlist keeps and what it costs, as shares between 0 and 1.
 
-    ``image``: share of captions whose image is on the list; ``text``: share of images with a caption of theirs on it;
-    ``pairs``: share of the pairs that are scored.
+    ``image`` is the share of captions whose image is on their list, ``text`` the share of images that have one of their
+    captions on their list, and ``pairs`` the share of the pairs that are scored.
     """
     right_C = chosen_CI[np.arange(len(own_C)), own_C]
     with_text = np.zeros(chosen_CI.shape[1], bool)
@@ -141,24 +163,31 @@ def kept(chosen_CI: Array, own_C: Array) -> dict[str, float]:
 
 
 @torch.no_grad()
-def cheap_scores(model: CheapScore, texts_C2D: Tensor, images_I2V: Tensor) -> Array:
-    """float32 [C, I]."""
-    scores: Array = model(texts_C2D, images_I2V).numpy()
+def compute_cheap_scores(model: CheapScore, split: PooledSplit) -> Array:
+    """Returns float32 [C, I]: the cheap score of every caption with every image."""
+    scores: Array = model(split.texts_C2D, split.images_I2V).numpy()
     return scores
 
 
 @torch.no_grad()
-def hard_negatives(
-    model: CheapScore, texts_C2D: Tensor, images_I2V: Tensor, own_C: Array, names: Sequence[str], count: int
+def find_hard_negatives(
+    model: CheapScore, split: PooledSplit, names: Sequence[str], count: int
 ) -> dict[str, list[str]]:
-    """For each image, by name, the ``count`` other ones that one of its captions fits best, the best first."""
-    by_image = np.argsort(own_C, kind="stable")
-    starts = np.searchsorted(own_C[by_image], np.arange(len(names) + 1))
-    texts_CE, images_IE = model.vectors(texts_C2D, images_I2V)
+    """Finds for each image the ``count`` other images that fit one of its captions best.
+
+    Args:
+        model: the cheap score.
+        split: the captions and images.
+        names: the ids of the images.
+        count: number of images to find.
+
+    Returns:
+        By image id, the ids of the others, the best one first.
+    """
+    texts_CE, images_IE = model.vectors(split.texts_C2D, split.images_I2V)
     found = {}
     with progress("negatives", len(names), "images") as advance:
-        for image, name in enumerate(names):
-            captions = by_image[starts[image] : starts[image + 1]]
+        for image, (name, captions) in enumerate(zip(names, split.captions_by_image, strict=True)):
             fit_I = (texts_CE[captions] @ images_IE.T).amax(0)
             fit_I[image] = -torch.inf
             found[name] = [names[other] for other in fit_I.topk(min(count, len(names) - 1)).indices.tolist()]
@@ -166,23 +195,23 @@ def hard_negatives(
     return found
 
 
-def save(model: CheapScore, path: Path, record: dict[str, Any]) -> None:
-    """Writes a trained score; ``record`` says of what model it is and how it was trained."""
+def save_cheap_score(model: CheapScore, path: Path, record: Mapping[str, object]) -> None:
+    """Writes a trained score. ``record`` is JSON that says how it was trained; ``model`` is the model's checksum."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_weights(model.state_dict(), path, {"record": json.dumps(record)})
 
 
 def load_cheap_score(path: Path, model_folder: Path) -> CheapScore:
-    """A trained score.
+    """Reads a trained score for the model in a folder.
 
     Raises:
-        InputError: it is none, or was trained on the states of another model.
+        InputError: the file holds no cheap score, or one that was trained on the states of another model.
     """
     try:
         record = json.loads(read_metadata(path)["record"])
         weights = read_weights(path)
     except (InputError, KeyError) as error:
-        raise InputError(f"{path}: is no score of finetune.shortlist: {error}") from error
+        raise InputError(f"{path}: is not a cheap score as finetune.shortlist writes it: {error}") from error
     if record["model"] != sha256_of(model_folder / WEIGHTS):
         raise InputError(f"{path}: was trained on the states of another model than {model_folder}; train one for it")
     model = CheapScore(weights["text.1.weight"].shape[1], weights["image.1.weight"].shape[1])

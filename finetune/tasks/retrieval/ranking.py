@@ -1,11 +1,11 @@
-"""Ranks and recalls of retrieval in both directions, from one matrix of scores.
+"""Ranks and recalls of retrieval in both directions, computed from one matrix of scores.
 
 Shape suffixes: C captions, I images. A pair that was not scored has the score -inf.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,31 +15,32 @@ from shards.schema import Array
 
 RECALLS = (1, 5, 10)
 FOLD = 1000
-"""Images of a fold: larger splits are also scored in folds, as COCO's 5,000 images are."""
+"""Images of a fold. Larger splits are also scored in folds, as is usual for COCO's 5,000 test images."""
 _ROWS = 256
-"""Captions or images that are ranked at once."""
+"""Number of captions or images that are ranked at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """Counted from 1; inf where the right one was not scored."""
+    """Ranks, counted from 1, or inf if the right one was not scored."""
 
     images: Array
-    """float64 [C]: of a caption's image among all images"""
+    """float64 [C]: the rank of each caption's image among all images"""
     texts: Array
-    """float64 [I]: of the best of an image's captions among all captions; inf also for an image without captions"""
+    """float64 [I]: the rank of the best of an image's captions among all captions; inf for an image without captions"""
 
 
 def rank(scores_CI: Array, own_C: Array, names: tuple[Sequence[str], Sequence[str]] | None = None) -> Ranks:
-    """Ranks what belongs together.
+    """Ranks each caption's image among all images, and each image's captions among all captions.
 
-    Whatever has the same score as the right one counts as ranked before it, so a model that says the same of every pair
-    finds nothing.
+    A wrong pair with the same score as the right one is ranked before it, so a model that gives every pair the same
+    score finds nothing.
 
     Args:
         scores_CI: float [C, I].
         own_C: int64 [C], the image of each caption.
-        names: of the captions and of the images, to break ties as the released script does: the larger name is first.
+        names: the names of the captions and of the images. With them, ties are broken as in the released script: the
+            larger name comes first.
 
     Raises:
         InputError: a score is NaN.
@@ -47,31 +48,31 @@ def rank(scores_CI: Array, own_C: Array, names: tuple[Sequence[str], Sequence[st
     if np.isnan(scores_CI).any():
         raise InputError("scores are not numbers: the model diverged, or a score block is damaged")
     captions, images = scores_CI.shape
-    order_C, order_I = (None, None) if names is None else map(_order, names)
+    order_C, order_I = (None, None) if names is None else map(_sort_order, names)
     image_ranks, text_ranks = np.full(captions, np.inf), np.full(images, np.inf)
     for start in range(0, captions, _ROWS):
         rows = slice(start, start + _ROWS)
         right = np.arange(images) == own_C[rows, None]
-        image_ranks[rows] = _ranks(scores_CI[rows], right, order_I)
+        image_ranks[rows] = _rank_rows(scores_CI[rows], right, order_I)
     for start in range(0, images, _ROWS):
         columns = slice(start, min(start + _ROWS, images))
         right = own_C == np.arange(columns.start, columns.stop)[:, None]
-        text_ranks[columns] = _ranks(scores_CI[:, columns].T, right, order_C)
+        text_ranks[columns] = _rank_rows(scores_CI[:, columns].T, right, order_C)
     return Ranks(image_ranks, text_ranks)
 
 
-def _order(names: Sequence[str]) -> Array:
-    """int64 [n], the place of each name when sorted."""
+def _sort_order(names: Sequence[str]) -> Array:
+    """Returns int64 [n], the place of each name in sorted order."""
     return np.unique(np.array(names, str), return_inverse=True)[1]
 
 
-def _ranks(scores: Array, right: Array, order: Array | None) -> Array:
-    """The rank of the best right column in each row.
+def _rank_rows(scores: Array, right: Array, order: Array | None) -> Array:
+    """Returns float [n]: the rank of the best right column in each row.
 
     Args:
         scores: float [n, m].
         right: bool [n, m].
-        order: int64 [m], the larger one is first among equal scores; None: the wrong ones are.
+        order: int64 [m]: among equal scores the column with the larger value is first; None: the wrong ones are.
     """
     best = np.where(right, scores, -np.inf).max(1, initial=-np.inf)[:, None]
     tied = ~right & (scores == best)
@@ -83,9 +84,13 @@ def _ranks(scores: Array, right: Array, order: Array | None) -> Array:
 
 
 def rank_in_folds(scores_CI: Array, own_C: Array) -> Ranks | None:
-    """The same among the images of each fold and their captions; None for a split of less than two folds.
+    """Ranks as `rank` does, but within folds: the images of a fold and their captions.
 
-    Folds are `FOLD` images each, in the order of the split; images after the last whole fold are left out (NaN).
+    Folds are `FOLD` images each, in the order of the split. The ranks of images after the last whole fold, and of their
+    captions, are NaN.
+
+    Returns:
+        The ranks, or None for a split of less than two folds.
     """
     captions, images = scores_CI.shape
     if images < 2 * FOLD:
@@ -99,18 +104,15 @@ def rank_in_folds(scores_CI: Array, own_C: Array) -> Ranks | None:
     return Ranks(image_ranks, text_ranks)
 
 
-def recalls(image_ranks: Array, text_ranks: Array) -> dict[str, float]:
-    """Share of captions whose image, and of images one of whose captions, is among the first 1, 5 and 10.
+def compute_recalls(image_ranks: Array, text_ranks: Array) -> dict[str, float]:
+    """Returns the recalls at 1, 5 and 10 in both directions, and their mean as ``recall``.
 
-    ``recall`` is the mean of all six.
+    ``image/R@5`` is the share of captions whose image is among the first five images. ``text/R@5`` is the share of
+    images that have one of their captions among the first five captions.
     """
     found = {
         f"{direction}/R@{k}": float((ranks <= k).mean())
         for direction, ranks in (("image", image_ranks), ("text", text_ranks))
         for k in RECALLS
     }
-    return {"recall": _mean(found), **found}
-
-
-def _mean(values: Mapping[str, float]) -> float:
-    return sum(values.values()) / len(values)
+    return {"recall": sum(found.values()) / len(found), **found}

@@ -1,9 +1,9 @@
-"""Scores of every caption with every image, so that nothing is computed twice and nothing is lost.
+"""The scores of every caption with every image. Nothing is computed twice, and a run that was stopped goes on.
 
-What a text and an image do not share is computed once for each: the states below the first co-layer. Captions of a
-length, and images with as many regions, are scored together, so that little is padded. The matrix is made in blocks of
-some captions with all images; what is in a block follows from the lengths alone, so a block has the same bytes whenever
-and by whichever rank it is made.
+The states below the first co-layer depend on the text or on the image alone, so they are computed once for each.
+Captions of equal length, and images with as many regions, are scored together, so that there is little padding. The
+matrix is made in blocks: some captions with all images. Which captions a block has follows from their lengths alone, so
+a block has the same bytes whenever it is made, and on whichever rank.
 
 Shape suffixes: C captions, I images, P pairs, T text positions, R image rows.
 """
@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from finetune.inputs import Image, Inputs, Sources, Text
+from finetune.heads import FineTunedModel
+from finetune.inputs import ImageInput, Inputs, Sources, TokenizedText, move_inputs
 from parsers.command import InputError, progress
 from shards.schema import Array
 from shards.storage.files import read_json, write_atomic, write_json
@@ -33,29 +34,33 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Precision = Literal["fp32", "bf16", "fp16"]
 BLOCK_PAIRS = 4096
-"""About how many pairs a block of the matrix has: about half a minute of the base model on a CPU core."""
+"""Approximate number of pairs in a block. The base model needs about half a minute for them on a CPU core."""
 _ENCODED = 64
-"""Texts or images that are encoded at once."""
+"""Number of texts or images that are encoded at once."""
 PLAN = "plan.json"
+"""The file in a folder of blocks that says what they were made of."""
 
 
 @dataclass(frozen=True, slots=True)
 class States:
-    """Texts or images before they meet: the states of each below the first co-layer."""
+    """Texts or images before they meet: their states below the first co-layer."""
 
     states: Tensor
     """float [n, T, D] or [n, R, V], padded"""
     lengths: Array
-    """int64 [n]"""
+    """int64 [n]: how many positions or rows of each are not padding"""
 
-    def pooled(self) -> Tensor:
-        """float32 [n, 2 D], the mean and the largest of the real states of each."""
+    def pool(self) -> Tensor:
+        """Returns float32 [n, 2 D] on the CPU: the mean and the maximum of each text's or image's states."""
         real = (torch.arange(self.states.shape[1]) < torch.from_numpy(self.lengths)[:, None])[..., None]
         states = self.states.float().cpu()
         return torch.cat([(states * real).sum(1) / real.sum(1), states.masked_fill(~real, -torch.inf).amax(1)], 1)
 
     def gather(self, numbers: Array) -> tuple[Tensor, Tensor | None]:
-        """The states of some, cut to the longest of them, and their mask, bool or None where nothing is padded."""
+        """Returns the states with these numbers, cut to the longest of them, and their mask.
+
+        The mask is bool, False in padding, or None if nothing is padded.
+        """
         lengths = self.lengths[numbers]
         longest = int(lengths.max())
         device = self.states.device
@@ -69,27 +74,33 @@ class PairScorer:
     """A fine-tuned retrieval model that scores any text with any image."""
 
     def __init__(
-        self, model: Any, sources: Sources, *, device: torch.device, precision: Precision = "fp32", batch_size: int = 64
+        self,
+        model: FineTunedModel,
+        sources: Sources,
+        *,
+        device: torch.device,
+        precision: Precision = "fp32",
+        batch_size: int = 64,
     ) -> None:
         """Takes a model.
 
         Args:
-            model: `finetune.task.FineTuned` with a `RetrievalHead`, in evaluation mode, on the device.
+            model: a model with a `RetrievalHead`, in evaluation mode, on the device.
             sources: pads the inputs.
-            device: to compute on.
-            precision: to compute in; scores are float32 in any case.
+            device: where to compute.
+            precision: the precision to compute in. Scores are float32 in any case.
             batch_size: pairs that are scored at once.
         """
         self._encoder, self._head = model.ernie_vil, model.head
         self._sources, self._device, self._batch_size = sources, device, batch_size
         self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
-    def encode_texts(self, texts: Sequence[Text]) -> States:
+    def encode_texts(self, texts: Sequence[TokenizedText]) -> States:
         """Runs the text stream up to the first co-layer."""
         return self._encode(texts, self._sources.pad_texts, self._encoder.encode_text, "text_mask")
 
-    def encode_images(self, images: Iterable[Image]) -> States:
-        """Runs the image stream up to the first co-layer; holds the features of a few images at a time."""
+    def encode_images(self, images: Iterable[ImageInput]) -> States:
+        """Runs the image stream up to the first co-layer. Only the features of a few images are in memory at a time."""
         return self._encode(images, self._sources.pad_images, self._encoder.encode_image, "image_mask")
 
     @torch.no_grad()
@@ -99,7 +110,7 @@ class PairScorer:
         parts, lengths = list[Tensor](), list[Array]()
         left = iter(items)
         while chunk := list(islice(left, _ENCODED)):
-            inputs = {n: None if t is None else t.to(self._device) for n, t in pad(chunk).items()}
+            inputs = move_inputs(pad(chunk), self._device)
             with self._autocast():
                 part = encode(**inputs)
             parts.append(part)
@@ -114,12 +125,12 @@ class PairScorer:
         """Scores pairs.
 
         Args:
-            texts: of `encode_texts`.
-            images: of `encode_images`.
-            pairs_P2: int64 [P, 2], numbers of a text and an image.
+            texts: what `encode_texts` returns.
+            images: what `encode_images` returns.
+            pairs_P2: int64 [P, 2], the numbers of a text and an image.
 
         Returns:
-            float32 [P].
+            float32 [P], log-odds.
         """
         scores = np.empty(len(pairs_P2), np.float32)
         lengths = texts.lengths[pairs_P2[:, 0]], images.lengths[pairs_P2[:, 1]]
@@ -144,25 +155,25 @@ class PairScorer:
         return torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32)
 
 
-class Matrix:
-    """The scores of all captions with all images of a split, block by block."""
+class ScoreMatrix:
+    """The scores of all captions with all images of a split, made block by block."""
 
     def __init__(
         self,
         scorer: PairScorer,
-        texts: Sequence[Text],
+        texts: Sequence[TokenizedText],
         images: Callable[[], States],
         image_count: int,
         candidates: Array | None = None,
     ) -> None:
-        """Plans the blocks; computes nothing.
+        """Plans the blocks. Nothing is computed yet.
 
         Args:
-            scorer: of the pairs.
-            texts: [C].
-            images: encodes all images; called once, when the first block is made.
+            scorer: scores the pairs.
+            texts: the C captions.
+            images: encodes all images. It is called once, when the first block is made.
             image_count: I.
-            candidates: bool [C, I], the pairs to score; None for all.
+            candidates: bool [C, I], the pairs to score; None for all pairs.
         """
         self._scorer, self._texts, self._encode_images = scorer, texts, images
         self._candidates = candidates
@@ -173,44 +184,46 @@ class Matrix:
         self._images: States | None = None
 
     def fill(
-        self, world: DistributedContext, folder: Path | None = None, identity: dict[str, Any] | None = None
+        self, world: DistributedContext, folder: Path | None = None, fingerprint: Mapping[str, object] | None = None
     ) -> Array:
-        """Makes all blocks; the ranks share them, and each returns the whole matrix, float32 [C, I].
+        """Makes all blocks. The ranks share the work; each returns the whole matrix, float32 [C, I].
 
         Args:
             world: the ranks.
-            folder: keeps every block as soon as it is made; blocks that are there already are not made again.
-            identity: of what is scored with what. A folder of another identity is refused.
+            folder: every block is written here as soon as it is made. A block that is there already is not made again.
+            fingerprint: JSON values that name the model, the regions and whatever else the scores depend on. A folder
+                with another fingerprint is refused.
 
         Raises:
-            InputError: the folder was made of something else, or holds a damaged block.
+            InputError: the folder has another fingerprint or a damaged block.
         """
         if folder is not None:
-            world.on_first(lambda: _claim(folder, {**(identity or {}), "blocks": self._fingerprint()}))
-        made = world.share(lambda: self._make_own(world, folder))
+            world.on_first(lambda: _claim(folder, {**(fingerprint or {}), "blocks": self._fingerprint()}))
+        made = world.share(lambda: self._make_own_blocks(world, folder))
         scores = np.empty(self.shape, np.float32)
         for number, captions in enumerate(self._blocks):
-            name = _name(number)
-            scores[captions] = made[name] if folder is None else _read(folder / name, (len(captions), self.shape[1]))
+            name = _name_block(number)
+            shape = (len(captions), self.shape[1])
+            scores[captions] = made[name] if folder is None else _read_block(folder / name, shape)
         return scores
 
-    def _make_own(self, world: DistributedContext, folder: Path | None) -> dict[str, Array]:
-        """Makes the blocks of this rank; returns those that were not written."""
+    def _make_own_blocks(self, world: DistributedContext, folder: Path | None) -> dict[str, Array]:
+        """Makes the blocks of this rank. Without a folder it returns them by name, else it writes them."""
         made: dict[str, Array] = {}
         own = range(world.rank, len(self._blocks), world.size)
         with progress("score", sum(len(self._blocks[number]) for number in own), "captions") as advance:
             for number in own:
-                name = _name(number)
+                name = _name_block(number)
                 if folder is None:
-                    made[name] = self._make(number)
+                    made[name] = self._make_block(number)
                 elif not (folder / name).exists():
-                    write_atomic(folder / name, _to_bytes(self._make(number)))
+                    write_atomic(folder / name, _to_bytes(self._make_block(number)))
                 captions = len(self._blocks[number])
                 advance(captions, rows=captions * self.shape[1])
         return made
 
-    def _make(self, number: int) -> Array:
-        """float32 [captions of the block, I]; -inf where a pair is no candidate."""
+    def _make_block(self, number: int) -> Array:
+        """Returns float32 [captions of the block, I]; -inf for a pair that is not a candidate."""
         if self._images is None:
             self._images = self._encode_images()
         captions = self._blocks[number]
@@ -222,7 +235,7 @@ class Matrix:
         return block
 
     def _fingerprint(self) -> str:
-        """Of the texts, the candidates and how they are cut into blocks."""
+        """Returns a checksum of the texts, the candidates, and how they are cut into blocks."""
         digest = hashlib.sha256(repr((self.shape, len(self._blocks))).encode())
         for text in self._texts:
             digest.update(text.token_ids.tobytes() + b"|")
@@ -231,19 +244,20 @@ class Matrix:
         return digest.hexdigest()
 
 
-def _claim(folder: Path, identity: dict[str, Any]) -> None:
+def _claim(folder: Path, fingerprint: Mapping[str, object]) -> None:
+    """Marks a new folder with a fingerprint; refuses a folder with another one."""
     path = folder / PLAN
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(identity, path)
+        write_json(fingerprint, path)
         return
     found = read_json(path)
-    wrong = sorted(key for key in identity.keys() | found.keys() if identity.get(key) != found.get(key))
+    wrong = sorted(key for key in fingerprint.keys() | found.keys() if fingerprint.get(key) != found.get(key))
     if wrong:
-        raise InputError(f"{folder} holds scores with another {', '.join(wrong)}; take another --out or remove it")
+        raise InputError(f"{folder} holds scores with another {', '.join(wrong)}; name another --out or remove it")
 
 
-def _name(number: int) -> str:
+def _name_block(number: int) -> str:
     return f"block-{number:05d}.npy"
 
 
@@ -253,7 +267,7 @@ def _to_bytes(block: Array) -> bytes:
     return stream.getvalue()
 
 
-def _read(path: Path, shape: tuple[int, int]) -> Array:
+def _read_block(path: Path, shape: tuple[int, int]) -> Array:
     try:
         block: Array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

@@ -1,54 +1,37 @@
 """Released checkpoints in and out."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
-from typer.testing import CliRunner
 
 from finetune.heads import RetrievalHead
-from finetune.import_checkpoint import app
 from finetune.released.checkpoints import export_released, import_released
 from finetune.released.paddle_files import read_variable, write_record
 from parsers.command import InputError
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import ErnieViL
 from pretrain.model.released_names import load_released, released_shapes
-from tests.finetune.conftest import write_variables
+from tests.finetune.conftest import RELEASED_HEAD as HEAD
 from tests.models import SMALL as CONFIG
 
 PARITY = Path(__file__).resolve().parents[4] / "shared/parity"
 needs_parity = pytest.mark.skipif(not PARITY.exists(), reason="the released numbers are not here")
-
-HEAD = {"match_fc.w_0": (6, 1), "match_fc.b_0": (1,)}
-
-
-@pytest.fixture
-def released(tmp_path):
-    """A checkpoint as the released code saves it during training: parameters, a head, optimiser state, counters."""
-    random = np.random.default_rng(0)
-    shapes = released_shapes(CONFIG) | HEAD
-    parameters = {name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
-    state = {f"{name}_moment1_0": array * 0 for name, array in parameters.items()}
-    state |= {"@LR_DECAY_COUNTER@": np.zeros(1, np.int64), "reduce_mean_0.tmp_0": np.zeros(1, np.float32)}
-    write_variables(tmp_path / "released", parameters | state)
-    return tmp_path / "released"
 
 
 def files(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_there_and_back_is_the_same_byte_for_byte(released, tmp_path):
-    record = import_released(released, CONFIG, tmp_path / "ours", vocabulary=None, allow_missing=False)
+def test_there_and_back_is_the_same_byte_for_byte(released_checkpoint, tmp_path):
+    record = import_released(released_checkpoint, CONFIG, tmp_path / "ours", vocabulary=None, allow_missing=False)
     assert record["parameters"] == len(released_shapes(CONFIG))
     assert set(record["head"]) == set(HEAD)
     assert len(record["skipped"]) == len(released_shapes(CONFIG)) + len(HEAD) + 2
     count = export_released(tmp_path / "ours", tmp_path / "back", combined=False)
-    expected = {name: content for name, content in files(released).items() if name not in record["skipped"]}
+    expected = {name: content for name, content in files(released_checkpoint).items() if name not in record["skipped"]}
     assert count == len(expected)
     assert files(tmp_path / "back") == expected
     # Through the combined file, which has no names.
@@ -60,38 +43,38 @@ def test_there_and_back_is_the_same_byte_for_byte(released, tmp_path):
     assert all((ours[name] == again[name]).all() for name in ours)
 
 
-def test_the_head_fits_its_task(released, tmp_path):
-    import_released(released, CONFIG, tmp_path / "ours", vocabulary=None, allow_missing=False)
+def test_the_head_fits_its_task(released_checkpoint, tmp_path):
+    import_released(released_checkpoint, CONFIG, tmp_path / "ours", vocabulary=None, allow_missing=False)
     tensors = load_file(tmp_path / "ours/model.safetensors")
     head = RetrievalHead(CONFIG)
     head.load_state_dict({n.removeprefix("head."): torch.from_numpy(t) for n, t in tensors.items() if "head." in n})
-    assert (head.match.output.weight.detach().numpy() == read_variable(released / "match_fc.w_0").T).all()
+    assert (head.match.output.weight.detach().numpy() == read_variable(released_checkpoint / "match_fc.w_0").T).all()
     assert ErnieViL.from_pretrained(tmp_path / "ours").config == CONFIG
 
 
-def test_a_head_of_another_kind_is_not_exported(released, tmp_path):
-    import_released(released, CONFIG, tmp_path / "ours", vocabulary=None, allow_missing=False)
+def test_a_head_of_another_kind_is_not_exported(released_checkpoint, tmp_path):
+    import_released(released_checkpoint, CONFIG, tmp_path / "ours", vocabulary=None, allow_missing=False)
     path = tmp_path / "ours/model.safetensors"
     save_file(load_file(path) | {"head.extra.weight": np.zeros(2, np.float32)}, path)
-    with pytest.raises(InputError, match=r"extra\.weight.* head of no released task"):
+    with pytest.raises(InputError, match=r"extra\.weight.* not the head of a released task"):
         export_released(tmp_path / "ours", tmp_path / "back", combined=False)
     assert not (tmp_path / "back").exists()
 
 
-def test_a_released_configuration_does_not_say_how_long_features_are(released, tmp_path):
+def test_a_released_configuration_does_not_say_how_long_features_are(released_checkpoint, tmp_path):
     (tmp_path / "config.json").write_text(CONFIG.model_dump_json(exclude={"v_feature_size"}, exclude_none=True))
     config = ModelConfig.load(tmp_path / "config.json")
-    import_released(released, config, tmp_path / "ours", vocabulary=None, allow_missing=False)
+    import_released(released_checkpoint, config, tmp_path / "ours", vocabulary=None, allow_missing=False)
     assert ModelConfig.load(tmp_path / "ours/config.json").v_feature_size == 6
 
 
-def test_missing_parameters_are_named_and_need_permission(released, tmp_path):
+def test_missing_parameters_are_named_and_need_permission(released_checkpoint, tmp_path):
     for name in ("pooled_fc_text.w_0", "encoder_layer_0_ffn_fc_0.b_0"):
-        (released / name).unlink()
+        (released_checkpoint / name).unlink()
     with pytest.raises(InputError, match=r"lacks 2 parameters.*encoder_layer_0_ffn_fc_0\.b_0, pooled_fc_text\.w_0"):
-        import_released(released, CONFIG, tmp_path / "ours", vocabulary=None, allow_missing=False)
+        import_released(released_checkpoint, CONFIG, tmp_path / "ours", vocabulary=None, allow_missing=False)
     assert not (tmp_path / "ours").exists()
-    record = import_released(released, CONFIG, tmp_path / "ours", vocabulary=None, allow_missing=True)
+    record = import_released(released_checkpoint, CONFIG, tmp_path / "ours", vocabulary=None, allow_missing=True)
     assert record["untouched"] == ["encoder_layer_0_ffn_fc_0.b_0", "pooled_fc_text.w_0"]
     export_released(tmp_path / "ours", tmp_path / "back", combined=False)
     assert not (tmp_path / "back/pooled_fc_text.w_0").exists(), "random values are not passed off as released ones"
@@ -116,34 +99,17 @@ def change(path, function):
         (lambda f: (f / "image_emb.b_0").write_bytes(b"\x80\x04."), "not a Paddle variable"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(released, tmp_path, spoil, message):
-    spoil(released)
+def test_what_does_not_fit_is_refused_by_name(released_checkpoint, tmp_path, spoil, message):
+    spoil(released_checkpoint)
     with pytest.raises(InputError, match=message):
-        import_released(released, CONFIG, tmp_path / "ours", vocabulary=None, allow_missing=False)
+        import_released(released_checkpoint, CONFIG, tmp_path / "ours", vocabulary=None, allow_missing=False)
     assert not (tmp_path / "ours").exists()
 
 
-def test_another_configuration_is_refused(released, tmp_path):
+def test_another_configuration_is_refused(released_checkpoint, tmp_path):
     wider = CONFIG.model_copy(update={"v_hidden_size": 8})
     with pytest.raises(InputError, match=r"image_emb\.w_0: the model needs shape \(6, 8\)"):
-        import_released(released, wider, tmp_path / "ours", vocabulary=None, allow_missing=False)
-
-
-def test_the_command(released, tmp_path):
-    (tmp_path / "config.json").write_text(CONFIG.model_dump_json(exclude_none=True))
-    (tmp_path / "vocab.txt").write_text("[PAD]\n")
-    arguments = [str(released), "--out", str(tmp_path / "ours")]
-    assert CliRunner().invoke(app, arguments).exit_code == 2
-    options = ["--config", str(tmp_path / "config.json"), "--vocab", str(tmp_path / "vocab.txt")]
-    result = CliRunner().invoke(app, [*arguments, *options])
-    assert result.exit_code == 0, result.output
-    assert json.loads((tmp_path / "ours/import.json").read_text())["head"] == sorted(HEAD)
-    assert (tmp_path / "ours/vocab.txt").exists()
-    back = CliRunner().invoke(app, [str(tmp_path / "ours"), "--to-paddle", "--out", str(tmp_path / "back")])
-    assert back.exit_code == 0, back.output
-    assert isinstance(
-        CliRunner().invoke(app, [*arguments[:2], str(tmp_path / "back"), "--to-paddle"]).exception, InputError
-    )
+        import_released(released_checkpoint, wider, tmp_path / "ours", vocabulary=None, allow_missing=False)
 
 
 @needs_parity

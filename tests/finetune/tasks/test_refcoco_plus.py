@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from finetune.inputs import Batch, Sources, TextEncoder
+from finetune.inputs import Sources, TaskBatch, TextEncoder
 from finetune.task import Split
 from finetune.tasks.refcoco_plus import RefcocoPlus, RefcocoPlusSettings
 from parsers.command import InputError
@@ -77,7 +77,7 @@ def test_the_whole_image_and_padding_are_never_chosen(task):
     boxes = torch.arange(16.0).view(1, 4, 4)
     expressions = [type("E", (), {"expression_id": "1", "image_id": "2"})]
     (found,) = task.predict(
-        torch.tensor([[9.0, 1.0, 2.0, 8.0]]), Batch({}, {"real": real, "boxes": boxes}), expressions
+        torch.tensor([[9.0, 1.0, 2.0, 8.0]]), TaskBatch({}, {"real": real, "boxes": boxes}), expressions
     )
     assert found == {"expression_id": "1", "image_id": "2", "region": 1, "box": [8, 9, 10, 11]}
 
@@ -94,7 +94,7 @@ def test_scores_in_both_conventions(tmp_path, task):
     assert task.evaluate(half, expressions[:1]) == {"accuracy": 1, "accuracy/+1": 1}
     less = choose((x1, y1, x1 + 3.9, y2))
     assert task.evaluate(less, expressions[:1]) == {"accuracy": 0, "accuracy/+1": 1}
-    with pytest.raises(InputError, match="3 are missing"):
+    with pytest.raises(InputError, match=r"3 .* missing"):
         task.evaluate(half, expressions)
 
 
@@ -112,7 +112,7 @@ def test_chosen_boxes_come_back_from_their_file(tmp_path, task):
 def test_regions_of_an_image_of_another_size_are_refused(tmp_path, task, sources):
     expression = task.read(write_refer(tmp_path), "val")[0]
     larger = type(expression)("5", "5", 200, 100, "x", expression.box)
-    with pytest.raises(InputError, match="image 5 is 200 x 100, its regions are of one of 100 x 100"):
+    with pytest.raises(InputError, match="image 5 is 200 x 100, but its regions are of an image of 100 x 100"):
         task.collate(Split([larger], sources), np.array([0]), None)
 
 
@@ -120,12 +120,12 @@ def test_released_overlaps_must_be_as_many_as_the_regions(shared, tmp_path, sour
     lines = (shared / "parity/readers/refcoco_plus.tsv").read_bytes().splitlines()
     (tmp_path / "x.tsv").write_bytes(lines[0].rsplit(b" ", 1)[0] + b"\n")
     task = RefcocoPlus(RefcocoPlusSettings())
-    split = Split(task.read(tmp_path, "x.tsv"), Sources(sources.texts, task.images(tmp_path, "x.tsv", None)))
-    with pytest.raises(InputError, match=r"x\.tsv@0: names 2 overlaps for 3 regions"):
+    split = Split(task.read(tmp_path, "x.tsv"), Sources(sources.texts, task.open_regions(tmp_path, "x.tsv", None)))
+    with pytest.raises(InputError, match=r"x\.tsv@0: has 2 overlaps for 3 regions"):
         task.collate(split, np.array([0]), None)
     (tmp_path / "y.tsv.gz").write_bytes(b"")
     with pytest.raises(InputError, match="gunzip"):
         task.read(tmp_path, "y.tsv.gz")
     (tmp_path / "z.tsv").write_bytes(lines[0].rsplit(b"\t", 1)[0] + b"\n")
-    with pytest.raises(InputError, match="byte 0: wrong number of columns: 8, expected 9"):
+    with pytest.raises(InputError, match="line at byte 0: wrong number of columns: 8, expected 9"):
         task.read(tmp_path, "z.tsv")

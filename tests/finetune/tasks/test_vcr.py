@@ -9,23 +9,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune.inputs import Batch, Sources, TextEncoder
+from finetune.inputs import Sources, TaskBatch, TextEncoder
 from finetune.task import Split
-from finetune.tasks.vcr import ANSWER, RATIONALE, Vcr, VcrSettings
+from finetune.tasks.vcr import Vcr, VcrSettings
+from finetune.tasks.vcr_files import ANSWER, RATIONALE
 from parsers.command import InputError
 from shards.regions.store import RegionStore
 from shards.tokenizer import load_tokenizer
+from tests.finetune.vcr import predictions_for
 from tests.finetune.worlds import grid, regions_folder, vcr_item, write_model, write_vcr
-
-
-def predictions_for(questions, choose):
-    """Certain predictions: all probability for the choice that ``choose`` makes."""
-    found = []
-    for question in questions:
-        probabilities = np.eye(4)[choose(question)].tolist()
-        item = {"annot_id": question.annot_id, "part": question.part, "given": question.given}
-        found.append({**item, "right": question.right, "probabilities": probabilities})
-    return found
 
 
 @pytest.fixture
@@ -33,18 +25,8 @@ def sources(tmp_path):
     model = write_model(tmp_path / "model")
     regions = regions_folder(tmp_path / "regions", {f"train-{i}": grid(3 + i) for i in range(3)})
     gold = regions_folder(tmp_path / "gold", {str(i): [[0, 50, 40, 90]] * 2 for i in range(3)})
-    named = [Vcr(VcrSettings()).named(RegionStore([folder]), []) for folder in (regions, gold)]
+    named = [Vcr(VcrSettings()).rename_regions(RegionStore([folder]), []) for folder in (regions, gold)]
     return Sources(TextEncoder(load_tokenizer(model / "vocab.txt")), *named)
-
-
-def test_each_question_is_a_choice_of_an_answer_and_of_a_rationale_for_the_right_answer(tmp_path):
-    task = Vcr(VcrSettings())
-    answer, rationale = task.read(write_vcr(tmp_path, questions=1), "train")
-    assert (answer.part, answer.answer, answer.right, answer.given) == (ANSWER, None, 0, None)
-    assert (rationale.part, rationale.right, rationale.given) == (RATIONALE, 1, 0)
-    assert rationale.answer == answer.choices[0]
-    (alone,) = Vcr(VcrSettings(parts=(RATIONALE,))).read(tmp_path, "train")
-    assert alone == rationale
 
 
 def test_without_public_labels_rationales_are_asked_for_every_answer_and_nothing_is_scored(tmp_path):
@@ -89,22 +71,6 @@ def test_of_equal_probabilities_the_first_choice_counts(tmp_path):
     assert task.evaluate(even, questions) == {"Q->A": 0.25}  # each choice is right once
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"answer_label": 4}, "label 4 is outside the 4 choices"),
-        ({"question": ["why", [2]]}, r"\[2\] is outside the 2 objects"),
-        ({"answer_choices": [["a"]] * 3}, "3 choices, expected 4"),
-        ({"objects": None}, "objects"),
-        ({"annot_id": "train"}, "line 1"),
-    ],
-)
-def test_a_bad_question_is_refused_with_its_line(tmp_path, changes, message):
-    with pytest.raises(InputError, match=message) as error:
-        Vcr(VcrSettings()).read(write_vcr(tmp_path, questions=1, **changes), "train")
-    assert "train.jsonl: line 1" in str(error.value)
-
-
 def test_unknown_splits_files_and_predictions_that_lack_a_question_are_refused(tmp_path):
     task = Vcr(VcrSettings())
     with pytest.raises(InputError, match="there are train, val, test"):
@@ -115,7 +81,7 @@ def test_unknown_splits_files_and_predictions_that_lack_a_question_are_refused(t
     with pytest.raises(InputError, match="train-1: the predictions lack its rationale"):
         task.evaluate(predictions_for(questions[:3], lambda question: 0), questions)
     (tmp_path / "x.csv").write_text("annot_id,answer_0\ntrain-0,1\n")
-    with pytest.raises(InputError, match="no leaderboard file"):
+    with pytest.raises(InputError, match="is not a leaderboard file"):
         task.read_predictions(tmp_path / "x.csv")
 
 
@@ -132,45 +98,14 @@ def test_people_have_different_names_that_stay_theirs(tmp_path, sources):
         first = batch.inputs["token_ids"][1, batch.inputs["segment_ids"][1].argmax() + 1].item()
         assert first == shown[0][0]  # the same person in the answer
     assert shown[0] == shown[1]
-    assert sorted(shown[0]) == sorted(encoder.pieces("casey riley"))
-
-
-def test_regions_may_be_named_by_number_or_by_file(tmp_path):
-    items = [vcr_item(number, "val", img_id=f"val-{number}", img_fn=f"movie/shot@{number}.jpg") for number in range(3)]
-    (tmp_path / "val.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
-    task = Vcr(VcrSettings())
-    questions = task.read(tmp_path, "val")
-    for name in ("val-{}", "100000{}", "movie/shot@{}.jpg"):
-        folder = regions_folder(tmp_path / name[:4], {name.format(i): grid(3 + i) for i in range(3)})
-        named = task.named(RegionStore([folder]), questions)
-        assert [len(named[f"val-{i}"].regions.boxes) for i in range(3)] == [3, 4, 5]
-        assert "val-3" not in named
-
-
-def test_parts_that_were_trained_separately_make_one_file(tmp_path):
-    parts = [Vcr(VcrSettings(parts=(part,))) for part in (ANSWER, RATIONALE)]
-    write_vcr(tmp_path, "test", 2, answer_label=None, rationale_label=None)
-    found = [item for task in parts for item in predictions_for(task.read(tmp_path, "test"), lambda question: 1)]
-    parts[0].write(found, tmp_path / "parts.csv")
-    both = Vcr(VcrSettings())
-    both.write(predictions_for(both.read(tmp_path, "test"), lambda question: 1), tmp_path / "both.csv")
-    assert (tmp_path / "parts.csv").read_text() == (tmp_path / "both.csv").read_text()
-    assert (tmp_path / "parts.rationale.tsv").exists()
+    assert sorted(shown[0]) == sorted(encoder.tokenize("casey riley"))
 
 
 def test_hidden_labels_cannot_be_learned(tmp_path):
     task = Vcr(VcrSettings())
     questions = task.read(write_vcr(tmp_path, "test", 2, answer_label=None, rationale_label=None), "test")
     with pytest.raises(InputError, match="test-0 has no public answer"):
-        task.fitted(questions)
-
-
-def test_names_come_from_a_table_or_a_list(tmp_path):
-    path = tmp_path / "names"
-    path.write_text(",name,total\n1,Ann,3\n2,Bo,4\n")
-    assert VcrSettings(names=str(path)).names == ("Ann", "Bo")
-    path.write_text("Ann\nBo\n")
-    assert VcrSettings(names=str(path)).names == ("Ann", "Bo")
+        task.fit(questions)
 
 
 def test_ground_truth_regions_follow_the_detectors_and_are_kept_where_there_is_no_room(tmp_path, sources):
@@ -189,9 +124,9 @@ def test_ground_truth_regions_follow_the_detectors_and_are_kept_where_there_is_n
 def test_each_part_has_its_head_unless_as_released():
     answers, rationales = torch.arange(8.0, requires_grad=True), torch.arange(8.0, 0, -1, requires_grad=True)
     labels = {"rationale": torch.tensor([False, True]), "right": torch.tensor([3, 0])}
-    batch = Batch({}, labels)
+    batch = TaskBatch({}, labels)
     for as_released, hits in ((False, 2), (True, 1)):
-        loss, right = Vcr(VcrSettings(as_released=as_released)).score((answers, rationales), batch)
+        loss, right = Vcr(VcrSettings(as_released=as_released)).compute_loss(torch.stack([answers, rationales]), batch)
         assert right == hits
         answers.grad = rationales.grad = None
         loss.backward()

@@ -1,19 +1,21 @@
 """Fine-tuning as users start it, and its steps beside those of the released code."""
 
 import json
+from itertools import chain
 
 import pytest
 import torch
 
-from finetune.inputs import Batch
+from finetune.inputs import TaskBatch
 from finetune.released.checkpoints import import_released
 from finetune.task import Split
 from finetune.tasks.refcoco_plus import RefcocoPlus, RefcocoPlusSettings
+from finetune.tasks.retrieval.captions import RetrievalCaption
 from finetune.tasks.retrieval.task import Retrieval, RetrievalSettings
 from finetune.tasks.vcr import Vcr, VcrSettings
-from finetune.tasks.vqa import Vqa, VqaSettings
-from finetune.training.finetuning import FineTuning
-from finetune.training.recipe import Recipe
+from finetune.tasks.vqa import Vqa, VqaQuestion, VqaSettings
+from finetune.training.finetuning import FineTuneDataset, FineTuning, fingerprint_examples
+from finetune.training.recipe import FineTuneRecipe
 from pretrain.model.released_names import released_name
 from tests.finetune.training.test_released_training import settings_of
 
@@ -31,7 +33,7 @@ def make_workload(released, hyperparameters, folder):
     import_released(folder / "released", released.model.config, folder / "ours", vocabulary=None, allow_missing=True)
     (folder / "ours/vocab.txt").touch()
     task = TASKS[released.task]
-    recipe = Recipe[type(task.settings)](
+    recipe = FineTuneRecipe.for_task(type(task.settings))(
         train=("train",),
         steps=hyperparameters["num_train_steps"],
         batch_size=hyperparameters["batch_size"],
@@ -53,15 +55,16 @@ def read_batch(released, step):
             labels = {"groups": others[0].squeeze(1)}
         case _:
             labels = {"overlaps": others[0].squeeze(2), "real": inputs["image_mask"]}
-    return Batch(inputs, labels)
+    return TaskBatch(inputs, labels)
 
 
 @pytest.mark.parametrize("training", ["vqa", "vcr", "refcoco_plus", "flickr"], indirect=True)
 def test_three_steps_from_an_imported_checkpoint_are_the_released_ones(training, tmp_path):
-    """As the training loop takes them.
+    """The steps are taken as the training loop takes them.
 
-    Steps start from the released gradients, to which those of each step are compared: Adam divides a gradient by its
-    own size, so that what is only rounding (all of it in the bias of a key) comes out as a step of any size.
+    The gradients of each step are compared with the released ones; the optimiser then gets the released ones. Adam
+    divides a gradient by its own size, so a gradient that is only rounding, such as that of a key's bias, would become
+    a step of any size.
     """
     log = json.loads((training.folder / "log.json").read_text())
     workload = make_workload(training, log["hparams"], tmp_path)
@@ -91,3 +94,42 @@ def test_three_steps_from_an_imported_checkpoint_are_the_released_ones(training,
         for name, expected in training.arrays(f"params_step{step + 1}.npz").items():
             difference = (parameters[name] - expected).abs().max()
             assert difference <= 5e-7, f"step {step}, {name}: {difference}"
+
+
+def test_examples_are_known_by_their_values():
+    caption = RetrievalCaption("1", "2", "A dog.")
+    same = [fingerprint_examples([caption]), fingerprint_examples([RetrievalCaption("1", "2", "A dog.")])]
+    assert same[0] == same[1]
+    assert fingerprint_examples([caption, caption]) != same[0]
+    assert fingerprint_examples([RetrievalCaption("1", "2", "A cat.")]) != same[0]
+    question = VqaQuestion(1, "2", "?", {"red": 0.3, "blue": 1.0})
+    assert fingerprint_examples([question]) == fingerprint_examples(
+        [VqaQuestion(1, "2", "?", {"blue": 1.0, "red": 0.3})]
+    )
+
+
+class Numbers(Retrieval):
+    """A batch is a list of each example's position and first random number."""
+
+    def collate(self, split, numbers, random):
+        return [(number, draw.random()) for number, draw in zip(numbers.tolist(), random, strict=True)]
+
+
+def test_a_step_has_every_example_of_its_batch_once_whatever_the_ranks():
+    task, captions = Numbers(RetrievalSettings()), [RetrievalCaption(str(n), str(n), "") for n in range(11)]
+    recipe = FineTuneRecipe.for_task(RetrievalSettings).model_validate(
+        {"train": ["train"], "steps": 9, "batch_size": 4, "accumulation": 2, "task": {}, "optimizer": {}}
+    )
+    for step in range(6):
+        alone = FineTuneDataset(task, Split(captions, None), recipe)[step]
+        shared = [
+            part
+            for rank in range(3)
+            for part in FineTuneDataset(task, Split(captions, None), recipe, rank=rank, ranks=3)[step]
+        ]
+        assert sorted(chain.from_iterable(alone)) == sorted(chain.from_iterable(shared))
+        assert len(alone) == 2
+    epoch = [
+        n for step in range(3) for part in FineTuneDataset(task, Split(captions, None), recipe)[step] for n in part
+    ]
+    assert sorted(number for number, _ in epoch) == list(range(11))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from finetune.heads import VqaHead
-from finetune.training.optimization import Optimizer, layers_above, parameter_groups
+from finetune.training.optimization import FineTuneOptimizer, count_layers_above, group_parameters
 from pretrain.model.encoder import ErnieViL
 from tests.models import SMALL as CONFIG
 
@@ -21,15 +21,22 @@ def test_the_released_layouts(first, text, embedding):
         update={"t_biattention_id": tuple(range(first, first + 6)), "v_biattention_id": tuple(range(6))}
     )
     names = [f"text_layers.{i}.feed_forward.expand.bias" for i in range(first + 6)]
-    assert [layers_above(name, config) for name in names] == text
-    assert [layers_above(f"image_layers.{i}.attention_norm.weight", config) for i in range(6)] == [11, 9, 7, 5, 3, 1]
+    assert [count_layers_above(name, config) for name in names] == text
+    assert [count_layers_above(f"image_layers.{i}.attention_norm.weight", config) for i in range(6)] == [
+        11,
+        9,
+        7,
+        5,
+        3,
+        1,
+    ]
     for side in ("text", "image"):
         names = [f"co_layers.{i}.{side}.attention.key.weight" for i in range(6)]
-        assert [layers_above(name, config) for name in names] == [12, 10, 8, 6, 4, 2]
-    assert layers_above("text_embeddings.word.weight", config) == embedding
-    assert layers_above("image_embeddings.location.bias", config) == 13
+        assert [count_layers_above(name, config) for name in names] == [12, 10, 8, 6, 4, 2]
+    assert count_layers_above("text_embeddings.word.weight", config) == embedding
+    assert count_layers_above("image_embeddings.location.bias", config) == 13
     for name in ("text_embeddings.norm.weight", "image_embeddings.norm.bias", "text_pooler.weight"):
-        assert layers_above(name, config) == 0
+        assert count_layers_above(name, config) == 0
 
 
 ids = st.lists(st.integers(0, 9), min_size=3, max_size=3, unique=True).map(sorted).map(tuple)
@@ -43,13 +50,13 @@ def test_on_the_way_through_any_layout_there_is_one_layer_less_each_time(text_id
         for k in reversed(range(3)):
             way.insert(ids[k], f"co_layers.{k}.{side}.x.weight")
         way.insert(0, f"{side}_embeddings.x.weight")
-        assert [layers_above(name, config) for name in way] == list(range(len(way), 0, -1))
+        assert [count_layers_above(name, config) for name in way] == list(range(len(way), 0, -1))
 
 
 def test_what_is_decayed():
     model, head = ErnieViL(CONFIG), VqaHead(CONFIG, answers=3)
-    settings = Optimizer(learning_rate=1e-4, layer_decay=0.9, weight_decay=0.02)
-    groups = parameter_groups(model, head, settings)
+    settings = FineTuneOptimizer(learning_rate=1e-4, layer_decay=0.9, weight_decay=0.02)
+    groups = group_parameters(model, head, settings)
     by_parameter = {id(parameter): group for group in groups for parameter in group["params"]}
     named = {**dict(model.named_parameters()), **{f"head.{n}": p for n, p in head.named_parameters()}}
     assert len(by_parameter) == len(named)
@@ -63,13 +70,13 @@ def test_what_is_decayed():
 
 @pytest.mark.parametrize("schedule", ["steps", "linear", "noam"])
 def test_without_warm_up_the_learning_rate_is_constant(schedule):
-    settings = Optimizer(learning_rate=0.3, schedule=schedule)
+    settings = FineTuneOptimizer(learning_rate=0.3, schedule=schedule)
     assert {settings.learning_rate_at(step, 50) for step in range(60)} == {0.3}
 
 
 @given(st.sampled_from(["steps", "linear", "noam"]), st.integers(1, 50))
 def test_the_learning_rate_is_highest_about_the_end_of_the_warm_up(schedule, warmup):
-    settings = Optimizer(learning_rate=2.0, schedule=schedule, warmup_steps=warmup)
+    settings = FineTuneOptimizer(learning_rate=2.0, schedule=schedule, warmup_steps=warmup)
     rates = [settings.learning_rate_at(step, 100) for step in range(150)]
     assert 0 <= min(rates) < max(rates) <= 2.0
     assert rates[:warmup] == sorted(rates[:warmup])
@@ -89,4 +96,4 @@ def test_the_learning_rate_is_highest_about_the_end_of_the_warm_up(schedule, war
 )
 def test_refused_settings(values, message):
     with pytest.raises(ValidationError, match=message):
-        Optimizer(learning_rate=1e-4, **values)
+        FineTuneOptimizer(learning_rate=1e-4, **values)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from finetune.heads import answer_loss
+from finetune.heads import compute_answer_loss
 from finetune.released.checkpoints import HEAD, import_released
-from finetune.training.optimization import Optimizer, parameter_groups, prepare_step
+from finetune.training.optimization import FineTuneOptimizer, group_parameters, prepare_step
 from pretrain.model.encoder import WEIGHTS, ErnieViL
 
 SCHEDULES = {"manual_warmup_decay": "steps", "linear_warmup_decay": "linear", "noam_decay": "noam"}
@@ -26,7 +26,7 @@ def load_imported(released, folder):
 
 
 def settings_of(released):
-    return Optimizer(
+    return FineTuneOptimizer(
         learning_rate=released["learning_rate"],
         schedule=SCHEDULES[released["lr_scheduler"]],
         warmup_steps=released["warmup_steps"],
@@ -49,7 +49,7 @@ def test_scores_are_the_released_ones(forward_pass, imported, tmp_path):
     released = forward_pass.arrays("outputs.npz")
     match forward_pass.task:
         case "vqa":
-            found, expected = answer_loss(scores, labels[0])[None] / len(labels[0]), released["task_out_0"]
+            found, expected = compute_answer_loss(scores, labels[0])[None] / len(labels[0]), released["task_out_0"]
         case "vcr":
             found, expected = scores[0].view(-1, 4).softmax(1), released["task_out_5"]
         case "flickr":
@@ -62,7 +62,7 @@ def test_scores_are_the_released_ones(forward_pass, imported, tmp_path):
 
 def test_losses_and_gradients_are_the_released_ones(training):
     log = json.loads((training.folder / "log.json").read_text())
-    # Of the released values, where large terms cancel: most in the circle loss, the only one with a scale of 32.
+    # How much the released values are rounded where large terms cancel. The circle loss has a scale of 32.
     rounding = 1e-7 if training.task == "flickr" else 2e-8
     training.compute_exactly()
     for step in range(3):
@@ -84,11 +84,11 @@ def test_losses_and_gradients_are_the_released_ones(training):
 
 
 def test_three_steps_of_the_optimiser_are_the_released_ones(training):
-    """From the released gradients: Adam makes steps of any size of the rounding in the gradient of a key's bias."""
+    """The steps use the released gradients: in a key's bias Adam would turn mere rounding into steps of any size."""
     log = json.loads((training.folder / "log.json").read_text())
     settings = settings_of(log["hparams"])
     training.load("params_step0.npz")
-    groups = parameter_groups(training.model, training.head, settings)
+    groups = group_parameters(training.model, training.head, settings)
     assert sum(len(group["params"]) for group in groups) == len(training.parameters)
     optimizer = torch.optim.AdamW(groups, betas=settings.betas)
     for step in range(3):

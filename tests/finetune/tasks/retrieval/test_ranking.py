@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune.tasks.retrieval import ranking
-from finetune.tasks.retrieval.ranking import rank, rank_in_folds, recalls
+from finetune.tasks.retrieval.ranking import compute_recalls, rank, rank_in_folds
 from parsers.command import InputError
 
 
@@ -56,7 +56,7 @@ def test_a_model_that_says_the_same_of_all_finds_nothing():
     found = rank(np.zeros((150, 30)), own)
     assert (found.images == 30).all()
     assert (found.texts == 146).all()  # the other four captions of the image are right, too
-    assert recalls(found.images, found.texts)["recall"] == 0
+    assert compute_recalls(found.images, found.texts)["recall"] == 0
 
 
 def test_recalls_by_hand():
@@ -65,7 +65,7 @@ def test_recalls_by_hand():
     found = rank(scores, np.array([0, 0, 1, 2]))
     assert found.images.tolist() == [1, 3, 1, 1]
     assert found.texts.tolist() == [1, 2, 2]
-    assert recalls(found.images, found.texts) == {
+    assert compute_recalls(found.images, found.texts) == {
         "recall": pytest.approx((3 / 4 + 1 + 1 + 1 / 3 + 1 + 1) / 6),
         "image/R@1": 3 / 4,
         "image/R@5": 1,

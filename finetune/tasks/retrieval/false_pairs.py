@@ -1,0 +1,97 @@
+"""The false pairs that a caption and its image are trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from finetune.tasks.checks import expect_layout
+from finetune.tasks.retrieval.captions import RetrievalCaption, number_images
+from parsers.command import InputError
+from shards.storage import pickles
+from shards.storage.files import read_json
+
+FalsePairKind = Literal["easy_images", "hard_images", "easy_captions", "hard_captions"]
+KINDS: tuple[FalsePairKind, ...] = ("easy_images", "hard_images", "easy_captions", "hard_captions")
+"""A false pair has another image or another caption. It is an easy one (any other) or a hard one (a similar one)."""
+
+
+class FalsePairs:
+    """Draws false pairs from the training captions."""
+
+    def __init__(self, captions: Sequence[RetrievalCaption], hard_negatives: Mapping[str, Sequence[str]]) -> None:
+        """Groups the captions by image.
+
+        Args:
+            captions: the training captions.
+            hard_negatives: by image id, the ids of images like it.
+
+        Raises:
+            InputError: all captions are of one image.
+        """
+        self._images, _ = number_images(captions)
+        if len(self._images) < 2:
+            raise InputError("false pairs need at least two images; the training split has one")
+        self._captions: dict[str, list[RetrievalCaption]] = {image: [] for image in self._images}
+        for caption in captions:
+            self._captions[caption.image_id].append(caption)
+        self._hard_negatives = hard_negatives
+
+    def draw(
+        self, caption: RetrievalCaption, kinds: Sequence[FalsePairKind], random: np.random.Generator
+    ) -> list[tuple[RetrievalCaption, str]]:
+        """Returns a caption and an image id for each kind.
+
+        Raises:
+            InputError: a hard pair is wanted, and the image has no hard negatives.
+        """
+        pairs = []
+        for kind in kinds:
+            other = self._draw_image(caption.image_id, kind.startswith("hard"), random)
+            if kind.endswith("images"):
+                pairs.append((caption, other))
+            else:
+                captions = self._captions[other]
+                pairs.append((captions[int(random.integers(len(captions)))], caption.image_id))
+        return pairs
+
+    def _draw_image(self, image_id: str, hard: bool, random: np.random.Generator) -> str:
+        if hard:
+            similar = [
+                other
+                for other in self._hard_negatives.get(image_id, ())
+                if other != image_id and other in self._captions
+            ]
+            if not similar:
+                raise InputError(
+                    f"image {image_id!r} has no hard negatives in the training split; make the file again with "
+                    "finetune.shortlist --negatives"
+                )
+            return similar[int(random.integers(len(similar)))]
+        while True:
+            other = self._images[int(random.integers(len(self._images)))]
+            if other != image_id:
+                return other
+
+
+def read_hard_negatives(path: Path) -> dict[str, list[str]]:
+    """Reads, for each image id, the ids of images like it: JSON of `finetune.shortlist`, or a released pickle.
+
+    Raises:
+        InputError: the file cannot be read or has another layout.
+    """
+    if path.suffix == ".json":
+        with expect_layout(path, "JSON with a list of image ids for each image id"):
+            return {str(image): [str(other) for other in others] for image, others in read_json(path).items()}
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    with expect_layout(path, "a pickle with train_image_list and train_hard_pool, nor does its name end in .json"):
+        found = pickles.load(content)
+        images = [str(image) for image in found["train_image_list"]]
+        pools = zip(images, found["train_hard_pool"], strict=True)
+        return {image: [images[number] for number in pool] for image, pool in pools}

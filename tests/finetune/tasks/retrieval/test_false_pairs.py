@@ -1,0 +1,100 @@
+"""False pairs: other images and other captions, easy and hard."""
+
+import json
+import pickle
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from finetune.inputs import ImageInput
+from finetune.tasks.retrieval.captions import number_images
+from finetune.tasks.retrieval.task import Retrieval, RetrievalSettings
+from parsers.command import InputError
+from tests.finetune.retrieval import collate_groups
+
+
+def texts_of(batch):
+    return [tuple(row[mask].tolist()) for row, mask in zip(batch.inputs["token_ids"], mask_of(batch), strict=True)]
+
+
+def mask_of(batch):
+    mask = batch.inputs["text_mask"]
+    return torch.ones_like(batch.inputs["token_ids"], dtype=torch.bool) if mask is None else mask
+
+
+def test_false_pairs_have_another_image_or_another_caption(split, tmp_path):
+    images, own = number_images(split.examples)
+    alike = {image: [images[(number + 1) % len(images)]] for number, image in enumerate(images)}
+    (tmp_path / "hard.json").write_text(json.dumps(alike))
+    task = Retrieval(
+        RetrievalSettings(
+            max_text=32,
+            easy_images=2,
+            hard_images=1,
+            easy_captions=1,
+            hard_captions=2,
+            hard_negatives=tmp_path / "hard.json",
+        )
+    )
+    whole = {
+        tuple(ImageInput.from_regions(split.sources.images[image]).features[0].tolist()): image for image in images
+    }
+    said = {}
+    for caption in split.examples:
+        said.setdefault(tuple(split.sources.texts.encode(caption.text, 32).token_ids.tolist()), set()).add(
+            caption.image_id
+        )
+    numbers = list(range(0, len(split.examples), 9))
+    batch = collate_groups(task, split, numbers)
+    shown = [whole[tuple(features.tolist())] for features in batch.inputs["features"][:, 0]]
+    texts = texts_of(batch)
+    assert len(shown) == 7 * len(numbers) == 7 * task.count_targets(batch)
+    for group, number in enumerate(numbers):
+        image = images[own[number]]
+        text = texts[7 * group]
+        pairs = list(zip(texts[7 * group : 7 * group + 7], shown[7 * group : 7 * group + 7], strict=True))
+        assert pairs[0] == (text, image)
+        assert image in said[text]
+        assert all(pair[0] == text and pair[1] != image for pair in pairs[1:4])
+        assert pairs[3][1] == alike[image][0]
+        assert all(pair[1] == image and said[pair[0]] - {image} for pair in pairs[4:])
+        assert all(alike[image][0] in said[pair[0]] for pair in pairs[5:])
+    again = collate_groups(task, split, numbers)
+    assert torch.equal(again.inputs["features"], batch.inputs["features"])
+    alone = collate_groups(task, split, numbers[2:3])
+    assert torch.equal(alone.inputs["features"][:, 0], batch.inputs["features"][14:21, 0])
+
+
+def test_easy_negatives_are_any_other_image(split):
+    task = Retrieval(RetrievalSettings(max_text=32, easy_images=30))
+    chosen = Counter(
+        tuple(row.tolist())
+        for seed in range(60)
+        for row in collate_groups(task, split, [0], seed).inputs["features"][1:, 0]
+    )
+    images, _ = number_images(split.examples)
+    assert len(chosen) == len(images) - 1
+    assert max(chosen.values()) < 4 * 1800 / len(images)
+
+
+def test_missing_hard_negatives_are_named(split, tmp_path):
+    (tmp_path / "hard.json").write_text("{}")
+    task = Retrieval(RetrievalSettings(easy_images=1, hard_images=1, hard_negatives=tmp_path / "hard.json"))
+    with pytest.raises(InputError, match="no hard negatives"):
+        collate_groups(task, split, [0])
+    images, _ = number_images(split.examples)
+    released = {"train_image_list": images, "train_hard_pool": [[n, (n + 2) % len(images)] for n in range(len(images))]}
+    (tmp_path / "hard.pkl").write_bytes(pickle.dumps(released, protocol=2))
+    task = Retrieval(RetrievalSettings(easy_images=1, hard_images=1, hard_negatives=tmp_path / "hard.pkl"))
+    shown = collate_groups(task, split, [0]).inputs["features"][2, 0]
+    assert np.array_equal(shown, ImageInput.from_regions(split.sources.images[images[2]]).features[0])
+    (tmp_path / "hard.json").write_text("[]")
+    task = Retrieval(RetrievalSettings(easy_images=1, hard_images=1, hard_negatives=tmp_path / "hard.json"))
+    with pytest.raises(InputError, match="is not JSON with a list of image ids"):
+        collate_groups(task, split, [0])
+    alone = replace(split, examples=[caption for caption in split.examples if caption.image_id == "2"])
+    with pytest.raises(InputError, match="at least two images"):
+        collate_groups(Retrieval(RetrievalSettings()), alone, [0])

@@ -1,0 +1,27 @@
+"""Importing and exporting checkpoints as users start it."""
+
+import json
+
+from typer.testing import CliRunner
+
+from finetune.import_checkpoint import app
+from parsers.command import InputError
+from tests.finetune.conftest import RELEASED_HEAD
+from tests.models import SMALL as CONFIG
+
+
+def test_a_checkpoint_goes_in_and_comes_out(released_checkpoint, tmp_path):
+    (tmp_path / "config.json").write_text(CONFIG.model_dump_json(exclude_none=True))
+    (tmp_path / "vocab.txt").write_text("[PAD]\n")
+    arguments = [str(released_checkpoint), "--out", str(tmp_path / "ours")]
+    assert CliRunner().invoke(app, arguments).exit_code == 2
+    options = ["--config", str(tmp_path / "config.json"), "--vocab", str(tmp_path / "vocab.txt")]
+    result = CliRunner().invoke(app, [*arguments, *options])
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "ours/import.json").read_text())["head"] == sorted(RELEASED_HEAD)
+    assert (tmp_path / "ours/vocab.txt").exists()
+    back = CliRunner().invoke(app, [str(tmp_path / "ours"), "--to-paddle", "--out", str(tmp_path / "back")])
+    assert back.exit_code == 0, back.output
+    assert isinstance(
+        CliRunner().invoke(app, [*arguments[:2], str(tmp_path / "back"), "--to-paddle"]).exception, InputError
+    )

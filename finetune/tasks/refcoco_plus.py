@@ -116,7 +116,7 @@ class RefcocoPlus(Task[RefcocoPlusSettings, Expression, BoxPrediction]):
         chosen = match_predictions(predictions, wanted, lambda item: item["expression_id"], "expressions")
         hits = {"accuracy": 0, "accuracy/+1": 0}
         for expression, item in zip(examples, chosen, strict=True):
-            box, meant = np.array([item["box"]]), np.array(expression.box)
+            box, meant = np.array([item["box"]]), np.array([expression.box])
             if expression.overlaps is None:
                 overlap = intersection_over_union(box, meant).item()
             elif 0 <= item["region"] < len(expression.overlaps):

@@ -44,5 +44,5 @@ def test_a_pair_that_does_not_match_is_named(tmp_path):
     done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     assert "operator torchvision::nms does not exist" in done.stderr
-    assert "made for the installed torch" in " ".join(done.stderr.split())
+    assert "built for the installed torch" in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr

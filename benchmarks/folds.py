@@ -21,12 +21,13 @@ from rich.table import Table
 
 from parsers.command import InputError, console, run
 from pretrain.cloze import TOP, find_probes, interval, rank_answers
-from pretrain.data.order import EVALUATION_SEED, generator
+from pretrain.data.order import EVALUATION_SEED
 from pretrain.model.folder import load
 from pretrain.options import Settings, as_arguments
 from pretrain.recipe import Images, Recipe
 from shards.edit.removal import Removal
 from shards.edit.rewrite import write_set
+from shards.random_numbers import generator
 from shards.reader import ShardSet
 from shards.schema import KINDS, Array
 

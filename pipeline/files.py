@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import ijson
 from upath import UPath
 
 from parsers.command import InputError
@@ -97,3 +98,20 @@ def remove_tree(folder: AnyPath) -> None:
         shutil.rmtree(folder)
     else:
         folder.fs.rm(folder.path, recursive=True)
+
+
+def read_items(path: AnyPath, key: str) -> Iterator[Any]:
+    """The items of a list in a JSON object, one by one."""
+    there = False
+    try:
+        with path.open("rb") as stream:
+            for item in ijson.items(stream, f"{key}.item", use_float=True):
+                there = True
+                yield item
+            if not there:  # an empty list is one
+                stream.seek(0)
+                there = any(prefix == key and event == "start_array" for prefix, event, _ in ijson.parse(stream))
+    except (OSError, ijson.JSONError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as JSON: {' '.join(str(error).split())}") from error
+    if not there:
+        raise InputError(f"{path}: has no list `{key}`, so it is not of this format")

@@ -19,9 +19,10 @@ from rich.table import Table
 
 from parsers.command import InputError, console, progress, run
 from pretrain.data.masking import SpecialTokens, hide_node, lay_out, maskable
-from pretrain.data.order import EVALUATION_SEED, generator
+from pretrain.data.order import EVALUATION_SEED
 from pretrain.model.config import ModelConfig
 from pretrain.recipe import Images, Masking
+from shards.random_numbers import generator
 from shards.reader import VOCABULARY, ShardSet, read_vocabulary
 from shards.schema import KINDS, Array
 

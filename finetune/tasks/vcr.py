@@ -7,7 +7,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle, product
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -20,10 +20,10 @@ from finetune.heads import VcrHead, choice_loss
 from finetune.inputs import WHOLE, Batch, Image, Images, Sources, Text
 from finetune.task import Prediction, Settings, Split, Task
 from parsers.command import InputError
-from pretrain.data.order import generator
 from pretrain.model.config import ModelConfig
 from shards.schema import Array
 from shards.storage.files import read_json_lines, write_atomic
+from shards.vcr_text import PEOPLE, Word, check_words, name_objects, question_number, read_names, to_sentence
 
 SPLITS = ("train", "val", "test")
 CHOICES = 4
@@ -31,16 +31,8 @@ ANSWER: Final = "answer"
 RATIONALE: Final = "rationale"
 Part = Literal["answer", "rationale"]
 SCORES: Mapping[Part, str] = {ANSWER: "Q->A", RATIONALE: "QA->R"}
-NAMES = (
-    *("Avery", "Casey", "Frankie", "Jackie", "Jaime", "Jessie", "Jody", "Kendall", "Kerry", "Pat", "Peyton", "Quinn"),
-    *("Riley", "Skyler"),
-)
-"""For people, where no list is given."""
 _GIVEN = (None, *range(CHOICES))
 """What is given beside the question: nothing, or one of the answers."""
-
-Word = str | list[int]
-"""A word, or the numbers of the objects that are meant."""
 
 
 def _column(given: int | None) -> str:
@@ -63,13 +55,13 @@ class VcrSettings(Settings):
     parts: Annotated[tuple[Part, ...], Field(min_length=1)] = (ANSWER, RATIONALE)
     """Q→A, QA→R, or both together"""
     loss: Literal["sigmoid", "softmax"] = "sigmoid"
-    names: tuple[str, ...] = NAMES
+    names: tuple[str, ...] = PEOPLE
     """of people. A recipe may name a file: the released ``unisex_names_table.csv``, or one with a name a line"""
 
     @field_validator("names", mode="before")
     @classmethod
     def _read_names(cls, value: Any) -> Any:
-        return _read_names(Path(value)) if isinstance(value, str) else value
+        return read_names(Path(value)) if isinstance(value, str) else value
 
     @property
     def longest_text(self) -> int:
@@ -101,7 +93,7 @@ class Question:
     @property
     def number(self) -> int:
         """The number in ``annot_id``."""
-        return int(self.annot_id.split("-")[1])
+        return question_number(self.annot_id)
 
 
 class Vcr(Task[VcrSettings, Question]):
@@ -152,7 +144,7 @@ class Vcr(Task[VcrSettings, Question]):
             row |= {f"{_column(item['given'])}_{choice}": repr(p) for choice, p in enumerate(item["probabilities"])}
             values = " ".join(f"{p:.5f}" for p in item["probabilities"])
             right = -1 if item["right"] is None else item["right"]
-            number = item["annot_id"].split("-")[1]
+            number = question_number(item["annot_id"])
             tables[item["part"]].append(f"{number}\t{_best(item['probabilities'])}\t{right}\t{values}\n")
         lines = [",".join(LEADERBOARD), *(",".join(row.get(name, "") for name in LEADERBOARD) for row in rows.values())]
         write_atomic(path, ("\n".join(lines) + "\n").encode())
@@ -233,25 +225,19 @@ class Vcr(Task[VcrSettings, Question]):
 
     def _texts(self, question: Question, sources: Sources) -> list[Text]:
         encoder = sources.texts
-        names = self._names(question)
-        first = encoder.pieces(_sentence(question.question, names))
+        names = name_objects(question.objects, self.settings.names, question.number)
+        first = encoder.pieces(to_sentence(question.question, names))
         longest = self.settings.max_text
         if question.answer is not None:
-            first = [*first, encoder.sep, *encoder.pieces(_sentence(question.answer, names))]
+            first = [*first, encoder.sep, *encoder.pieces(to_sentence(question.answer, names))]
             longest = self.settings.max_rationale_text
         texts = []
         for choice in question.choices:
-            shown, second = _cut(first, encoder.pieces(_sentence(choice, names)), longest - 3)
+            shown, second = _cut(first, encoder.pieces(to_sentence(choice, names)), longest - 3)
             if self.settings.as_released:
                 first = shown  # what a long choice displaces is gone for the choices after it
             texts.append(encoder.pair(shown, second))
         return texts
-
-    def _names(self, question: Question) -> list[str]:
-        """What objects are called. The names of people follow from the question; two have the same if names run out."""
-        drawn = generator(0, 0, question.number).permutation(np.array(self.settings.names)).tolist()
-        people = cycle(drawn)
-        return [next(people) if kind == "person" else kind for kind in question.objects]
 
     def _image(self, question: Question, sources: Sources) -> Image:
         """The detector's regions, then those of the ground truth, which are kept first where there is no room."""
@@ -339,14 +325,14 @@ def _questions(item: Mapping[str, Any]) -> Iterator[Question]:
     """The choice of the answer, and of the rationale: of the right answer, or of each if that is not public."""
     objects = tuple(sys.intern(str(name)) for name in item["objects"])
     question, answers, rationales = (
-        _words(item["question"], objects),
+        check_words(item["question"], objects),
         _choices(item["answer_choices"], objects),
         _choices(item["rationale_choices"], objects),
     )
     annot_id, image_id = str(item["annot_id"]), sys.intern(str(item["img_id"]))
     file = sys.intern(str(item.get("img_fn", image_id)))
     right, reason = _label(item.get("answer_label")), _label(item.get("rationale_label"))
-    int(annot_id.split("-")[1])  # must be there
+    question_number(annot_id)  # must be there
     yield Question(annot_id, image_id, file, ANSWER, objects, question, None, answers, right)
     for given in range(CHOICES) if right is None else (right,):
         yield Question(
@@ -365,18 +351,7 @@ def _label(value: Any) -> int | None:
 def _choices(choices: Sequence[Any], objects: Sequence[str]) -> tuple[tuple[Word, ...], ...]:
     if len(choices) != CHOICES:
         raise ValueError(f"{len(choices)} choices, expected {CHOICES}")
-    return tuple(_words(choice, objects) for choice in choices)
-
-
-def _words(words: Sequence[Any], objects: Sequence[str]) -> tuple[Word, ...]:
-    for word in words:
-        if isinstance(word, list) and not all(0 <= number < len(objects) for number in word):
-            raise ValueError(f"{word} is outside the {len(objects)} objects")
-    return tuple(sys.intern(word) if isinstance(word, str) else word for word in words)
-
-
-def _sentence(words: Sequence[Word], names: Sequence[str]) -> str:
-    return " ".join(word if isinstance(word, str) else " ".join(names[number] for number in word) for word in words)
+    return tuple(check_words(choice, objects) for choice in choices)
 
 
 def _cut(first: list[int], second: list[int], most: int) -> tuple[list[int], list[int]]:
@@ -394,15 +369,3 @@ def _cut(first: list[int], second: list[int], most: int) -> tuple[list[int], lis
 def _best(probabilities: Sequence[float]) -> int:
     """The first of the largest."""
     return max(range(len(probabilities)), key=probabilities.__getitem__)
-
-
-def _read_names(path: Path) -> list[str]:
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            rows = list(csv.reader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: cannot be read: {error}") from error
-    names = [row[0] for row in rows if row] if all(len(row) < 2 for row in rows) else [row[1] for row in rows[1:]]
-    if not names:
-        raise ValueError(f"{path}: holds no names")
-    return names

@@ -20,7 +20,7 @@ from finetune.task import FineTuned, Split, Task, floats
 from finetune.training.optimization import parameter_groups, prepare_step
 from finetune.training.recipe import Recipe
 from parsers.command import say
-from pretrain.data.order import generator, slice_of
+from pretrain.data.order import slice_of
 from pretrain.model.config import ModelConfig
 from pretrain.model.costs import PairCosts
 from pretrain.model.encoder import CONFIG
@@ -29,6 +29,7 @@ from pretrain.training.distributed import World
 from pretrain.training.settings import Best
 from pretrain.training.trainer import Trainer
 from pretrain.training.workload import Scores
+from shards.random_numbers import generator
 from shards.reader import VOCABULARY
 from shards.schema import Array
 from shards.storage.files import sha256_of

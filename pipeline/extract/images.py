@@ -21,8 +21,7 @@ from PIL import Image, UnidentifiedImageError
 
 from parsers.command import InputError
 from pipeline.execution.parts import Reject
-from pipeline.files import fingerprint
-from pipeline.parse.formats import read_items
+from pipeline.files import fingerprint, read_items
 from pipeline.tars import Damage, TarSample, read_samples
 from shards.pictures import EXTENSIONS, FORMATS, ImageIds, image_id_of, to_rgb, upright_size
 from shards.schema import Array

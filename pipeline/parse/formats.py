@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import ijson
 import pyarrow as pa
 
 from parsers.command import InputError
+from pipeline.files import read_items
 from pipeline.tars import Damage, read_samples
 from shards.storage.files import AnyPath
 from shards.storage.parquet import parquet_file
+from shards.vcr_text import PEOPLE, Word, check_words, name_objects, question_number, to_sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,23 +82,6 @@ def read_karpathy(path: AnyPath, _: Columns) -> RawRows:
                 yield BadRow(inside, "not a JSON object")
 
 
-def read_items(path: AnyPath, key: str) -> Iterator[Any]:
-    """The items of a list in a JSON object, one by one."""
-    there = False
-    try:
-        with path.open("rb") as stream:
-            for item in ijson.items(stream, f"{key}.item", use_float=True):
-                there = True
-                yield item
-            if not there:  # an empty list is one
-                stream.seek(0)
-                there = any(prefix == key and event == "start_array" for prefix, event, _ in ijson.parse(stream))
-    except (OSError, ijson.JSONError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as JSON: {' '.join(str(error).split())}") from error
-    if not there:
-        raise InputError(f"{path}: has no list `{key}`, so it is not of this format")
-
-
 # -------------------------------------------------------------------------------------------------------------- lines
 
 
@@ -153,48 +137,37 @@ def _pick(position: str, row: Mapping[str, Any], columns: Columns) -> RawRow:
 
 # ---------------------------------------------------------------------------------------------------------------- VCR
 
-NAMES = (
-    *("Alex", "Casey", "Charlie", "Drew", "Frankie", "Jamie", "Jessie", "Jordan"),
-    *("Kerry", "Morgan", "Pat", "Quinn", "Riley", "Robin", "Sam", "Taylor"),
-)
-"""People of VCR are called by these, the same person always by the same one in a question."""
-
 
 def read_vcr(path: AnyPath, _: Columns) -> RawRows:
-    """VCR's jsonl: question, right answer and right rationale as one text of three segments, for task pretraining.
+    """Reads VCR's jsonl: question, right answer and right rationale are one text of three segments.
 
-    A tagged person becomes a name and any other tagged object its class, as in the released ERNIE-ViL; the name
-    follows from the person's number, while the released code drew it at random in every reading.
+    Task pretraining learns these texts, so they are worded as fine-tuning words them, see `shards.vcr_text`.
     """
     for position, row in _objects(path):
         if isinstance(row, BadRow):
             yield row
             continue
         try:
-            parts = (
-                row["question"],
-                row["answer_choices"][row["answer_label"]],
-                row["rationale_choices"][row["rationale_label"]],
-            )
-            texts = [_spoken(part, row["objects"]) for part in parts]
-        except (KeyError, IndexError, TypeError):
+            objects = row["objects"]
+            names = name_objects(objects, PEOPLE, question_number(row["annot_id"]))
+            texts = [to_sentence(check_words(words, objects), names) for words in _right_texts(row)]
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
             yield BadRow(
-                position, "question, choices, labels (the test split has none) or objects are missing or wrong"
+                position,
+                "annot_id, question, choices, labels (the test split has none) or objects are missing or wrong",
             )
             continue
         starts = (len(texts[0]) + 1, len(texts[0]) + len(texts[1]) + 2)
-        yield RawRow(position, row.get("img_fn"), row.get("annot_id"), " ".join(texts), starts)
+        yield RawRow(position, row.get("img_fn"), row["annot_id"], " ".join(texts), starts)
 
 
-def _spoken(tokens: list[str | list[int]], objects: list[str]) -> str:
-    """Tokens as text; a list of numbers stands for tagged objects."""
-    words: list[str] = []
-    for token in tokens:
-        if isinstance(token, str):
-            words.append(token)
-        else:
-            words.append(" and ".join(NAMES[i % len(NAMES)] if objects[i] == "person" else objects[i] for i in token))
-    return " ".join(words).strip()
+def _right_texts(row: Mapping[str, Any]) -> tuple[list[Word], ...]:
+    """Returns the question, its right answer and the right rationale."""
+    return (
+        row["question"],
+        row["answer_choices"][row["answer_label"]],
+        row["rationale_choices"][row["rationale_label"]],
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------- tables

@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pretrain.data.masking import SpecialTokens, Text, mask_regions, mask_text
-from pretrain.data.order import BatchPlan, Pairs, generator, micro_batches
+from pretrain.data.order import BatchPlan, Pairs, micro_batches
 from pretrain.data.padding import padded_length
 from pretrain.model.config import RegionTarget
 from pretrain.recipe import Images, Masking, Recipe
+from shards.random_numbers import generator
 from shards.reader import ShardSet
 from shards.schema import Array, Regions
 

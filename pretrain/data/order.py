@@ -22,6 +22,7 @@ import numpy as np
 
 from parsers.command import InputError
 from pretrain.recipe import Recipe
+from shards.random_numbers import generator
 from shards.reader import ShardSet
 from shards.schema import Array
 
@@ -31,12 +32,6 @@ EVALUATION_SEED = 1_000_003
 """What is random in evaluations, whatever the seed of the run."""
 _LARGEST_DENOMINATOR = 100
 """of the passes of an epoch: the number of steps repeats after that many epochs at most, for each set"""
-
-
-def generator(seed: int, epoch: int, *counter: int) -> np.random.Generator:
-    """Random numbers that depend on these numbers alone. At most three words of ``counter``."""
-    words = [0, *counter, *([0] * (3 - len(counter)))]
-    return np.random.Generator(np.random.Philox(key=np.array([seed, epoch], np.uint64), counter=words))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ from pipeline.execution.parts import Reject
 from pipeline.parse import captions
 from pipeline.parse.captions import MAX_WORDS, CaptionRow
 from pipeline.parse.stage import ParseStage
+from shards.tokenizer import load_tokenizer
+from shards.vcr_text import PEOPLE
 
 COCO = {
     "info": {},
@@ -377,15 +379,36 @@ VCR = {
 
 def test_vcr(tmp_path):
     test = {key: value for key, value in VCR.items() if not key.endswith("label")}
-    wrong = VCR | {"question": [[7]]}
-    path = write(tmp_path, "train.jsonl", jsonl(VCR, test, wrong))
+    wrong = [VCR | change for change in ({"question": [[7]]}, {"question": [[-1]]}, {"annot_id": "7"}, {"annot_id": 7})]
+    path = write(tmp_path, "train.jsonl", jsonl(VCR, test, *wrong))
     assert captions.recognise(path)[0] == "vcr"
     row, *bad = captions.read(path, "vcr")
-    assert row.caption == "Why is Alex and Casey near dog ? They like dog . Alex smiles ."
+    assert row.caption == "Why is Jody Avery near dog ? They like dog . Jody smiles ."
     assert (row.image_id, row.caption_id) == ("m/0001.jpg", "train-0")
     first, second = row.segments
-    assert (row.caption[first:second], row.caption[second:]) == ("They like dog . ", "Alex smiles .")
+    assert (row.caption[first:second], row.caption[second:]) == ("They like dog . ", "Jody smiles .")
+    assert len(bad) == 5
     assert all("labels (the test split has none)" in reject.reason for reject in bad)
+
+
+def test_vcr_is_worded_as_the_released_reader_words_it(shared, tmp_path):
+    """The word pieces of question and right answer are those of the released batch, but for the names it draws."""
+    files = shared / "parity/readers"
+    items = [json.loads(line) for line in (files / "val.jsonl").read_text().splitlines()]
+    path = write(tmp_path, "val.jsonl", jsonl(*(item | {"img_fn": item["img_id"]} for item in items)))
+    tokenizer = load_tokenizer(shared / "data/vocab/bert-base-uncased-vocab.txt")
+    with np.load(files / "vcr_batch_qa.npz") as arrays:
+        token_ids = arrays["arr_0"].squeeze(2).reshape(len(items), 4, -1)
+    cls, sep = (tokenizer.token_to_id(piece) for piece in ("[CLS]", "[SEP]"))
+    for item, row, released in zip(items, captions.read(path, "vcr"), token_ids, strict=True):
+        first, second = row.segments
+        shown = [
+            " ".join("casey" if word in PEOPLE else word for word in text.split())  # the only name that it could draw
+            for text in (row.caption[:first], row.caption[first:second])
+        ]
+        question, answer = (tokenizer.encode(text, add_special_tokens=False).ids for text in shown)
+        expected = [cls, *question, sep, *answer, sep]
+        assert released[item["answer_label"]][: len(expected)].tolist() == expected
 
 
 @pytest.mark.parametrize(("text", "expected"), [("", {}), ("caption=a, image_id=b", {"caption": "a", "image_id": "b"})])

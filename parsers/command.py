@@ -33,6 +33,12 @@ def say(text: str) -> None:
     console.print(text, soft_wrap=True, markup=False)
 
 
+def pluralize(number: int, noun: str) -> str:
+    """Returns a number with its noun: "1 part", "2,000 parts", "3 batches"."""
+    ending = "es" if noun.endswith(("ch", "s", "x")) else "s"
+    return f"{number:,} {noun}{'' if number == 1 else ending}"
+
+
 def run(app: typer.Typer) -> NoReturn:
     """Runs a command: exit code 0 when all is well, 1 on bad input, 2 on wrong usage, 130/143 when interrupted."""
     signal.signal(signal.SIGTERM, _terminate)
@@ -60,15 +66,15 @@ class Advance(Protocol):
 def progress(description: str, total: int | None, unit: str) -> Iterator[Advance]:
     """Shows progress; yields a function that takes what was just done.
 
-    A bar on a terminal, a plain line every ten seconds elsewhere.
+    A terminal gets a bar, and anything else a plain line every ten seconds. ``unit`` is one of what is counted: "step".
     """
     count = seen = 0
     started = last = time.monotonic()
 
     def so_far() -> str:
-        text = f"{description}: {count:,}" + (f" of {total:,}" if total is not None else "") + f" {unit}"
+        text = f"{description}: {pluralize(count, unit) if total is None else f'{count:,} of {pluralize(total, unit)}'}"
         seconds = time.monotonic() - started
-        return text + (f", {seen:,} rows, {seen / seconds:,.0f}/s" if seen and seconds else "")
+        return text + (f", {pluralize(seen, 'row')}, {seen / seconds:,.0f}/s" if seen and seconds else "")
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) if console.is_terminal else nullcontext() as bar:

@@ -77,7 +77,7 @@ Results = dict[str, dict[str, dict[int, Accuracy]]]
 def find_probes(shards: ShardSet, max_text: int) -> Iterator[Probe]:
     """Every node that may be hidden (see `pretrain.data.masking.maskable`), in stored order."""
     special = SpecialTokens.of(shards.vocabulary)
-    with progress("find nodes", len(shards), "images") as advance:
+    with progress("find nodes", len(shards), "image") as advance:
         for image, (shard, row) in enumerate(shards):
             masks = shards.masks(shard, row)
             for caption in range(len(masks.token_offsets) - 1):
@@ -150,7 +150,7 @@ def rank_answers(
     shown = other_images(len(shards)) if images == "other" else np.arange(len(shards))
     order = sorted(range(len(probes)), key=lambda number: probes[number].length)
     ranks: list[Array] = [np.zeros(0, np.int64)] * len(probes)
-    with progress(f"cloze, image: {images}", len(probes), "nodes") as advance, torch.no_grad():
+    with progress(f"cloze, image: {images}", len(probes), "node") as advance, torch.no_grad():
         for start in range(0, len(order), batch_size):
             numbers = order[start : start + batch_size]
             own = np.array([probes[number].image for number in numbers])

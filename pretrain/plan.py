@@ -196,7 +196,7 @@ def main(
     plan, simulated = BatchPlan.of(recipe, data), []
     steps = recipe.total_steps(plan.steps_per_epoch)
     length = run_length(steps, plan)
-    with progress("simulate", min(batches, steps), "batches") as advance:
+    with progress("simulate", min(batches, steps), "batch") as advance:
         for step in range(min(batches, steps)):
             simulated.append(positions(plan, step, max_text=recipe.max_text, images=recipe.images))
             advance(1)

@@ -122,7 +122,7 @@ def _extract(setting: Setting, findings: Findings, detector: str, options: dict[
     from benchmarks.extract import make_stage
     from pipeline import detectors
     from pipeline.execution.parts import Part
-    from pipeline.extract.stage import Pictures
+    from pipeline.extract.stage import PicturePartition
 
     pictures = setting.scratch / f"pictures-{count}"
     pictures.mkdir()
@@ -137,7 +137,7 @@ def _extract(setting: Setting, findings: Findings, detector: str, options: dict[
             folder.mkdir()
             part = Part(folder, 0)
             started = time.perf_counter()
-            extract(Pictures(some, [], 0), part)
+            extract(PicturePartition(some, [], 0), part)
             seconds = time.perf_counter() - started
             assert not part.rejects, f"pictures were rejected: {part.rejects[:3]}"
             part.discard()

@@ -11,8 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from parsers.command import InputError
-from pipeline.extract.images import list_folder
-from pipeline.files import read_items
+from pipeline.files import list_folder, read_items
 from pipeline.regions.formats.parquet import RegionsParquet
 from shards.schema import Array
 from shards.storage.files import AnyPath

@@ -6,14 +6,11 @@ RGB pixels or a ValueError that says why not. docs/regions.md lists the treatmen
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from parsers.command import InputError
 from pipeline.execution.parts import Reject
-from pipeline.files import fingerprint, read_items
+from pipeline.files import fingerprint, list_folder, read_items
 from pipeline.tars import Damage, TarSample, read_samples
 from shards.pictures import EXTENSIONS, FORMATS, ImageIds, image_id_of, to_rgb, upright_size
 from shards.schema import Array
@@ -75,7 +72,7 @@ class ImageInput:
     def fingerprint(self) -> dict[str, Any]:
         """Changes when the input does, but not when a picture does that a list names."""
         root = None if self.root is None else str(self.root)
-        return {**fingerprint_of(self.path), "kind": self.kind, "image_ids": self.image_ids, "root": root}
+        return {**fingerprint(self.path), "kind": self.kind, "image_ids": self.image_ids, "root": root}
 
     def sources(self) -> Iterator[ImageSource | Reject]:
         """The pictures in order, the same ones in every call."""
@@ -125,68 +122,6 @@ def recognise(path: AnyPath, image_ids: ImageIds, root: AnyPath | None) -> tuple
     others = len(files) - tars - pictures
     left = f"; {others:,} files with other names are left out" if others else ""
     return ImageInput(path, "folder", image_ids, root), f"{' and '.join(found)}{left}"
-
-
-@dataclass(frozen=True, slots=True)
-class FolderFile:
-    """A file somewhere below a folder."""
-
-    name: str
-    """below the folder, with slashes"""
-    size: int
-    version: str
-    """changes when it is written again"""
-
-    @property
-    def extension(self) -> str:
-        """Lower-case, with the dot."""
-        return PurePosixPath(self.name).suffix.lower()
-
-
-def list_folder(folder: AnyPath) -> list[FolderFile]:
-    """All files below a folder by name, those apart whose name or folder begins with a dot.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        found = list(_walk_disk(folder) if isinstance(folder, Path) else _walk_store(folder))
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be read: {error.strerror or error}") from error
-    shown = (file for file in found if not any(part.startswith(".") for part in PurePosixPath(file.name).parts))
-    return sorted(shown, key=lambda file: file.name)
-
-
-def fingerprint_of(path: AnyPath) -> dict[str, Any]:
-    """As `pipeline.files.fingerprint`; that of a folder changes when a file in it does."""
-    if not path.is_dir():
-        return fingerprint(path)
-    digest = hashlib.sha256()
-    for file in list_folder(path):
-        digest.update(f"{file.name}\0{file.size}\0{file.version}\n".encode("utf-8", "surrogateescape"))
-    return {"path": str(path.resolve() if isinstance(path, Path) else path), "files": digest.hexdigest()}
-
-
-def _walk_disk(folder: Path) -> Iterator[FolderFile]:
-    for place, _, names in os.walk(folder, onerror=_refuse, followlinks=True):
-        for name in names:
-            path = Path(place, name)
-            try:
-                status = path.stat()
-                size, version = status.st_size, str(status.st_mtime_ns)
-            except OSError:  # a link to nothing: a reject, once it is read
-                size, version = 0, ""
-            yield FolderFile(path.relative_to(folder).as_posix(), size, version)
-
-
-def _refuse(error: OSError) -> None:
-    raise error
-
-
-def _walk_store(folder: Any) -> Iterator[FolderFile]:
-    for path, info in folder.fs.find(folder.path, detail=True).items():
-        version = [str(info[key]) for key in ("ETag", "etag", "md5Hash", "LastModified", "mtime") if key in info]
-        yield FolderFile(path.removeprefix(folder.path).lstrip("/"), info["size"] or 0, " ".join(version))
 
 
 def _named(image_id: str, path: AnyPath) -> ImageSource | Reject:

@@ -69,7 +69,7 @@ def read_karpathy(path: AnyPath, _: Columns) -> RawRows:
     for number, image in enumerate(read_items(path, "images")):
         position = f"images[{number}]"
         sentences = image.get("sentences") if isinstance(image, dict) else None
-        if not isinstance(sentences, list):
+        if not isinstance(image, dict) or not isinstance(sentences, list):
             yield BadRow(position, "not an object with a list `sentences`")
             continue
         name = image.get("filename")

@@ -42,7 +42,7 @@ def main(
         raise typer.BadParameter(f"--out {out} is not empty; choose another folder or add --overwrite")
     world = World(images, seed, captions, feature_size, (min_things, max_things), tasks)
     try:
-        with progress("Making pictures", images, "images") as advance:
+        with progress("Making pictures", images, "image") as advance:
             totals = write_world(world, out, workers=workers, progress=advance)
     except FileExistsError as error:
         raise typer.BadParameter(f"--out {error}") from error

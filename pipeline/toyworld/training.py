@@ -72,7 +72,7 @@ def train(steps: int, batch_size: int, seed: int) -> tuple[dict[str, Tensor], fl
         optimizer, LEARNING_RATE, total_steps=max(steps, 2), pct_start=rising
     )
     recent = 0.0
-    with progress("train", steps, "steps") as advance:
+    with progress("train", steps, "step") as advance:
         for step in range(steps):
             drawn = [draw(seed, step * batch_size + i) for i in range(batch_size)]
             loss = model(torch.stack([picture for picture, _ in drawn]) / 255, [scene for _, scene in drawn])

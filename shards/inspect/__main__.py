@@ -38,7 +38,7 @@ def summary(
 ) -> None:
     """Print how much there is of everything, and how it is distributed."""
     shards = ShardSet(location)
-    with progress("read", min(images, len(shards)), "images") as advance:
+    with progress("read", min(images, len(shards)), "image") as advance:
         found = summarise(shards, images, advance)
     manifest, totals = shards.manifest, shards.manifest.totals
     size = sum(shard.bytes for shard in manifest.shards)
@@ -115,7 +115,7 @@ def verify(
         say(f"{location}: the index {'was made anew' if repaired else 'is as it should be'}")
     shards = ShardSet.damaged(location)
     tars, count = len(shards.manifest.shards), 0
-    with progress("verify", tars, "shards") as advance:
+    with progress("verify", tars, "shard") as advance:
         for _, problems in verify_shards(shards, workers=min(workers, max(1, tars))):
             for problem in problems:
                 console.print(f"[bold red]{escape(problem.where)}[/]: {escape(problem.what)}", soft_wrap=True)
@@ -133,7 +133,7 @@ def diff(
 ) -> None:
     """List the images whose captions, graphs or features differ; exit code 1 if any do."""
     a, b = ShardSet(first), ShardSet(second)
-    with progress("compare", len(a.manifest.shards), "shards") as advance:
+    with progress("compare", len(a.manifest.shards), "shard") as advance:
         difference = compare(a, b, advance)
     if not difference:
         say(f"{first} and {second}: no difference in {len(a):,} images")

@@ -76,7 +76,7 @@ def pool(scorer: PairScorer, task: Retrieval, split: Split[Caption]) -> tuple[Te
         chosen = images[start : start + _POOLED]
         return scorer.encode_images(split.sources.image(image) for image in chosen).pooled()
 
-    return parts(len(texts), some_texts, "captions"), parts(len(images), some_images, "images"), own_C
+    return parts(len(texts), some_texts, "caption"), parts(len(images), some_images, "image"), own_C
 
 
 def train(
@@ -99,7 +99,7 @@ def train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=steps)
     by_image = np.argsort(own_C, kind="stable")
     starts = np.searchsorted(own_C[by_image], np.arange(len(images_I2V) + 1))
-    with progress("train", steps, "steps") as advance:
+    with progress("train", steps, "step") as advance:
         for _ in range(steps):
             images = random.permutation(len(images_I2V))[:batch_size]
             captions = by_image[random.integers(starts[images], starts[images + 1])]
@@ -157,7 +157,7 @@ def hard_negatives(
     starts = np.searchsorted(own_C[by_image], np.arange(len(names) + 1))
     texts_CE, images_IE = model.vectors(texts_C2D, images_I2V)
     found = {}
-    with progress("negatives", len(names), "images") as advance:
+    with progress("negatives", len(names), "image") as advance:
         for image, name in enumerate(names):
             captions = by_image[starts[image] : starts[image + 1]]
             fit_I = (texts_CE[captions] @ images_IE.T).amax(0)

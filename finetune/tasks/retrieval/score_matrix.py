@@ -196,7 +196,7 @@ class Matrix:
         """Makes the blocks of this rank; returns those that were not written."""
         made: dict[str, Array] = {}
         own = range(world.rank, len(self._blocks), world.size)
-        with progress("score", sum(len(self._blocks[number]) for number in own), "captions") as advance:
+        with progress("score", sum(len(self._blocks[number]) for number in own), "caption") as advance:
             for number in own:
                 name = _name(number)
                 if folder is None:

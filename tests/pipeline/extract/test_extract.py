@@ -24,7 +24,7 @@ from pipeline.detectors import Detections
 from pipeline.execution.parts import Part
 from pipeline.extract import images
 from pipeline.extract.__main__ import app
-from pipeline.extract.stage import DECODERS, ExtractStage, Pictures, regions_info
+from pipeline.extract.stage import DECODERS, ExtractStage, PicturePartition, regions_info
 from pipeline.toyworld import sample_scene
 from pipeline.toyworld.network import CLASS_NAMES, FEATURES, build_network
 from pipeline.toyworld.recall import recall
@@ -133,7 +133,7 @@ def test_pictures_are_decoded_while_the_network_works(tmp_path, monkeypatch):
 
     monkeypatch.setattr(images, "decode", decode)
     source, _ = images.recognise(tmp_path, "auto", None)
-    pictures = Pictures(list(source.sources()), [], 0)
+    pictures = PicturePartition(list(source.sources()), [], 0)
     stage = ExtractStage((source,), "toy", (), "1", regions_info(Detector(), None), None, None, 8, count, 0)
     stage.extract(Detector(), pictures, Part(tmp_path / "out", 0))
     assert len(described) == count
@@ -341,7 +341,7 @@ def test_another_package_adds_a_detector(folder, tmp_path):
         (["--weights", "frcnn.bin"], "frcnn.bin: there is no such file"),
         pytest.param(
             ["--device", "cuda"],
-            "this torch sees no GPU",
+            "the installed PyTorch sees no GPU",
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
         ),
     ],
@@ -365,7 +365,7 @@ def test_an_output_in_an_input_is_refused(folder, weights, tmp_path):
 
 def test_files_are_counted_not_listed(folder, weights, tmp_path):
     said = extract(folder / "*.png", "--out", tmp_path / "out", "--workers", 1, weights=weights).output
-    assert f"{len(SIZES)} files named as pictures" in said
+    assert f"single pictures: {len(SIZES)}" in said
     assert "000000000001.png" not in said
 
 

@@ -12,8 +12,8 @@ from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
 from pipeline.execution.engines import Engine
 from pipeline.execution.executor import run_stage
 from pipeline.graph_table import GRAPHS, write_graphs
-from pipeline.pack.join import Accounts
-from pipeline.pack.stage import PackStage, is_held_out, read_accounts
+from pipeline.pack.accounts import Account, read_accounts
+from pipeline.pack.stage import PackStage, is_held_out
 from pipeline.pack.word_pieces import make_masks
 from shards.inspect.verify import verify, verify_vocabulary
 from shards.reader import ShardSet
@@ -252,8 +252,8 @@ def test_images_of_one_side_only_are_listed(tmp_path, vocabulary):
     assert set(read(out / "train")) == set(ids[2:4])
     accounts = read_accounts(out)
     nothing = {"excluded": 0, "held out": 0, "rejected": 0}
-    assert accounts["images"] == Accounts(6, {"no regions": 2, "no captions": 2, "packed": 2, **nothing})
-    assert accounts["captions"] == Accounts(4, {"no regions": 2, "packed": 2, **nothing})
+    assert accounts["images"] == Account(6, {"no regions": 2, "no captions": 2, "packed": 2, **nothing})
+    assert accounts["captions"] == Account(4, {"no regions": 2, "packed": 2, **nothing})
     assert report.statistics["images packed"] == 2
 
 

@@ -30,7 +30,7 @@ MODELS = [name for name in list_models(detection) if "rcnn" in name]
 
 
 @dataclass(frozen=True)
-class Weights:
+class DetectorWeights:
     """Weights and what goes with them."""
 
     state: dict[str, Tensor]
@@ -65,7 +65,7 @@ class RoiHeadDetector:
     def __init__(
         self,
         network: FasterRCNN,
-        weights: Weights,
+        weights: DetectorWeights,
         device: str,
         precision: Literal["fp32", "bf16"],
         min_boxes: int,
@@ -213,15 +213,15 @@ class TorchvisionDetector(RoiHeadDetector):
 # ------------------------------------------------------------------------------------------------------------- weights
 
 
-def _random(model: str, seed: int) -> Weights:
+def _random(model: str, seed: int) -> DetectorWeights:
     names = ("background", *(f"class {number}" for number in range(1, 91)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = get_model(model, weights=None, weights_backbone=None, num_classes=len(names))
-    return Weights(network.state_dict(), names, {})
+    return DetectorWeights(network.state_dict(), names, {})
 
 
-def _load(model: str, weights: str) -> Weights:
+def _load(model: str, weights: str) -> DetectorWeights:
     """Named weights or those of a file.
 
     Raises:
@@ -251,17 +251,17 @@ def _load(model: str, weights: str) -> Weights:
     for entry in known:
         if Path(entry.url).stem.rpartition("-")[2] == checksum[:8]:
             return _published(entry, model, state)
-    return Weights(state, _numbered(path, state), {})
+    return DetectorWeights(state, _numbered(path, state), {})
 
 
-def _published(entry: Any, model: str, state: dict[str, Tensor]) -> Weights:
+def _published(entry: Any, model: str, state: dict[str, Tensor]) -> DetectorWeights:
     """Weights of torchvision. It sets the epsilon of some to zero, in code and not in the file."""
     background, *names = entry.meta["categories"]
     zero = entry.name == "COCO_V1" and model.endswith("_resnet50_fpn")
-    return Weights(state, (background.strip("_"), *names), {}, norm_eps=0.0 if zero else None)
+    return DetectorWeights(state, (background.strip("_"), *names), {}, norm_eps=0.0 if zero else None)
 
 
-def read_safetensors(path: Path) -> Weights:
+def read_safetensors(path: Path) -> DetectorWeights:
     """Weights with ``class_names`` and ``settings`` in their metadata.
 
     Raises:
@@ -275,7 +275,7 @@ def read_safetensors(path: Path) -> Weights:
         settings = json.loads(metadata.get("settings", "{}"))
     except (SafetensorError, ValueError, TypeError) as error:
         raise ValueError(f"{path}: cannot be read as safetensors: {error}") from error
-    return Weights(state, names or _numbered(path, state), settings)
+    return DetectorWeights(state, names or _numbered(path, state), settings)
 
 
 def _numbered(path: Path, state: Any) -> tuple[str, ...]:

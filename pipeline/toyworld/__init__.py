@@ -12,23 +12,23 @@ is there. The truth about every picture is a `Scene`; all else is made from it.
 - `write`: the files
 """
 
-from pipeline.toyworld.captions import Caption, describe
+from pipeline.toyworld.captions import ToyCaption, describe
 from pipeline.toyworld.layout import sample_scene
 from pipeline.toyworld.render import render
-from pipeline.toyworld.scene import Box, Related, Relation, Scene, Thing
-from pipeline.toyworld.simulated_features import Detector, Regions
-from pipeline.toyworld.write import World, read_scenes, write_world
+from pipeline.toyworld.scene import PixelBox, Related, Scene, Thing, ToyRelation
+from pipeline.toyworld.simulated_features import SimulatedDetector, SimulatedRegions
+from pipeline.toyworld.write import ToyWorld, read_scenes, write_world
 
 __all__ = [
-    "Box",
-    "Caption",
-    "Detector",
-    "Regions",
+    "PixelBox",
     "Related",
-    "Relation",
     "Scene",
+    "SimulatedDetector",
+    "SimulatedRegions",
     "Thing",
-    "World",
+    "ToyCaption",
+    "ToyRelation",
+    "ToyWorld",
     "describe",
     "read_scenes",
     "render",

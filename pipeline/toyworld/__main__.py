@@ -12,9 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from parsers.command import console, progress, run
-from pipeline.toyworld.write import World, write_world
+from pipeline.toyworld.write import ToyWorld, write_world
 
-DEFAULT = World()
+DEFAULT = ToyWorld()
 app = typer.Typer(add_completion=False)
 
 
@@ -40,7 +40,7 @@ def main(
         raise typer.BadParameter(f"--min-things {min_things} is more than --max-things {max_things}")
     if out.is_dir() and any(out.iterdir()) and not overwrite:
         raise typer.BadParameter(f"--out {out} is not empty; choose another folder or add --overwrite")
-    world = World(images, seed, captions, feature_size, (min_things, max_things), tasks)
+    world = ToyWorld(images, seed, captions, feature_size, (min_things, max_things), tasks)
     try:
         with progress("Making pictures", images, "image") as advance:
             totals = write_world(world, out, workers=workers, progress=advance)

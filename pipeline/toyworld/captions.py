@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from pipeline.toyworld.scene import AttributeName, Related, Relation, Scene
+from pipeline.toyworld.scene import AttributeName, Related, Scene, ToyRelation
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ Claim = Mention | Predicated | Related
 
 
 @dataclass(frozen=True, slots=True)
-class Caption:
+class ToyCaption:
     """A caption and everything that it claims, in the order of its words."""
 
     text: str
@@ -68,20 +68,20 @@ def _act(third_person: str, infinitive: str, participle: str) -> tuple[Wording, 
     return Wording(f"is {participle}", f"are {participle}", participle), Wording(third_person, infinitive, participle)
 
 
-WORDINGS: Mapping[Relation, tuple[Wording, ...]] = {
-    Relation.LEFT_OF: _place("to the left of", "left of"),
-    Relation.RIGHT_OF: _place("to the right of", "right of"),
-    Relation.NEXT_TO: _place("next to", "near"),
-    Relation.ABOVE: _place("above"),
-    Relation.BELOW: _place("below", "under"),
-    Relation.IN_FRONT_OF: _place("in front of"),
-    Relation.BEHIND: _place("behind"),
-    Relation.COVERING: _act("covers", "cover", "covering"),
-    Relation.COVERED_BY: _place("covered by"),
-    Relation.RESTING_ON: (*_act("rests on", "rest on", "resting on"), *_place("carried by", "on top of")),
-    Relation.CARRYING: _act("carries", "carry", "carrying"),
-    Relation.TOUCHING: (*_act("touches", "touch", "touching"), *_place("touched by")),
-    Relation.LEANING_AGAINST: _act("leans against", "lean against", "leaning against"),
+WORDINGS: Mapping[ToyRelation, tuple[Wording, ...]] = {
+    ToyRelation.LEFT_OF: _place("to the left of", "left of"),
+    ToyRelation.RIGHT_OF: _place("to the right of", "right of"),
+    ToyRelation.NEXT_TO: _place("next to", "near"),
+    ToyRelation.ABOVE: _place("above"),
+    ToyRelation.BELOW: _place("below", "under"),
+    ToyRelation.IN_FRONT_OF: _place("in front of"),
+    ToyRelation.BEHIND: _place("behind"),
+    ToyRelation.COVERING: _act("covers", "cover", "covering"),
+    ToyRelation.COVERED_BY: _place("covered by"),
+    ToyRelation.RESTING_ON: (*_act("rests on", "rest on", "resting on"), *_place("carried by", "on top of")),
+    ToyRelation.CARRYING: _act("carries", "carry", "carrying"),
+    ToyRelation.TOUCHING: (*_act("touches", "touch", "touching"), *_place("touched by")),
+    ToyRelation.LEANING_AGAINST: _act("leans against", "lean against", "leaning against"),
 }
 NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
 ADJECTIVES: tuple[AttributeName, ...] = ("size", "colour", "material")
@@ -96,10 +96,10 @@ class _NotSayable(Exception):
     """This scene offers nothing for the sentence that was tried."""
 
 
-def describe(scene: Scene, count: int, rng: np.random.Generator) -> list[Caption]:
+def describe(scene: Scene, count: int, rng: np.random.Generator) -> list[ToyCaption]:
     """Says ``count`` different things about the scene, each in at most `MAX_WORDS` words."""
     looks = find_looks(scene)
-    captions: dict[str, Caption] = {}
+    captions: dict[str, ToyCaption] = {}
     while len(captions) < count:
         sentence = list(SENTENCES)[_draw(list(SENTENCES.values()), rng)]
         speaker = _Speaker(scene, looks, rng)
@@ -108,7 +108,7 @@ def describe(scene: Scene, count: int, rng: np.random.Generator) -> list[Caption
         except _NotSayable:
             continue
         if len(text.split()) <= MAX_WORDS:
-            captions.setdefault(text, Caption(text, tuple(speaker.claims)))
+            captions.setdefault(text, ToyCaption(text, tuple(speaker.claims)))
     return list(captions.values())
 
 
@@ -161,9 +161,9 @@ class _Speaker:
 
     def relation(
         self, subject: tuple[int, ...] | None = None, other_than: Sequence[int] = ()
-    ) -> tuple[tuple[int, ...], Relation, tuple[int]]:
+    ) -> tuple[tuple[int, ...], ToyRelation, tuple[int]]:
         """A relation that holds; each kind of relation is as likely as any other that the scene has."""
-        kinds: dict[Relation, list[Related]] = {}
+        kinds: dict[ToyRelation, list[Related]] = {}
         for related in self.scene.relations:
             if (
                 (subject is None or related.subject == subject[0])
@@ -194,7 +194,7 @@ class _Speaker:
         the = self._article == "the" if definite is None else definite
         return f"{'the' if the else 'a'} {words}"
 
-    def wording(self, subject: tuple[int, ...], relation: Relation, object: tuple[int]) -> Wording:
+    def wording(self, subject: tuple[int, ...], relation: ToyRelation, object: tuple[int]) -> Wording:
         """Draws the words for a relation and claims it."""
         self.claims += [Related(i, relation, object[0]) for i in subject]
         return self.one_of(WORDINGS[relation])

@@ -7,7 +7,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline.toyworld.scene import COLOURS, COVERED_SHARE, HEIGHT, MATERIALS, SHAPES, SIZES, WIDTH, Box, Scene, Thing
+from pipeline.toyworld.scene import (
+    COLOURS,
+    COVERED_SHARE,
+    HEIGHT,
+    MATERIALS,
+    SHAPES,
+    SIZES,
+    WIDTH,
+    PixelBox,
+    Scene,
+    Thing,
+)
 
 BACKDROPS = 4
 """How many pairs of wall and floor colours there are; `render` draws them."""
@@ -84,7 +95,7 @@ def _groups(toys: list[Thing], rng: np.random.Generator) -> list[Group]:
 
 def _standing(thing: Thing, widen: float = 1.0) -> Thing:
     height = HEIGHTS[thing.size]
-    return replace(thing, box=Box(0, -height, round(height * ASPECT[thing.shape] * widen), 0))
+    return replace(thing, box=PixelBox(0, -height, round(height * ASPECT[thing.shape] * widen), 0))
 
 
 def _moved(thing: Thing, dx: int, dy: int) -> Thing:
@@ -110,7 +121,7 @@ def _arrange(name: str, members: list[Thing], rng: np.random.Generator) -> list[
         first, second = _one_before_the_other(name == "covering", first, second, rng)
     if mirrored:
         first, second = (
-            replace(t, box=Box(-t.box.x2, t.box.y1, -t.box.x1, t.box.y2), tilt=-t.tilt) for t in (first, second)
+            replace(t, box=PixelBox(-t.box.x2, t.box.y1, -t.box.x1, t.box.y2), tilt=-t.tilt) for t in (first, second)
         )
     edge = min(first.box.x1, second.box.x1)
     return [_moved(first, -edge, 0), _moved(second, -edge, 0)]
@@ -129,7 +140,7 @@ def _one_before_the_other(covering: bool, back: Thing, front: Thing, rng: np.ran
             return behind, moved
 
 
-def _place(groups: list[Group], rng: np.random.Generator) -> tuple[tuple[Thing, ...], Box | None] | None:
+def _place(groups: list[Group], rng: np.random.Generator) -> tuple[tuple[Thing, ...], PixelBox | None] | None:
     """Spreads the groups over floor and shelf; None where they do not fit."""
     floor: list[list[Thing]] = []
     shelf: list[list[Thing]] = []
@@ -146,7 +157,7 @@ def _place(groups: list[Group], rng: np.random.Generator) -> tuple[tuple[Thing, 
         spread = _spread(shelf, start + 4, start + length - 4, [SHELF_Y] * len(shelf), rng)
         if spread is None:
             return None
-        upper, board = spread, Box(start, SHELF_Y, start + length, SHELF_Y + SHELF_THICKNESS)
+        upper, board = spread, PixelBox(start, SHELF_Y, start + length, SHELF_Y + SHELF_THICKNESS)
     grounds = [int(y) for y in rng.integers(FLOOR_Y[0], FLOOR_Y[1] + 1, len(floor))]
     lower = _spread(floor, MARGIN, WIDTH - MARGIN, grounds, rng)
     if lower is None:

@@ -23,7 +23,7 @@ CHANNELS, FEATURES = 96, 256
 _POOLED = 7
 
 
-class Backbone(nn.Sequential):
+class ToyBackbone(nn.Sequential):
     """Five convolutions; one map of `CHANNELS` at an eighth of the size."""
 
     out_channels = CHANNELS
@@ -46,7 +46,7 @@ class Backbone(nn.Sequential):
 def build_network(**settings: Any) -> FasterRCNN:
     """A Faster R-CNN for pictures of `WIDTH` x `HEIGHT`; ``settings`` as torchvision names them."""
     return FasterRCNN(
-        Backbone(),
+        ToyBackbone(),
         min_size=HEIGHT,
         max_size=WIDTH,
         rpn_anchor_generator=AnchorGenerator(((32, 48, 64),), ((1.0,),)),

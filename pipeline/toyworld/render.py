@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from pipeline.toyworld.scene import HEIGHT, WIDTH, Box, Relation, Scene
+from pipeline.toyworld.scene import HEIGHT, WIDTH, PixelBox, Scene, ToyRelation
 from pipeline.toyworld.surfaces import Field, surface
 
 RGB = {
@@ -46,7 +46,7 @@ def render(scene: Scene, scale: int = 1) -> Image.Image:
     picture = _backdrop(scene.backdrop, scale).copy()
     if scene.shelf is not None:
         _draw_shelf(picture, scene.shelf, scale)
-    carried = {related.subject for related in scene.relations if related.relation is Relation.RESTING_ON}
+    carried = {related.subject for related in scene.relations if related.relation is ToyRelation.RESTING_ON}
     for i, thing in enumerate(scene.things):
         if i not in carried:
             shade = _shadow(thing.box.width, scale)
@@ -59,7 +59,7 @@ def render(scene: Scene, scale: int = 1) -> Image.Image:
     return picture
 
 
-def _corner(box: Box, shade: Image.Image, scale: int) -> tuple[int, int]:
+def _corner(box: PixelBox, shade: Image.Image, scale: int) -> tuple[int, int]:
     centre = (box.x1 + box.x2) * scale // 2 + 2 * scale
     return centre - shade.width // 2, (box.y2 - 2) * scale - shade.height // 2
 
@@ -78,7 +78,7 @@ def _backdrop(number: int, scale: int) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def _draw_shelf(picture: Image.Image, shelf: Box, scale: int) -> None:
+def _draw_shelf(picture: Image.Image, shelf: PixelBox, scale: int) -> None:
     draw = ImageDraw.Draw(picture)
 
     def bar(x1: int, y1: int, x2: int, y2: int, colour: tuple[int, int, int]) -> None:

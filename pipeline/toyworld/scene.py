@@ -27,7 +27,7 @@ VALUES: Mapping[AttributeName, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
+class PixelBox:
     """A rectangle in whole pixels, origin top left, ``x2`` and ``y2`` exclusive."""
 
     x1: int
@@ -50,24 +50,24 @@ class Box:
         """Square pixels."""
         return self.width * self.height
 
-    def moved(self, dx: int, dy: int) -> Box:
+    def moved(self, dx: int, dy: int) -> PixelBox:
         """The box, shifted by whole pixels."""
-        return Box(self.x1 + dx, self.y1 + dy, self.x2 + dx, self.y2 + dy)
+        return PixelBox(self.x1 + dx, self.y1 + dy, self.x2 + dx, self.y2 + dy)
 
-    def gap_x(self, other: Box) -> int:
+    def gap_x(self, other: PixelBox) -> int:
         """Pixels of free space between the two boxes from left to right; negative: the width that they share."""
         return max(self.x1, other.x1) - min(self.x2, other.x2)
 
-    def gap_y(self, other: Box) -> int:
+    def gap_y(self, other: PixelBox) -> int:
         """Pixels of free space between the two boxes from top to bottom; negative: the height that they share."""
         return max(self.y1, other.y1) - min(self.y2, other.y2)
 
-    def hidden_by(self, other: Box) -> float:
+    def hidden_by(self, other: PixelBox) -> float:
         """The share of this box that ``other`` overlaps, 0 to 1."""
         return max(0, -self.gap_x(other)) * max(0, -self.gap_y(other)) / self.area
 
 
-class Relation(StrEnum):
+class ToyRelation(StrEnum):
     """How one thing stands to another. Each holds or fails by the two boxes (and, for leaning, by who is tilted)."""
 
     LEFT_OF = "left of"
@@ -93,7 +93,7 @@ class Thing:
     colour: str
     material: str
     size: str
-    box: Box = Box(0, 0, 0, 0)
+    box: PixelBox = PixelBox(0, 0, 0, 0)
     tilt: int = 0
 
     def value(self, attribute: AttributeName) -> str:
@@ -107,7 +107,7 @@ class Related:
     """``things[subject]`` -- relation -> ``things[object]``."""
 
     subject: int
-    relation: Relation
+    relation: ToyRelation
     object: int
 
 
@@ -115,26 +115,26 @@ NEXT_TO_PIXELS = 34
 COVERED_SHARE = 0.55
 
 
-def relations_between(subject: Thing, object: Thing) -> tuple[Relation, ...]:
+def relations_between(subject: Thing, object: Thing) -> tuple[ToyRelation, ...]:
     """All relations that hold from ``subject`` to ``object``."""
     a, b = subject.box, object.box
     gap_x, gap_y = a.gap_x(b), a.gap_y(b)
     beside = -gap_y >= 0.5 * min(a.height, b.height)
     in_line = -gap_x >= 0.5 * min(a.width, b.width)
     holds = {
-        Relation.LEFT_OF: beside and a.x2 <= b.x1,
-        Relation.RIGHT_OF: beside and b.x2 <= a.x1,
-        Relation.NEXT_TO: beside and 3 <= gap_x <= NEXT_TO_PIXELS,
-        Relation.ABOVE: in_line and b.y1 - a.y2 >= 6,
-        Relation.BELOW: in_line and a.y1 - b.y2 >= 6,
-        Relation.IN_FRONT_OF: a.y2 - b.y2 >= 6 and b.hidden_by(a) >= 0.1,
-        Relation.BEHIND: b.y2 - a.y2 >= 6 and a.hidden_by(b) >= 0.1,
-        Relation.COVERING: a.y2 - b.y2 >= 6 and b.hidden_by(a) >= COVERED_SHARE,
-        Relation.COVERED_BY: b.y2 - a.y2 >= 6 and a.hidden_by(b) >= COVERED_SHARE,
-        Relation.RESTING_ON: in_line and abs(a.y2 - b.y1) <= 3,
-        Relation.CARRYING: in_line and abs(b.y2 - a.y1) <= 3,
-        Relation.TOUCHING: a.y2 == b.y2 and abs(gap_x) <= 1,
-        Relation.LEANING_AGAINST: subject.tilt != 0 and 2 <= a.y2 - b.y2 <= 5 and gap_x < 0,
+        ToyRelation.LEFT_OF: beside and a.x2 <= b.x1,
+        ToyRelation.RIGHT_OF: beside and b.x2 <= a.x1,
+        ToyRelation.NEXT_TO: beside and 3 <= gap_x <= NEXT_TO_PIXELS,
+        ToyRelation.ABOVE: in_line and b.y1 - a.y2 >= 6,
+        ToyRelation.BELOW: in_line and a.y1 - b.y2 >= 6,
+        ToyRelation.IN_FRONT_OF: a.y2 - b.y2 >= 6 and b.hidden_by(a) >= 0.1,
+        ToyRelation.BEHIND: b.y2 - a.y2 >= 6 and a.hidden_by(b) >= 0.1,
+        ToyRelation.COVERING: a.y2 - b.y2 >= 6 and b.hidden_by(a) >= COVERED_SHARE,
+        ToyRelation.COVERED_BY: b.y2 - a.y2 >= 6 and a.hidden_by(b) >= COVERED_SHARE,
+        ToyRelation.RESTING_ON: in_line and abs(a.y2 - b.y1) <= 3,
+        ToyRelation.CARRYING: in_line and abs(b.y2 - a.y1) <= 3,
+        ToyRelation.TOUCHING: a.y2 == b.y2 and abs(gap_x) <= 1,
+        ToyRelation.LEANING_AGAINST: subject.tilt != 0 and 2 <= a.y2 - b.y2 <= 5 and gap_x < 0,
     }
     return tuple(relation for relation, true in holds.items() if true)
 
@@ -148,7 +148,7 @@ class Scene:
 
     image_id: int
     things: tuple[Thing, ...]
-    shelf: Box | None = None
+    shelf: PixelBox | None = None
     backdrop: int = 0
 
     @cached_property
@@ -185,6 +185,6 @@ class Scene:
     @classmethod
     def from_dict(cls, scene: Mapping[str, Any]) -> Scene:
         """The inverse of `to_dict`; relations are read off the boxes again."""
-        things = tuple(Thing(**{**thing, "box": Box(*thing["box"])}) for thing in scene["things"])
-        shelf = None if scene["shelf"] is None else Box(*scene["shelf"])
+        things = tuple(Thing(**{**thing, "box": PixelBox(*thing["box"])}) for thing in scene["things"])
+        shelf = None if scene["shelf"] is None else PixelBox(*scene["shelf"])
         return cls(scene["image_id"], things, shelf, scene["backdrop"])

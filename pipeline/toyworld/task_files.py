@@ -21,12 +21,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.toyworld.captions import Caption
+from pipeline.toyworld.captions import ToyCaption
 from pipeline.toyworld.scene import HEIGHT, SHAPES, WIDTH, Scene, Thing
-from pipeline.toyworld.tasks import Choice, Question, Tokens, ask, choose, refer
+from pipeline.toyworld.tasks import Choice, Tokens, ToyQuestion, ask, choose, refer
 
-Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
+SplitName = Literal["train", "val", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 QUESTIONS, CHOICES, EXPRESSIONS = 6, 3, 2
 """VQA questions a picture, VCR questions a picture (at most), expressions a thing (at most)."""
 ANSWERS = 10
@@ -38,13 +38,13 @@ _VQA, _VCR, _REFER = 11, 12, 13
 """Streams of random numbers."""
 
 
-def split_of(image_id: int) -> Split:
+def split_of(image_id: int) -> SplitName:
     """A tenth of the pictures is for testing and a tenth for validation."""
     last = image_id % 10
     return "test" if last == 0 else "val" if last == 1 else "train"
 
 
-def write_tasks(seed: int, scenes: Sequence[Scene], captions: Sequence[Sequence[Caption]], folder: Path) -> None:
+def write_tasks(seed: int, scenes: Sequence[Scene], captions: Sequence[Sequence[ToyCaption]], folder: Path) -> None:
     """Writes all data sets; the pictures' names are those of `pipeline.toyworld.write.picture_name`."""
     _write_vqa(seed, scenes, folder / "vqa")
     _write_vcr(seed, scenes, folder / "vcr")
@@ -94,7 +94,7 @@ def _write_vqa(seed: int, scenes: Sequence[Scene], folder: Path) -> None:
         _write_json(folder / f"v2_mscoco_{split}_annotations.json", {**shared, "annotations": annotations})
 
 
-def _answered(question: Question, rng: np.random.Generator) -> dict[str, Any]:
+def _answered(question: ToyQuestion, rng: np.random.Generator) -> dict[str, Any]:
     """Ten people answer; a few of them are wrong and not sure."""
     wrong = int(rng.choice(len(DISSENTERS), p=DISSENTERS))
     given = [(question.answer, "yes")] * (ANSWERS - wrong)
@@ -115,7 +115,7 @@ def _answered(question: Question, rng: np.random.Generator) -> dict[str, Any]:
 
 
 def _write_vcr(seed: int, scenes: Sequence[Scene], folder: Path) -> None:
-    lines: dict[Split, list[str]] = {split: [] for split in SPLITS}
+    lines: dict[SplitName, list[str]] = {split: [] for split in SPLITS}
     for scene in scenes:
         split = split_of(scene.image_id)
         choices = choose(scene, CHOICES, _random(seed, scene, _VCR))
@@ -191,7 +191,7 @@ def _corners(thing: Thing) -> list[int]:
 # ------------------------------------------------------------------------------------------------------------ captions
 
 
-def _karpathy(scenes: Sequence[Scene], captions: Sequence[Sequence[Caption]]) -> dict[str, Any]:
+def _karpathy(scenes: Sequence[Scene], captions: Sequence[Sequence[ToyCaption]]) -> dict[str, Any]:
     images: list[dict[str, Any]] = []
     sentence_id = 0
     for number, (scene, said) in enumerate(zip(scenes, captions, strict=True)):

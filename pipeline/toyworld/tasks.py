@@ -14,29 +14,29 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from pipeline.toyworld.captions import ADJECTIVES, WORDINGS, Look, find_looks
-from pipeline.toyworld.scene import COLOURS, MATERIALS, SHAPES, VALUES, AttributeName, Related, Relation, Scene
+from pipeline.toyworld.scene import COLOURS, MATERIALS, SHAPES, VALUES, AttributeName, Related, Scene, ToyRelation
 
 T = TypeVar("T")
 
-OPPOSITES: Mapping[Relation, Relation] = {
-    Relation.LEFT_OF: Relation.RIGHT_OF,
-    Relation.RIGHT_OF: Relation.LEFT_OF,
-    Relation.ABOVE: Relation.BELOW,
-    Relation.BELOW: Relation.ABOVE,
-    Relation.IN_FRONT_OF: Relation.BEHIND,
-    Relation.BEHIND: Relation.IN_FRONT_OF,
-    Relation.COVERING: Relation.COVERED_BY,
-    Relation.COVERED_BY: Relation.COVERING,
-    Relation.RESTING_ON: Relation.CARRYING,
-    Relation.CARRYING: Relation.RESTING_ON,
+OPPOSITES: Mapping[ToyRelation, ToyRelation] = {
+    ToyRelation.LEFT_OF: ToyRelation.RIGHT_OF,
+    ToyRelation.RIGHT_OF: ToyRelation.LEFT_OF,
+    ToyRelation.ABOVE: ToyRelation.BELOW,
+    ToyRelation.BELOW: ToyRelation.ABOVE,
+    ToyRelation.IN_FRONT_OF: ToyRelation.BEHIND,
+    ToyRelation.BEHIND: ToyRelation.IN_FRONT_OF,
+    ToyRelation.COVERING: ToyRelation.COVERED_BY,
+    ToyRelation.COVERED_BY: ToyRelation.COVERING,
+    ToyRelation.RESTING_ON: ToyRelation.CARRYING,
+    ToyRelation.CARRYING: ToyRelation.RESTING_ON,
 }
 """Relations that never hold in both directions, each with the one that holds the other way round."""
 PLACELESS = (
-    Relation.COVERING,
-    Relation.COVERED_BY,
-    Relation.CARRYING,
-    Relation.TOUCHING,
-    Relation.LEANING_AGAINST,
+    ToyRelation.COVERING,
+    ToyRelation.COVERED_BY,
+    ToyRelation.CARRYING,
+    ToyRelation.TOUCHING,
+    ToyRelation.LEANING_AGAINST,
 )
 """Relations that are said without a word of place."""
 
@@ -70,7 +70,7 @@ class _View:
     def _fitting(self, thing: int, adjectives: Sequence[AttributeName]) -> list[Look]:
         return [look for look in self._looks.get((thing,), ()) if set(look) <= set(adjectives)]
 
-    def related(self, relations: Sequence[Relation], things: Sequence[int]) -> list[Related]:
+    def related(self, relations: Sequence[ToyRelation], things: Sequence[int]) -> list[Related]:
         return [r for r in self.scene.relations if r.relation in relations and {r.subject, r.object} <= set(things)]
 
 
@@ -80,7 +80,7 @@ AnswerType = Literal["yes/no", "number", "other"]
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ToyQuestion:
     """A question with its right answer and wrong ones that somebody might give. ``form`` is how it begins."""
 
     text: str
@@ -90,11 +90,11 @@ class Question:
     answer_type: AnswerType
 
 
-def ask(scene: Scene, count: int, rng: np.random.Generator) -> list[Question]:
+def ask(scene: Scene, count: int, rng: np.random.Generator) -> list[ToyQuestion]:
     """Asks ``count`` different questions."""
     view = _View(scene, rng)
     forms, shares = list(FORMS), list(FORMS.values())
-    questions: dict[str, Question] = {}
+    questions: dict[str, ToyQuestion] = {}
     while len(questions) < count:
         question = forms[int(rng.choice(len(forms), p=shares))](view)
         if question is not None:
@@ -102,16 +102,16 @@ def ask(scene: Scene, count: int, rng: np.random.Generator) -> list[Question]:
     return list(questions.values())
 
 
-def _yes_or_no(text: str, form: str, yes: bool) -> Question:
+def _yes_or_no(text: str, form: str, yes: bool) -> ToyQuestion:
     answer, wrong = ("yes", "no") if yes else ("no", "yes")
-    return Question(text, form, answer, (wrong,), "yes/no")
+    return ToyQuestion(text, form, answer, (wrong,), "yes/no")
 
 
-def _other(text: str, form: str, answer: str, values: Sequence[str]) -> Question:
-    return Question(text, form, answer, tuple(v for v in values if v != answer), "other")
+def _other(text: str, form: str, answer: str, values: Sequence[str]) -> ToyQuestion:
+    return ToyQuestion(text, form, answer, tuple(v for v in values if v != answer), "other")
 
 
-def _which_colour(view: _View) -> Question | None:
+def _which_colour(view: _View) -> ToyQuestion | None:
     """What color is the cube?"""
     things = view.nameable(("material", "size"))
     if not things:
@@ -121,9 +121,9 @@ def _which_colour(view: _View) -> Question | None:
     return _other(text, "what color is the", view.things[thing].colour, COLOURS)
 
 
-def _what_is_there(view: _View) -> Question | None:
+def _what_is_there(view: _View) -> ToyQuestion | None:
     """What is behind the red cube?"""
-    alone: dict[tuple[Relation, int], list[Related]] = {}
+    alone: dict[tuple[ToyRelation, int], list[Related]] = {}
     for related in view.scene.relations:
         alone.setdefault((related.relation, related.object), []).append(related)
     adjectives: tuple[AttributeName, ...] = ("colour", "material")
@@ -137,7 +137,7 @@ def _what_is_there(view: _View) -> Question | None:
     return _other(text, "what", view.things[related.subject].shape, SHAPES)
 
 
-def _how_many(view: _View) -> Question | None:
+def _how_many(view: _View) -> ToyQuestion | None:
     """How many cubes are there? / How many red things are there?"""
     count = int(view.rng.choice(3, p=HOW_MANY))
     attribute: AttributeName = "shape" if view.chance(0.5) else "colour"
@@ -148,10 +148,10 @@ def _how_many(view: _View) -> Question | None:
     value = view.one_of(fitting)
     named = f"{value}s" if attribute == "shape" else f"{value} things"
     wrong = tuple(str(n) for n in (count - 1, count + 1) if n >= 0)
-    return Question(f"How many {named} are there?", "how many", str(count), wrong, "number")
+    return ToyQuestion(f"How many {named} are there?", "how many", str(count), wrong, "number")
 
 
-def _is_there(view: _View) -> Question | None:
+def _is_there(view: _View) -> ToyQuestion | None:
     """Is there a red cube?"""
     yes = view.chance(IS_THERE)
     looks = {(thing.colour, thing.shape) for thing in view.things}
@@ -164,7 +164,7 @@ def _is_there(view: _View) -> Question | None:
     return _yes_or_no(f"Is there a {colour} {shape}?", "is there a", yes)
 
 
-def _is_it(view: _View) -> Question | None:
+def _is_it(view: _View) -> ToyQuestion | None:
     """Is the cube red?"""
     things = view.nameable(("material", "size"))
     if not things:
@@ -175,7 +175,7 @@ def _is_it(view: _View) -> Question | None:
     return _yes_or_no(f"Is the {view.name(thing, ('material', 'size'))} {said}?", "is the", yes)
 
 
-def _is_it_there(view: _View) -> Question | None:
+def _is_it_there(view: _View) -> ToyQuestion | None:
     """Is the red cube behind the ball?"""
     adjectives: tuple[AttributeName, ...] = ("colour", "material")
     pairs = view.related(tuple(OPPOSITES), view.nameable(adjectives))
@@ -188,7 +188,7 @@ def _is_it_there(view: _View) -> Question | None:
     return _yes_or_no(text, "is the", yes)
 
 
-FORMS: Mapping[Callable[[_View], Question | None], float] = {
+FORMS: Mapping[Callable[[_View], ToyQuestion | None], float] = {
     _which_colour: 0.2,
     _what_is_there: 0.15,
     _how_many: 0.25,

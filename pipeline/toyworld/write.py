@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from pipeline.toyworld.captions import Caption, describe
+from pipeline.toyworld.captions import ToyCaption, describe
 from pipeline.toyworld.layout import sample_scene
 from pipeline.toyworld.render import render
 from pipeline.toyworld.scene import HEIGHT, SHAPES, WIDTH, Scene
-from pipeline.toyworld.simulated_features import Detector, Regions
+from pipeline.toyworld.simulated_features import SimulatedDetector, SimulatedRegions
 from pipeline.toyworld.task_files import picture_name, write_tasks
 
 OUTPUTS = ("captions.json", "class_names.txt", "images", "regions", "scenes.jsonl", "tasks", "vocab.txt")
@@ -30,7 +30,7 @@ VOCABULARY_SIZE = 320
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class ToyWorld:
     """How a world is made.
 
     The same world gives the same bytes on the same kind of processor; picture ``i`` does not depend on how many follow.
@@ -46,7 +46,7 @@ class World:
 
 
 @dataclass(frozen=True, slots=True)
-class Totals:
+class ToyWorldTotals:
     """What was written."""
 
     images: int
@@ -57,8 +57,8 @@ class Totals:
 
 
 def write_world(
-    world: World, out: Path, *, workers: int = 1, progress: Callable[[int], None] = lambda _: None
-) -> Totals:
+    world: ToyWorld, out: Path, *, workers: int = 1, progress: Callable[[int], None] = lambda _: None
+) -> ToyWorldTotals:
     """Makes the world and puts it at ``out``, which appears whole or not at all and replaces an older world there.
 
     ``workers`` processes share the pictures; the bytes do not depend on their number. ``progress`` is called with the
@@ -76,10 +76,10 @@ def write_world(
     for folder in ("regions", "images", *([TAGGED_REGIONS] if world.tasks else [])):
         (unfinished / folder).mkdir(parents=True)
     scenes: list[Scene] = []
-    captions: list[list[Caption]] = []
+    captions: list[list[ToyCaption]] = []
     regions = 0
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        write_image = partial(_write_image, world, Detector(world.feature_size), unfinished)
+        write_image = partial(_write_image, world, SimulatedDetector(world.feature_size), unfinished)
         for scene, said, found in pool.map(write_image, range(1, world.images + 1), chunksize=50):
             scenes.append(scene)
             captions.append(said)
@@ -95,12 +95,14 @@ def write_world(
     if out.exists():
         shutil.rmtree(out)
     unfinished.rename(out)
-    return Totals(
+    return ToyWorldTotals(
         world.images, sum(map(len, captions)), sum(len(scene.things) for scene in scenes), regions, len(pieces)
     )
 
 
-def _write_image(world: World, detector: Detector, folder: Path, image_id: int) -> tuple[Scene, list[Caption], int]:
+def _write_image(
+    world: ToyWorld, detector: SimulatedDetector, folder: Path, image_id: int
+) -> tuple[Scene, list[ToyCaption], int]:
     """Writes one picture and its regions; returns its truth, its captions and the number of regions."""
     layout, words, sight, tags = (np.random.default_rng((world.seed, image_id, stream)) for stream in range(4))
     scene = sample_scene(image_id, layout, world.things)
@@ -143,7 +145,7 @@ def _write_text(path: Path, text: str) -> None:
     path.write_text(f"{text}\n", encoding="utf-8")
 
 
-def _write_regions(path: Path, image_id: int, regions: Regions) -> None:
+def _write_regions(path: Path, image_id: int, regions: SimulatedRegions) -> None:
     np.savez(
         path,
         features=regions.features,
@@ -157,7 +159,7 @@ def _write_regions(path: Path, image_id: int, regions: Regions) -> None:
     )
 
 
-def _coco(world: World, scenes: list[Scene], captions: list[list[Caption]]) -> dict[str, Any]:
+def _coco(world: ToyWorld, scenes: list[Scene], captions: list[list[ToyCaption]]) -> dict[str, Any]:
     numbered = ((scene.image_id, caption) for scene, said in zip(scenes, captions, strict=True) for caption in said)
     return {
         "info": {"description": "Generated toy world", "version": "1", "seed": world.seed},

@@ -41,7 +41,7 @@ _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class DetectionSettings:
     """Which regions to take, and how large to look at the picture."""
 
     rule: Literal["butd", "hf"]
@@ -62,11 +62,11 @@ class Settings:
             raise ValueError(f"sides of {self.min_size} to {self.max_size} pixels; 0 < min <= max")
 
 
-PRESETS: dict[str, Settings] = {
-    "ernie-vil": Settings("butd", 10, 36),
-    "ernie-vil-vqa": Settings("butd", 100, 100),
-    "flickr": Settings("butd", 0, 36),
-    "lxmert": Settings("hf", 36, 36, 800, 1333),
+PRESETS: dict[str, DetectionSettings] = {
+    "ernie-vil": DetectionSettings("butd", 10, 36),
+    "ernie-vil-vqa": DetectionSettings("butd", 100, 100),
+    "flickr": DetectionSettings("butd", 0, 36),
+    "lxmert": DetectionSettings("hf", 36, 36, 800, 1333),
 }
 
 
@@ -100,7 +100,7 @@ class VisualGenomeDetector:
     def __init__(
         self,
         weights: str = HUB_ID,
-        preset: str | Settings = "ernie-vil",
+        preset: str | DetectionSettings = "ernie-vil",
         *,
         min_boxes: int | None = None,
         max_boxes: int | None = None,

@@ -191,7 +191,7 @@ class RoiHeads(nn.Module):
         return Described(boxes, features, class_logits.softmax(1), attribute_logits.softmax(1))
 
 
-class Network(nn.Module):
+class VisualGenomeNetwork(nn.Module):
     """All of it, for inference. Use it in evaluation mode."""
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from parsers.command import InputError
-from pipeline.detectors.visual_genome.network import Network
+from pipeline.detectors.visual_genome.network import VisualGenomeNetwork
 from pipeline.detectors.visual_genome.proposals import cell_anchors
 from shards.storage import pickles
 
@@ -31,7 +31,7 @@ ANCHOR_TOLERANCE = 0.01
 """Pixels by which the anchors of a file may differ from the formula before it is worth a warning."""
 
 
-def load_network(source: str | Path) -> tuple[Network, str]:
+def load_network(source: str | Path) -> tuple[VisualGenomeNetwork, str]:
     """The network with its weights, in evaluation mode, and the sha256 of the file that they are from.
 
     Args:
@@ -43,7 +43,7 @@ def load_network(source: str | Path) -> tuple[Network, str]:
     """
     path = _find(source)
     with torch.device("meta"):  # no time spent on random weights
-        network = Network()
+        network = VisualGenomeNetwork()
     network.load_state_dict(_fit(_read(path), network.state_dict(), path), assign=True)
     network.requires_grad_(False)
     with path.open("rb") as stream:

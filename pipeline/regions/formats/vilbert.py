@@ -27,7 +27,7 @@ from shards.schema import Array
 from shards.storage import pickles
 from shards.storage.files import AnyPath
 
-Record = Mapping[str, Any]
+VilbertRecord = Mapping[str, Any]
 _NAMES = {
     "image_id": ("image_id",),
     "width": ("image_width", "image_w"),
@@ -52,14 +52,14 @@ _UNREADABLE = (
 """What reading a damaged .npz file raises."""
 
 
-def _info(path: AnyPath, record: Record, class_names: list[str] | None) -> RegionsInfo:
+def _info(path: AnyPath, record: VilbertRecord, class_names: list[str] | None) -> RegionsInfo:
     values = _named(record)
     n = whole_number(values["num_boxes"], "num_boxes")
     columns = _matrix(record, "cls_prob", n).shape[1] if "cls_prob" in record else None
     return distribution_info(path, _matrix(values, "features", n).shape[1], columns, class_names)
 
 
-def _row(record: Record, info: RegionsInfo) -> RegionsRow:
+def _row(record: VilbertRecord, info: RegionsInfo) -> RegionsRow:
     values = _named(record)
     n, width, height = (whole_number(values[name], name) for name in ("num_boxes", "width", "height"))
     return make_row(
@@ -73,7 +73,7 @@ def _row(record: Record, info: RegionsInfo) -> RegionsRow:
     )
 
 
-def _named(record: Record) -> dict[str, Any]:
+def _named(record: VilbertRecord) -> dict[str, Any]:
     found = {name: next((record[key] for key in keys if key in record), None) for name, keys in _NAMES.items()}
     missing = [_NAMES[name][0] for name, value in found.items() if value is None]
     if missing:
@@ -85,7 +85,7 @@ def _text(value: Any) -> str:
     return value.decode("utf-8", "strict") if isinstance(value, bytes) else str(value)
 
 
-def _matrix(record: Record, name: str, n: int) -> Array:
+def _matrix(record: VilbertRecord, name: str, n: int) -> Array:
     """[n, columns] of numbers: an array, or base64 of float32."""
     value = record[name]
     if isinstance(value, str | bytes):
@@ -141,7 +141,7 @@ class VilbertFiles:
                 yield Reject(str(path), "file", str(error))
 
 
-def _load(path: AnyPath) -> Record:
+def _load(path: AnyPath) -> VilbertRecord:
     with path.open("rb") as stream:
         if path.suffix == ".npy":
             return _load_npy(stream.read())
@@ -152,7 +152,7 @@ def _load(path: AnyPath) -> Record:
             raise ValueError(f"not a readable .npz file without pickles ({type(error).__name__})") from None
 
 
-def _load_npy(data: bytes) -> Record:
+def _load_npy(data: bytes) -> VilbertRecord:
     """The dict that ``np.save`` pickled."""
     if not data.startswith(npy.MAGIC_PREFIX) or len(data) < 12:
         raise ValueError("not an .npy file")
@@ -220,7 +220,7 @@ def _keys_after(path: AnyPath, last: bytes, count: int) -> list[bytes]:
         return list(islice((key for key in keys if key != last), count))
 
 
-def _record(data: bytes) -> Record:
+def _record(data: bytes) -> VilbertRecord:
     record = pickles.load(data)
     if not isinstance(record, dict):
         raise ValueError("its pickle is no dict")

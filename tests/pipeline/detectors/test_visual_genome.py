@@ -19,7 +19,7 @@ from torchvision.ops import roi_pool
 
 from parsers.command import InputError
 from pipeline.detectors.visual_genome import PRESETS, VisualGenomeDetector
-from pipeline.detectors.visual_genome.network import Network
+from pipeline.detectors.visual_genome.network import VisualGenomeNetwork
 from pipeline.detectors.visual_genome.preprocessing import resized_size
 from pipeline.detectors.visual_genome.proposals import ROI_WEIGHTS, cell_anchors, decode, grid_anchors, propose
 from pipeline.detectors.visual_genome.selection import by_confidence, select_butd, select_hf
@@ -139,7 +139,7 @@ def close(found, expected, tolerance):
 
 def test_names_and_shapes_are_those_of_the_public_weights(reference):
     with torch.device("meta"):
-        ours = Network().state_dict()
+        ours = VisualGenomeNetwork().state_dict()
     expected = json.loads((reference / "keys.json").read_text())
     assert {name: [list(tensor.shape), str(tensor.dtype).removeprefix("torch.")] for name, tensor in ours.items()} == (
         expected

@@ -226,7 +226,7 @@ def test_a_folder_gives_its_pictures_at_any_depth_and_says_what_it_leaves_out(tm
         (tmp_path / name).write_bytes(encoded(picture()))
     sources, what = found(tmp_path)
     assert [source.image_id for source in sources] == ["1", "2"]
-    assert what == "2 pictures; 1 files with other names are left out"
+    assert what == "2 pictures; left out: 1 file with other names"
     assert [images.load(source).shape for source in sources] == [(20, 40, 3)] * 2, "by its bytes, not by its name"
 
 
@@ -310,7 +310,7 @@ def test_a_tar_is_read_in_place_under_the_ids_of_its_captions(tmp_path):
     rows = list(captions.read(tmp_path / "0.tar", "webdataset"))
     assert [source.image_id for source in good] == [row.image_id for row in rows[:2]] == ["http://x/1.jpg", "001"]
     assert [images.load(source).shape for source in good] == [(20, 40, 3)] * 2
-    assert [reject.reason for reject in bad] == ["its .json is not JSON", "0 pictures in the sample"]
+    assert [reject.reason for reject in bad] == ["its .json is not JSON", "0 pictures in the sample, expected one"]
     assert found(tmp_path)[0] == sources, "a folder of tars"
 
 

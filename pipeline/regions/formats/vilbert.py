@@ -1,4 +1,4 @@
-"""What ViLBERT's extractor and its converters write: a file for each image, or an LMDB of pickles."""
+"""Regions as ViLBERT's extractor and its converters write them: a file for each image, or an LMDB of pickles."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any
 
 import lmdb
 import numpy as np
@@ -20,14 +19,14 @@ from numpy.lib.npyio import NpzFile
 
 from parsers.command import InputError
 from pipeline.execution.parts import Reject
-from pipeline.regions.rows import Rows, distribution_info, make_row
+from pipeline.regions.rows import RegionRows, distribution_info, make_row
 from shards.regions.table import RegionsInfo, RegionsRow
 from shards.regions.tsv import whole_number
 from shards.schema import Array
 from shards.storage import pickles
 from shards.storage.files import AnyPath
 
-VilbertRecord = Mapping[str, Any]
+VilbertRecord = Mapping[str, object]
 _NAMES = {
     "image_id": ("image_id",),
     "width": ("image_width", "image_w"),
@@ -36,20 +35,20 @@ _NAMES = {
     "boxes": ("bbox", "boxes"),
     "features": ("features",),
 }
-"""What the extractor and the converters call the same thing."""
+"""The names that the extractor and the converters have for the same value."""
 
 _UNREADABLE = (
     OSError,
     EOFError,
     ValueError,
     KeyError,
-    RuntimeError,  # an encrypted member; NotImplementedError, an unknown compression, is one of these
+    RuntimeError,  # an encrypted member, or (NotImplementedError) an unknown compression
     zipfile.BadZipFile,
     zlib.error,
     TokenError,
     SyntaxError,
 )
-"""What reading a damaged .npz file raises."""
+"""The errors that reading a damaged .npz file raises."""
 
 
 def _info(path: AnyPath, record: VilbertRecord, class_names: list[str] | None) -> RegionsInfo:
@@ -73,7 +72,7 @@ def _row(record: VilbertRecord, info: RegionsInfo) -> RegionsRow:
     )
 
 
-def _named(record: VilbertRecord) -> dict[str, Any]:
+def _named(record: VilbertRecord) -> dict[str, object]:
     found = {name: next((record[key] for key in keys if key in record), None) for name, keys in _NAMES.items()}
     missing = [_NAMES[name][0] for name, value in found.items() if value is None]
     if missing:
@@ -81,12 +80,16 @@ def _named(record: VilbertRecord) -> dict[str, Any]:
     return found
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return value.decode("utf-8", "strict") if isinstance(value, bytes) else str(value)
 
 
 def _matrix(record: VilbertRecord, name: str, n: int) -> Array:
-    """[n, columns] of numbers: an array, or base64 of float32."""
+    """Returns a matrix [n, columns] of a record, which is an array, or base64 of float32.
+
+    Raises:
+        ValueError: it is no such matrix.
+    """
     value = record[name]
     if isinstance(value, str | bytes):
         try:
@@ -104,13 +107,13 @@ def _matrix(record: VilbertRecord, name: str, n: int) -> Array:
 
 
 class VilbertFiles:
-    """One ``.npz``, or ``.npy`` of a pickled dict, an image, as ViLBERT's extractor has it.
+    """Reads one file for each image, as ViLBERT's extractor writes it: an ``.npz``, or an ``.npy`` of a pickled dict.
 
-    Its class distribution ``cls_prob`` has the background in column 0. Pickles are read without running them.
+    The class distribution ``cls_prob`` has the background in column 0. Pickles are read without running their code.
     """
 
     def files(self, sources: Sequence[AnyPath]) -> list[AnyPath]:
-        """The sources and, for a folder, the ``.npz`` and ``.npy`` files in it, by name."""
+        """Returns the sources; a folder stands for the ``.npz`` and ``.npy`` files in it, sorted by name."""
         files: list[AnyPath] = []
         for source in sources:
             inside = [path for path in source.iterdir() if path.suffix in (".npz", ".npy")] if source.is_dir() else []
@@ -129,10 +132,10 @@ class VilbertFiles:
         )
 
     def partitions(self, files: Sequence[AnyPath], size: int) -> Iterator[Sequence[AnyPath]]:
-        """Runs of ``size`` files."""
+        """Yields runs of ``size`` files."""
         return iter(files[start : start + size] for start in range(0, len(files), size))
 
-    def read(self, partition: Sequence[AnyPath], info: RegionsInfo) -> Rows:
+    def read(self, partition: Sequence[AnyPath], info: RegionsInfo) -> RegionRows:
         """See `RegionFormat`."""
         for path in partition:
             try:
@@ -153,7 +156,7 @@ def _load(path: AnyPath) -> VilbertRecord:
 
 
 def _load_npy(data: bytes) -> VilbertRecord:
-    """The dict that ``np.save`` pickled."""
+    """Returns the dict that ``np.save`` pickled."""
     if not data.startswith(npy.MAGIC_PREFIX) or len(data) < 12:
         raise ValueError("not an .npy file")
     header = 10 + int.from_bytes(data[8:10], "little") if data[6] == 1 else 12 + int.from_bytes(data[8:12], "little")
@@ -165,20 +168,20 @@ def _load_npy(data: bytes) -> VilbertRecord:
 
 @dataclass(frozen=True)
 class Keys:
-    """Some records of an LMDB."""
+    """A run of records of an LMDB."""
 
     path: AnyPath
     keys: tuple[bytes, ...]
 
 
 class VilbertLmdb:
-    """An LMDB of pickled dicts, in both published layouts: arrays as base64 (ViLBERT), or pickled (12-in-1).
+    """Reads an LMDB of pickled dicts in both published layouts: arrays are base64 (ViLBERT) or pickled (12-in-1).
 
-    The record under ``keys`` is not needed. Pickles are read without running them.
+    The record under ``keys`` is not needed. Pickles are read without running their code.
     """
 
     def files(self, sources: Sequence[AnyPath]) -> list[AnyPath]:
-        """The data file of each environment."""
+        """Returns the data file of each environment."""
         return [_data_file(source) for source in sources]
 
     def inspect(self, sources: Sequence[AnyPath], class_names: list[str] | None) -> RegionsInfo:
@@ -194,14 +197,14 @@ class VilbertLmdb:
         raise InputError(f"{sources[0]}: no record with the values {', '.join(k[0] for k in _NAMES.values())}")
 
     def partitions(self, files: Sequence[AnyPath], size: int) -> Iterator[Keys]:
-        """Runs of ``size`` keys, in the order of the LMDB."""
+        """Yields runs of ``size`` keys, in the order of the LMDB."""
         for path in files:
             after = b""
             while keys := _keys_after(path, after, size):
                 yield Keys(path, tuple(key for key in keys if key != b"keys"))
                 after = keys[-1]
 
-    def read(self, partition: Keys, info: RegionsInfo) -> Rows:
+    def read(self, partition: Keys, info: RegionsInfo) -> RegionRows:
         """See `RegionFormat`."""
         with _open(partition.path) as environment, environment.begin() as transaction:
             for key in partition.keys:
@@ -212,7 +215,7 @@ class VilbertLmdb:
 
 
 def _keys_after(path: AnyPath, last: bytes, count: int) -> list[bytes]:
-    """The next keys. The LMDB is closed in between, as a process may not open it twice."""
+    """Returns the next keys. The LMDB is closed between two calls, because a process may not open it twice."""
     with _open(path) as environment, environment.begin() as transaction:
         cursor = transaction.cursor()
         cursor.set_range(last)
@@ -234,7 +237,11 @@ def _data_file(source: AnyPath) -> Path:
 
 
 def _open(path: AnyPath) -> lmdb.Environment:
-    """Raises InputError if it is no LMDB or shorter than it says: reading beyond its end would end the process."""
+    """Opens an LMDB.
+
+    Raises:
+        InputError: it is no LMDB, or it is shorter than it says: reading beyond its end would end the process.
+    """
     try:
         environment = lmdb.open(str(path), readonly=True, lock=False, readahead=False, subdir=False)
     except lmdb.Error as error:

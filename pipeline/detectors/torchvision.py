@@ -101,7 +101,7 @@ class RoiHeadDetector:
     def detect(self, images: Sequence[Array], boxes: Sequence[Array] | None = None) -> list[Detections]:
         """See `pipeline.detectors.Detector`."""
         found: dict[int, Detections] = {}
-        # Images of one shape at a time: padding to a common size would change what the network sees at the borders.
+        # One shape at a time: padding to a common size would change what the network sees at the borders.
         for shape in dict.fromkeys(image.shape for image in images):
             numbers = [number for number, image in enumerate(images) if image.shape == shape]
             given = None if boxes is None else [torch.from_numpy(boxes[number]) for number in numbers]
@@ -145,7 +145,7 @@ class RoiHeadDetector:
     def _describe(
         self, maps: dict[str, Tensor], boxes: list[Tensor], sizes: list[tuple[int, ...]]
     ) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Returns for each image features [n, d], class probabilities [n, classes] and boxes by class [n, classes, 4]."""
+        """Returns for each image features [n, d], class probabilities [n, classes], boxes by class [n, classes, 4]."""
         heads = self._network.roi_heads
         with self._half():
             features = heads.box_head(heads.box_roi_pool(maps, boxes, sizes))
@@ -186,9 +186,9 @@ class TorchvisionDetector(RoiHeadDetector):
 
         Args:
             model: one of `MODELS`.
-            weights: ``random``, a name of torchvision's (``COCO_V1``, which is downloaded), or a file with a state dict,
-                .pth or .safetensors. The metadata of a .safetensors file may hold ``class_names``, the background
-                first, and ``settings``, the model's arguments, both as JSON.
+            weights: ``random``, a name of torchvision's (``COCO_V1``, which is downloaded), or a state dict, .pth or
+                .safetensors. The metadata of a .safetensors file may hold ``class_names``, the background first, and
+                ``settings``, the model's arguments, both as JSON.
             seed: the seed of random weights.
 
         Raises:

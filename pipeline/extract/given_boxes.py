@@ -57,7 +57,7 @@ def _from_vcr(folder: AnyPath) -> Iterator[tuple[str, Array]]:
 
 
 def _from_coco(path: AnyPath) -> GivenBoxes:
-    """Reads ``annotations`` of {image_id, bbox: [x, y, width, height]}; crowds, which hold many objects, are skipped."""
+    """Reads ``annotations`` of {image_id, bbox: [x, y, width, height]}; crowds hold many objects and are skipped."""
     found: dict[str, list[object]] = {}
     for annotation in read_items(path, "annotations"):
         if not isinstance(annotation, dict) or not {"image_id", "bbox"} <= annotation.keys():

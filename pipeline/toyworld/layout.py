@@ -21,26 +21,26 @@ from pipeline.toyworld.scene import (
 )
 
 BACKDROPS = 4
-"""How many pairs of wall and floor colours there are; `render` draws them."""
+"""the number of pairs of wall and floor colours that `render` has"""
 
 HEIGHTS = {"small": 36, "large": 56}
-"""Pixels."""
+"""the height of a thing in pixels"""
 ASPECT = dict.fromkeys(SHAPES, 1.0) | {"cone": 0.88, "cylinder": 0.84}
-"""Width over height."""
+"""the width of a thing divided by its height"""
 ROUND = ("ball", "ring")
 TILT = 14
-"""Degrees."""
+"""how far a leaning thing is tilted, in degrees"""
 
 SHELF_Y, SHELF_THICKNESS = 94, 7
 FLOOR_Y = (196, 222)
-"""The ground under the things on the floor, pixels from the top."""
+"""the range of the ground under the things on the floor, in pixels from the top"""
 MARGIN = 5
 GAP = 14
-"""The least space between two groups, pixels; wide enough to tell things that touch from things that do not."""
+"""the least space between two groups, in pixels; it tells things that touch from things that do not"""
 LEANING_Y = 4
-"""How much nearer to the eye the leaning thing stands, pixels."""
+"""how much nearer to the eye the leaning thing stands, in pixels"""
 LOOK_ALIKE = 0.4
-"""The probability that a scene holds a second thing made after the first, so that captions can count."""
+"""the probability that a second thing takes after the first one, so that captions can count"""
 GROUPS = {"alone": 0.4, "stack": 0.14, "touching": 0.12, "in front": 0.14, "covering": 0.1, "leaning": 0.1}
 FLOOR_ONLY = ("stack", "in front", "covering")
 
@@ -51,7 +51,7 @@ def sample_scene(image_id: int, rng: np.random.Generator, things: tuple[int, int
     """Draws a scene with ``things[0]`` to ``things[1]`` things (both included, equally likely).
 
     Shape, colour, material and size are drawn independently of each other and of the place, so words alone predict
-    none of them. Only who covers whom looks at the sizes: a small thing cannot cover a large one.
+    none of them. The only exception is that a small thing cannot cover a large one.
     """
     toys = _toys(int(rng.integers(things[0], things[1] + 1)), rng)
     backdrop = int(rng.integers(BACKDROPS))
@@ -82,7 +82,7 @@ def _toys(count: int, rng: np.random.Generator) -> list[Thing]:
 
 
 def _groups(toys: list[Thing], rng: np.random.Generator) -> list[Group]:
-    """Cuts the toys into groups of one or two, each with its boxes relative to the ground's left end (0, 0)."""
+    """Cuts the toys into groups of one or two. The boxes of a group are relative to the left end of its ground."""
     names, thresholds = list(GROUPS), np.cumsum(list(GROUPS.values()))
     groups: list[Group] = []
     left = list(toys)
@@ -141,7 +141,7 @@ def _one_before_the_other(covering: bool, back: Thing, front: Thing, rng: np.ran
 
 
 def _place(groups: list[Group], rng: np.random.Generator) -> tuple[tuple[Thing, ...], PixelBox | None] | None:
-    """Spreads the groups over floor and shelf; None where they do not fit."""
+    """Spreads the groups over floor and shelf. Returns None if they do not fit."""
     floor: list[list[Thing]] = []
     shelf: list[list[Thing]] = []
     for name, members in groups:

@@ -1,4 +1,4 @@
-"""How many toys of a world some regions cover: ``python -m pipeline.toyworld.recall REGIONS --scenes FILE``."""
+"""The command ``python -m pipeline.toyworld.recall REGIONS --scenes FILE``: counts the toys that regions cover."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ app = typer.Typer(add_completion=False)
 )
 def main(
     regions: Annotated[str, typer.Argument(metavar="REGIONS", help="A folder of regions.")],
-    scenes: Annotated[Path, typer.Option(help="The truth: scenes.jsonl of the world.")],
+    scenes: Annotated[Path, typer.Option(help="The world's scenes.jsonl, which holds the truth.")],
 ) -> None:
     """Count the toys that a region covers (IoU of 0.5 or more), and those whose region also has the right class."""
     folder = location(regions)
@@ -51,8 +51,8 @@ def _rows(part: AnyPath, info: RegionsInfo) -> list[RegionsRow]:
 
 
 def recall(scene: Scene, row: RegionsRow, info: RegionsInfo) -> tuple[int, int]:
-    """(toys that some region covers, toys that some region of the right class covers) of a picture."""
-    # Imported late: PyTorch takes seconds, and --help should answer at once.
+    """Returns how many toys of a picture some region covers, and how many some region of the right class covers."""
+    # Imported late, because PyTorch takes seconds and --help should answer at once.
     import torch
     from torchvision.ops import box_iou
 

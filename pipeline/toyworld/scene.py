@@ -1,4 +1,4 @@
-"""What is in a picture: things with attributes and boxes, and the relations that follow from the boxes."""
+"""What a picture holds: things with attributes and boxes, and the relations that follow from the boxes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import permutations
 from typing import Any, Literal
 
 WIDTH, HEIGHT = 320, 240
-"""Size of every picture, pixels."""
+"""the size of every picture in pixels"""
 
 SHAPES = ("cube", "ball", "cone", "cylinder", "pyramid", "ring", "star", "heart")
 COLOURS = ("red", "pink", "yellow", "green", "blue", "purple", "white", "black")
@@ -28,7 +28,7 @@ VALUES: Mapping[AttributeName, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class PixelBox:
-    """A rectangle in whole pixels, origin top left, ``x2`` and ``y2`` exclusive."""
+    """A rectangle in whole pixels. The origin is at the top left; ``x2`` and ``y2`` are exclusive."""
 
     x1: int
     y1: int
@@ -37,38 +37,38 @@ class PixelBox:
 
     @property
     def width(self) -> int:
-        """Pixels."""
+        """The width in pixels."""
         return self.x2 - self.x1
 
     @property
     def height(self) -> int:
-        """Pixels."""
+        """The height in pixels."""
         return self.y2 - self.y1
 
     @property
     def area(self) -> int:
-        """Square pixels."""
+        """The area in square pixels."""
         return self.width * self.height
 
     def moved(self, dx: int, dy: int) -> PixelBox:
-        """The box, shifted by whole pixels."""
+        """Returns the box, shifted by whole pixels."""
         return PixelBox(self.x1 + dx, self.y1 + dy, self.x2 + dx, self.y2 + dy)
 
     def gap_x(self, other: PixelBox) -> int:
-        """Pixels of free space between the two boxes from left to right; negative: the width that they share."""
+        """Returns the free pixels between the two boxes from left to right; if negative, the width that they share."""
         return max(self.x1, other.x1) - min(self.x2, other.x2)
 
     def gap_y(self, other: PixelBox) -> int:
-        """Pixels of free space between the two boxes from top to bottom; negative: the height that they share."""
+        """Returns the free pixels between the two boxes from top to bottom; if negative, the height that they share."""
         return max(self.y1, other.y1) - min(self.y2, other.y2)
 
     def hidden_by(self, other: PixelBox) -> float:
-        """The share of this box that ``other`` overlaps, 0 to 1."""
+        """Returns the share of this box that ``other`` overlaps, 0 to 1."""
         return max(0, -self.gap_x(other)) * max(0, -self.gap_y(other)) / self.area
 
 
 class ToyRelation(StrEnum):
-    """How one thing stands to another. Each holds or fails by the two boxes (and, for leaning, by who is tilted)."""
+    """How one thing stands to another. The two boxes alone (and, for leaning, the tilt) decide whether it holds."""
 
     LEFT_OF = "left of"
     RIGHT_OF = "right of"
@@ -87,7 +87,7 @@ class ToyRelation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """One toy. ``tilt`` is degrees counter-clockwise, not 0 only where it leans against another thing."""
+    """A toy. ``tilt`` is in degrees counter-clockwise, and 0 unless the toy leans against another thing."""
 
     shape: str
     colour: str
@@ -97,14 +97,14 @@ class Thing:
     tilt: int = 0
 
     def value(self, attribute: AttributeName) -> str:
-        """The thing's shape, colour, material or size."""
+        """Returns the thing's shape, colour, material or size."""
         value: str = getattr(self, attribute)
         return value
 
 
 @dataclass(frozen=True, slots=True)
 class Related:
-    """``things[subject]`` -- relation -> ``things[object]``."""
+    """The relation holds from ``things[subject]`` to ``things[object]``."""
 
     subject: int
     relation: ToyRelation
@@ -116,7 +116,7 @@ COVERED_SHARE = 0.55
 
 
 def relations_between(subject: Thing, object: Thing) -> tuple[ToyRelation, ...]:
-    """All relations that hold from ``subject`` to ``object``."""
+    """Returns all relations that hold from ``subject`` to ``object``."""
     a, b = subject.box, object.box
     gap_x, gap_y = a.gap_x(b), a.gap_y(b)
     beside = -gap_y >= 0.5 * min(a.height, b.height)
@@ -141,9 +141,9 @@ def relations_between(subject: Thing, object: Thing) -> tuple[ToyRelation, ...]:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture's truth. ``things`` are in drawing order: a later one hides an earlier one.
+    """The truth about a picture. ``things`` are in drawing order: a later one hides an earlier one.
 
-    ``shelf`` is the board's box where there is one; ``backdrop`` numbers the colours of wall and floor.
+    ``shelf`` is the box of the shelf's board, if there is one. ``backdrop`` numbers the colours of wall and floor.
     """
 
     image_id: int
@@ -153,15 +153,15 @@ class Scene:
 
     @cached_property
     def relations(self) -> tuple[Related, ...]:
-        """Everything that holds between two things, ordered by subject, object and relation."""
+        """All relations that hold between two things, ordered by subject, object and relation."""
         return tuple(
             Related(i, relation, j)
             for i, j in permutations(range(len(self.things)), 2)
             for relation in relations_between(self.things[i], self.things[j])
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """The scene as a line of scenes.jsonl, relations included. Boxes are x1, y1, x2, y2 in pixels."""
+    def to_dict(self) -> dict[str, object]:
+        """Returns the scene, with its relations, as scenes.jsonl has it. Boxes are x1, y1, x2, y2 in pixels."""
         return {
             "image_id": self.image_id,
             "width": WIDTH,
@@ -184,7 +184,7 @@ class Scene:
 
     @classmethod
     def from_dict(cls, scene: Mapping[str, Any]) -> Scene:
-        """The inverse of `to_dict`; relations are read off the boxes again."""
+        """Returns the scene of a line of scenes.jsonl. Its relations follow from the boxes again."""
         things = tuple(Thing(**{**thing, "box": PixelBox(*thing["box"])}) for thing in scene["things"])
         shelf = None if scene["shelf"] is None else PixelBox(*scene["shelf"])
         return cls(scene["image_id"], things, shelf, scene["backdrop"])

@@ -1,4 +1,4 @@
-"""Region features as a trained object detector would give them: informative, noisy and sometimes wrong."""
+"""Makes region features as a trained object detector would give them: informative, noisy and sometimes wrong."""
 
 from __future__ import annotations
 
@@ -14,40 +14,44 @@ _WEIGHTS_SEED = 7_130_419
 
 @dataclass(frozen=True, slots=True)
 class SimulatedRegions:
-    """What the detector found in one picture, most confident first.
-
-    ``features``: float32 [n, d]. ``boxes``: float32 [n, 4], x1, y1, x2, y2 in pixels. ``class_probs``: float32
-    [n, classes + 1], background in column 0, rows sum to 1. ``things``: int64 [n], the thing of the scene behind each
-    region, -1 for background (this is the truth, no detector knows it).
-    """
+    """What the detector found in one picture, the most confident first."""
 
     features: NDArray[np.float32]
+    """[n, d]"""
     boxes: NDArray[np.float32]
+    """[n, 4]: x1, y1, x2, y2 in pixels"""
     class_probs: NDArray[np.float32]
+    """[n, classes + 1]: rows sum to 1, and column 0 is the background"""
     things: NDArray[np.int64]
+    """[n]: the thing of the scene behind each region, -1 for background; a real detector does not know this"""
 
     @property
     def classes(self) -> NDArray[np.int64]:
-        """int64 [n], the most likely class besides the background, counted from 0."""
+        """int64 [n]: the most likely class apart from the background, counted from 0."""
         return np.asarray(self.class_probs[:, 1:].argmax(axis=1), np.int64)
 
 
 @dataclass(frozen=True, slots=True)
 class SimulationSettings:
-    """How good the detector is. ``jitter`` is a share of the box's side, ``noise`` is relative to code entries of 1."""
+    """How good the detector is."""
 
     missed: float = 0.03
+    """the probability that a thing is not found"""
     duplicated: float = 0.1
+    """the probability that a thing is found twice"""
     jitter: float = 0.015
+    """the standard deviation of a corner, as a share of the box's side"""
     noise: float = 0.5
+    """the standard deviation of the noise in a feature; the entries of a code have one of 1"""
     most_background: int = 2
+    """the most regions of a picture that hold no thing"""
 
 
 class SimulatedDetector:
-    """Finds the things of a scene. Its weights are the same in every world, so features of two worlds are comparable.
+    """Finds the things of a scene. The codes are the same in every world, so features of two worlds can be compared.
 
-    A feature is the sum of four codes (shape, colour, material, size), each from its own block of directions, plus
-    noise; so each attribute can be read off linearly.
+    A feature is the sum of four codes (shape, colour, material, size) and of noise. Each code has its own block of
+    directions, so that each attribute can be read off linearly.
     """
 
     def __init__(self, feature_size: int = 64, settings: SimulationSettings | None = None) -> None:
@@ -64,7 +68,7 @@ class SimulatedDetector:
         self._background = weights.standard_normal(feature_size) * 0.5
 
     def detect(self, scene: Scene, rng: np.random.Generator) -> SimulatedRegions:
-        """Runs on a scene; finds at least one region."""
+        """Returns the regions of a scene; there is at least one."""
         s = self._settings
         found = [i for i in range(len(scene.things)) if rng.random() >= s.missed] or [0]
         found += [i for i in found if rng.random() < s.duplicated]
@@ -86,7 +90,7 @@ class SimulatedDetector:
         )
 
     def describe(self, scene: Scene, rng: np.random.Generator) -> SimulatedRegions:
-        """Looks at the true boxes of all things instead of searching; the regions are in the order of the things."""
+        """Returns a region for the true box of each thing, in the order of the things."""
         numbers = range(len(scene.things))
         return SimulatedRegions(
             np.array([self._feature(thing, rng) for thing in scene.things], np.float32),
@@ -105,7 +109,7 @@ class SimulatedDetector:
         return np.clip(moved, 0, [WIDTH, HEIGHT, WIDTH, HEIGHT])
 
     def _class_probs(self, scene: Scene, thing: int, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Usually right; the more of the thing is hidden, the less sure."""
+        """Returns class probabilities. They are usually right, and less sure the more of the thing is hidden."""
         toy = scene.things[thing]
         hidden = max((toy.box.hidden_by(other.box) for other in scene.things[thing + 1 :]), default=0.0)
         logits = _logits(rng, background=0.0)
@@ -113,7 +117,7 @@ class SimulatedDetector:
         return _softmax(logits)
 
     def _background_boxes(self, scene: Scene, rng: np.random.Generator) -> list[NDArray[np.float64]]:
-        """Boxes somewhere in the picture that no thing fills."""
+        """Draws boxes in the picture that no thing fills."""
         boxes = []
         for _ in range(int(rng.integers(self._settings.most_background + 1))):
             width, height = (int(side) for side in rng.integers(24, 90, 2))

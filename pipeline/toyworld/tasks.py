@@ -1,8 +1,7 @@
-"""Questions, choices and expressions about a scene, for the downstream tasks.
+"""Makes questions, choices and expressions about a scene, for the downstream tasks.
 
-Whatever is asked, the words alone tell next to nothing about what is right: a true value competes with others that are
-as likely, and a relation with its opposite. ``size`` stays out of relations, because a small thing cannot cover a
-large one.
+The words alone tell next to nothing about what is right: a true value competes with others that are as likely, and a
+relation with its opposite. Questions about relations do not name sizes, because a small thing cannot cover a large one.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ OPPOSITES: Mapping[ToyRelation, ToyRelation] = {
     ToyRelation.RESTING_ON: ToyRelation.CARRYING,
     ToyRelation.CARRYING: ToyRelation.RESTING_ON,
 }
-"""Relations that never hold in both directions, each with the one that holds the other way round."""
+"""the relations that never hold in both directions, each with the one that holds the other way round"""
 PLACELESS = (
     ToyRelation.COVERING,
     ToyRelation.COVERED_BY,
@@ -38,11 +37,11 @@ PLACELESS = (
     ToyRelation.TOUCHING,
     ToyRelation.LEANING_AGAINST,
 )
-"""Relations that are said without a word of place."""
+"""the relations that are said without a word of place"""
 
 
 class _View:
-    """A scene with the names of its things and the random numbers to choose with."""
+    """A scene, with the names of its things and with random numbers for choices."""
 
     def __init__(self, scene: Scene, rng: np.random.Generator) -> None:
         self.scene = scene
@@ -60,7 +59,7 @@ class _View:
         return self.one_of([v for v in values if v != value])
 
     def nameable(self, adjectives: Sequence[AttributeName] = ()) -> list[int]:
-        """The things that a noun phrase of some of these adjectives picks out."""
+        """Returns the things that a noun phrase with some of these adjectives picks out."""
         return [i for i in range(len(self.things)) if self._fitting(i, adjectives)]
 
     def name(self, thing: int, adjectives: Sequence[AttributeName] = ()) -> str:
@@ -81,7 +80,7 @@ AnswerType = Literal["yes/no", "number", "other"]
 
 @dataclass(frozen=True, slots=True)
 class ToyQuestion:
-    """A question with its right answer and wrong ones that somebody might give. ``form`` is how it begins."""
+    """A question with its right answer, and with wrong ones that somebody might give. ``form`` is how it begins."""
 
     text: str
     form: str
@@ -196,22 +195,22 @@ FORMS: Mapping[Callable[[_View], ToyQuestion | None], float] = {
     _is_it: 0.1,
     _is_it_there: 0.2,
 }
-"""How often each question is tried."""
+"""how often each question is tried"""
 HOW_MANY = (0.18, 0.29, 0.53)
-"""How often 0, 1 and 2 are tried; few scenes hold two of a kind, so in the end each is about as frequent."""
+"""how often 0, 1 and 2 are tried; few scenes hold two of a kind, so in the end all are about as frequent"""
 IS_THERE = 0.58
-"""How often "yes" is tried; a scene has fewer such questions, so more of them are asked twice and fall away."""
+"""how often "yes" is tried; a scene has fewer such questions, so more of them repeat and are dropped"""
 
 
 # ------------------------------------------------------------------------------------------------------------- choices
 
 Tokens = list[str | list[int]]
-"""Words, and lists of things."""
+"""a text; a list of numbers stands for things"""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A question with four answers and four rationales, of which ``answer`` and ``rationale`` are right."""
+    """A question with four answers and four rationales; ``answer`` and ``rationale`` number the right ones."""
 
     question: Tokens
     answers: list[Tokens]
@@ -221,9 +220,9 @@ class Choice:
 
 
 def choose(scene: Scene, most: int, rng: np.random.Generator) -> list[Choice]:
-    """Up to ``most`` different questions about pairs of things that their shapes tell apart; perhaps none.
+    """Returns up to ``most`` different questions about pairs of things that their shapes tell apart; perhaps none.
 
-    One kind asks how a thing looks, and the rationale says where it is; the other kind asks the reverse.
+    One kind asks how a thing looks, and its rationale says where the thing is. The other kind asks where it is.
     """
     view = _View(scene, rng)
     asked = [(r, looks) for r in view.related(tuple(OPPOSITES), view.nameable()) for looks in (True, False)]
@@ -255,9 +254,9 @@ def _choice(view: _View, related: Related, looks: bool) -> Choice:
 def _four(
     say: Callable[[str, str], Tokens], first: tuple[str, ...], second: tuple[str, ...], rng: np.random.Generator
 ) -> tuple[list[Tokens], int]:
-    """Two facts, each once right (at index 0) and once wrong, in all combinations and any order; which is right.
+    """Returns all combinations of two facts in random order, and the number of the right one.
 
-    Each value stands in two of the choices, so none of them sticks out.
+    Each fact has a right value (at index 0) and a wrong one. Each value is in two of the choices, so none sticks out.
     """
     said = [say(a, b) for a in first for b in second]
     order = rng.permutation(len(said)).tolist()
@@ -268,9 +267,9 @@ def _four(
 
 
 def refer(scene: Scene, thing: int, most: int, rng: np.random.Generator) -> list[str]:
-    """Up to ``most`` different expressions that fit this thing alone, without a word of place; perhaps none.
+    """Returns up to ``most`` different expressions that fit this thing alone, without a word of place; perhaps none.
 
-    Those that name its looks can be matched with single regions; the others compare it with the things beside it.
+    Expressions that name its looks can be matched with single regions; the others compare it with the things beside it.
     """
     view = _View(scene, rng)
     forms, shares = list(EXPRESSION_FORMS), list(EXPRESSION_FORMS.values())
@@ -316,7 +315,7 @@ def _by_likeness(view: _View, thing: int) -> str | None:
         if [i for i, t in enumerate(view.things) if t.value(attribute) == view.things[other].value(attribute)]
         == sorted((thing, other))
     ]
-    # Of two things it would always be the one that is not named.
+    # With two things it would always be the one that is not named.
     if not like or len(view.things) < 3:
         return None
     said, other = view.one_of(like)
@@ -329,7 +328,7 @@ EXPRESSION_FORMS: Mapping[Callable[[_View, int], str | None], float] = {
     _by_difference: 0.2,
     _by_likeness: 0.4,
 }
-"""How often each expression is tried."""
+"""how often each expression is tried"""
 LIKENESSES: Mapping[AttributeName, str] = {
     "shape": "shape",
     "colour": "color",
@@ -337,4 +336,4 @@ LIKENESSES: Mapping[AttributeName, str] = {
     "size": "size",
 }
 TRIES = 12
-"""Expressions tried for a thing; many of them say nothing about it."""
+"""how many expressions are tried for a thing; many forms have nothing to say about it"""

@@ -11,7 +11,7 @@ from typing import Any
 
 from finetune.inputs import Images, JoinedImages, Sources, TextEncoder
 from finetune.task import Example, Split, Task
-from parsers.command import InputError, say
+from parsers.command import InputError, pluralize, say
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG
 from shards.reader import VOCABULARY
@@ -60,7 +60,7 @@ class Data:
             )
         self._check_images(examples, images, splits)
         if gold is not None and (missing := _images_outside(examples, gold)):
-            say(f"{len(missing):,} images of {', '.join(splits)} have no --gold-regions, e.g. {min(missing)}")
+            say(f"no --gold-regions for {pluralize(len(missing), 'image')} of {', '.join(splits)}, e.g. {min(missing)}")
         return Split(examples, Sources(texts, images, gold, device_type))
 
     def checksums(self) -> list[str]:
@@ -79,10 +79,10 @@ class Data:
         missing = _images_outside(examples, images)
         if not missing:
             return
-        found = f"{len(missing):,} images of {', '.join(splits)} have no regions, e.g. {min(missing)}"
+        found = f"no regions for {pluralize(len(missing), 'image')} of {', '.join(splits)}, e.g. {min(missing)}"
         if not self.allow_missing_images:
             raise InputError(f"{found}; add their --regions, or show blank images with --allow-missing-images")
-        say(f"{found}: they are blank")
+        say(f"{found}; shown blank")
 
 
 def _images_outside(examples: Sequence[Example], images: Images) -> set[str]:

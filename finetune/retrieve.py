@@ -15,7 +15,7 @@ import typer
 from rich.table import Table
 
 from finetune.options import AllowMissingImages, Checkpoint, DataFolder, Precision, Regions, SplitName
-from parsers.command import console, run, say
+from parsers.command import console, pluralize, run, say
 from shards.storage.files import sha256_of, write_json
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def main(
             np.save(out / SCORES, scores)
             write_json(found, out / RECALLS)
             captions, images_scored = scores.shape
-            title = f"{folder} on {split}: {captions:,} captions, {images_scored:,} images"
+            title = f"{folder} on {split}: {pluralize(captions, 'caption')}, {pluralize(images_scored, 'image')}"
             table = Table(title=title, title_justify="left", show_header=False)
             for name, value in found.items():
                 table.add_row(name, f"{100 * value:.2f} %")

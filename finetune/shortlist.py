@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 from finetune.options import Checkpoint, DataFolder, Regions
-from parsers.command import console, run, say
+from parsers.command import console, pluralize, run, say
 from shards.schema import Array
 from shards.storage.files import sha256_of, write_json
 
@@ -73,7 +73,11 @@ def main(
     dev_texts, dev_images, dev_own = pooled(held_out)
     scores = cheap_scores(cheap, dev_texts, dev_images)
     table = Table(
-        "length", "image kept", "text kept", "pairs", title=f"Shortlists on {dev}, {len(dev_images):,} images"
+        "length",
+        "image kept",
+        "text kept",
+        "pairs",
+        title=f"Shortlists on {dev}, {pluralize(len(dev_images), 'image')}",
     )
     found = {}
     for length in (length for length in LENGTHS if length < len(dev_images)):

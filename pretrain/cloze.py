@@ -17,7 +17,7 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from parsers.command import InputError, console, progress, run
+from parsers.command import InputError, console, pluralize, progress, run
 from pretrain.data.masking import SpecialTokens, hide_node, lay_out, maskable
 from pretrain.data.order import EVALUATION_SEED
 from pretrain.model.config import ModelConfig
@@ -340,7 +340,7 @@ def _table(results: Results, probed: dict[str, int]) -> Table:
     for kind, by_name in results.items():
         table.add_section()
         for number, (name, by_k) in enumerate(by_name.items()):
-            first = (kind, f"{probed[kind]:,} nodes")[number] if number < 2 else ""
+            first = (kind, pluralize(probed[kind], "node"))[number] if number < 2 else ""
             cells = [
                 cell
                 for k in TOP

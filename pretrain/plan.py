@@ -15,7 +15,7 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from parsers.command import InputError, console, progress, run, say
+from parsers.command import InputError, console, pluralize, progress, run, say
 from pretrain.data.division import Division, Positions, divide, positions
 from pretrain.data.order import BatchPlan
 from pretrain.model.config import ModelConfig
@@ -264,8 +264,8 @@ def _memory_report(found: Memory, device_memory: float | None) -> dict[str, Any]
 
 def _print(report: dict[str, Any], recipe: Recipe) -> None:
     length, batches = report["length"], report["batches"]
-    say(f"{length['steps']:,} steps, {length['steps_per_epoch']:,} an epoch: {length['epochs']:.2f} epochs")
-    say(f"{length['samples']:,} samples, about {batches['run_tokens']:,} text positions and image rows")
+    say(f"{pluralize(length['steps'], 'step')}, {length['steps_per_epoch']:,} an epoch: {length['epochs']:.2f} epochs")
+    say(f"{pluralize(length['samples'], 'sample')}, about {batches['run_tokens']:,} text positions and image rows")
     for name, key in (
         ("text positions", "text_positions"),
         ("image rows", "image_rows"),
@@ -277,7 +277,7 @@ def _print(report: dict[str, Any], recipe: Recipe) -> None:
 
     division = Table(
         "ranks", "samples a rank", "tokens a rank", "max / mean", "text padding", "image padding", "hours",
-        "pairs/s a rank", title=f"The first {batches['simulated']:,} batches", title_justify="left",
+        "pairs/s a rank", title=f"Simulated: {pluralize(batches['simulated'], 'batch')}", title_justify="left",
     )  # fmt: skip
     stages = Table(
         "ranks", "ZeRO", "weights", "gradients", "optimiser", "activations", "exchange", "update", "total", "fits",

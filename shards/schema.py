@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from parsers.command import InputError
+from parsers.command import InputError, pluralize
 from parsers.graph import SceneGraph
 
 SCHEMA_VERSION = 1
@@ -180,7 +180,7 @@ def check_boxes(boxes: Array, width: int, height: int) -> None:
     if width < 1 or height < 1:
         raise ValueError(f"the image size {width} x {height} is not positive")
     if not 1 <= len(boxes) <= MAX_REGIONS:
-        raise ValueError(f"{len(boxes)} boxes, expected 1 to {MAX_REGIONS}")
+        raise ValueError(f"{pluralize(len(boxes), 'box')}, expected 1 to {MAX_REGIONS}")
     if boxes.shape != (len(boxes), 4):
         raise ValueError(f"boxes of the shape {boxes.shape}, expected four numbers each")
     if not np.isfinite(boxes).all():

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from parsers.command import pluralize
 from shards.random_numbers import generator
 
 PEOPLE = (
@@ -68,7 +69,7 @@ def check_words(words: Sequence[Word], objects: Sequence[str]) -> tuple[Word, ..
     """
     for word in words:
         if not isinstance(word, str) and not all(0 <= number < len(objects) for number in word):
-            raise ValueError(f"{word} is outside the {len(objects)} objects")
+            raise ValueError(f"{word} is outside the list of {pluralize(len(objects), 'object')}")
     return tuple(sys.intern(word) if isinstance(word, str) else word for word in words)
 
 

@@ -16,7 +16,7 @@ from finetune.heads import RegionHead, region_loss
 from finetune.inputs import Batch, Image, Images, Sources
 from finetune.released.tsv import LineRegions, is_released, read_lines
 from finetune.task import Prediction, Settings, Split, Task
-from parsers.command import InputError
+from parsers.command import InputError, pluralize
 from pretrain.model.config import ModelConfig
 from shards.boxes import overlaps
 from shards.regions.table import RegionsRow
@@ -168,7 +168,8 @@ class RefcocoPlus(Task[RefcocoPlusSettings, Expression]):
             rest = np.array(expression.overlaps)
         if len(rest) != len(row.regions.boxes):
             raise InputError(
-                f"{expression.expression_id}: names {len(rest)} overlaps for {len(row.regions.boxes)} regions"
+                f"{expression.expression_id}: names {pluralize(len(rest), 'overlap')} for "
+                f"{pluralize(len(row.regions.boxes), 'region')}"
             )
         return np.append(whole, rest)
 

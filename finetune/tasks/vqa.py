@@ -20,7 +20,7 @@ from finetune.inputs import Batch, Images
 from finetune.released.tsv import LineRegions, is_released, read_lines
 from finetune.task import Prediction, Settings, Split, Task
 from finetune.tasks.vqa_accuracy import accuracy, normalise
-from parsers.command import InputError
+from parsers.command import InputError, pluralize
 from pretrain.model.config import ModelConfig
 from shards.regions.tsv import VQA, Fields
 from shards.schema import Array
@@ -112,7 +112,7 @@ class Vqa(Task[VqaSettings, Question]):
     def _answer(self, label: int) -> str:
         answers = self.settings.answers or ()
         if not 0 <= label < len(answers):
-            raise ValueError(f"label {label} is outside the {len(answers)} answers")
+            raise ValueError(f"label {label} is outside the list of {pluralize(len(answers), 'answer')}")
         return answers[label]
 
     def images(self, data: Path, split: str, regions: Images | None) -> Images:
@@ -138,8 +138,8 @@ class Vqa(Task[VqaSettings, Question]):
         if len(answers) < len(predictions) or answers.keys() != wanted:
             missing, unknown = len(wanted - answers.keys()), len(answers.keys() - wanted)
             raise InputError(
-                f"answers do not fit the {len(wanted)} questions of the split: {missing} are missing, {unknown} belong "
-                f"to other questions, {len(predictions) - len(answers)} are repeated"
+                f"answers do not fit the split of {pluralize(len(wanted), 'question')}: {missing} are missing, "
+                f"{unknown} belong to other questions, {len(predictions) - len(answers)} are repeated"
             )
         by_type = defaultdict(list)
         for question in examples:
@@ -160,8 +160,8 @@ class Vqa(Task[VqaSettings, Question]):
         frequent = [answer for answer, count in counts.items() if count >= self.settings.least_count]
         if not frequent:
             raise InputError(
-                f"none of {len(counts)} answers is the main one of {self.settings.least_count} training questions; "
-                "lower task.least_count"
+                f"none of {pluralize(len(counts), 'answer')} is the main one of "
+                f"{pluralize(self.settings.least_count, 'training question')}; lower task.least_count"
             )
         answers = tuple(sorted(frequent, key=lambda answer: (-counts[answer], answer)))
         return type(self)(self.settings.model_copy(update={"answers": answers}))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 from pydantic import BaseModel, NonNegativeInt
 
-from parsers.command import InputError
+from parsers.command import InputError, pluralize
 from pipeline.files import read_items
 from pipeline.tars import Damage, TarSample, read_samples
 from shards.storage.files import AnyPath
@@ -95,7 +95,7 @@ def read_conceptual_captions(path: AnyPath, _: Columns) -> RawRows:
         if len(columns) == 2:
             yield RawRow(position, columns[1].strip(), None, columns[0])
         else:
-            yield BadRow(position, f"{len(columns)} columns, expected caption and URL")
+            yield BadRow(position, f"{pluralize(len(columns), 'column')}, expected caption and URL")
 
 
 def read_jsonl(path: AnyPath, columns: Columns) -> RawRows:
@@ -251,7 +251,7 @@ def _check_header(path: AnyPath, header: list[str], columns: Columns) -> None:
 
 def _from_fields(position: str, header: list[str], fields: list[str], columns: Columns) -> RawRow | BadRow:
     if len(fields) != len(header):
-        return BadRow(position, f"{len(fields)} fields under {len(header)} column names")
+        return BadRow(position, f"{pluralize(len(fields), 'field')} under {pluralize(len(header), 'column name')}")
     row = _pick(position, dict(zip(header, fields, strict=True)), columns)
     # An empty field is a missing one, because a table cannot tell them apart.
     return row if row.caption_id else RawRow(position, row.image_id, None, row.caption)

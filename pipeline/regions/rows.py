@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from parsers.command import InputError
+from parsers.command import InputError, pluralize
 from pipeline.execution.parts import Reject
 from shards.regions.table import RegionsInfo, RegionsRow
 from shards.schema import Array, Classes, Regions
@@ -127,8 +127,8 @@ def distribution_info(
         return RegionsInfo(feature_size, NO_CLASSES, None)
     if class_names is not None and len(class_names) != columns - 1:
         raise InputError(
-            f"{source}: cls_prob has {columns} columns, background and {columns - 1} classes, "
-            f"but {len(class_names)} class names are given"
+            f"{source}: cls_prob has {pluralize(columns, 'column')}: the background and {columns - 1} more, "
+            f"but {pluralize(len(class_names), 'class name')} are given"
         )
     names = None if class_names is None else ["background", *class_names]
     return RegionsInfo(feature_size, Classes(kind="distribution", count=columns, background=0, names=names), None)

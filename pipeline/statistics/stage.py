@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from parsers.command import pluralize
 from pipeline.execution.engines import Work
 from pipeline.execution.parts import Part
 from pipeline.files import fingerprint
@@ -122,6 +123,6 @@ def _draw(table: pa.Table, statistics: Counter[str], stream: BinaryIO) -> None:
         share = statistics[f"captions with {kind}"] / max(statistics["rows"], 1)
         axes.set_title(f"{kind}: {statistics[kind]:,}, {len(rows):,} different\nin {share:.0%} of the captions")
         ranks.loglog(np.arange(1, len(rows) + 1), rows["count"].to_numpy(), color=COLOURS[kind], label=kind)
-    ranks.set_title(f"{statistics['rows']:,} captions\ncount of a label by its rank")
+    ranks.set_title(f"{pluralize(statistics['rows'], 'caption')}\ncount of a label by its rank")
     ranks.legend()
     figure.savefig(stream, dpi=100)

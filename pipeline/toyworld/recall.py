@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import typer
 
-from parsers.command import run, say
+from parsers.command import pluralize, run, say
 from pipeline.files import location
 from pipeline.toyworld.scene import Scene
 from pipeline.toyworld.write import read_scenes
@@ -41,8 +41,8 @@ def main(
             hits = recall(scene, row, info)
             covered, named = covered + hits[0], named + hits[1]
     say(
-        f"{toys:,} toys, {boxes:,} regions; a region covers {covered / toys:.1%} of the toys (IoU >= {MIN_IOU}), "
-        f"one of the right class {named / toys:.1%}"
+        f"{pluralize(toys, 'toy')}, {pluralize(boxes, 'region')}; a region covers {covered / toys:.1%} of the "
+        f"toys (IoU >= {MIN_IOU}), one of the right class {named / toys:.1%}"
     )
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from parsers.command import InputError, console, run
+from parsers.command import InputError, console, pluralize, run
 from pretrain.model.config import ModelConfig
 
 SIZES = Path(__file__).resolve().parents[2] / "configs/model"
@@ -36,7 +36,9 @@ def main(
         raise InputError(f"{config}: neither a file nor one of {known}")
     dtype = torch.bfloat16 if bf16 else torch.float32
     found = costs(ModelConfig.load(path), batch=batch, text=text, rows=rows, dtype=dtype)
-    table = Table("", "parameters", "GFLOP", "saved MB", title=f"{path.name}, {batch} pairs", title_justify="left")
+    table = Table(
+        "", "parameters", "GFLOP", "saved MB", title=f"{path.name}, {pluralize(batch, 'pair')}", title_justify="left"
+    )
     for column in table.columns[1:]:
         column.justify = "right"
     for cost in found:

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from parsers.command import InputError
+from parsers.command import InputError, pluralize
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG, ENCODER, WEIGHTS
 from pretrain.model.heads import ErnieViLForPreTraining
@@ -81,8 +81,8 @@ def start_from(model: ErnieViLForPreTraining, vocabulary: list[str], source: Pat
     differing = [name for name in fresh if name.startswith(ENCODER)]
     if differing:
         raise InputError(
-            f"{folder}: another encoder than the recipe's ({len(differing)} parameters differ, e.g. {differing[0]}); "
-            f"set model to {folder / CONFIG}"
+            f"{folder}: another encoder than the recipe's ({pluralize(len(differing), 'parameter')} of another shape, "
+            f"e.g. {differing[0]}); set model to {folder / CONFIG}"
         )
     model.load_state_dict({name: weights[name] for name in own if name not in fresh}, strict=False)
     return fresh

@@ -20,7 +20,7 @@ from rich.table import Table
 from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from parsers.command import console
+from parsers.command import console, pluralize
 from pretrain.training.settings import Profile
 
 FOLDER = "profile"
@@ -170,7 +170,7 @@ def _around(event: Any) -> Iterator[Any]:
 def summary(events: Any, steps: int, *, cuda: bool) -> Table:
     """A table of the most expensive operations."""
     spent, calls = times(events, cuda=cuda)
-    title = f"{steps} steps: the {SHOWN} operations that took most {'device' if cuda else 'CPU'} time"
+    title = f"{pluralize(steps, 'step')}: the {SHOWN} operations that took most {'device' if cuda else 'CPU'} time"
     table = Table("module", "pass", "operation", "ms a step", "share", "calls a step", title=title)
     for operation, time in spent.most_common(SHOWN):
         table.add_row(

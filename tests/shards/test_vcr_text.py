@@ -43,7 +43,7 @@ def test_a_tag_becomes_the_names_of_its_objects_side_by_side():
 
 @pytest.mark.parametrize("tag", [[3], [-1], [0, 99]])
 def test_a_tag_of_no_object_is_refused(tag):
-    with pytest.raises(ValueError, match="is outside the 3 objects"):
+    with pytest.raises(ValueError, match="is outside the list of 3 objects"):
         check_words(["who", tag], OBJECTS)
 
 

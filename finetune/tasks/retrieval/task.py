@@ -19,7 +19,7 @@ from finetune.released.tsv import is_released
 from finetune.task import Prediction, Settings, Split, Task
 from finetune.tasks.retrieval.ranking import rank, rank_in_folds, recalls
 from finetune.tasks.retrieval.score_matrix import Matrix, PairScorer, Precision, States
-from parsers.command import InputError
+from parsers.command import InputError, pluralize
 from pretrain.model.config import ModelConfig
 from shards.schema import Array
 from shards.storage import pickles
@@ -121,8 +121,8 @@ class Retrieval(Task[RetrievalSettings, Caption]):
         if len(given) != len(predictions) or given.keys() != wanted:
             missing, strange = sorted(wanted - given.keys()), sorted(given.keys() - wanted)
             raise InputError(
-                f"ranks of {len(predictions)} captions do not fit the {len(examples)} of the split: {len(missing)} "
-                f"missing {missing[:1]}, {len(strange)} unknown {strange[:1]}"
+                f"ranks of {pluralize(len(predictions), 'caption')} do not fit the {len(examples)} of the split: "
+                f"{len(missing)} missing {missing[:1]}, {len(strange)} unknown {strange[:1]}"
             )
         ranked = [given[caption.caption_id] for caption in examples]
         first = list({caption.image_id: number for number, caption in reversed(list(enumerate(examples)))}.values())

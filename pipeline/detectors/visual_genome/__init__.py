@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from parsers.command import InputError
+from parsers.command import InputError, pluralize
 from pipeline.detectors import Detections
 from pipeline.detectors.visual_genome.network import ATTRIBUTES, BACKGROUND, FEATURES, OBJECTS, Described
 from pipeline.detectors.visual_genome.preprocessing import network_input, resized_size
@@ -217,5 +217,7 @@ def _names(vocabulary: str | None, file: str, kind: str, count: int) -> tuple[st
         return tuple(f"{kind} {i}" for i in range(count))
     names = read_lines(Path(vocabulary) / file)
     if len(names) != count:
-        raise InputError(f"{Path(vocabulary) / file}: has {len(names)} lines, expected one for each of {count} names")
+        raise InputError(
+            f"{Path(vocabulary) / file}: has {pluralize(len(names), 'line')}, expected one for each of {count} names"
+        )
     return tuple(names)

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from parsers.command import InputError
+from parsers.command import InputError, pluralize
 from pipeline.detectors.visual_genome.network import VisualGenomeNetwork
 from pipeline.detectors.visual_genome.proposals import cell_anchors
 from shards.storage import pickles
@@ -118,8 +118,8 @@ def _fit(found: Mapping[str, object], expected: Mapping[str, Tensor], path: Path
     if problems:
         listed = "".join(f"\n  {problem}" for problem in problems[:10])
         raise InputError(
-            f"{path}: not the weights of the Visual Genome Faster R-CNN, as {HUB_ID} has them ({len(problems)} "
-            f"problems):{listed}"
+            f"{path}: not the weights of the Visual Genome Faster R-CNN, as {HUB_ID} has them "
+            f"({pluralize(len(problems), 'problem')}):{listed}"
         )
     difference = float((tensors[_ANCHORS] - cell_anchors()).abs().max())
     if difference > ANCHOR_TOLERANCE:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from parsers.command import InputError
+from parsers.command import InputError, pluralize
 from pipeline.regions.formats.parquet import RegionsParquet
 from pipeline.regions.formats.tsv import COLUMNS, LXMERT, BottomUpTsv, ErnieVilTsv
 from pipeline.regions.formats.vilbert import VilbertFiles, VilbertLmdb
@@ -53,5 +53,5 @@ def recognise(sources: Sequence[AnyPath]) -> tuple[str, str]:
         columns = line.count(b"\t") + 1
         if columns in COLUMNS:
             format = "ernie-vil-tsv" if columns not in (len(LXMERT), 6) else "butd-tsv"
-            return format, f"{columns} tab-separated columns"
+            return format, f"{pluralize(columns, 'tab-separated column')}"
     raise InputError(f"{first}: format not recognised; name it with --format ({', '.join(FORMATS)})")

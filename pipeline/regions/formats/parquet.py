@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from parsers.command import InputError
+from parsers.command import InputError, pluralize
 from pipeline.execution.parts import Reject
 from pipeline.regions.rows import RegionRows, distribution_info, make_row
 from shards.regions.table import REGIONS_VERSION, RegionsInfo, RegionsRow, read_rows
@@ -126,7 +126,7 @@ def _row(row: dict[str, object], info: RegionsInfo) -> RegionsRow:
 def _values(value: object) -> Array:
     if isinstance(value, bytes):
         if len(value) % 4:
-            raise ValueError(f"{len(value)} bytes are no whole number of float32 values")
+            raise ValueError(f"{pluralize(len(value), 'byte')} are no whole number of float32 values")
         return np.frombuffer(value, "<f4")
     try:
         return np.array(value, np.float32).reshape(-1)
@@ -137,12 +137,12 @@ def _values(value: object) -> Array:
 def _matrix(value: object, columns: int) -> Array:
     values = _values(value)
     if len(values) % columns:
-        raise ValueError(f"{len(values)} values are no rows of {columns}")
+        raise ValueError(f"a matrix of {pluralize(len(values), 'value')} has no rows of {columns}")
     return values.reshape(-1, columns)
 
 
 def _rows(value: object, n: int) -> Array:
     values = _values(value)
     if n < 1 or len(values) % n:
-        raise ValueError(f"{len(values)} values are no {n} rows")
+        raise ValueError(f"a matrix of {pluralize(len(values), 'value')} has not {pluralize(n, 'row')}")
     return values.reshape(n, -1)

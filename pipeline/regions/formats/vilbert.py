@@ -17,7 +17,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.lib.npyio import NpzFile
 
-from parsers.command import InputError
+from parsers.command import InputError, pluralize
 from pipeline.execution.parts import Reject
 from pipeline.regions.rows import RegionRows, distribution_info, make_row
 from shards.regions.table import RegionsInfo, RegionsRow
@@ -97,12 +97,14 @@ def _matrix(record: VilbertRecord, name: str, n: int) -> Array:
         except (binascii.Error, ValueError):
             raise ValueError(f"{name} is not valid base64") from None
         if n < 1 or len(data) % (4 * n):
-            raise ValueError(f"wrong sizes: {name} of {len(data)} bytes is no {n} rows of float32")
+            raise ValueError(
+                f"wrong sizes: {name} of {pluralize(len(data), 'byte')} has not {pluralize(n, 'row')} of float32"
+            )
         return np.frombuffer(data, "<f4").reshape(n, -1)
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "iufb":
         raise ValueError(f"{name} is not numbers")
     if value.ndim != 2 or len(value) != n:
-        raise ValueError(f"wrong sizes: {name} is {value.shape}, expected {n} rows")
+        raise ValueError(f"wrong sizes: {name} is {value.shape}, expected {pluralize(n, 'row')}")
     return value
 
 
@@ -249,5 +251,7 @@ def _open(path: AnyPath) -> lmdb.Environment:
     pages = environment.info()["last_pgno"] + 1
     if path.stat().st_size < pages * environment.stat()["psize"]:
         environment.close()
-        raise InputError(f"{path}: is cut off: it has {path.stat().st_size:,} bytes but names {pages:,} pages")
+        raise InputError(
+            f"{path}: is cut off: it has {pluralize(path.stat().st_size, 'byte')} but names {pluralize(pages, 'page')}"
+        )
     return environment

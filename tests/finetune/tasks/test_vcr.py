@@ -93,7 +93,7 @@ def test_of_equal_probabilities_the_first_choice_counts(tmp_path):
     ("changes", "message"),
     [
         ({"answer_label": 4}, "label 4 is outside the 4 choices"),
-        ({"question": ["why", [2]]}, r"\[2\] is outside the 2 objects"),
+        ({"question": ["why", [2]]}, r"\[2\] is outside the list of 2 objects"),
         ({"answer_choices": [["a"]] * 3}, "3 choices, expected 4"),
         ({"objects": None}, "objects"),
         ({"annot_id": "train"}, "line 1"),

@@ -167,7 +167,7 @@ def test_labels_of_released_files_must_be_in_the_list_of_answers(shared):
     folder = shared / "parity/readers"
     with pytest.raises(InputError, match=r"give it as task\.answers"):
         Vqa(VqaSettings()).read(folder, "vqa.tsv")
-    with pytest.raises(InputError, match=r"vqa\.tsv@0: label 5 is outside the 2 answers"):
+    with pytest.raises(InputError, match=r"vqa\.tsv@0: label 5 is outside the list of 2 answers"):
         Vqa(VqaSettings(answers=("a", "b"))).read(folder, "vqa.tsv")
     task = Vqa(VqaSettings(answers=str(shared / "data/tasks/vqa_v2/trainval_label2ans.json")))
     questions = task.read(folder, "vqa.tsv")

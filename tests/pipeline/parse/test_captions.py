@@ -187,7 +187,7 @@ def test_a_bad_line_of_json_is_rejected(tmp_path, line, reason):
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (b"a bear", "1 columns, expected caption and URL"),
+        (b"a bear", "1 column, expected caption and URL"),
         (b"a\thttp://x\tb", "3 columns, expected caption and URL"),
         (b"\thttp://x", "empty caption"),
         (b"a bear\t", "no image_id"),
@@ -296,7 +296,7 @@ def test_tsv_with_other_names(tmp_path):
     assert rows[0] == CaptionRow(str(path), "line 2", "http://x", None, 'a "bear')
     assert rows[1] == CaptionRow(str(path), "line 3", "http://y", "7", "b")
     assert [(row.position, row.reason) for row in rows[2:]] == [
-        ("line 4", "1 fields under 3 column names"),
+        ("line 4", "1 field under 3 column names"),
         ("line 5", "invalid UTF-8"),
     ]
     with pytest.raises(InputError, match=r"no column 'caption'.*--columns image_id=url,caption=text"):

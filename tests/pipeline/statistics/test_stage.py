@@ -12,7 +12,7 @@ from pipeline.execution.executor import run_stage
 from pipeline.parse.stage import ParseStage
 from pipeline.statistics.stage import StatisticsStage
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TEXTS = ["a red bus on the street", "two dogs", "a red bus near a dog", "", "!", "the dog's hat"]
 
 

@@ -1,5 +1,5 @@
 """This stage finds the regions of pictures with a detector (`pipeline.extract`).
 
 Modules here may import `parsers.command`, `shards` and the rest of `pipeline`.
-Start reading at `stage`, then `images` (where pictures come from), `decoding` (their pixels) and `given_boxes`.
+Start reading at `stage`, then `images` (where pictures lie, and their pixels) and `given_boxes`.
 """

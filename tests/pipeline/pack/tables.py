@@ -7,6 +7,7 @@ from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
 from pipeline.execution.engines import Engine
 from pipeline.execution.executor import run_stage
 from pipeline.graph_table import GRAPHS, write_graphs
+from pipeline.pack.caption_store import CaptionStore
 from pipeline.pack.stage import PackStage
 from shards.inspect.verify import verify, verify_vocabulary
 from shards.reader import ShardSet
@@ -99,3 +100,13 @@ def read(folder):
 def images(count, captions=2):
     ids = [f"http://x.org/{number}.jpg" for number in range(count)]
     return ids, [(image_id, make_caption(c)) for image_id in ids for c in range(captions)]
+
+
+def captions_of(tmp_path, *parts):
+    """The captions of these images, in one part of graphs for each list."""
+    rows = [[(image_id, make_caption(number)) for number, image_id in enumerate(part)] for part in parts]
+    return CaptionStore([graphs_folder(tmp_path / "graphs", *rows)], tmp_path / "captions.arrow")
+
+
+def ids(*values):
+    return pa.array(values, pa.large_string())

@@ -1,12 +1,15 @@
 """What becomes of every image and caption that goes in."""
 
+import json
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parsers.command import InputError
-from pipeline.pack.accounts import Account, read_accounts
+from pipeline.pack.accounts import Account, Outcome, close_accounts, read_accounts, write_accounts
 from tests.pipeline.pack.tables import (
     graphs_folder,
     images,
@@ -97,3 +100,12 @@ def test_every_image_and_caption_is_accounted_for(tmp_path_factory, texts, parts
     assert accounts["captions"].kinds["no regions"] == sum(i not in sound and i not in excluded for i in texts)
     for account in accounts.values():
         assert sum(account.kinds.values()) == account.total
+
+
+def test_accounts_that_do_not_add_up_are_an_error(tmp_path):
+    write_accounts(tmp_path, {"images": Account(3, {Outcome.EXCLUDED: 1})})
+    with pytest.raises(InputError, match="of 3 images, 1 excluded, 1 packed, 0 held out, 0 rejected are accounted for"):
+        close_accounts(tmp_path, Counter({"images packed": 1}))
+    close_accounts(tmp_path, Counter({"images packed": 1, "images held out": 1}))
+    assert read_accounts(tmp_path)["images"].kinds[Outcome.HELD_OUT] == 1
+    assert json.loads((tmp_path / "accounts.json").read_text())["images"]["kinds"]["held out"] == 1

@@ -33,7 +33,7 @@ from pipeline.execution.parts import Part, Reject
 from pipeline.extract import images
 from pipeline.extract.images import ImageSource
 from pipeline.extract.prefetch import by_shape
-from pipeline.extract.stage import HELD_BYTES, ExtractStage, Pictures, regions_info, to_row
+from pipeline.extract.stage import HELD_BYTES, ExtractStage, PicturePartition, regions_info, to_row
 from shards.regions.table import RegionsRow, write_regions
 from shards.schema import Array
 
@@ -107,7 +107,7 @@ def main(
 
     def extract(network: Detector, sources: list[ImageSource], folder: Path) -> None:
         part = Part(folder, 0)
-        stage.extract(network, Pictures(sources, [], 0), part)
+        stage.extract(network, PicturePartition(sources, [], 0), part)
         part.complete()
 
     waiting = Waiting(network, detections[0], wait / 1000)

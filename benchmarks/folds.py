@@ -20,13 +20,13 @@ import typer
 from rich.table import Table
 
 from parsers.command import InputError, console, run
-from pretrain.data.randomness import EVALUATION_SEED, generator
 from pretrain.model.folder import load
 from pretrain.options import Settings, as_arguments
 from pretrain.probes import TOP, estimate_interval, find_probes, rank_answers
 from pretrain.recipe import PretrainRecipe, ShownImage
 from shards.edit.removal import Removal
 from shards.edit.rewrite import write_set
+from shards.random_numbers import EVALUATION_SEED, generator
 from shards.reader import ShardSet
 from shards.schema import KINDS, Array
 

@@ -45,7 +45,7 @@ def write_set(folder: Path, shards: int, samples: int) -> None:
     sizes = [_end(table) + 1024 for table in kinds]
 
     def tables() -> Iterator[pa.Table]:
-        with progress("write", shards, "shards") as advance:
+        with progress("write", shards, "shard") as advance:
             for number in range(shards):
                 yield kinds[number % KINDS]
                 advance(1)

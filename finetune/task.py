@@ -216,7 +216,7 @@ class Task(ABC, Generic[S, E, P]):
         """
         own: list[tuple[int, P]] = []
         batches = -(-len(split.examples) // batch_size)
-        with progress("predict", batches, "batches") as advance:
+        with progress("predict", batches, "batch") as advance:
             for first in range(0, batches, world.size):
                 start = (first + world.rank) * batch_size
                 numbers = np.arange(start, min(start + batch_size, len(split.examples)))

@@ -1,49 +1,34 @@
-"""Caption parsers: `get` finds one by name, `Parser` says what one must do.
+"""The scene graph of a caption (`graph`), and the parsers that make one: `get` builds a parser by its name.
 
-Parsers are found through the entry-point group ``ernie_vil.parsers``, so another package can add one. Importing this
-package imports no parser and none of their dependencies.
+Modules here import nothing else of this project. Importing this package imports no parser and nothing that one needs.
+Start reading at `Parser`, which says what a parser must do; `parsers.sng` is the smallest one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import entry_points
-from typing import Any, Protocol
+from typing import Protocol
 
 from parsers.graph import SceneGraph
-
-ENTRY_POINT_GROUP = "ernie_vil.parsers"
+from parsers.registry import Registry
 
 
 class Parser(Protocol):
-    """Turns captions into scene graphs: a batch in, a batch out, in the same order.
+    """A parser turns a batch of captions into their scene graphs, in the same order.
 
-    ``parse`` is deterministic, touches no file and no network, and the graph of a caption does not depend on its
-    neighbours in the batch, the rounding of sums aside. Whatever must be loaded is loaded when the parser is built.
+    ``parse`` is deterministic and touches no file and no network. The graph of a caption does not depend on the other
+    captions of the batch, except for the rounding of sums. Everything that must be loaded is loaded in ``__init__``.
     """
 
     name: str
     version: str
-    """Changes whenever the graphs of some caption may change: it goes into the fingerprint of every stage."""
+    """It changes whenever the graph of some caption may change, and is part of the fingerprint of every stage."""
 
     def parse(self, captions: Sequence[str]) -> list[SceneGraph]:
-        """The graph of each caption."""
+        """Returns one graph for each caption."""
         ...
 
 
-def names() -> list[str]:
-    """The names of all installed parsers, sorted."""
-    return sorted({entry.name for entry in entry_points(group=ENTRY_POINT_GROUP)})
-
-
-def get(name: str, **options: Any) -> Parser:
-    """Builds the parser ``name`` with its own options.
-
-    Raises:
-        ValueError: no installed package offers such a parser.
-    """
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
-        if entry.name == name:
-            parser: Parser = entry.load()(**options)
-            return parser
-    raise ValueError(f"there is no parser {name!r}; installed are: {', '.join(names()) or 'none'}")
+PARSERS: Registry[Parser] = Registry("parser", "ernie_vil.parsers")
+names = PARSERS.names
+get = PARSERS.get

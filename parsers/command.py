@@ -59,6 +59,12 @@ def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
     sys.exit(143)
 
 
+def pluralize(number: int, noun: str) -> str:
+    """Returns a number with its noun: "1 part", "2,000 parts", "3 batches"."""
+    ending = "es" if noun.endswith(("ch", "s", "x")) else "s"
+    return f"{number:,} {noun}{'' if number == 1 else ending}"
+
+
 class Advance(Protocol):
     """Reports progress: ``done`` more units, and how many ``rows`` they held if rows are counted as well."""
 
@@ -74,7 +80,7 @@ def progress(description: str, total: int | None, unit: str) -> Iterator[Advance
     Args:
         description: what is being done, for instance "packing".
         total: how many units there are; not given if nobody knows.
-        unit: what is counted, in the plural.
+        unit: what is counted, in the singular: "step".
 
     Yields:
         A function to call whenever some units are done.
@@ -83,9 +89,9 @@ def progress(description: str, total: int | None, unit: str) -> Iterator[Advance
     started = last = time.monotonic()
 
     def so_far() -> str:
-        text = f"{description}: {count:,}" + (f" of {total:,}" if total is not None else "") + f" {unit}"
+        text = f"{description}: {pluralize(count, unit) if total is None else f'{count:,} of {pluralize(total, unit)}'}"
         seconds = time.monotonic() - started
-        return text + (f", {seen:,} rows, {seen / seconds:,.0f}/s" if seen and seconds else "")
+        return text + (f", {pluralize(seen, 'row')}, {seen / seconds:,.0f}/s" if seen and seconds else "")
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) if console.is_terminal else nullcontext() as bar:

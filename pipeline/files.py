@@ -1,12 +1,15 @@
-"""Inputs and outputs of the stages: anything that fsspec reaches (``data/x``, ``s3://…``, ``gs://…``, ``hf://…``)."""
+"""The inputs and outputs of the stages: whatever fsspec reaches (``data/x``, ``s3://…``, ``gs://…``, ``hf://…``)."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
+import ijson
 from upath import UPath
 
 from parsers.command import InputError
@@ -16,21 +19,21 @@ _GLOB = frozenset("*?[")
 
 
 def location(text: str | Path) -> UPath:
-    """The path that a user named.
+    """Returns the path that a user named.
 
     Raises:
         InputError: no installed package can reach it.
     """
     try:
         path = UPath(text)
-        # A cached listing would hide what other processes have written since.
+        # A cached listing would hide what other processes write.
         return path if is_local(path) else UPath(text, use_listings_cache=False)
     except (ImportError, ValueError) as error:
         raise InputError(f"{text}: cannot be reached: {error}") from error
 
 
 def expand(sources: Iterable[str | Path]) -> list[UPath]:
-    """The paths that users named, patterns (``s3://bucket/*.tar``) replaced by what they match, in sorted order.
+    """Returns the paths that users named. A pattern (``s3://bucket/*.tar``) becomes what it matches, sorted.
 
     Raises:
         InputError: a pattern matches nothing, or a file is missing or cannot be read.
@@ -59,41 +62,129 @@ def _exists(path: UPath) -> bool:
 
 
 def is_local(path: AnyPath) -> bool:
-    """Whether the path is on a disk of this machine."""
+    """Returns whether the path is on a disk of this machine."""
     return isinstance(path, Path)
 
 
 def is_inside(path: AnyPath, folder: AnyPath) -> bool:
-    """Whether the path is the folder or lies somewhere below it."""
+    """Returns whether the path is the folder or lies somewhere below it."""
     if isinstance(path, Path) and isinstance(folder, Path):
         return path.resolve().is_relative_to(folder.resolve())
     return f"{path}/".startswith(f"{folder}/")
 
 
-def fingerprint(path: AnyPath) -> dict[str, Any]:
-    """Names an input file by path, size and what changes when it is written again.
+def fingerprint(path: AnyPath) -> dict[str, object]:
+    """Returns what names an input and changes when it is written again.
 
-    That is the modification time on a disk, and the store's own description of the object (checksum, time) elsewhere.
+    A file has its path, its size and its modification time; on a store, the store's own description of the object
+    (checksum or time) stands for the time. A folder has its path and a checksum over the same of all files in it.
+
+    Raises:
+        InputError: it cannot be read.
     """
     try:
+        where = str(path.resolve() if isinstance(path, Path) else path)
+        if path.is_dir():
+            return {"path": where, "files": _checksum_of_folder(path)}
         size = path.stat().st_size
         if isinstance(path, Path):
-            return {"path": str(path.resolve()), "bytes": size, "modified_ns": path.stat().st_mtime_ns}
-        return {"path": str(path), "bytes": size, "version": path.fs.ukey(path.path)}
+            return {"path": where, "bytes": size, "modified_ns": path.stat().st_mtime_ns}
+        return {"path": where, "bytes": size, "version": path.fs.ukey(path.path)}
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
+def _checksum_of_folder(folder: AnyPath) -> str:
+    digest = hashlib.sha256()
+    for file in list_folder(folder):
+        digest.update(f"{file.name}\0{file.size}\0{file.version}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class FolderFile:
+    """A file somewhere below a folder."""
+
+    name: str
+    """the path below the folder, with slashes"""
+    size: int
+    """in bytes"""
+    version: str
+    """this changes when the file is written again"""
+
+    @property
+    def extension(self) -> str:
+        """The extension in lower case, with the dot."""
+        return PurePosixPath(self.name).suffix.lower()
+
+
+def list_folder(folder: AnyPath) -> list[FolderFile]:
+    """Lists all files below a folder by name, except those whose name, or folder's name, begins with a dot.
+
+    Raises:
+        InputError: the folder cannot be read.
+    """
+    try:
+        found = list(_walk_disk(folder) if isinstance(folder, Path) else _walk_store(folder))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read: {error.strerror or error}") from error
+    shown = (file for file in found if not any(part.startswith(".") for part in PurePosixPath(file.name).parts))
+    return sorted(shown, key=lambda file: file.name)
+
+
+def _walk_disk(folder: Path) -> Iterator[FolderFile]:
+    for place, _, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        for name in names:
+            path = Path(place, name)
+            try:
+                status = path.stat()
+                size, version = status.st_size, str(status.st_mtime_ns)
+            except OSError:  # a link that leads nowhere becomes a reject when it is read
+                size, version = 0, ""
+            yield FolderFile(path.relative_to(folder).as_posix(), size, version)
+
+
+def _refuse(error: OSError) -> None:
+    raise error
+
+
+def _walk_store(folder: UPath) -> Iterator[FolderFile]:
+    for path, info in folder.fs.find(folder.path, detail=True).items():
+        version = [str(info[key]) for key in ("ETag", "etag", "md5Hash", "LastModified", "mtime") if key in info]
+        yield FolderFile(path.removeprefix(folder.path).lstrip("/"), info["size"] or 0, " ".join(version))
+
+
 def remove_leftovers(folder: AnyPath) -> None:
-    """Removes what killed runs were writing."""
+    """Removes the unfinished files of killed runs."""
     if isinstance(folder, Path):
         for path in folder.rglob(f".*{TEMPORARY}"):
             path.unlink(missing_ok=True)
 
 
 def remove_tree(folder: AnyPath) -> None:
-    """Removes a folder and all that is in it."""
+    """Removes a folder with everything in it."""
     if isinstance(folder, Path):
         shutil.rmtree(folder)
     else:
         folder.fs.rm(folder.path, recursive=True)
+
+
+def read_items(path: AnyPath, key: str) -> Iterator[object]:
+    """Yields the items of the list ``key`` of a JSON object, one by one; memory does not grow with the file.
+
+    Raises:
+        InputError: the file cannot be read as JSON, or the object has no such list.
+    """
+    there = False
+    try:
+        with path.open("rb") as stream:
+            for item in ijson.items(stream, f"{key}.item", use_float=True):
+                there = True
+                yield item
+            if not there:  # the list may be empty
+                stream.seek(0)
+                there = any(prefix == key and event == "start_array" for prefix, event, _ in ijson.parse(stream))
+    except (OSError, ijson.JSONError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as JSON: {' '.join(str(error).split())}") from error
+    if not there:
+        raise InputError(f"{path}: has no list `{key}`, so it is not of this format")

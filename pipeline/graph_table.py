@@ -1,4 +1,4 @@
-"""The table of captions and their graphs: a row a caption, in the parts (Parquet) that `pipeline.parse` writes."""
+"""The table of captions and their graphs, one row for each caption, which `pipeline.parse` writes as Parquet."""
 
 from __future__ import annotations
 
@@ -35,8 +35,10 @@ GRAPHS = pa.schema(
         ),
     ]
 )
+NODE_COLUMNS = ("objects", "attributes", "relations")
+"""The columns that hold the nodes of a graph."""
 
 
 def write_graphs(stream: BinaryIO, table: pa.Table, metadata: dict[str, str]) -> None:
-    """Writes a part of captions and graphs with its metadata."""
+    """Writes a part of the table with the metadata of its stage."""
     write_table(stream, table, metadata, group_rows=4096, group_bytes=1 << 24)

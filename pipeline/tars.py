@@ -1,8 +1,9 @@
-"""Samples of WebDataset tars, one after the other; what is not asked for is skipped, not read."""
+"""Reads the samples of WebDataset tars one after the other. Members that nobody asks for are skipped."""
 
 from __future__ import annotations
 
 import io
+import json
 import posixpath
 import tarfile
 from collections.abc import Collection, Iterator
@@ -13,31 +14,50 @@ from shards.storage.files import AnyPath
 
 @dataclass(frozen=True, slots=True)
 class TarSample:
-    """The members of a sample: what is called KEY.EXTENSION."""
+    """A sample: the members of a tar that are called KEY.EXTENSION."""
 
     key: str
-    """with its folder"""
+    """the part of the name before the first dot, with its folder"""
     contents: dict[str, bytes] = field(default_factory=dict)
-    """by extension, of those that were asked for"""
+    """the bytes of the members that were asked for, by extension"""
     places: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """(offset, size) in the tar by extension, of all"""
+    """where each member lies in the tar (offset and size in bytes), by extension"""
 
     @property
     def position(self) -> str:
-        """As rejects name it."""
+        """What rejects call the sample."""
         return f"sample {self.key}"
+
+    def read_json(self) -> dict[str, object]:
+        """Returns the object in the member ``json``; it is empty if there is no such member.
+
+        Raises:
+            ValueError: the member is not a JSON object.
+        """
+        try:
+            value = json.loads(self.contents.get("json", b"{}"))
+        except UnicodeDecodeError:
+            raise ValueError("invalid UTF-8") from None
+        except (ValueError, RecursionError):
+            raise ValueError("its .json is not JSON") from None
+        if not isinstance(value, dict):
+            raise ValueError("its .json is not a JSON object")
+        return value
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """The tar cannot be read on."""
+    """The tar cannot be read any further."""
 
     position: str
     reason: str
 
 
 def read_samples(path: AnyPath, wanted: Collection[str]) -> Iterator[TarSample | Damage]:
-    """The samples of a tar, with the contents of the extensions in ``wanted``; a cut-off tar ends with `Damage`."""
+    """Yields the samples of a tar, with the contents of the members whose extension is in ``wanted``.
+
+    A tar that is cut off or damaged ends with `Damage`.
+    """
     sample = TarSample("")
     try:
         with path.open("rb") as stream, tarfile.open(fileobj=stream, mode="r:") as tar:

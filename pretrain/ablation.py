@@ -106,7 +106,7 @@ class _Trials:
         Raises:
             InputError: a trial has failed; the message names its log.
         """
-        with progress("ablation", len(trials), "runs") as advance, ThreadPoolExecutor(self._parallel) as pool:
+        with progress("ablation", len(trials), "run") as advance, ThreadPoolExecutor(self._parallel) as pool:
             results = [pool.submit(self._run, trial) for trial in trials]
             try:
                 for result in results:

@@ -15,7 +15,7 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from parsers.command import InputError, console, run
+from parsers.command import InputError, console, pluralize, run
 from pretrain.model.config import ModelConfig
 from pretrain.probes import (
     TOP,
@@ -148,7 +148,7 @@ def _table(results: Results, probed: dict[str, int]) -> Table:
     for kind, by_name in results.items():
         table.add_section()
         for number, (name, by_k) in enumerate(by_name.items()):
-            first = (kind, f"{probed[kind]:,} nodes")[number] if number < 2 else ""
+            first = (kind, pluralize(probed[kind], "node"))[number] if number < 2 else ""
             cells = [
                 cell
                 for k in TOP

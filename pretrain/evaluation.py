@@ -10,11 +10,11 @@ from torch import Tensor
 
 from pretrain.data.batches import Collator, PretrainBatch, StepDataset
 from pretrain.data.order import BatchPlan, pairs_per_batch
-from pretrain.data.randomness import EVALUATION_SEED
 from pretrain.model.heads import PretrainingOutput
 from pretrain.objectives import TEXT, score
 from pretrain.recipe import OBJECTIVES, PretrainRecipe, ShownImage, model_config
 from pretrain.training.loader import StepLoader
+from shards.random_numbers import EVALUATION_SEED
 from shards.sample_reader import SampleReader
 
 Model = Callable[..., PretrainingOutput]

@@ -14,7 +14,7 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from parsers.command import InputError, console, run, say
+from parsers.command import InputError, console, pluralize, run, say
 from pretrain.options import Settings
 from pretrain.recipe import PretrainRecipe
 from pretrain.simulation import Memory, Simulation, hours_at_peak, hours_at_throughput, read_throughput
@@ -190,7 +190,7 @@ def _print(report: Report, recipe: PretrainRecipe) -> None:
 
     division = Table(
         "ranks", "samples a rank", "tokens a rank", "max / mean", "text padding", "image padding", "hours",
-        "pairs/s a rank", title=f"The first {batches['simulated']:,} batches", title_justify="left",
+        "pairs/s a rank", title=f"Simulated: {pluralize(batches['simulated'], 'batch')}", title_justify="left",
     )  # fmt: skip
     stages = Table(
         "ranks", "ZeRO", "weights", "gradients", "optimiser", "activations", "exchange", "update", "total", "fits",

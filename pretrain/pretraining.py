@@ -13,7 +13,7 @@ import torch
 from rich.table import Table
 from torch import Tensor, nn
 
-from parsers.command import console
+from parsers.command import console, pluralize
 from pretrain.data.batches import Collator, PretrainBatch, StepDataset
 from pretrain.data.order import BatchPlan
 from pretrain.evaluation import Result, evaluate, format_share
@@ -199,10 +199,11 @@ def make_results_table(metrics: Mapping[str, float]) -> Table:
 def make_text_table(taken: TextInitialisation, source: str) -> Table:
     """Returns a table of what was and was not initialised from another model."""
     table = Table(title=f"Text stream from {source}", title_justify="left", show_header=False)
-    table.add_row("copied", f"{len(taken.copied)} parameters")
+    table.add_row("copied", pluralize(len(taken.copied), "parameter"))
     table.add_row("copied in part", "\n".join(taken.partly) or "none")
     table.add_row(
-        "initialised at random", f"{len(taken.untouched)} parameters (image stream, co-layers, poolers, heads)"
+        "initialised at random",
+        f"{pluralize(len(taken.untouched), 'parameter')} (image stream, co-layers, poolers, heads)",
     )
     table.add_row("not used", ", ".join(taken.unused) or "none")
     return table

@@ -11,8 +11,8 @@ import numpy as np
 
 from parsers.command import InputError, progress
 from pretrain.data.masking import SpecialTokens, hide_node, lay_out, maskable
-from pretrain.data.randomness import EVALUATION_SEED, generator
 from pretrain.recipe import Masking, ShownImage
+from shards.random_numbers import EVALUATION_SEED, generator
 from shards.reader import ShardSet
 from shards.sample_reader import SampleReader
 from shards.schema import KINDS, Array
@@ -63,7 +63,7 @@ class Accuracy:
 def find_probes(shards: SampleReader, max_text: int) -> Iterator[Probe]:
     """Yields every node that may be hidden (see `pretrain.data.masking.maskable`), in stored order."""
     special = SpecialTokens.of(shards.vocabulary)
-    with progress("find nodes", len(shards), "images") as advance:
+    with progress("find nodes", len(shards), "image") as advance:
         for image, (shard, row) in enumerate(shards):
             masks = shards.masks(shard, row)
             for caption in range(len(masks.token_offsets) - 1):
@@ -136,7 +136,7 @@ def rank_answers(
     shown = choose_other_images(len(shards)) if images == "other" else np.arange(len(shards))
     order = sorted(range(len(probes)), key=lambda number: probes[number].length)
     ranks: list[Array] = [np.zeros(0, np.int64)] * len(probes)
-    with progress(f"cloze, image: {images}", len(probes), "nodes") as advance, torch.no_grad():
+    with progress(f"cloze, image: {images}", len(probes), "node") as advance, torch.no_grad():
         for start in range(0, len(order), batch_size):
             numbers = order[start : start + batch_size]
             own = np.array([probes[number].image for number in numbers])

@@ -89,7 +89,7 @@ class Simulation:
         dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
         steps = recipe.total_steps(plan.steps_per_epoch)
         lengths = []
-        with progress("simulate", min(batches, steps), "batches") as advance:
+        with progress("simulate", min(batches, steps), "batch") as advance:
             for step in range(min(batches, steps)):
                 lengths.append(plan.measure(plan.batch(step)))
                 advance(1)

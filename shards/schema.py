@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote
 import numpy as np
 import numpy.typing as npt
 
+from parsers.command import pluralize
 from parsers.graph import SceneGraph
 
 OBJECT, ATTRIBUTE, RELATION = 0, 1, 2
@@ -197,7 +198,7 @@ def check_boxes(boxes: Array, width: int, height: int) -> None:
     if width < 1 or height < 1:
         raise ValueError(f"the image size {width} x {height} is not positive")
     if not 1 <= len(boxes) <= MAX_REGIONS:
-        raise ValueError(f"{len(boxes)} boxes, expected 1 to {MAX_REGIONS}")
+        raise ValueError(f"{pluralize(len(boxes), 'box')}, expected 1 to {MAX_REGIONS}")
     if boxes.shape != (len(boxes), 4):
         raise ValueError(f"boxes of the shape {boxes.shape}, expected four numbers each")
     if not np.isfinite(boxes).all():

@@ -15,8 +15,8 @@ from benchmarks.gpu.correctness import EXACT, error
 from benchmarks.gpu.steps import Findings, Setting
 from pipeline import toyworld
 from pipeline.detectors.torchvision import TorchvisionDetector
-from pipeline.detectors.visual_genome import PRESETS, Settings, VisualGenomeDetector
-from pipeline.detectors.visual_genome.network import BOXES_AT_ONCE, POOLED, Network
+from pipeline.detectors.visual_genome import PRESETS, DetectionSettings, VisualGenomeDetector
+from pipeline.detectors.visual_genome.network import BOXES_AT_ONCE, POOLED, VisualGenomeNetwork
 from pipeline.detectors.visual_genome.proposals import NMS_THRESHOLD, STRIDE, propose
 from shards.schema import Array
 
@@ -31,8 +31,8 @@ def picture(number: int) -> Array:
     return np.asarray(toyworld.render(scene, scale=2))
 
 
-def _settings(setting: Setting) -> Settings:
-    return Settings("butd", 10, 36, 32, 32) if setting.tiny else PRESETS["ernie-vil"]
+def _settings(setting: Setting) -> DetectionSettings:
+    return DetectionSettings("butd", 10, 36, 32, 32) if setting.tiny else PRESETS["ernie-vil"]
 
 
 def _weights(setting: Setting) -> str:
@@ -41,7 +41,7 @@ def _weights(setting: Setting) -> str:
     if not path.is_file():
         torch.manual_seed(0)
         new = path.with_suffix(".new")
-        save_file(Network().state_dict(), new)
+        save_file(VisualGenomeNetwork().state_dict(), new)
         new.rename(path)
     return str(path)
 
@@ -122,7 +122,7 @@ def _extract(setting: Setting, findings: Findings, detector: str, options: dict[
     from benchmarks.extract import make_stage
     from pipeline import detectors
     from pipeline.execution.parts import Part
-    from pipeline.extract.stage import Pictures
+    from pipeline.extract.stage import PicturePartition
 
     pictures = setting.scratch / f"pictures-{count}"
     pictures.mkdir()
@@ -137,7 +137,7 @@ def _extract(setting: Setting, findings: Findings, detector: str, options: dict[
             folder.mkdir()
             part = Part(folder, 0)
             started = time.perf_counter()
-            extract(Pictures(some, [], 0), part)
+            extract(PicturePartition(some, [], 0), part)
             seconds = time.perf_counter() - started
             assert not part.rejects, f"pictures were rejected: {part.rejects[:3]}"
             part.discard()

@@ -16,7 +16,7 @@ import torch
 from finetune.heads import HEAD, TaskHead
 from finetune.released.paddle_files import COMBINED, read_combined, read_variable, write_record
 from finetune.tasks import TASKS, import_task
-from parsers.command import InputError
+from parsers.command import InputError, pluralize
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG, ENCODER, WEIGHTS, ErnieViL
 from pretrain.model.released_names import load_released, released_arrays, released_shapes
@@ -173,7 +173,7 @@ def import_released(
     missing = sorted(released_shapes(config).keys() - checkpoint.arrays.keys())
     if missing and not allow_missing:
         raise InputError(
-            f"{source}: lacks {len(missing)} parameters of the model: {', '.join(missing[:8])}"
+            f"{source}: lacks {pluralize(len(missing), 'parameter')} of the model: {', '.join(missing[:8])}"
             f"{', ...' if len(missing) > 8 else ''}. With --allow-missing they keep their random initial values"
         )
     heads = load_released(model, checkpoint.arrays, may_miss=missing)

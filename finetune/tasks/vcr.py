@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import cycle
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -24,26 +23,19 @@ from finetune.tasks.vcr_files import (
     VcrPart,
     VcrPrediction,
     VcrQuestion,
-    Word,
     choose_best,
     read_leaderboard,
-    read_names,
     read_questions,
     write_leaderboard,
     write_released_tables,
 )
 from parsers.command import InputError
-from pretrain.data.randomness import generator
 from pretrain.data.truncation import truncate_lengths
 from shards.boxes import WHOLE_IMAGE
 from shards.schema import Array
+from shards.vcr_text import PEOPLE, name_objects, read_names, to_sentence
 
 SCORES: Mapping[VcrPart, str] = {ANSWER: "Q->A", RATIONALE: "QA->R"}
-NAMES = (
-    *("Avery", "Casey", "Frankie", "Jackie", "Jaime", "Jessie", "Jody", "Kendall", "Kerry", "Pat", "Peyton", "Quinn"),
-    *("Riley", "Skyler"),
-)
-"""The names of people where the recipe gives none."""
 
 
 class VcrSettings(TaskSettings):
@@ -59,7 +51,7 @@ class VcrSettings(TaskSettings):
     """what is trained: answer (Q→A), rationale (QA→R), or both together"""
     loss: Literal["sigmoid", "softmax"] = "sigmoid"
     """sigmoid decides about each choice separately, softmax makes the four choices compete"""
-    names: tuple[str, ...] = NAMES
+    names: tuple[str, ...] = PEOPLE
     """names for people. A recipe may name a file: the released ``unisex_names_table.csv``, or one name a line"""
 
     @field_validator("names", mode="before")
@@ -170,31 +162,21 @@ class Vcr(Task[VcrSettings, VcrQuestion, VcrPrediction]):
     def _encode_choices(self, question: VcrQuestion, sources: Sources) -> list[TokenizedText]:
         """Returns the question with each choice."""
         encoder = sources.texts
-        names = self._name_objects(question)
-        first = encoder.tokenize(_sentence(question.question, names))
+        names = name_objects(question.objects, self.settings.names, question.number)
+        first = encoder.tokenize(to_sentence(question.question, names))
         longest = self.settings.max_text
         if question.answer is not None:
-            first = [*first, encoder.sep, *encoder.tokenize(_sentence(question.answer, names))]
+            first = [*first, encoder.sep, *encoder.tokenize(to_sentence(question.answer, names))]
             longest = self.settings.max_rationale_text
         texts = []
         for choice in question.choices:
-            second = encoder.tokenize(_sentence(choice, names))
+            second = encoder.tokenize(to_sentence(choice, names))
             room_first, room_second = truncate_lengths([len(first), len(second)], longest - 3)
             shown = first[:room_first]
             if self.settings.as_released:
                 first = shown  # what a long choice displaces is missing for the choices after it
             texts.append(encoder.encode_pair(shown, second[:room_second]))
         return texts
-
-    def _name_objects(self, question: VcrQuestion) -> list[str]:
-        """Returns what each object is called: a person by a name, anything else by its class.
-
-        The names are drawn with the question's number as seed. Two people share a name if there are more people than
-        names.
-        """
-        drawn = generator(0, 0, question.number).permutation(np.array(self.settings.names)).tolist()
-        people = cycle(drawn)
-        return [next(people) if kind == "person" else kind for kind in question.objects]
 
     def _join_regions(self, question: VcrQuestion, sources: Sources) -> ImageInput:
         """Returns the whole image, the detected regions, then the ground-truth boxes.
@@ -258,7 +240,3 @@ class Vcr(Task[VcrSettings, VcrQuestion, VcrPrediction]):
                 examples, self._select_part(logits, batch).softmax(1).tolist(), strict=True
             )
         ]
-
-
-def _sentence(words: Sequence[Word], names: Sequence[str]) -> str:
-    return " ".join(word if isinstance(word, str) else " ".join(names[number] for number in word) for word in words)

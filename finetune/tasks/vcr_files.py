@@ -16,6 +16,7 @@ from finetune.tasks.checks import expect_layout
 from parsers.command import InputError
 from shards.regions.table import RegionsRow
 from shards.storage.files import read_json_lines, write_atomic
+from shards.vcr_text import Word, check_words, question_number
 
 SPLITS = ("train", "val", "test")
 CHOICES = 4
@@ -24,9 +25,6 @@ RATIONALE: Final = "rationale"
 VcrPart = Literal["answer", "rationale"]
 _GIVEN = (None, *range(CHOICES))
 """The choices of a question: of the answer (None), and of a rationale for each answer (its number)."""
-
-Word = str | list[int]
-"""A word, or the numbers of the objects that are meant."""
 
 
 def _name_column(given: int | None, choice: int) -> str:
@@ -96,10 +94,10 @@ def read_questions(path: Path, parts: Sequence[VcrPart]) -> list[VcrQuestion]:
 def _parse_questions(item: Mapping[str, Any]) -> Iterator[VcrQuestion]:
     """Yields the choice of the answer, then that of the rationale, for each answer if the right one is not public."""
     objects = tuple(sys.intern(str(name)) for name in item["objects"])
-    question = _check_words(item["question"], objects)
+    question = check_words(item["question"], objects)
     answers, rationales = (_check_choices(item[f"{name}_choices"], objects) for name in ("answer", "rationale"))
     annot_id, image_id = str(item["annot_id"]), sys.intern(str(item["img_id"]))
-    number = _number_in(annot_id)
+    number = question_number(annot_id)
     file = sys.intern(str(item.get("img_fn", image_id)))
     right, reason = _check_label(item.get("answer_label")), _check_label(item.get("rationale_label"))
     yield VcrQuestion(annot_id, number, image_id, file, ANSWER, objects, question, None, answers, right)
@@ -107,11 +105,6 @@ def _parse_questions(item: Mapping[str, Any]) -> Iterator[VcrQuestion]:
         yield VcrQuestion(
             annot_id, number, image_id, file, RATIONALE, objects, question, answers[given], rationales, reason, given
         )
-
-
-def _number_in(annot_id: str) -> int:
-    """Returns 7 for ``train-7``."""
-    return int(annot_id.split("-")[1])
 
 
 def _check_label(value: str | int | None) -> int | None:
@@ -125,31 +118,7 @@ def _check_label(value: str | int | None) -> int | None:
 def _check_choices(choices: Sequence[Sequence[Word]], objects: Sequence[str]) -> tuple[tuple[Word, ...], ...]:
     if len(choices) != CHOICES:
         raise ValueError(f"{len(choices)} choices, expected {CHOICES}")
-    return tuple(_check_words(choice, objects) for choice in choices)
-
-
-def _check_words(words: Sequence[Word], objects: Sequence[str]) -> tuple[Word, ...]:
-    for word in words:
-        if isinstance(word, list) and not all(0 <= number < len(objects) for number in word):
-            raise ValueError(f"{word} is outside the {len(objects)} objects")
-    return tuple(sys.intern(word) if isinstance(word, str) else word for word in words)
-
-
-def read_names(path: Path) -> list[str]:
-    """Reads names of people: the second column of the released ``unisex_names_table.csv``, or one name a line.
-
-    Raises:
-        ValueError: the file cannot be read or holds no names.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            rows = list(csv.reader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: cannot be read: {error}") from error
-    names = [row[0] for row in rows if row] if all(len(row) < 2 for row in rows) else [row[1] for row in rows[1:]]
-    if not names:
-        raise ValueError(f"{path}: holds no names")
-    return names
+    return tuple(check_words(choice, objects) for choice in choices)
 
 
 class RegionsByImgId:
@@ -206,7 +175,7 @@ def write_released_tables(predictions: Sequence[VcrPrediction], path: Path) -> N
         values = " ".join(f"{p:.5f}" for p in item["probabilities"])
         right = -1 if item["right"] is None else item["right"]
         best = choose_best(item["probabilities"])
-        tables[item["part"]].append(f"{_number_in(item['annot_id'])}\t{best}\t{right}\t{values}\n")
+        tables[item["part"]].append(f"{question_number(item['annot_id'])}\t{best}\t{right}\t{values}\n")
     for part, table in tables.items():
         write_atomic(path.with_suffix(f".{part}.tsv"), "".join(table).encode())
 

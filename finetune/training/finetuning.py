@@ -23,7 +23,6 @@ from finetune.training.optimization import group_parameters, prepare_step
 from finetune.training.recipe import FineTuneRecipe
 from parsers.command import say
 from pretrain.data.bucketing import slice_of
-from pretrain.data.randomness import generator
 from pretrain.model.config import ModelConfig
 from pretrain.model.costs import PairCosts
 from pretrain.model.encoder import CONFIG
@@ -32,6 +31,7 @@ from pretrain.training.distributed import DistributedContext
 from pretrain.training.settings import Best
 from pretrain.training.trainer import Trainer
 from pretrain.training.workload import Scores
+from shards.random_numbers import generator
 from shards.schema import Array
 from shards.storage.files import sha256_of
 from shards.vocabulary import VOCABULARY

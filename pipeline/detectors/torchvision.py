@@ -1,21 +1,21 @@
-"""The detection models of torchvision that have an RoI head: ``torchvision:fasterrcnn_resnet50_fpn_v2`` and others."""
+"""The detectors ``torchvision:MODEL``: torchvision's models with an RoI head, such as fasterrcnn_resnet50_fpn_v2."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.error import URLError
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from torchvision.models import detection, get_model, get_model_weights, list_models
+from torchvision.models import WeightsEnum, detection, get_model, get_model_weights, list_models
 from torchvision.models.detection.faster_rcnn import FasterRCNN
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
@@ -24,26 +24,26 @@ from shards.schema import MAX_REGIONS, Array
 from shards.storage.files import sha256_of
 
 NMS_IOU = 0.5
-"""Two regions of one class overlap less."""
+"""Regions of one class that overlap more are taken for one object."""
 CONFIDENCE = 0.2
-"""Of a region that counts towards more than the least number; that of bottom-up attention."""
+"""The least confidence of a region beyond the fewest that a picture has; bottom-up attention has the same."""
 MODELS = [name for name in list_models(detection) if "rcnn" in name]
 
 
 @dataclass(frozen=True)
-class Weights:
-    """Weights and what goes with them."""
+class DetectorWeights:
+    """Weights of a network and what is needed to use them."""
 
     state: dict[str, Tensor]
     class_names: tuple[str, ...]
-    settings: dict[str, Any]
-    """arguments of the model that they were trained with"""
+    settings: dict[str, object]
+    """arguments of the model, as it was trained"""
     norm_eps: float | None = None
-    """of the normalisation layers, where it is not the usual one"""
+    """the epsilon of the normalisation layers; None: the usual one"""
 
     @property
     def checksum(self) -> str:
-        """sha256 over names and values, and over what else changes what the network computes."""
+        """SHA-256 of the weights and of everything else that changes what the network computes."""
         digest = hashlib.sha256(json.dumps([self.settings, self.norm_eps], sort_keys=True).encode())
         for name, value in sorted(self.state.items()):
             digest.update(name.encode())
@@ -52,11 +52,11 @@ class Weights:
 
 
 class RoiHeadDetector:
-    """A network of torchvision with an RoI head. A region is a box of its own regression, described by its box head.
+    """A detector that is a network of torchvision with an RoI head.
 
-    The best class of each proposal moves the proposal's box; of boxes of one class that overlap, the likeliest stays.
-    The boxes that are kept are pooled again, so features and classes belong to the very box that is stored, and boxes
-    that are given are described just as boxes that are found.
+    The box of each proposal is corrected for its likeliest class. If boxes of one class overlap, the likeliest is kept.
+    The boxes that are kept are pooled again, so that features and classes belong to exactly the box that is stored.
+    Given boxes are described in the same way.
     """
 
     name = "torchvision"
@@ -66,7 +66,7 @@ class RoiHeadDetector:
     def __init__(
         self,
         network: FasterRCNN,
-        weights: Weights,
+        weights: DetectorWeights,
         device: str,
         precision: Literal["fp32", "bf16"],
         min_boxes: int,
@@ -75,15 +75,15 @@ class RoiHeadDetector:
         """Loads the weights.
 
         Args:
-            network: any of torchvision's with ``roi_heads``.
-            weights: of that network.
+            network: a network of torchvision with ``roi_heads``.
+            weights: the weights of the network.
             device: ``cpu`` or ``cuda``.
-            precision: of the backbone and the box head; all else is computed in float32.
-            min_boxes: as many as there are of the likeliest regions, if fewer are likelier than `CONFIDENCE`.
-            max_boxes: at most so many.
+            precision: the precision of the backbone and the box head; the rest is computed in float32.
+            min_boxes: the fewest boxes of a picture, even if their confidence is below `CONFIDENCE`.
+            max_boxes: the most boxes of a picture.
 
         Raises:
-            ValueError: the weights are of another network, or the numbers of boxes are none.
+            ValueError: the weights belong to another network, or the numbers of boxes do not ascend.
         """
         if not min_boxes <= max_boxes <= MAX_REGIONS:
             raise ValueError(f"--min-boxes {min_boxes} and --max-boxes {max_boxes}: not ascending up to {MAX_REGIONS}")
@@ -110,16 +110,16 @@ class RoiHeadDetector:
         return [found[number] for number in range(len(images))]
 
     def _detect(self, images: Sequence[Array], given: list[Tensor] | None) -> list[Detections]:
-        """Of images of one shape."""
+        """Returns the regions of images that have one shape."""
         height, width, _ = images[0].shape
         pixels = torch.from_numpy(np.stack(images)).to(self._device).permute(0, 3, 1, 2).float() / 255
         batch, _ = self._network.transform(list(pixels))
         resized = batch.image_sizes[0]
         scale = torch.tensor([resized[1] / width, resized[0] / height] * 2, device=self._device)
-        # From the first size that it sees the pooler infers how much smaller the maps are, and it keeps that for all
-        # that follow. Padded sides are multiples of it; those of a thin picture, which are not, would mislead it.
+        # The pooler infers how much smaller the maps are from the first picture that it sees, and keeps that. The sides
+        # of the padded picture are multiples of it. Those of a thin picture are not, and would mislead the pooler.
         padded = [tuple(batch.tensors.shape[-2:])] * len(images)
-        # What is called float32 is float32, and the same in every run.
+        # Without TF32, float32 is really float32, and it is the same in every run.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True):
             with self._half():
                 maps = self._network.backbone(batch.tensors)
@@ -146,7 +146,7 @@ class RoiHeadDetector:
     def _describe(
         self, maps: dict[str, Tensor], boxes: list[Tensor], sizes: list[tuple[int, ...]]
     ) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Of each image: features [n, d], class distributions [n, classes], boxes for each class [n, classes, 4]."""
+        """Returns for each image features [n, d], class probabilities [n, classes], boxes by class [n, classes, 4]."""
         heads = self._network.roi_heads
         with self._half():
             features = heads.box_head(heads.box_roi_pool(maps, boxes, sizes))
@@ -157,7 +157,7 @@ class RoiHeadDetector:
         return list(zip(features.split(counts), logits.softmax(-1).split(counts), moved.split(counts), strict=True))
 
     def _select(self, described: list[tuple[Tensor, Tensor, Tensor]], size: tuple[int, int]) -> list[Tensor]:
-        """The boxes to keep of each image, the likeliest first."""
+        """Returns the boxes of each image that are kept, the likeliest first."""
         kept = []
         for _, probabilities, moved in described:
             confidence, best = probabilities[:, 1:].max(1)
@@ -171,7 +171,7 @@ class RoiHeadDetector:
 
 
 class TorchvisionDetector(RoiHeadDetector):
-    """One of torchvision's models by name."""
+    """A model of torchvision, chosen by its name."""
 
     def __init__(
         self,
@@ -183,14 +183,14 @@ class TorchvisionDetector(RoiHeadDetector):
         min_boxes: int = 10,
         max_boxes: int = 36,
     ) -> None:
-        """Builds the model. The other arguments are those of `RoiHeadDetector`.
+        """Builds the model. Arguments that are not listed are those of `RoiHeadDetector`.
 
         Args:
             model: one of `MODELS`.
-            weights: ``random``, a name of torchvision's (``COCO_V1``; it is downloaded), or a file: a state dict as
-                .pth or .safetensors. The metadata of a .safetensors may hold ``class_names``, the background first,
-                and ``settings``, the model's arguments, as JSON.
-            seed: of random weights.
+            weights: ``random``, a name of torchvision's (``COCO_V1``, which is downloaded), or a state dict, .pth or
+                .safetensors. The metadata of a .safetensors file may hold ``class_names``, the background first, and
+                ``settings``, the model's arguments, both as JSON.
+            seed: the seed of random weights.
 
         Raises:
             ValueError: there is no such model, or the weights do not fit it.
@@ -214,16 +214,16 @@ class TorchvisionDetector(RoiHeadDetector):
 # ------------------------------------------------------------------------------------------------------------- weights
 
 
-def _random(model: str, seed: int) -> Weights:
+def _random(model: str, seed: int) -> DetectorWeights:
     names = ("background", *(f"class {number}" for number in range(1, 91)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = get_model(model, weights=None, weights_backbone=None, num_classes=len(names))
-    return Weights(network.state_dict(), names, {})
+    return DetectorWeights(network.state_dict(), names, {})
 
 
-def _load(model: str, weights: str) -> Weights:
-    """Named weights or those of a file.
+def _load(model: str, weights: str) -> DetectorWeights:
+    """Loads weights by their name or from a file.
 
     Raises:
         ValueError: there is neither, or the file holds something else.
@@ -251,21 +251,21 @@ def _load(model: str, weights: str) -> Weights:
     for entry in known:
         if Path(entry.url).stem.rpartition("-")[2] == checksum[:8]:
             return _published(entry, model, state)
-    return Weights(state, _numbered(path, state), {})
+    return DetectorWeights(state, _numbered(path, state), {})
 
 
-def _published(entry: Any, model: str, state: dict[str, Tensor]) -> Weights:
-    """Weights of torchvision. It sets the epsilon of some to zero, in code and not in the file."""
+def _published(entry: WeightsEnum, model: str, state: dict[str, Tensor]) -> DetectorWeights:
+    """Returns published weights. For some of them torchvision sets epsilon to zero in its code, not in the file."""
     background, *names = entry.meta["categories"]
     zero = entry.name == "COCO_V1" and model.endswith("_resnet50_fpn")
-    return Weights(state, (background.strip("_"), *names), {}, norm_eps=0.0 if zero else None)
+    return DetectorWeights(state, (background.strip("_"), *names), {}, norm_eps=0.0 if zero else None)
 
 
-def read_safetensors(path: Path) -> Weights:
-    """Weights with ``class_names`` and ``settings`` in their metadata.
+def read_safetensors(path: Path) -> DetectorWeights:
+    """Reads weights with ``class_names`` and ``settings`` in their metadata.
 
     Raises:
-        ValueError: the file is no such thing.
+        ValueError: the file cannot be read as such.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -275,11 +275,15 @@ def read_safetensors(path: Path) -> Weights:
         settings = json.loads(metadata.get("settings", "{}"))
     except (SafetensorError, ValueError, TypeError) as error:
         raise ValueError(f"{path}: cannot be read as safetensors: {error}") from error
-    return Weights(state, names or _numbered(path, state), settings)
+    return DetectorWeights(state, names or _numbered(path, state), settings)
 
 
-def _numbered(path: Path, state: Any) -> tuple[str, ...]:
-    """Names for the classes of weights that have none."""
+def _numbered(path: Path, state: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Returns names for the classes of weights that come without names.
+
+    Raises:
+        ValueError: the weights belong to no such model.
+    """
     try:
         count = len(state["roi_heads.box_predictor.cls_score.weight"])
     except (KeyError, TypeError):

@@ -1,6 +1,6 @@
-"""Where the parts of a stage are made: in processes of this machine, or as tasks of a Ray cluster.
+"""The engines that make the parts of a stage: processes of this machine, or tasks of a Ray cluster.
 
-An engine takes numbered partitions and hands back the statistics of each part as it is completed, in any order.
+An engine takes numbered partitions and yields the statistics of each part when it is complete, in any order.
 """
 
 from __future__ import annotations
@@ -19,48 +19,51 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from parsers.command import InputError
 from pipeline.execution.parts import Part
 from shards.storage.files import AnyPath
 
 PARTS_IN_FLIGHT = 3
-"""Partitions handed out per worker ahead of time: enough to keep it busy, few enough to keep memory flat."""
+"""How many partitions are handed out for each worker: enough to keep it busy, few enough to keep memory flat."""
 RETRIES = 3
-"""How often Ray makes a part again whose worker was lost."""
+"""How often Ray makes a part again if its worker is lost."""
 
-Work = Callable[[Any, Part], None]
-"""From a partition to its part."""
+P = TypeVar("P")
+"""a partition of the stage's input; it can be pickled"""
+P_contra = TypeVar("P_contra", contravariant=True)
+Work = Callable[[P, Part], None]
+"""a function that makes the part of a partition"""
 
 
-class Workshop(Protocol):
+class WorkerFactory(Protocol[P_contra]):
     """The half of a stage that the workers see."""
 
     @property
     def name(self) -> str:
-        """What the stage is called in messages and reports."""
+        """The name of the stage in messages and reports."""
         ...
 
-    def worker(self) -> Work:
-        """Built once in each worker: the function from a partition to its part."""
+    def worker(self) -> Work[P_contra]:
+        """Builds the function that makes parts. Each worker process calls this once."""
         ...
 
 
 @dataclass(frozen=True)
 class Engine:
-    """Which engine runs a stage, and how large it is."""
+    """Which engine runs a stage, and how many parts it makes at a time."""
 
     kind: Literal["local", "ray"] = "local"
     workers: int = 1
-    """Processes; with Ray, tasks at a time."""
+    """the number of processes; with Ray, of tasks that run at the same time"""
     ray_address: str | None = None
-    """Of a running cluster; a new Ray on this machine if None."""
+    """the address of a running cluster; None starts a new Ray on this machine"""
     gpus: float = 0
-    """GPUs of a task of Ray; several tasks share one if it is a fraction"""
+    """GPUs of each Ray task; tasks share a GPU if this is a fraction"""
 
-    def run(self, stage: Workshop, out: AnyPath, partitions: Iterable[tuple[int, Any]]) -> Iterator[Counter[str]]:
-        """Makes the parts; yields the statistics of each as it is completed.
+    def run(self, stage: WorkerFactory[P], out: AnyPath, partitions: Iterable[tuple[int, P]]) -> Iterator[Counter[str]]:
+        """Makes the parts and yields the statistics of each when it is complete.
 
         Raises:
             InputError: a worker died, or Ray cannot be had.
@@ -72,7 +75,7 @@ class Engine:
         return _run_in_processes(stage, out, partitions, self.workers)
 
 
-def _make_part(work: Work, out: AnyPath, number: int, partition: Any) -> Counter[str]:
+def _make_part(work: Work[P], out: AnyPath, number: int, partition: P) -> Counter[str]:
     part = Part(out, number)
     try:
         with _one_thread():
@@ -92,8 +95,8 @@ def _make_part(work: Work, out: AnyPath, number: int, partition: Any) -> Counter
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """PyTorch computes with one thread: another number would add up in another order, and give other bytes."""
-    torch = sys.modules.get("torch")  # a stage that computes with it has imported it
+    """Lets PyTorch compute with one thread: sums over more threads have another order, and give other bytes."""
+    torch = sys.modules.get("torch")  # a stage that computes with PyTorch has imported it
     if torch is None:
         yield
         return
@@ -105,17 +108,17 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _build(stage: Workshop) -> Work:
+def _build(stage: WorkerFactory[P]) -> Work[P]:
     work = stage.worker()
-    gc.freeze()  # models and modules stay: the collector need not go through them again and again
-    gc.set_threshold(50_000)  # and what a partition is made of is no garbage: it need not look so often
+    gc.freeze()  # models and modules stay, so the garbage collector need not go through them again and again
+    gc.set_threshold(50_000)  # and most of what a partition allocates is needed, so it need not look so often
     return work
 
 
 # ---------------------------------------------------------------------------------------------------- on this machine
 
 
-def _run_here(stage: Workshop, out: AnyPath, partitions: Iterable[tuple[int, Any]]) -> Iterator[Counter[str]]:
+def _run_here(stage: WorkerFactory[P], out: AnyPath, partitions: Iterable[tuple[int, P]]) -> Iterator[Counter[str]]:
     work = None
     for number, partition in partitions:
         work = work or _build(stage)
@@ -123,9 +126,9 @@ def _run_here(stage: Workshop, out: AnyPath, partitions: Iterable[tuple[int, Any
 
 
 def _run_in_processes(
-    stage: Workshop, out: AnyPath, partitions: Iterable[tuple[int, Any]], workers: int
+    stage: WorkerFactory[P], out: AnyPath, partitions: Iterable[tuple[int, P]], workers: int
 ) -> Iterator[Counter[str]]:
-    # Spawned, not forked: a fork would copy the threads' locks of Arrow and torch in whatever state they are.
+    # Processes are spawned: a fork would copy the locks of the threads of Arrow and PyTorch in whatever state they are.
     pool = ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(stage, out)
     )
@@ -136,7 +139,7 @@ def _run_in_processes(
             running.remove(future)
             yield future.result()
 
-    # One thread of every library in each worker: more would stand in each other's way.
+    # Every library has one thread in each worker: more would wait for each other.
     threads = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"
     try:
@@ -161,25 +164,26 @@ def _run_in_processes(
             os.environ["OMP_NUM_THREADS"] = threads
 
 
-_worker: tuple[Work, AnyPath] | None = None
+_worker: tuple[Work[Any], AnyPath] | None = None
+"""what this worker process makes parts with, and the output folder"""
 
 
-def _start_worker(stage: Workshop, out: AnyPath) -> None:
+def _start_worker(stage: WorkerFactory[Any], out: AnyPath) -> None:
     global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends the workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process, and the parent ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker = _build(stage), out
 
 
 def _end_with_parent() -> None:
-    """A parent that was killed cannot end its workers: they would wait for work for ever."""
+    """Ends this worker when its parent ends: a parent that is killed cannot, and the worker would wait for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
     os._exit(1)
 
 
-def _make_part_in_worker(number: int, partition: Any) -> Counter[str]:
+def _make_part_in_worker(number: int, partition: object) -> Counter[str]:
     assert _worker is not None
     return _make_part(*_worker, number, partition)
 
@@ -188,12 +192,12 @@ def _make_part_in_worker(number: int, partition: Any) -> Counter[str]:
 
 
 def _run_on_ray(
-    stage: Workshop, out: AnyPath, partitions: Iterable[tuple[int, Any]], engine: Engine
+    stage: WorkerFactory[P], out: AnyPath, partitions: Iterable[tuple[int, P]], engine: Engine
 ) -> Iterator[Counter[str]]:
-    """Each part is a task of one core and ``engine.gpus``. Ray makes it again elsewhere if its worker or node is lost.
+    """Makes each part as a task that takes one core and ``engine.gpus``.
 
-    A part that two tasks happen to make is the same part: it is published whole, and its bytes do not depend on where
-    it was made.
+    Ray makes a part again elsewhere if its worker or node is lost. Two tasks may then make the same part, which does no
+    harm: each publishes whole files, and the bytes do not depend on where they were made.
     """
     try:
         import ray
@@ -201,7 +205,7 @@ def _run_on_ray(
         raise InputError("--engine ray needs Ray: pip install 'ernie-vil-pytorch[ray]'") from None
     with ExitStack() as stack:
         workers, address = engine.workers, engine.ray_address
-        # Processes of this machine find what this one finds; on a cluster the package is installed on every node.
+        # Workers on this machine import from where this process does. On a cluster, every node has its own package.
         paths = {} if address else {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         if address:
             _check_reachable(address)
@@ -216,11 +220,11 @@ def _run_on_ray(
             )
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise InputError(f"no Ray cluster at {address!r}: {error}") from error
-        stack.callback(ray.shutdown)  # which also ends the tasks that are not collected
-        # A worker makes any number of parts: Ray would end one with a GPU after each, and its network with it.
+        stack.callback(ray.shutdown)  # this also ends the tasks that are not collected
+        # A worker makes any number of parts (max_calls=0): Ray would end one with a GPU, and its network, after each.
         task = ray.remote(num_cpus=1, num_gpus=engine.gpus, max_retries=RETRIES, max_calls=0)(_make_part_as_task)
         shared = ray.put((stage, out))
-        running: dict[Any, int] = {}
+        running: dict[object, int] = {}
 
         def collect() -> Iterator[Counter[str]]:
             done, _ = ray.wait(list(running))
@@ -246,7 +250,7 @@ def _run_on_ray(
 
 
 def _check_reachable(address: str) -> None:
-    """Ray itself would go on trying for minutes."""
+    """Raises InputError at once if nothing listens there; Ray itself would go on trying for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if port.isdigit():
         try:
@@ -255,16 +259,17 @@ def _check_reachable(address: str) -> None:
             raise InputError(f"no Ray cluster at {address!r}: {error}") from error
 
 
-_workshops: dict[Any, tuple[Work, AnyPath]] = {}
+_built: dict[object, tuple[Work[Any], AnyPath]] = {}
+"""what this Ray worker makes parts with, by the reference of the stage; it holds one entry at most"""
 
 
-def _make_part_as_task(shared: list[Any], number: int, partition: Any) -> Counter[str]:
-    """``shared`` holds a reference to (stage, out), so that a process fetches and builds them once."""
+def _make_part_as_task(shared: list[object], number: int, partition: object) -> Counter[str]:
+    """Makes a part. ``shared`` holds a reference to (stage, out), so that a process fetches and builds them once."""
     import ray
 
     (reference,) = shared
-    if reference not in _workshops:
+    if reference not in _built:
         stage, out = ray.get(reference)
-        _workshops.clear()
-        _workshops[reference] = _build(stage), out
-    return _make_part(*_workshops[reference], number, partition)
+        _built.clear()
+        _built[reference] = _build(stage), out
+    return _make_part(*_built[reference], number, partition)

@@ -1,7 +1,7 @@
-"""Runs a stage: partition by partition, so that a killed run loses nothing but unfinished parts.
+"""Runs a stage partition by partition, so that a killed run loses only unfinished parts.
 
-A part appears whole or not at all; its ``part-00012.stats.json`` appears last and marks it as complete. A rerun skips
-complete parts; a rerun that would mix two settings in one folder is refused.
+The files of a part appear complete or not at all; ``part-00012.stats.json`` appears last and says that the part is
+complete. A rerun skips complete parts. A rerun that would mix two settings in one folder is refused.
 """
 
 from __future__ import annotations
@@ -10,42 +10,46 @@ import json
 import platform
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Protocol
 
 from rich.table import Table
 
 from parsers.command import InputError, console, progress, shorten_json
-from pipeline.execution.engines import Engine, Workshop
+from pipeline.execution.engines import Engine, P, WorkerFactory
 from pipeline.execution.parts import read_marker
-from pipeline.files import is_inside, location, remove_leftovers, remove_tree
+from pipeline.files import is_inside, remove_leftovers, remove_tree
 from shards.stage_folder import REPORT, STAGE
 from shards.storage.files import AnyPath, check_free_disk, write_indented_json
 
 
-class Stage(Workshop, Protocol):
-    """What the executor needs to know of a stage. A stage is pickled to the workers, so it holds options only."""
+class Stage(WorkerFactory[P], Protocol[P]):
+    """What the executor needs to know of a stage. A stage is pickled for the workers, so it holds options only."""
 
-    def fingerprint(self) -> dict[str, Any]:
-        """Everything that decides the output: inputs, options, versions. JSON values."""
+    def inputs(self) -> Iterable[AnyPath]:
+        """Returns the files and folders that the stage reads. The output folder must hold none of them."""
         ...
 
-    def partitions(self) -> Iterator[Any]:
-        """The partitions in order, picklable; the same ones in every run with the same fingerprint."""
+    def fingerprint(self) -> Mapping[str, object]:
+        """Returns everything that decides the output, as JSON values: inputs, options and versions."""
+        ...
+
+    def partitions(self) -> Iterator[P]:
+        """Yields the partitions in order. Runs with the same fingerprint have the same partitions."""
         ...
 
     def total(self) -> int | None:
-        """The number of partitions, if it is known beforehand."""
+        """Returns the number of partitions, or None if it is not known beforehand."""
         ...
 
     def estimated_bytes(self) -> int:
-        """About how much will be written."""
+        """Returns about how many bytes will be written."""
         ...
 
     def finish(self, out: AnyPath, parts: int, statistics: Counter[str]) -> None:
-        """Merges what the parts left, once all are complete; ``statistics`` are theirs, added up."""
+        """Merges what the parts left, once all are complete. ``statistics`` are the sums over the parts."""
         ...
 
 
@@ -55,18 +59,18 @@ class Report:
 
     statistics: Counter[str] = field(default_factory=Counter)
     rejects: Counter[str] = field(default_factory=Counter)
-    """by reason"""
+    """the number of rejected rows by reason"""
     parts: int = 0
     skipped: int = 0
-    """parts that an earlier run had completed"""
+    """the number of parts that an earlier run had completed"""
     seconds: float = 0.0
 
 
 # ------------------------------------------------------------------------------------------------------- running it
 
 
-def run_stage(stage: Stage, out: AnyPath, engine: Engine, *, max_rejects: float, overwrite: bool) -> Report:
-    """Runs all partitions that are not complete yet, then `Stage.finish`, and writes ``report.json``.
+def run_stage(stage: Stage[P], out: AnyPath, engine: Engine, *, max_rejects: float, overwrite: bool) -> Report:
+    """Makes all parts that are not complete yet, calls `Stage.finish`, and writes ``report.json``.
 
     Raises:
         InputError: the folder belongs to another stage or other options or cannot be written, there is too little
@@ -79,14 +83,13 @@ def run_stage(stage: Stage, out: AnyPath, engine: Engine, *, max_rejects: float,
         raise InputError(f"{out}: cannot be written: {error}") from error
     check_free_disk(out, stage.estimated_bytes(), stage.name)
     done = skipped = 0
-    with progress(stage.name, stage.total(), "parts") as advance:
+    with progress(stage.name, stage.total(), "part") as advance:
 
-        def pending() -> Iterator[tuple[int, Any]]:
+        def pending() -> Iterator[tuple[int, P]]:
             nonlocal done, skipped
             for number, partition in enumerate(stage.partitions()):
                 done += 1
-                record = read_marker(out, number)
-                if record is None:
+                if read_marker(out, number) is None:
                     yield number, partition
                 else:
                     skipped += 1
@@ -97,7 +100,7 @@ def run_stage(stage: Stage, out: AnyPath, engine: Engine, *, max_rejects: float,
     try:
         merged = _merge_reports(out, done)
         stage.finish(out, done, merged.statistics)
-        remove_leftovers(out)  # of workers that outlived a killed run for a moment
+        remove_leftovers(out)  # workers of a killed run may have outlived it for a moment
         report = Report(merged.statistics, merged.rejects, done, skipped, time.monotonic() - started)
         _write_report(stage, out, report, engine)
     except OSError as error:
@@ -110,29 +113,29 @@ def run_stage(stage: Stage, out: AnyPath, engine: Engine, *, max_rejects: float,
 
 
 def _merge_reports(out: AnyPath, parts: int) -> Report:
-    """The statistics and rejects of the first ``parts`` parts, added up."""
+    """Adds up the statistics and rejects of the first ``parts`` parts."""
     report = Report()
     for number in range(parts):
-        record = read_marker(out, number)
-        if record is None:
+        marker = read_marker(out, number)
+        if marker is None:
             raise InputError(f"{out}: part {number} vanished while the stage ran; run the same command again")
-        report.statistics.update(record["statistics"])
-        report.rejects.update(record["rejects"])
+        report.statistics.update(marker.statistics)
+        report.rejects.update(marker.rejects)
     return report
 
 
 # --------------------------------------------------------------------------------------------- before and after it
 
 
-def _claim(stage: Stage, out: AnyPath, overwrite: bool) -> None:
-    """Makes the output folder this stage's own, or refuses."""
+def _claim(stage: Stage[P], out: AnyPath, overwrite: bool) -> None:
+    """Writes ``stage.json`` into the output folder, or refuses if the folder belongs to something else."""
     wanted = {"stage": stage.name, **stage.fingerprint()}
     path = out / STAGE
     if out.is_file():
         raise InputError(f"{out} is a file; --out names a folder")
-    if any(is_inside(location(source), out) for source in _paths(wanted)):
+    if any(is_inside(source, out) for source in stage.inputs()):
         raise InputError(f"{out} holds an input of this run; name another --out folder")
-    # A run that failed before its first part, on bad input for example, left nothing to protect.
+    # A run that failed before its first part, for example on bad input, left nothing to protect.
     if path.exists() and any(out.glob("part-*.stats.json")):
         found = json.loads(path.read_bytes())
         if found.get("stage") != stage.name:
@@ -155,23 +158,11 @@ def _claim(stage: Stage, out: AnyPath, overwrite: bool) -> None:
 
 
 def _holds_anything(out: AnyPath) -> bool:
-    """Apart from what a run left that was killed while it claimed the folder."""
+    """Returns whether the folder holds anything but what a run left that was killed while it claimed the folder."""
     return out.exists() and any(not child.name.startswith(f".{STAGE}.") for child in out.iterdir())
 
 
-def _paths(fingerprint: Any) -> Iterator[str]:
-    """The inputs that a fingerprint names."""
-    if isinstance(fingerprint, dict):
-        if isinstance(fingerprint.get("path"), str):
-            yield fingerprint["path"]
-        for value in fingerprint.values():
-            yield from _paths(value)
-    elif isinstance(fingerprint, list):
-        for value in fingerprint:
-            yield from _paths(value)
-
-
-def _write_report(stage: Stage, out: AnyPath, report: Report, engine: Engine) -> None:
+def _write_report(stage: Stage[P], out: AnyPath, report: Report, engine: Engine) -> None:
     rows = report.statistics["rows"]
     packages = ("ernie-vil-pytorch", "pyarrow", "numpy", "spacy", "tokenizers", "torch", "torchvision", "pillow")
     record = {
@@ -200,7 +191,7 @@ def _check_rejects(out: AnyPath, report: Report, max_rejects: float) -> None:
 
 
 def print_report(title: str, out: AnyPath, report: Report) -> None:
-    """The closing summary of a stage."""
+    """Prints the closing summary of a stage."""
     table = Table(title=title, title_justify="left", show_header=False)
     for name, count in sorted(report.statistics.items(), key=lambda item: (item[0] != "rows", item[0])):
         table.add_row(name, f"{count:,}")

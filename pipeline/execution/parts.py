@@ -6,8 +6,8 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, BinaryIO
+from dataclasses import asdict, dataclass
+from typing import BinaryIO
 
 from shards.storage.files import AnyPath, NewFile, write_indented_json
 
@@ -18,14 +18,14 @@ class Reject:
 
     source: str
     position: str
-    """Where in the source: ``line 12``, ``annotations[3]``, ``byte 4711``"""
+    """where in the source the row is: ``line 12``, ``annotations[3]``, ``byte 4711``"""
     reason: str
 
 
 class Part:
     """What a stage writes of one partition: files, rejects and statistics.
 
-    Nothing appears before `complete`; a part that is not completed must be `discard`-ed.
+    Nothing appears before `complete` is called. If a part is not completed, `discard` must be called.
     """
 
     def __init__(self, out: AnyPath, number: int) -> None:
@@ -38,7 +38,7 @@ class Part:
 
     @contextmanager
     def open(self, file: str) -> Iterator[BinaryIO]:
-        """A new file of this part, ``file`` relative to the output folder."""
+        """Opens a new file of this part; ``file`` is relative to the output folder."""
         new = self._files[file] = NewFile(self._out / file)
         yield new.stream
         new.flush()
@@ -48,33 +48,43 @@ class Part:
         if self.rejects:
             with self.open(f"rejects/{self.name}.jsonl") as stream:
                 for reject in self.rejects:
-                    row = {"source": reject.source, "position": reject.position, "reason": reject.reason}
-                    stream.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
+                    stream.write((json.dumps(asdict(reject), ensure_ascii=False) + "\n").encode())
         for file in self._files.values():
             file.publish()
-        record = {
-            "files": {name: file.size for name, file in self._files.items()},
-            "statistics": dict(sorted(self.statistics.items())),
-            "rejects": dict(sorted(Counter(reject.reason for reject in self.rejects).items())),
-        }
-        write_indented_json(record, marker_of(self._out, self.number))
+        marker = Marker(
+            {name: file.size for name, file in self._files.items()},
+            dict(sorted(self.statistics.items())),
+            dict(sorted(Counter(reject.reason for reject in self.rejects).items())),
+        )
+        write_indented_json(asdict(marker), path_of_marker(self._out, self.number))
 
     def discard(self) -> None:
-        """Removes what was written; files that are published already are written again by the next run."""
+        """Removes what was written. Files that are in place already are written again by the next run."""
         for file in self._files.values():
             file.discard()
 
 
-def marker_of(out: AnyPath, number: int) -> AnyPath:
-    """The file that says that part ``number`` is complete."""
+@dataclass(frozen=True)
+class Marker:
+    """What the marker of a complete part says."""
+
+    files: dict[str, int]
+    """the size in bytes of each file, by its path below the output folder"""
+    statistics: dict[str, int]
+    rejects: dict[str, int]
+    """counts by reason"""
+
+
+def path_of_marker(out: AnyPath, number: int) -> AnyPath:
+    """Returns the path of the file that says that part ``number`` is complete."""
     return out / f"part-{number:05d}.stats.json"
 
 
-def read_marker(out: AnyPath, number: int) -> dict[str, Any] | None:
-    """What the marker of a complete part says; None if the part is not complete."""
+def read_marker(out: AnyPath, number: int) -> Marker | None:
+    """Reads the marker of a part. Returns None if the part is not complete."""
     try:
-        record: dict[str, Any] = json.loads(marker_of(out, number).read_bytes())
-        whole = all((out / file).stat().st_size == size for file, size in record["files"].items())
-    except (OSError, ValueError, KeyError):
+        marker = Marker(**json.loads(path_of_marker(out, number).read_bytes()))
+        whole = all((out / file).stat().st_size == size for file, size in marker.files.items())
+    except (OSError, ValueError, TypeError, AttributeError):  # the file is missing, cut off or something else
         return None
-    return record if whole else None
+    return marker if whole else None

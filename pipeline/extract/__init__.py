@@ -1,1 +1,5 @@
-"""Pictures to detector regions."""
+"""This stage finds the regions of pictures with a detector (`pipeline.extract`).
+
+Modules here may import `parsers.command`, `shards` and the rest of `pipeline`.
+Start reading at `stage`, then `images` (where pictures lie, and their pixels) and `given_boxes`.
+"""

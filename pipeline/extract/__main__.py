@@ -1,25 +1,28 @@
-"""Pictures to regions: ``python -m pipeline.extract IMAGES... --out data/regions``."""
+"""The command ``python -m pipeline.extract IMAGES... --out data/regions``."""
 
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 import typer
 
 from parsers.command import InputError, run, say
 from pipeline import detectors
-from pipeline.detectors import Detector
 from pipeline.execution.engines import Engine
 from pipeline.execution.executor import print_report, run_stage
 from pipeline.execution.options import EngineKind, MaxRejects, Overwrite, RayAddress
 from pipeline.extract import images
-from pipeline.extract.stage import DEFAULT, ExtractStage, regions_info
+from pipeline.extract.images import ImageInput
+from pipeline.extract.stage import ExtractStage, regions_info
 from pipeline.files import expand, is_inside, location
 from shards.pictures import ImageIds
+from shards.regions.table import RegionsInfo
 from shards.schema import MAX_REGIONS
 from shards.storage.files import AnyPath
 
+DEFAULT_DETECTOR = "vg-bottom-up"
 app = typer.Typer(add_completion=False)
 
 
@@ -29,72 +32,82 @@ def main(
         list[str],
         typer.Argument(
             metavar="IMAGES...",
-            help="Folders, pictures, patterns, COCO files with a list of images, or tars of img2dataset; "
-            "here or elsewhere.",
+            help="Folders, pictures, patterns, COCO files with a list of images, or tars of img2dataset, "
+            "on this machine or on a store.",
         ),
     ],
-    out: Annotated[str, typer.Option(help="Folder for the regions; one for each run.")],
-    detector: Annotated[str, typer.Option(help="Which detector finds the regions; see docs/regions.md.")] = DEFAULT,
+    out: Annotated[str, typer.Option(help="The folder for the regions. Each run needs its own.")],
+    detector: Annotated[
+        str, typer.Option(help="The detector that finds the regions; see docs/regions.md.")
+    ] = DEFAULT_DETECTOR,
     weights: Annotated[
-        str | None, typer.Option(help="Its weights: a file or a name that it knows; default its own.")
+        str | None,
+        typer.Option(
+            help="The detector's weights: a file, or a name that it knows. Without it the detector takes its own."
+        ),
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="Settings of published features, where the detector has such.")
+        str | None, typer.Option(help="Detect as a published set of features did, if the detector has such presets.")
     ] = None,
     vocabulary: Annotated[
-        str | None, typer.Option(help="Folder with the names of classes and attributes, where the detector takes one.")
+        str | None, typer.Option(help="A folder with the names of classes and attributes, if the detector takes one.")
     ] = None,
     min_boxes: Annotated[
-        int | None, typer.Option(min=0, max=MAX_REGIONS, help="Regions of a picture, at least.")
+        int | None, typer.Option(min=0, max=MAX_REGIONS, help="The fewest regions of a picture.")
     ] = None,
     max_boxes: Annotated[
-        int | None, typer.Option(min=1, max=MAX_REGIONS, help="Regions of a picture, at most.")
+        int | None, typer.Option(min=1, max=MAX_REGIONS, help="The most regions of a picture.")
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Of random weights (--weights random), which only tests want.")
+        int | None, typer.Option(help="The seed of random weights (--weights random), which only tests need.")
     ] = None,
     boxes: Annotated[
-        str | None, typer.Option(help="Describe these boxes instead of finding some: regions Parquet or JSON.")
+        str | None,
+        typer.Option(help="Describe these boxes instead of finding boxes; a Parquet table of regions, or JSON."),
     ] = None,
     top_k: Annotated[
-        int | None, typer.Option(min=1, help="Keep the likeliest classes and attributes only; default all.")
+        int | None,
+        typer.Option(min=1, help="Keep only the k likeliest classes and attributes. Without it all are kept."),
     ] = None,
     image_ids: Annotated[
-        ImageIds, typer.Option(help="What a file is called: its stem (auto: COCO's number), or its path in the folder.")
+        ImageIds,
+        typer.Option(help="The image id of a file: its stem (auto: as COCO's number), or its path in the folder."),
     ] = "auto",
-    root: Annotated[str | None, typer.Option(help="Folder of a COCO file's pictures; default its own.")] = None,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: cuda where there is one.")] = "auto",
+    root: Annotated[
+        str | None, typer.Option(help="The folder of a COCO file's pictures. Without it they lie beside the file.")
+    ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        typer.Option(help="Where the network computes. With auto it is cuda if there is a GPU."),
+    ] = "auto",
     precision: Annotated[
-        Literal["fp32", "bf16"] | None, typer.Option(help="Of the network; bf16 is faster where the hardware has it.")
+        Literal["fp32", "bf16"] | None,
+        typer.Option(help="The precision of the network. bf16 is faster if the hardware supports it."),
     ] = None,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Pictures of one shape in a batch, at most; vg-bottom-up takes them singly.")
+        int,
+        typer.Option(min=1, help="The most pictures in a batch. All have one shape. vg-bottom-up takes one at a time."),
     ] = 8,
-    preview: Annotated[int, typer.Option(min=0, help="Draw the regions of the first so many pictures.")] = 0,
+    preview: Annotated[
+        int, typer.Option(min=0, help="Draw the regions of this many pictures, from the first one on.")
+    ] = 0,
     engine: EngineKind = "local",
     ray_address: RayAddress = None,
-    gpus: Annotated[float, typer.Option(min=0, help="With Ray: GPUs of a worker; 0.5 lets two share one.")] = 0,
+    gpus: Annotated[
+        float, typer.Option(min=0, help="With Ray: the GPUs of a worker; with 0.5 two workers share one.")
+    ] = 0,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Worker processes; default one for each core, one with cuda.")
+        int | None,
+        typer.Option(min=1, help="How many parts are made at a time. Without it one for each core, and one with cuda."),
     ] = None,
-    partition_size: Annotated[int, typer.Option(min=1, help="Pictures in a part.")] = 256,
+    partition_size: Annotated[int, typer.Option(min=1, help="How many pictures a part holds.")] = 256,
     max_rejects: MaxRejects = 0.01,
     overwrite: Overwrite = False,
 ) -> None:
     """Find the regions of pictures and describe them with features and classes (Parquet)."""
-    import torch
-
-    if engine == "local" and gpus:
-        raise typer.BadParameter("goes with --engine ray; --device chooses for local workers", param_hint="--gpus")
-    if engine == "ray" and device == "cuda" and not gpus:
-        raise typer.BadParameter("with --engine ray, --device cuda needs it", param_hint="--gpus")
-    if boxes is not None and (min_boxes is not None or max_boxes is not None):
-        raise typer.BadParameter("does not go with --min-boxes or --max-boxes: all are described", param_hint="--boxes")
-    cuda = device == "cuda" or (device == "auto" and (gpus > 0 if engine == "ray" else torch.cuda.is_available()))
-    if cuda and not (engine == "ray" and ray_address) and not torch.cuda.is_available():
-        raise InputError("this torch sees no GPU; --device cpu does without")
-    folder = location(out)
-    given = {
+    _check_usage(engine, device, gpus, boxes, min_boxes, max_boxes)
+    cuda = _use_cuda(engine, device, gpus, on_other_machines=ray_address is not None)
+    chosen = {
         "weights": weights,
         "preset": preset,
         "vocabulary": vocabulary,
@@ -102,51 +115,93 @@ def main(
         "max_boxes": max_boxes,
         "seed": seed,
         "precision": precision,
+        "device": "cuda" if cuda else None,
     }
-    options = {name: value for name, value in given.items() if value is not None}
-    built = _build(detector, options)
+    options = {name: value for name, value in chosen.items() if value is not None}
+    version, info = _describe(detector, options, top_k)
+    folder = location(out)
     boxes_path = None if boxes is None else expand([boxes])[0]
-    inputs = []
-    for path in expand(sources):
-        found, what = images.recognise(path, image_ids, None if root is None else location(root))
-        if found.kind != "picture":
-            say(f"{path}: {what}")
-        inputs.append(found)
-    if single := sum(found.kind == "picture" for found in inputs):
-        say(f"{single:,} files named as pictures")
-    folders: list[AnyPath] = [found.path for found in inputs if found.kind == "folder"]
-    if boxes_path is not None and boxes_path.is_dir():
-        folders.append(boxes_path)
-    for whole in folders:  # what is written there would be a change of the input, which the next run refuses
-        if is_inside(folder, whole):
-            raise InputError(f"{out} lies in {whole}, and inputs must not change; name another --out folder")
+    pictures = _find_pictures(sources, image_ids, root)
+    _refuse_inside_inputs(folder, [found.path for found in pictures if found.kind == "folder"], boxes_path)
     stage = ExtractStage(
-        inputs=tuple(inputs),
+        sources=pictures,
         detector=detector,
-        options=tuple((options | ({"device": "cuda"} if cuda else {})).items()),
-        detector_version=built.version,
-        info=regions_info(built, top_k),
+        options=tuple(options.items()),
+        detector_version=version,
+        info=info,
         top_k=top_k,
         boxes=boxes_path,
         batch_size=batch_size,
         partition_size=partition_size,
         previews=preview,
     )
-    del built  # the workers build their own
-    count = workers or (1 if cuda else os.cpu_count() or 1)
+    at_a_time = workers or (1 if cuda else os.cpu_count() or 1)
     report = run_stage(
-        stage, folder, Engine(engine, count, ray_address, gpus), max_rejects=max_rejects, overwrite=overwrite
+        stage, folder, Engine(engine, at_a_time, ray_address, gpus), max_rejects=max_rejects, overwrite=overwrite
     )
-    print_report(f"Regions of {stage.info.feature_size} features by {detector}", folder, report)
+    print_report(f"Regions with features of size {info.feature_size} by {detector}", folder, report)
 
 
-def _build(name: str, options: dict[str, Any]) -> Detector:
+def _check_usage(
+    engine: str, device: str, gpus: float, boxes: str | None, min_boxes: int | None, max_boxes: int | None
+) -> None:
+    """Refuses options that do not go together."""
+    if engine == "local" and gpus:
+        raise typer.BadParameter("goes with --engine ray; --device chooses for local workers", param_hint="--gpus")
+    if engine == "ray" and device == "cuda" and not gpus:
+        raise typer.BadParameter("with --engine ray, --device cuda needs it", param_hint="--gpus")
+    if boxes is not None and (min_boxes is not None or max_boxes is not None):
+        raise typer.BadParameter("does not go with --min-boxes or --max-boxes: all are described", param_hint="--boxes")
+
+
+def _use_cuda(engine: str, device: str, gpus: float, *, on_other_machines: bool) -> bool:
+    """Returns whether the workers compute on GPUs.
+
+    Raises:
+        InputError: they are asked to, but this machine has no GPU.
+    """
+    import torch  # imported late, because it takes seconds and --help should answer at once
+
+    here = torch.cuda.is_available()
+    cuda = device == "cuda" or (device == "auto" and (gpus > 0 if engine == "ray" else here))
+    if cuda and not here and not (engine == "ray" and on_other_machines):
+        raise InputError("the installed PyTorch sees no GPU; --device cpu does without")
+    return cuda
+
+
+def _describe(name: str, options: Mapping[str, object], top_k: int | None) -> tuple[str, RegionsInfo]:
+    """Builds the detector once, for its version and for what holds for all of its regions.
+
+    Raises:
+        InputError: it cannot be built with these options.
+    """
     try:
-        return detectors.get(name, **options)
+        detector = detectors.get(name, **options)
     except TypeError as error:
         raise InputError(f"the detector {name!r} does not take these options: {error}") from error
     except (ValueError, OSError, ImportError) as error:
         raise InputError(str(error)) from error
+    return detector.version, regions_info(detector, top_k)
+
+
+def _find_pictures(sources: list[str], image_ids: ImageIds, root: str | None) -> tuple[ImageInput, ...]:
+    """Returns what the sources are, and says so."""
+    found = []
+    for path in expand(sources):
+        source, what = images.recognise(path, image_ids, None if root is None else location(root))
+        if source.kind != "picture":
+            say(f"{path}: {what}")
+        found.append(source)
+    if single := sum(source.kind == "picture" for source in found):
+        say(f"single pictures: {single:,}")
+    return tuple(found)
+
+
+def _refuse_inside_inputs(out: AnyPath, folders: list[AnyPath], boxes: AnyPath | None) -> None:
+    """Raises InputError if the output lies in an input: writing would change the input, which the next run refuses."""
+    for folder in [*folders, *([boxes] if boxes is not None and boxes.is_dir() else [])]:
+        if is_inside(out, folder):
+            raise InputError(f"{out} lies in {folder}, and inputs must not change; name another --out folder")
 
 
 if __name__ == "__main__":

@@ -1,33 +1,31 @@
-"""Boxes that are given instead of found: those of annotations, of a task's own files, or of an earlier run."""
+"""Boxes that are given instead of found: those of annotations, of a task's files, or of an earlier run."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import ijson
 import numpy as np
 import pyarrow as pa
 
 from parsers.command import InputError
-from pipeline.extract.images import list_folder
-from pipeline.parse.formats import read_items
+from pipeline.files import list_folder, read_items
 from pipeline.regions.formats.parquet import RegionsParquet
 from shards.schema import Array
 from shards.storage.files import AnyPath
 from shards.storage.parquet import parquet_file
 
 GivenBoxes = dict[str, Array]
-"""By image id: float32 [n, 4], x1, y1, x2, y2 in pixels. What is no such matrix has no rows."""
+"""The boxes of each image id: float32 [n, 4], x1, y1, x2, y2 in pixels. If the source has no such matrix, n is 0."""
 _COCO_KEYS = ("annotations", "categories", "images", "info", "licenses", "type")
 
 
 def read_boxes(path: AnyPath) -> GivenBoxes:
-    """The boxes of a file or folder; docs/regions.md lists the formats.
+    """Reads the boxes of a file or folder; docs/regions.md lists the formats.
 
     Raises:
-        InputError: it is of none of them.
+        InputError: the path has none of these formats.
     """
     if path.suffix == ".parquet" or (path.is_dir() and any(path.glob("*.parquet"))):
         return dict(_from_parquet(path))
@@ -49,7 +47,7 @@ def _from_parquet(path: AnyPath) -> Iterator[tuple[str, Array]]:
 
 
 def _from_vcr(folder: AnyPath) -> Iterator[tuple[str, Array]]:
-    """VCR's metadata, a file for each image: ``boxes`` of [x1, y1, x2, y2, score]. The image id is ``img_fn``."""
+    """Reads VCR's metadata: each image's file has ``boxes`` of [x1, y1, x2, y2, score]. The image id is ``img_fn``."""
     names = [file.name for file in list_folder(folder) if file.extension == ".json"]
     if not names:
         raise InputError(f"{folder}: holds neither a .parquet of regions nor .json of VCR's metadata")
@@ -59,11 +57,11 @@ def _from_vcr(folder: AnyPath) -> Iterator[tuple[str, Array]]:
 
 
 def _from_coco(path: AnyPath) -> GivenBoxes:
-    """``annotations`` of {image_id, bbox: [x, y, width, height]}; crowds are regions of many and left out."""
-    found: dict[str, list[Any]] = {}
+    """Reads ``annotations`` of {image_id, bbox: [x, y, width, height]}; crowds hold many objects and are skipped."""
+    found: dict[str, list[object]] = {}
     for annotation in read_items(path, "annotations"):
         if not isinstance(annotation, dict) or not {"image_id", "bbox"} <= annotation.keys():
-            raise InputError(f"{path}: an annotation without image_id or bbox; needed are those of instances")
+            raise InputError(f"{path}: an annotation has no image_id or no bbox; give the annotations of instances")
         if not annotation.get("iscrowd"):
             found.setdefault(str(annotation["image_id"]), []).append(annotation["bbox"])
     boxes = {image_id: _matrix(rows) for image_id, rows in found.items()}
@@ -78,7 +76,7 @@ def _first_key(path: AnyPath) -> str | None:
         raise InputError(f"{path}: cannot be read as JSON: {' '.join(str(error).split())}") from error
 
 
-def _load(path: AnyPath) -> dict[str, Any]:
+def _load(path: AnyPath) -> dict[str, object]:
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
@@ -88,7 +86,7 @@ def _load(path: AnyPath) -> dict[str, Any]:
     return value
 
 
-def _matrix(value: Any, columns: int = 4) -> Array:
+def _matrix(value: object, columns: int = 4) -> Array:
     try:
         matrix = np.array(value, np.float32)
     except (TypeError, ValueError, OverflowError):

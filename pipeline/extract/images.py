@@ -1,62 +1,58 @@
-"""Pictures of folders, lists and tars: where they are, what they are called, and their pixels.
+"""The pictures of folders, lists and tars: where they lie, what they are called, and their pixels.
 
-Whatever an input holds becomes an `ImageSource` or a `Reject`, and whatever the bytes of a picture are, `decode` gives
-RGB pixels or a ValueError that says why not. docs/regions.md lists the treatments.
+Everything that an input holds becomes an `ImageSource` or a `Reject`. Whatever the bytes of a picture are, they become
+RGB pixels or a reject that says why not. docs/regions.md lists how formats and colour modes are treated.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from parsers.command import InputError
+from parsers.command import InputError, pluralize
 from pipeline.execution.parts import Reject
-from pipeline.files import fingerprint
-from pipeline.parse.formats import read_items
+from pipeline.files import fingerprint, list_folder, read_items
+from pipeline.ids import is_unicode, text_of_id
 from pipeline.tars import Damage, TarSample, read_samples
 from shards.pictures import EXTENSIONS, FORMATS, ImageIds, image_id_of, to_rgb, upright_size
 from shards.schema import Array
 from shards.storage.files import AnyPath
 
 MAX_PIXELS = 1 << 26
-"""67 million: larger than cameras make them, small enough for the memory."""
+"""67 million pixels: more than cameras have, and few enough for the memory"""
 MIN_SIDE = 16
-"""Pixels. What is smaller is a tracking pixel or an icon."""
+"""The shortest side that is taken, in pixels. What is smaller is a tracking pixel or an icon."""
 MAX_ASPECT = 100
-"""How often the longer side may hold the shorter one: detectors shrink the longer one, and something must be left."""
+"""How many times as long as the shorter side the longer one may be: detectors shrink it, and something must be left."""
 
 # ------------------------------------------------------------------------------------------------------ where they are
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSource:
-    """A picture of an input: a file, or a stretch of a tar."""
+    """A picture of an input: a file, or a piece of a tar."""
 
     image_id: str
     path: AnyPath
     position: str
     offset: int = 0
     size: int = -1
-    """in bytes; -1: to the end of the file"""
+    """the size in bytes; -1: up to the end of the file"""
     boxes: Array | None = None
-    """float32 [n, 4]: the boxes that were given for it"""
+    """float32 [n, 4]: the boxes that were given for the picture; None: the detector finds boxes"""
 
     def reject(self, reason: str) -> Reject:
-        """Says why the picture cannot be used."""
+        """Returns a reject that says why the picture cannot be used."""
         return Reject(_printable(str(self.path)), self.position, reason)
 
     def read(self) -> bytes:
-        """The bytes of the picture."""
+        """Reads the bytes of the picture."""
         with self.path.open("rb") as stream:
             stream.seek(self.offset)
             data: bytes = stream.read(self.size)
@@ -65,21 +61,21 @@ class ImageSource:
 
 @dataclass(frozen=True)
 class ImageInput:
-    """What a user named: a folder, a list, a tar or a picture."""
+    """An input that a user named: a folder, a list, a tar or a picture."""
 
     path: AnyPath
     kind: Literal["folder", "list", "tar", "picture"]
     image_ids: ImageIds
     root: AnyPath | None = None
-    """of the pictures of a list"""
+    """the folder of a list's pictures; None: the folder of the list"""
 
-    def fingerprint(self) -> dict[str, Any]:
-        """Changes when the input does, but not when a picture does that a list names."""
+    def fingerprint(self) -> dict[str, object]:
+        """Returns what changes when the input does. It does not change with a picture that a list names."""
         root = None if self.root is None else str(self.root)
-        return {**fingerprint_of(self.path), "kind": self.kind, "image_ids": self.image_ids, "root": root}
+        return {**fingerprint(self.path), "kind": self.kind, "image_ids": self.image_ids, "root": root}
 
     def sources(self) -> Iterator[ImageSource | Reject]:
-        """The pictures in order, the same ones in every call."""
+        """Yields the pictures in order. They are the same in every call."""
         if self.kind == "folder":
             for file in list_folder(self.path):
                 if file.extension == ".tar":
@@ -94,23 +90,23 @@ class ImageInput:
             yield _named(image_id_of(self.path.name, self.image_ids), self.path)
 
     def bytes(self) -> int:
-        """Of all files of the input."""
+        """Returns the size of all files of the input."""
         if self.kind == "folder":
             return sum(file.size for file in list_folder(self.path))
         return int(self.path.stat().st_size)
 
     def count(self) -> int | None:
-        """How many pictures there are; None if that takes reading tars."""
+        """Returns how many pictures there are, or None if tars must be read to know it."""
         if self.kind == "tar" or (self.kind == "folder" and any(f.extension == ".tar" for f in list_folder(self.path))):
             return None
         return sum(1 for _ in self.sources())
 
 
 def recognise(path: AnyPath, image_ids: ImageIds, root: AnyPath | None) -> tuple[ImageInput, str]:
-    """An input and what there is to say of it.
+    """Returns an input, and a line that says what was found.
 
     Raises:
-        InputError: a folder without pictures.
+        InputError: the path is a folder without pictures.
     """
     if not path.is_dir():
         kind: Literal["list", "tar", "picture"] = (
@@ -122,89 +118,25 @@ def recognise(path: AnyPath, image_ids: ImageIds, root: AnyPath | None) -> tuple
     pictures = sum(file.extension in EXTENSIONS for file in files)
     if not tars and not pictures:
         raise InputError(f"{path}: holds no picture ({', '.join(sorted(EXTENSIONS))}) and no .tar")
-    found = [f"{pictures:,} pictures"] * bool(pictures) + [f"{tars:,} tars"] * bool(tars)
+    found = " and ".join(pluralize(count, noun) for count, noun in ((pictures, "picture"), (tars, "tar")) if count)
     others = len(files) - tars - pictures
-    left = f"; {others:,} files with other names are left out" if others else ""
-    return ImageInput(path, "folder", image_ids, root), f"{' and '.join(found)}{left}"
-
-
-@dataclass(frozen=True, slots=True)
-class FolderFile:
-    """A file somewhere below a folder."""
-
-    name: str
-    """below the folder, with slashes"""
-    size: int
-    version: str
-    """changes when it is written again"""
-
-    @property
-    def extension(self) -> str:
-        """Lower-case, with the dot."""
-        return PurePosixPath(self.name).suffix.lower()
-
-
-def list_folder(folder: AnyPath) -> list[FolderFile]:
-    """All files below a folder by name, those apart whose name or folder begins with a dot.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        found = list(_walk_disk(folder) if isinstance(folder, Path) else _walk_store(folder))
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be read: {error.strerror or error}") from error
-    shown = (file for file in found if not any(part.startswith(".") for part in PurePosixPath(file.name).parts))
-    return sorted(shown, key=lambda file: file.name)
-
-
-def fingerprint_of(path: AnyPath) -> dict[str, Any]:
-    """As `pipeline.files.fingerprint`; that of a folder changes when a file in it does."""
-    if not path.is_dir():
-        return fingerprint(path)
-    digest = hashlib.sha256()
-    for file in list_folder(path):
-        digest.update(f"{file.name}\0{file.size}\0{file.version}\n".encode("utf-8", "surrogateescape"))
-    return {"path": str(path.resolve() if isinstance(path, Path) else path), "files": digest.hexdigest()}
-
-
-def _walk_disk(folder: Path) -> Iterator[FolderFile]:
-    for place, _, names in os.walk(folder, onerror=_refuse, followlinks=True):
-        for name in names:
-            path = Path(place, name)
-            try:
-                status = path.stat()
-                size, version = status.st_size, str(status.st_mtime_ns)
-            except OSError:  # a link to nothing: a reject, once it is read
-                size, version = 0, ""
-            yield FolderFile(path.relative_to(folder).as_posix(), size, version)
-
-
-def _refuse(error: OSError) -> None:
-    raise error
-
-
-def _walk_store(folder: Any) -> Iterator[FolderFile]:
-    for path, info in folder.fs.find(folder.path, detail=True).items():
-        version = [str(info[key]) for key in ("ETag", "etag", "md5Hash", "LastModified", "mtime") if key in info]
-        yield FolderFile(path.removeprefix(folder.path).lstrip("/"), info["size"] or 0, " ".join(version))
+    left = f"; left out: {pluralize(others, 'file')} with other names" if others else ""
+    return ImageInput(path, "folder", image_ids, root), f"{found}{left}"
 
 
 def _named(image_id: str, path: AnyPath) -> ImageSource | Reject:
     source = ImageSource(image_id, path, "the file")
-    try:
-        image_id.encode()
-    except UnicodeEncodeError:
+    if not is_unicode(image_id):
         return source.reject("its name is not UTF-8, so it cannot be an image id")
     return source
 
 
 def _in_list(path: AnyPath, root: AnyPath) -> Iterator[ImageSource | Reject]:
-    """``images`` of a COCO file: {id, file_name}."""
+    """Yields the ``images`` of a COCO file, {id, file_name}."""
     for number, image in enumerate(read_items(path, "images")):
         position = f"images[{number}]"
         name = image.get("file_name") if isinstance(image, dict) else None
-        image_id = _checked_id(image.get("id")) if isinstance(image, dict) else None
+        image_id = _read_image_id(image.get("id")) if isinstance(image, dict) else None
         if image_id is None or not isinstance(name, str) or not name:
             yield Reject(str(path), position, "no `id` or no `file_name`")
         else:
@@ -212,41 +144,36 @@ def _in_list(path: AnyPath, root: AnyPath) -> Iterator[ImageSource | Reject]:
 
 
 def _in_tar(path: AnyPath) -> Iterator[ImageSource | Reject]:
-    """Samples of img2dataset; the image id is the one that `pipeline.parse.formats.read_webdataset` gives."""
+    """Yields the pictures of img2dataset's samples under the image ids that `pipeline.parse` gives their captions."""
     for sample in read_samples(path, ("json",)):
         if isinstance(sample, Damage):
             yield Reject(str(path), sample.position, sample.reason)
             continue
-        found = _in_sample(sample, path)
-        yield Reject(str(path), sample.position, found) if isinstance(found, str) else found
+        try:
+            yield _in_sample(sample, path)
+        except ValueError as error:
+            yield Reject(str(path), sample.position, str(error))
 
 
-def _in_sample(sample: TarSample, path: AnyPath) -> ImageSource | str:
-    try:
-        row = json.loads(sample.contents.get("json", b"{}"))
-    except (ValueError, RecursionError):
-        return "its .json is not JSON"
-    if not isinstance(row, dict):
-        return "its .json is not a JSON object"
-    image_id = _checked_id(row.get("url") or sample.key)
+def _in_sample(sample: TarSample, path: AnyPath) -> ImageSource:
+    """Returns the picture of a sample.
+
+    Raises:
+        ValueError: it has no image id, or not exactly one picture.
+    """
+    image_id = _read_image_id(sample.read_json().get("url") or sample.key)
     if image_id is None:
-        return "no image id"
+        raise ValueError("no image id")
     pictures = [place for extension, place in sample.places.items() if f".{extension.lower()}" in EXTENSIONS]
     if len(pictures) != 1:
-        return f"{len(pictures)} pictures in the sample"
+        raise ValueError(f"{pluralize(len(pictures), 'picture')} in the sample, expected one")
     offset, size = pictures[0]
     return ImageSource(image_id, path, sample.position, offset, size)
 
 
-def _checked_id(value: Any) -> str | None:
-    """Ids are strings taken as they are; numbers become their decimal text."""
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-        return None
-    try:
-        str(value).encode()
-    except UnicodeEncodeError:
-        return None
-    return str(value)
+def _read_image_id(value: object) -> str | None:
+    text = text_of_id(value)
+    return text if text is not None and is_unicode(text) else None
 
 
 def _printable(text: str) -> str:
@@ -258,45 +185,45 @@ def _printable(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A picture whose header was read; nothing is decoded yet."""
+    """A picture whose header was read, and whose pixels are not decoded yet."""
 
     image: Image.Image
     shape: tuple[int, int, int]
-    """of its pixels: height, width, 3"""
+    """the shape of its pixels: height, width, 3"""
 
     @property
     def nbytes(self) -> int:
-        """Of its pixels."""
+        """The size of its pixels in bytes."""
         return prod(self.shape)
 
     def pixels(self) -> Array:
-        """The pixels as they are meant to be seen, uint8 [height, width, 3], RGB.
+        """Decodes the pixels as they are meant to be seen, uint8 [height, width, 3], RGB.
 
         Raises:
-            ValueError: with the reason why there are none.
+            ValueError: there are none, for the reason that the message gives.
         """
         try:
             self.image.load()
-        except Exception as error:  # what decoders raise on hostile bytes has no common class
+        except Exception as error:  # the errors that decoders raise on hostile bytes have no common class
             raise ValueError(f"damaged or cut off: {_one_line(error)}") from None
         try:
             return np.asarray(to_rgb(self.image))
-        except Exception as error:  # as above
+        except Exception as error:  # see above
             raise ValueError(f"cannot be made RGB: {_one_line(error)}") from None
 
 
 def load(source: ImageSource) -> Array | Reject:
-    """The pixels of a picture, uint8 [height, width, 3], or why there are none.
+    """Reads the pixels of a picture, uint8 [height, width, 3], or returns why there are none.
 
     Raises:
-        OSError: a disk or a store failed, which is no fault of the picture.
+        OSError: a disk or a store failed, which is not the fault of the picture.
     """
     opened = open_source(source)
     return opened if isinstance(opened, Reject) else decode(source, opened)
 
 
 def decode(source: ImageSource, opened: Opened) -> Array | Reject:
-    """The pixels of an open picture, or why there are none."""
+    """Decodes the pixels of an open picture, or returns why there are none."""
     try:
         return opened.pixels()
     except ValueError as error:
@@ -304,10 +231,10 @@ def decode(source: ImageSource, opened: Opened) -> Array | Reject:
 
 
 def open_source(source: ImageSource) -> Opened | Reject:
-    """Reads a picture and its header, or says why it cannot be used.
+    """Reads a picture and its header, or returns why it cannot be used.
 
     Raises:
-        OSError: a disk or a store failed, which is no fault of the picture.
+        OSError: a disk or a store failed, which is not the fault of the picture.
     """
     try:
         return open_bytes(source.read())
@@ -320,10 +247,10 @@ def open_source(source: ImageSource) -> Opened | Reject:
 
 
 def open_bytes(data: bytes) -> Opened:
-    """A picture from the bytes of its file.
+    """Opens a picture, given the bytes of its file.
 
     Raises:
-        ValueError: with the reason why it cannot be used.
+        ValueError: it cannot be used, for the reason that the message gives.
     """
     if not data:
         raise ValueError("an empty file")
@@ -333,7 +260,7 @@ def open_bytes(data: bytes) -> Opened:
         raise ValueError("no picture, or of an unknown format") from None
     except Image.DecompressionBombError:
         raise ValueError(f"more than {MAX_PIXELS:,} pixels") from None
-    except Exception as error:  # what decoders raise on hostile bytes has no common class
+    except Exception as error:  # the errors that decoders raise on hostile bytes have no common class
         raise ValueError(f"damaged or cut off: {_one_line(error)}") from None
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"more than {MAX_PIXELS:,} pixels")

@@ -1,4 +1,4 @@
-"""Work done ahead of its use, and pictures put into batches before they are decoded."""
+"""Does work ahead of its use, and puts pictures into batches before they are decoded."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Protocol, TypeVar
 
 
 class Shaped(Protocol):
-    """Pixels, or what will be pixels."""
+    """Pixels, or something that will become pixels."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Height, width and channels."""
+        """The height, the width and the channels."""
         ...
 
     @property
     def nbytes(self) -> int:
-        """Of all pixels."""
+        """The size of all pixels in bytes."""
         ...
 
 
@@ -28,7 +28,7 @@ P = TypeVar("P", bound=Shaped)
 
 
 def ahead(work: Callable[[T], U], items: Iterable[T], *, threads: int) -> Iterator[U]:
-    """``map``, done by threads while the results are used; never more than two items a thread ahead."""
+    """Works like ``map``, but threads do the work while the results are used, at most two items a thread ahead."""
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[U]] = deque()
         try:
@@ -44,10 +44,10 @@ def ahead(work: Callable[[T], U], items: Iterable[T], *, threads: int) -> Iterat
 
 
 def by_shape(pictures: Iterable[tuple[T, P]], size: int, held_bytes: int) -> Iterator[list[tuple[T, P]]]:
-    """Batches of at most ``size`` pictures of one shape.
+    """Yields batches of at most ``size`` pictures of one shape.
 
-    They follow from the order of the pictures alone. No more than ``held_bytes`` wait for others of their shape: beyond
-    that the longest waiting ones go as they are.
+    The batches depend only on the pictures and their order. Pictures of more than ``held_bytes`` do not wait for others
+    of their shape: the group that has waited longest is then yielded as it is.
     """
     groups: dict[tuple[int, ...], list[tuple[T, P]]] = {}
     held = 0

@@ -1,4 +1,4 @@
-"""A picture with its regions drawn on it."""
+"""Draws the regions of a picture on it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ COLOURS = ("#ffd43b", "#69db7c", "#4dabf7", "#ff8787", "#da77f2", "#ffa94d", "#3
 
 
 def draw_regions(pixels: Array, row: RegionsRow, info: RegionsInfo) -> Image.Image:
-    """Every box with its class, its attribute and the probability of the class, the least likely ones below the others.
+    """Draws every box with its class, its attribute and the probability of the class; likelier boxes cover others.
 
     Args:
         pixels: uint8 [height, width, 3], RGB.
-        row: the regions of that picture.
+        row: the regions of the picture.
         info: the names of classes and attributes.
     """
     picture = Image.fromarray(pixels)

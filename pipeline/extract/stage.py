@@ -1,72 +1,79 @@
-"""Pictures to regions: ``python -m pipeline.extract IMAGES... --out data/regions``."""
+"""The stage that finds the regions of pictures."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 from parsers.command import InputError
 from pipeline import detectors
 from pipeline.detectors import Detections, Detector
+from pipeline.execution.engines import Work
 from pipeline.execution.parts import Part, Reject
 from pipeline.extract import images
 from pipeline.extract.given_boxes import read_boxes
-from pipeline.extract.images import ImageInput, ImageSource, Opened, fingerprint_of
+from pipeline.extract.images import ImageInput, ImageSource, Opened
 from pipeline.extract.prefetch import ahead, by_shape
 from pipeline.extract.preview import draw_regions
+from pipeline.files import fingerprint
 from pipeline.regions.rows import make_row, most_likely
 from shards.manifest import Classes
 from shards.regions.table import RegionsInfo, RegionsRow, write_regions
 from shards.schema import Array, check_boxes, key_of
 from shards.storage.files import AnyPath
 
-DEFAULT = "vg-bottom-up"
 DECODERS = 4
-"""Threads that read and decode pictures ahead of the network."""
+"""how many threads read and decode pictures ahead of the network"""
 DESCRIBERS = 1
-"""Threads that make rows of what the network found."""
+"""how many threads turn what the network found into rows"""
 HELD_BYTES = 1 << 27
-"""Of the pixels of pictures that wait for others of their shape; they wait undecoded."""
+"""bytes that the waiting pictures of a batch may take once decoded; they wait undecoded for others of their shape"""
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """A partition: pictures of the inputs and what cannot be one, each in order."""
+class PicturePartition:
+    """A run of pictures of the inputs, and of what cannot be one, each in order."""
 
     sources: list[ImageSource]
     rejects: list[Reject]
     previews: int
-    """The first so many pictures are drawn with their regions."""
+    """how many pictures, from the first one on, are drawn with their regions"""
 
 
 @dataclass(frozen=True)
 class ExtractStage:
     """Finds and describes the regions of every picture."""
 
-    inputs: tuple[ImageInput, ...]
+    sources: tuple[ImageInput, ...]
     detector: str
-    options: tuple[tuple[str, Any], ...]
-    """of the detector"""
+    options: tuple[tuple[str, object], ...]
+    """options of the detector"""
     detector_version: str
     info: RegionsInfo
     top_k: int | None
-    """Classes and attributes that are kept of each box; None: all."""
+    """how many classes and attributes of each box are kept; None: all"""
     boxes: AnyPath | None
+    """boxes to describe; None: the detector finds boxes"""
     batch_size: int
     partition_size: int
     previews: int
+    """how many pictures, from the first one on, are drawn with their regions"""
     name: str = "extract"
 
-    def fingerprint(self) -> dict[str, Any]:
+    def inputs(self) -> list[AnyPath]:
+        """See `pipeline.execution.executor.Stage`."""
+        return [*(source.path for source in self.sources), *([] if self.boxes is None else [self.boxes])]
+
+    def fingerprint(self) -> dict[str, object]:
         """See `pipeline.execution.executor.Stage`."""
         return {
-            "inputs": [source.fingerprint() for source in self.inputs],
+            "inputs": [source.fingerprint() for source in self.sources],
             "detector": {"name": self.detector, "version": self.detector_version, **dict(self.options)},
-            "boxes": None if self.boxes is None else fingerprint_of(self.boxes),
+            "boxes": None if self.boxes is None else fingerprint(self.boxes),
             "top_k": self.top_k,
             "info": self.info.to_metadata(),
             "batch_size": self.batch_size,
@@ -75,28 +82,28 @@ class ExtractStage:
         }
 
     def total(self) -> int | None:
-        """Not known where pictures lie in tars."""
-        counts = [source.count() for source in self.inputs]
+        """Returns the number of partitions, or None if pictures lie in tars."""
+        counts = [source.count() for source in self.sources]
         return None if None in counts else -(-sum(filter(None, counts)) // self.partition_size)
 
     def estimated_bytes(self) -> int:
-        """Of as many regions as are usual; in tars, for a picture in every 50 kB."""
+        """Returns the size of 36 regions for each picture. A tar is taken to hold a picture in every 50 kB."""
         classes = self.info.classes.count or 0
         row = 36 * (2 * self.info.feature_size + 4 * (classes + len(self.info.attribute_names or ())))
-        counts = [source.count() for source in self.inputs]
+        counts = [source.count() for source in self.sources]
         return sum(
             row * (count if count is not None else source.bytes() // 50_000)
-            for source, count in zip(self.inputs, counts, strict=True)
+            for source, count in zip(self.sources, counts, strict=True)
         )
 
-    def partitions(self) -> Iterator[Pictures]:
-        """Runs of ``partition_size`` pictures over all inputs."""
+    def partitions(self) -> Iterator[PicturePartition]:
+        """Yields runs of ``partition_size`` pictures over all inputs."""
         given = None if self.boxes is None else read_boxes(self.boxes)
         seen: set[bytes] = set()
         sources: list[ImageSource] = []
         rejects: list[Reject] = []
         previews = self.previews
-        for found in (found for source in self.inputs for found in source.sources()):
+        for found in (found for source in self.sources for found in source.sources()):
             if isinstance(found, Reject):
                 rejects.append(found)
             elif (digest := hashlib.blake2b(found.image_id.encode(), digest_size=16).digest()) in seen:
@@ -107,22 +114,25 @@ class ExtractStage:
                 seen.add(digest)
                 sources.append(found if given is None else replace(found, boxes=given[found.image_id]))
             if len(sources) + len(rejects) == self.partition_size:
-                yield Pictures(sources, rejects, previews)
+                yield PicturePartition(sources, rejects, previews)
                 previews = max(0, previews - len(sources))
                 sources, rejects = [], []
         if sources or rejects:
-            yield Pictures(sources, rejects, previews)
+            yield PicturePartition(sources, rejects, previews)
 
-    def worker(self) -> Callable[[Pictures, Part], None]:
+    def worker(self) -> Work[PicturePartition]:
         """Builds the detector; see `pipeline.execution.executor.Stage`."""
         return partial(self.extract, detectors.get(self.detector, **dict(self.options)))
 
-    def extract(self, detector: Detector, partition: Pictures, part: Part) -> None:
-        """Makes a part: this thread waits for the network, others decode pictures before it and sort classes after."""
+    def extract(self, detector: Detector, partition: PicturePartition, part: Part) -> None:
+        """Makes a part in three steps that overlap: decode pictures, run the network, turn what it found into rows.
+
+        The network runs in this thread. Other threads decode the next pictures and make the rows of the last ones.
+        """
         rows: dict[int, RegionsRow | Reject] = {}
 
         def in_batches() -> Iterator[tuple[int, Opened, bool]]:
-            """Each with whether it is the last of its batch."""
+            """Yields the number of each picture, the picture, and whether it is the last one of its batch."""
             opened = ahead(images.open_source, partition.sources, threads=DECODERS)
             for batch in by_shape(self._usable(partition, opened, rows), self.batch_size, HELD_BYTES):
                 yield from ((*picture, place == len(batch)) for place, picture in enumerate(batch, 1))
@@ -157,7 +167,7 @@ class ExtractStage:
         self._write([rows[number] for number in range(len(partition.sources))], partition.rejects, part)
 
     def _detect(self, detector: Detector, sources: list[ImageSource], pixels: list[Array]) -> list[Detections]:
-        import torch  # late: it takes seconds, and --help should answer at once
+        import torch  # imported late, because it takes seconds and --help should answer at once
 
         given = [source.boxes for source in sources if source.boxes is not None]
         try:
@@ -170,9 +180,9 @@ class ExtractStage:
             ) from error
 
     def _usable(
-        self, partition: Pictures, opened: Iterator[Opened | Reject], rows: dict[int, RegionsRow | Reject]
+        self, partition: PicturePartition, opened: Iterator[Opened | Reject], rows: dict[int, RegionsRow | Reject]
     ) -> Iterator[tuple[int, Opened]]:
-        """The pictures that are worth the network's while; what is wrong with the others goes to ``rows``."""
+        """Yields the pictures that can be described. What is wrong with the others goes into ``rows``."""
         for number, (source, picture) in enumerate(zip(partition.sources, opened, strict=True)):
             if isinstance(picture, Reject):
                 rows[number] = picture
@@ -196,20 +206,24 @@ class ExtractStage:
             write_regions(stream, good, self.info)
 
     def finish(self, out: AnyPath, parts: int, statistics: Counter[str]) -> None:
-        """Nothing to merge."""
+        """Does nothing: there is nothing to merge."""
 
 
 def _check_given(boxes: Array, width: int, height: int) -> None:
-    """Raises ValueError, with the reason, if these boxes cannot be described."""
+    """Checks given boxes.
+
+    Raises:
+        ValueError: they cannot be described, for the reason that the message gives.
+    """
     check_boxes(boxes, width, height)
-    if (boxes[:, :2] >= (width, height)).any() or (boxes[:, 2:] <= 0).any():  # in the pixel that they may be outside
+    if (boxes[:, :2] >= (width, height)).any() or (boxes[:, 2:] <= 0).any():  # boxes may lie outside by one pixel
         raise ValueError(f"a box that holds nothing of the {width} x {height} image")
 
 
 def to_row(
     source: ImageSource, pixels: Array, found: Detections, info: RegionsInfo, top_k: int | None
 ) -> RegionsRow | Reject:
-    """What was found in a picture as a row of the table, or why it cannot be one."""
+    """Returns what was found in a picture as a row of the table, or why it cannot be one."""
     height, width, _ = pixels.shape
     try:
         row = make_row(source.image_id, width, height, found.boxes, found.features, found.class_probs, info)
@@ -226,7 +240,7 @@ def to_row(
 
 
 def regions_info(detector: Detector, top_k: int | None) -> RegionsInfo:
-    """What holds for all regions of a detector."""
+    """Returns what holds for all regions of a detector."""
     count = len(detector.class_names)
     kind: Literal["distribution", "top-k", "argmax"] = "distribution"
     if top_k is not None and top_k < count:

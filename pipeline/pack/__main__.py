@@ -1,4 +1,4 @@
-"""Graphs and regions to shards: ``python -m pipeline.pack --graphs DIR --regions DIR --tokenizer VOCAB --out DIR``."""
+"""The command ``python -m pipeline.pack --graphs DIR --regions DIR --tokenizer VOCAB --out DIR``."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from pipeline.execution.engines import Engine
 from pipeline.execution.executor import print_report, run_stage
 from pipeline.execution.options import EngineKind, MaxRejects, Overwrite, RayAddress, Workers
 from pipeline.files import location
-from pipeline.pack.join import read_id_lists
-from pipeline.pack.stage import KINDS, PackStage, read_accounts
+from pipeline.pack.accounts import Outcome, read_accounts
+from pipeline.pack.image_ids import read_id_lists
+from pipeline.pack.stage import WITHOUT_CAPTIONS, WITHOUT_REGIONS, PackStage
 from shards.storage.files import AnyPath, read_lines
 from shards.vocabulary import read_vocabulary
 
@@ -28,20 +29,24 @@ app = typer.Typer(add_completion=False)
     "--tokenizer vocab.txt --out data/shards --holdout 0.05"
 )
 def main(
-    graphs: Annotated[list[str], typer.Option(help="Folder of pipeline.parse; may be repeated.")],
-    regions: Annotated[list[str], typer.Option(help="Folder of pipeline.regions; may be repeated.")],
-    tokenizer: Annotated[Path, typer.Option(help="vocab.txt: one word piece a line.")],
-    out: Annotated[str, typer.Option(help="Folder for the shards.")],
-    holdout: Annotated[float, typer.Option(min=0, max=0.99, help="Share of images held out in val/.")] = 0.0,
+    graphs: Annotated[list[str], typer.Option(help="A folder that pipeline.parse wrote; may be repeated.")],
+    regions: Annotated[
+        list[str], typer.Option(help="A folder that pipeline.regions or pipeline.extract wrote; may be repeated.")
+    ],
+    tokenizer: Annotated[Path, typer.Option(help="The vocabulary (vocab.txt), with one word piece a line.")],
+    out: Annotated[str, typer.Option(help="The folder for the shards.")],
+    holdout: Annotated[float, typer.Option(min=0, max=0.99, help="Hold out this share of the images in val/.")] = 0.0,
     exclude_ids: Annotated[
-        list[str], typer.Option(help="File of image ids, one a line, that must not be packed; may be repeated.")
+        list[str], typer.Option(help="A list of images that must not be packed, one id a line; may be repeated.")
     ] = [],  # noqa: B006
     id_map: Annotated[
-        str | None, typer.Option(help="Parquet with the columns from, to: ids of the regions to those of the captions.")
+        str | None,
+        typer.Option(help="A Parquet table that renames images of the regions: ids in `from` become those in `to`."),
     ] = None,
-    shard_size: Annotated[int, typer.Option(min=1, help="Images in a shard.")] = 1_000,
+    shard_size: Annotated[int, typer.Option(min=1, help="How many images a shard holds.")] = 1_000,
     class_top_k: Annotated[
-        int | None, typer.Option(min=1, help="Keep the k most likely classes of a region; default all.")
+        int | None,
+        typer.Option(min=1, help="Keep only the k most likely classes of each region. Without it all are kept."),
     ] = None,
     engine: EngineKind = "local",
     ray_address: RayAddress = None,
@@ -77,25 +82,21 @@ def _print_accounts(out: AnyPath) -> None:
     table = Table(title="What became of the input", title_justify="left")
     for column in ("", *accounts):
         table.add_column(column, justify="left" if not column else "right")
-    for kind in (*KINDS.values(), "excluded", "no regions", "no captions", "rejected"):
-        table.add_row(kind, *(f"{account.kinds.get(kind, 0):,}" for account in accounts.values()))
+    for outcome in Outcome:
+        table.add_row(outcome, *(f"{account.kinds.get(outcome, 0):,}" for account in accounts.values()))
     table.add_row("in all", *(f"{account.total:,}" for account in accounts.values()), style="bold")
     console.print(table)
-    for name, meaning in (
-        ("images-without-regions", "images have captions but no regions"),
-        ("images-without-captions", "images have regions but no captions"),
-    ):
-        ids = read_lines(out / f"{name}.txt")
-        if ids:
+    for file, meaning in ((WITHOUT_REGIONS, "captions but no regions"), (WITHOUT_CAPTIONS, "regions but no captions")):
+        if ids := read_lines(out / file):
             some = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
-            console.print(f"{len(ids):,} {meaning}: {some} (all in {out / name}.txt)")
+            console.print(f"images with {meaning}: {len(ids):,}; {some} (all in {out / file})")
 
 
 def _print_overlaps(lists: tuple[AnyPath, ...]) -> None:
     ids = read_id_lists(lists)
     for a, b in combinations(ids, 2):
         if both := len(ids[a] & ids[b]):
-            console.print(f"{both:,} ids are in {a} and in {b}")
+            console.print(f"ids both in {a} and in {b}: {both:,}")
 
 
 if __name__ == "__main__":

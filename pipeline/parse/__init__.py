@@ -1,1 +1,5 @@
-"""Captions to scene graphs."""
+"""This stage parses captions into scene graphs (`pipeline.parse`).
+
+Modules here may import `parsers`, `shards` and the rest of `pipeline`.
+Start reading at `stage`, then `captions` (the checks that all formats share) and `formats`.
+"""

@@ -1,4 +1,4 @@
-"""Captions to scene graphs: ``python -m pipeline.parse CAPTIONS... --out data/graphs``."""
+"""The command ``python -m pipeline.parse CAPTIONS... --out data/graphs``."""
 
 from __future__ import annotations
 
@@ -24,19 +24,21 @@ app = typer.Typer(add_completion=False)
 def main(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="CAPTIONS...", help="Caption files, here or elsewhere; or patterns."),
+        typer.Argument(metavar="CAPTIONS...", help="Caption files or patterns, on this machine or on a store."),
     ],
-    out: Annotated[str, typer.Option(help="Folder for the graphs.")],
-    parser: Annotated[str, typer.Option(help="Which parser reads the captions; see docs/parsers.md.")] = "neural",
+    out: Annotated[str, typer.Option(help="The folder for the graphs.")],
+    parser: Annotated[str, typer.Option(help="The parser that reads the captions; see docs/parsers.md.")] = "neural",
     spacy_model: Annotated[
-        str | None, typer.Option(help="An installed English spaCy model, for the parsers that read its trees.")
+        str | None, typer.Option(help="An installed English spaCy model, if the parser reads spaCy's trees.")
     ] = None,
-    format: Annotated[str, typer.Option(help=f"auto, {', '.join(FORMATS)}")] = "auto",
-    columns: Annotated[str, typer.Option(help="Columns of a table, as image_id=url,caption=text.")] = "",
+    format: Annotated[str, typer.Option(help=f"The format of the files: auto, {', '.join(FORMATS)}.")] = "auto",
+    columns: Annotated[
+        str, typer.Option(help="What the columns of a table are called, for example image_id=url,caption=text.")
+    ] = "",
     engine: EngineKind = "local",
     ray_address: RayAddress = None,
     workers: Workers = os.cpu_count() or 1,
-    partition_size: Annotated[int, typer.Option(min=1, help="Captions in a part.")] = 10_000,
+    partition_size: Annotated[int, typer.Option(min=1, help="How many captions a part holds.")] = 10_000,
     max_rejects: MaxRejects = 0.01,
     overwrite: Overwrite = False,
 ) -> None:

@@ -1,6 +1,6 @@
-"""Captions as the parser takes them, from any of `pipeline.parse.formats.FORMATS`.
+"""Captions as the parser takes them, read from any of `pipeline.parse.formats.FORMATS`.
 
-Every row of a source becomes a `CaptionRow` or a `Reject`: what goes in is accounted for.
+Every row of a source becomes a `CaptionRow` or a `Reject`, so that nothing is lost unseen.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from dataclasses import dataclass
 
 from parsers.command import InputError
 from pipeline.execution.parts import Reject
+from pipeline.ids import is_unicode, text_of_id
 from pipeline.parse.formats import FORMATS, BadRow, Columns, RawRow
 from shards.storage.files import AnyPath
 
 MAX_WORDS = 512
+"""the longest caption that is taken"""
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
-"""Bytes that were no UTF-8, as Python's ``surrogateescape`` keeps them."""
+"""This finds bytes that were not UTF-8, which Python's ``surrogateescape`` keeps as lone surrogates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +31,14 @@ class CaptionRow:
     caption_id: str | None
     caption: str
     segments: tuple[int, ...] = ()
-    """Where in the caption its second and further segments begin."""
+    """the characters where the second and further segments of the caption begin"""
 
 
-Rows = Iterator[CaptionRow | Reject]
+CaptionRows = Iterator[CaptionRow | Reject]
 
 
-def read(path: AnyPath, format: str, columns: Columns | None = None) -> Rows:
-    """The rows of a captions file in one of `FORMATS`.
+def read(path: AnyPath, format: str, columns: Columns | None = None) -> CaptionRows:
+    """Reads the rows of a captions file in one of `FORMATS`.
 
     Raises:
         InputError: the file as a whole is not of this format.
@@ -50,10 +52,10 @@ def read(path: AnyPath, format: str, columns: Columns | None = None) -> Rows:
 
 
 def recognise(path: AnyPath, columns: Columns | None = None) -> tuple[str, str]:
-    """(format, why) of a captions file.
+    """Returns the format of a captions file, and how it was recognised.
 
     Raises:
-        InputError: it is in no format that we know.
+        InputError: the file cannot be read, is empty, or has none of the known formats.
     """
     try:
         with path.open("rb") as stream:
@@ -89,42 +91,38 @@ def recognise(path: AnyPath, columns: Columns | None = None) -> tuple[str, str]:
 
 
 def _check(source: str, row: RawRow) -> CaptionRow | Reject:
-    """Ids are strings taken as they are; numbers become their decimal text."""
-    reason = _fault(row)
-    if reason is not None:
-        return Reject(source, row.position, reason)
-    caption = row.caption.strip()
-    shift = len(row.caption) - len(row.caption.lstrip())
-    caption_id = None if row.caption_id is None else str(row.caption_id)
-    segments = tuple(start - shift for start in row.segments)
-    return CaptionRow(source, row.position, str(row.image_id), caption_id, caption, segments)
-
-
-def _fault(row: RawRow) -> str | None:
-    for name, value in (("image_id", row.image_id), ("caption_id", row.caption_id)):
-        if value is None and name == "caption_id":
-            continue
-        if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-            return f"no {name}"
-    if not isinstance(row.caption, str):
-        return "no caption"
-    if not row.caption.strip():
-        return "empty caption"
-    if len(row.caption.split()) > MAX_WORDS:
-        return f"caption of more than {MAX_WORDS} words"
-    text = f"{row.image_id}{row.caption_id}{row.caption}"
     try:
-        text.encode()
-    except UnicodeEncodeError:
-        return "invalid UTF-8" if _NOT_UTF8.search(text) else "not valid Unicode (a lone surrogate)"
-    return None
+        image_id = _need_id("image_id", row.image_id)
+        caption_id = None if row.caption_id is None else _need_id("caption_id", row.caption_id)
+        if not isinstance(row.caption, str):
+            raise ValueError("no caption")
+        caption = row.caption.strip()
+        if not caption:
+            raise ValueError("empty caption")
+        if len(caption.split()) > MAX_WORDS:
+            raise ValueError(f"caption of more than {MAX_WORDS} words")
+        text = f"{image_id}{caption_id}{caption}"
+        if not is_unicode(text):
+            raise ValueError("invalid UTF-8" if _NOT_UTF8.search(text) else "not valid Unicode (a lone surrogate)")
+    except ValueError as error:
+        return Reject(source, row.position, str(error))
+    shift = len(row.caption) - len(row.caption.lstrip())
+    segments = tuple(start - shift for start in row.segments)
+    return CaptionRow(source, row.position, image_id, caption_id, caption, segments)
+
+
+def _need_id(name: str, value: object) -> str:
+    text = text_of_id(value)
+    if text is None:
+        raise ValueError(f"no {name}")
+    return text
 
 
 def parse_columns(text: str) -> Mapping[str, str]:
-    """``image_id=url,caption=text`` as a mapping.
+    """Returns ``image_id=url,caption=text`` as a mapping.
 
     Raises:
-        ValueError: it is not of that form.
+        ValueError: the text is not of this form.
     """
     pairs = [part.partition("=") for part in text.split(",") if part]
     columns = {name.strip(): value.strip() for name, _, value in pairs}

@@ -1,6 +1,6 @@
-"""The formats in which captions are published, read row by row: memory does not grow with the file.
+"""The formats in which captions are published. All are read row by row, so memory does not grow with the file.
 
-A reader yields a `RawRow` or a `BadRow` for every row of its source and judges no more than its layout.
+A reader yields a `RawRow` or a `BadRow` for every row of its source, and checks the layout of the row only.
 """
 
 from __future__ import annotations
@@ -11,32 +11,33 @@ import json
 import posixpath
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import ijson
 import pyarrow as pa
+from pydantic import BaseModel, NonNegativeInt
 
-from parsers.command import InputError
-from pipeline.tars import Damage, read_samples
+from parsers.command import InputError, pluralize
+from pipeline.files import read_items
+from pipeline.tars import Damage, TarSample, read_samples
 from shards.storage.files import AnyPath
 from shards.storage.parquet import parquet_file
+from shards.vcr_text import PEOPLE, Word, check_words, name_objects, question_number, to_sentence
 
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
-    """What a source says of a caption, not yet checked."""
+    """What a source says of a caption, before it is checked."""
 
     position: str
-    image_id: Any
-    caption_id: Any
-    caption: Any
+    image_id: object
+    caption_id: object
+    caption: object
     segments: tuple[int, ...] = ()
-    """Where in the caption its second and further segments begin."""
+    """the characters where the second and further segments of the caption begin"""
 
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that cannot be read."""
+    """A row that a reader cannot make sense of."""
 
     position: str
     reason: str
@@ -44,14 +45,14 @@ class BadRow:
 
 RawRows = Iterator[RawRow | BadRow]
 Columns = Mapping[str, str]
-"""The source's names of the columns ``image_id``, ``caption_id`` and ``caption`` where they differ."""
+"""The names that a source has for the columns ``image_id``, ``caption_id`` and ``caption``, if they differ."""
 
 
 # --------------------------------------------------------------------------------------------------------------- JSON
 
 
 def read_coco(path: AnyPath, _: Columns) -> RawRows:
-    """COCO captions JSON: ``annotations`` of {image_id, id, caption}."""
+    """Reads COCO captions: JSON with ``annotations`` of {image_id, id, caption}."""
     for number, annotation in enumerate(read_items(path, "annotations")):
         position = f"annotations[{number}]"
         if isinstance(annotation, dict):
@@ -61,14 +62,14 @@ def read_coco(path: AnyPath, _: Columns) -> RawRows:
 
 
 def read_karpathy(path: AnyPath, _: Columns) -> RawRows:
-    """Karpathy's JSON: ``images`` of {filename, sentences: [{sentid, raw}]}.
+    """Reads Karpathy's JSON with ``images`` of {filename, sentences: [{sentid, raw}]}.
 
-    The image id is COCO's where there is one (``cocoid``), else the file name without its extension.
+    The image id is COCO's (``cocoid``) or else the file name without its extension.
     """
     for number, image in enumerate(read_items(path, "images")):
         position = f"images[{number}]"
         sentences = image.get("sentences") if isinstance(image, dict) else None
-        if not isinstance(sentences, list):
+        if not isinstance(image, dict) or not isinstance(sentences, list):
             yield BadRow(position, "not an object with a list `sentences`")
             continue
         name = image.get("filename")
@@ -81,28 +82,11 @@ def read_karpathy(path: AnyPath, _: Columns) -> RawRows:
                 yield BadRow(inside, "not a JSON object")
 
 
-def read_items(path: AnyPath, key: str) -> Iterator[Any]:
-    """The items of a list in a JSON object, one by one."""
-    there = False
-    try:
-        with path.open("rb") as stream:
-            for item in ijson.items(stream, f"{key}.item", use_float=True):
-                there = True
-                yield item
-            if not there:  # an empty list is one
-                stream.seek(0)
-                there = any(prefix == key and event == "start_array" for prefix, event, _ in ijson.parse(stream))
-    except (OSError, ijson.JSONError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as JSON: {' '.join(str(error).split())}") from error
-    if not there:
-        raise InputError(f"{path}: has no list `{key}`, so it is not of this format")
-
-
 # -------------------------------------------------------------------------------------------------------------- lines
 
 
 def read_conceptual_captions(path: AnyPath, _: Columns) -> RawRows:
-    """Conceptual Captions TSV: caption TAB image URL, no header. The URL is the image id."""
+    """Reads Conceptual Captions: lines of caption TAB image URL without a header. The URL is the image id."""
     for position, line in _lines(path):
         if isinstance(line, BadRow):
             yield line
@@ -111,11 +95,11 @@ def read_conceptual_captions(path: AnyPath, _: Columns) -> RawRows:
         if len(columns) == 2:
             yield RawRow(position, columns[1].strip(), None, columns[0])
         else:
-            yield BadRow(position, f"{len(columns)} columns, expected caption and URL")
+            yield BadRow(position, f"{pluralize(len(columns), 'column')}, expected caption and URL")
 
 
 def read_jsonl(path: AnyPath, columns: Columns) -> RawRows:
-    """JSON lines: {"image_id": ..., "caption_id": ..., "caption": ...}; caption_id may be missing."""
+    """Reads lines of {"image_id": ..., "caption_id": ..., "caption": ...}; caption_id may be missing."""
     for position, row in _objects(path):
         if isinstance(row, BadRow):
             yield row
@@ -133,7 +117,7 @@ def _lines(path: AnyPath) -> Iterator[tuple[str, str | BadRow]]:
                 yield position, BadRow(position, "invalid UTF-8")
 
 
-def _objects(path: AnyPath) -> Iterator[tuple[str, dict[str, Any] | BadRow]]:
+def _objects(path: AnyPath) -> Iterator[tuple[str, dict[str, object] | BadRow]]:
     for position, line in _lines(path):
         if isinstance(line, BadRow):
             yield position, line
@@ -146,64 +130,65 @@ def _objects(path: AnyPath) -> Iterator[tuple[str, dict[str, Any] | BadRow]]:
         yield position, row if isinstance(row, dict) else BadRow(position, "not a JSON object")
 
 
-def _pick(position: str, row: Mapping[str, Any], columns: Columns) -> RawRow:
+def _pick(position: str, row: Mapping[str, object], columns: Columns) -> RawRow:
     image_id, caption_id, caption = (row.get(columns.get(name, name)) for name in ("image_id", "caption_id", "caption"))
     return RawRow(position, image_id, caption_id, caption)
 
 
 # ---------------------------------------------------------------------------------------------------------------- VCR
 
-NAMES = (
-    *("Alex", "Casey", "Charlie", "Drew", "Frankie", "Jamie", "Jessie", "Jordan"),
-    *("Kerry", "Morgan", "Pat", "Quinn", "Riley", "Robin", "Sam", "Taylor"),
-)
-"""People of VCR are called by these, the same person always by the same one in a question."""
+
+class _VcrQuestion(BaseModel):
+    """What is read of a line of VCR; the test split lacks the labels."""
+
+    annot_id: str
+    objects: list[str]
+    question: list[Word]
+    answer_choices: list[list[Word]]
+    answer_label: NonNegativeInt
+    rationale_choices: list[list[Word]]
+    rationale_label: NonNegativeInt
+
+    def texts(self) -> list[str]:
+        """Returns the question, its right answer and the right rationale.
+
+        Raises:
+            ValueError: a tag is not the number of an object, or the annot_id has no number.
+            IndexError: there is no choice of a label's number.
+        """
+        names = name_objects(self.objects, PEOPLE, question_number(self.annot_id))
+        answer, rationale = self.answer_choices[self.answer_label], self.rationale_choices[self.rationale_label]
+        return [to_sentence(check_words(words, self.objects), names) for words in (self.question, answer, rationale)]
 
 
 def read_vcr(path: AnyPath, _: Columns) -> RawRows:
-    """VCR's jsonl: question, right answer and right rationale as one text of three segments, for task pretraining.
+    """Reads VCR's jsonl: question, right answer and right rationale are one text of three segments.
 
-    A tagged person becomes a name and any other tagged object its class, as in the released ERNIE-ViL; the name
-    follows from the person's number, while the released code drew it at random in every reading.
+    Task pretraining learns these texts, so they are worded as fine-tuning words them, see `shards.vcr_text`.
     """
     for position, row in _objects(path):
         if isinstance(row, BadRow):
             yield row
             continue
         try:
-            parts = (
-                row["question"],
-                row["answer_choices"][row["answer_label"]],
-                row["rationale_choices"][row["rationale_label"]],
-            )
-            texts = [_spoken(part, row["objects"]) for part in parts]
-        except (KeyError, IndexError, TypeError):
+            texts = _VcrQuestion.model_validate(row).texts()
+        except (ValueError, IndexError):
             yield BadRow(
-                position, "question, choices, labels (the test split has none) or objects are missing or wrong"
+                position,
+                "annot_id, question, choices, labels (the test split has none) or objects are missing or wrong",
             )
             continue
         starts = (len(texts[0]) + 1, len(texts[0]) + len(texts[1]) + 2)
-        yield RawRow(position, row.get("img_fn"), row.get("annot_id"), " ".join(texts), starts)
-
-
-def _spoken(tokens: list[str | list[int]], objects: list[str]) -> str:
-    """Tokens as text; a list of numbers stands for tagged objects."""
-    words: list[str] = []
-    for token in tokens:
-        if isinstance(token, str):
-            words.append(token)
-        else:
-            words.append(" and ".join(NAMES[i % len(NAMES)] if objects[i] == "person" else objects[i] for i in token))
-    return " ".join(words).strip()
+        yield RawRow(position, row.get("img_fn"), row["annot_id"], " ".join(texts), starts)
 
 
 # ------------------------------------------------------------------------------------------------------------- tables
 
 
 def read_csv(path: AnyPath, columns: Columns) -> RawRows:
-    """CSV with a header that names the columns image_id, caption and, perhaps, caption_id."""
+    """Reads CSV with a header that names the columns image_id, caption and, perhaps, caption_id."""
     with path.open("rb") as stream:
-        # Bytes that are no UTF-8 become lone surrogates, by which the row is known as bad.
+        # Bytes that are not UTF-8 become lone surrogates, by which the row is later known to be bad.
         rows = csv.reader(io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline=""))
         header = next(rows, [])
         _check_header(path, header, columns)
@@ -220,7 +205,7 @@ def read_csv(path: AnyPath, columns: Columns) -> RawRows:
 
 
 def read_tsv(path: AnyPath, columns: Columns) -> RawRows:
-    """Tab-separated lines under a header that names the columns image_id, caption and, perhaps, caption_id."""
+    """Reads tab-separated lines with a header that names the columns image_id, caption and, perhaps, caption_id."""
     lines = _lines(path)
     first = next(lines, ("line 1", ""))[1]
     header = [] if isinstance(first, BadRow) else first.removeprefix("\ufeff").split("\t")
@@ -230,7 +215,7 @@ def read_tsv(path: AnyPath, columns: Columns) -> RawRows:
 
 
 def read_parquet(path: AnyPath, columns: Columns) -> RawRows:
-    """Parquet with the columns image_id, caption and, perhaps, caption_id."""
+    """Reads Parquet with the columns image_id, caption and, perhaps, caption_id."""
     try:
         file = parquet_file(path)
     except (OSError, pa.ArrowInvalid) as error:
@@ -245,12 +230,12 @@ def read_parquet(path: AnyPath, columns: Columns) -> RawRows:
             yield _pick(f"row {number}", {name: column[i] for name, column in values.items()}, columns)
 
 
-def _values(column: pa.Array) -> list[Any]:
-    """Python values; text that is no UTF-8 gets lone surrogates, by which the row is known as bad."""
+def _values(column: pa.Array) -> list[object]:
+    """Returns Python values. Bytes that are not UTF-8 become lone surrogates, as in `read_csv`."""
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         raw = column.cast(pa.large_binary()).to_pylist()
         return [None if value is None else value.decode("utf-8", "surrogateescape") for value in raw]
-    values: list[Any] = column.to_pylist()
+    values: list[object] = column.to_pylist()
     return values
 
 
@@ -266,9 +251,9 @@ def _check_header(path: AnyPath, header: list[str], columns: Columns) -> None:
 
 def _from_fields(position: str, header: list[str], fields: list[str], columns: Columns) -> RawRow | BadRow:
     if len(fields) != len(header):
-        return BadRow(position, f"{len(fields)} fields under {len(header)} column names")
+        return BadRow(position, f"{pluralize(len(fields), 'field')} under {pluralize(len(header), 'column name')}")
     row = _pick(position, dict(zip(header, fields, strict=True)), columns)
-    # An empty field is a missing one: a table cannot tell them apart.
+    # An empty field is a missing one, because a table cannot tell them apart.
     return row if row.caption_id else RawRow(position, row.image_id, None, row.caption)
 
 
@@ -276,32 +261,28 @@ def _from_fields(position: str, header: list[str], fields: list[str], columns: C
 
 
 def read_webdataset(path: AnyPath, columns: Columns) -> RawRows:
-    """A tar of img2dataset: samples of KEY.txt or KEY.json, or both, beside the pictures, which are skipped.
+    """Reads a tar of img2dataset: samples of KEY.txt or KEY.json, or both, beside the pictures, which are skipped.
 
-    The caption is the .txt or else ``caption`` of the .json. The image id is ``url`` of the .json, or the key if it
-    has none, so it is the one that Conceptual Captions has.
+    The caption is the .txt, or else ``caption`` of the .json. The image id is ``url`` of the .json, as in Conceptual
+    Captions, or else the key.
     """
     names = {"image_id": "url", "caption_id": "caption_id", "caption": "caption", **columns}
     for sample in read_samples(path, ("txt", "json")):
         if isinstance(sample, Damage):
             yield BadRow(sample.position, sample.reason)
         else:
-            yield _from_members(sample.key, sample.contents, names)
+            yield _from_sample(sample, names)
 
 
-def _from_members(key: str, members: dict[str, bytes], columns: Columns) -> RawRow | BadRow:
-    position = f"sample {key}"
+def _from_sample(sample: TarSample, columns: Columns) -> RawRow | BadRow:
     try:
-        text = {extension: data.decode() for extension, data in members.items()}
-        row = json.loads(text.get("json", "{}"))
+        found = _pick(sample.position, sample.read_json(), columns)
+        caption = sample.contents["txt"].decode() if "txt" in sample.contents else found.caption
     except UnicodeDecodeError:
-        return BadRow(position, "invalid UTF-8")
-    except (ValueError, RecursionError):
-        return BadRow(position, "its .json is not JSON")
-    if not isinstance(row, dict):
-        return BadRow(position, "its .json is not a JSON object")
-    found = _pick(position, row, columns)
-    return RawRow(position, found.image_id or key, found.caption_id, text.get("txt", found.caption))
+        return BadRow(sample.position, "invalid UTF-8")
+    except ValueError as error:
+        return BadRow(sample.position, str(error))
+    return RawRow(sample.position, found.image_id or sample.key, found.caption_id, caption)
 
 
 FORMATS: dict[str, Callable[[AnyPath, Columns], RawRows]] = {

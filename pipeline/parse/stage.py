@@ -1,19 +1,19 @@
-"""Captions to scene graphs: ``python -m pipeline.parse CAPTIONS... --out data/graphs``."""
+"""The stage that parses captions into scene graphs."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 
 import parsers
+from pipeline.execution.engines import Work
 from pipeline.execution.parts import Part, Reject
 from pipeline.files import fingerprint
-from pipeline.graph_table import GRAPHS, GRAPHS_VERSION, write_graphs
+from pipeline.graph_table import GRAPHS, GRAPHS_VERSION, NODE_COLUMNS, write_graphs
 from pipeline.parse import captions
 from pipeline.parse.captions import CaptionRow
 from shards.storage.files import AnyPath
@@ -23,30 +23,34 @@ GIVEN = pa.schema([GRAPHS.field(name) for name in ("image_id", "caption_id", "ca
 
 
 @dataclass(frozen=True)
-class Captions:
-    """A partition: rows of the sources, good and bad, each in order."""
+class CaptionPartition:
+    """A run of rows of the sources, the good and the bad ones, each in order."""
 
     rows: pa.Table
-    """of `GIVEN`"""
+    """the good rows, a table of `GIVEN`"""
     rejects: list[Reject]
 
 
 @dataclass(frozen=True)
 class ParseStage:
-    """Parses each caption once; an image's exact repetition of a caption is rejected."""
+    """Parses each caption once. A caption that an image already has is rejected."""
 
     sources: tuple[tuple[AnyPath, str], ...]
-    """(file, format)"""
+    """files, each with its format"""
     parser: str
     parser_version: str
     partition_size: int
     options: tuple[tuple[str, str], ...] = ()
-    """of the parser"""
+    """options of the parser"""
     columns: tuple[tuple[str, str], ...] = ()
-    """what tables call ``image_id``, ``caption_id`` and ``caption``"""
+    """the names that tables have for ``image_id``, ``caption_id`` and ``caption``"""
     name: str = "parse"
 
-    def fingerprint(self) -> dict[str, Any]:
+    def inputs(self) -> list[AnyPath]:
+        """See `pipeline.execution.executor.Stage`."""
+        return [path for path, _ in self.sources]
+
+    def fingerprint(self) -> dict[str, object]:
         """See `pipeline.execution.executor.Stage`."""
         return {
             "inputs": [{**fingerprint(path), "format": format} for path, format in self.sources],
@@ -57,15 +61,15 @@ class ParseStage:
         }
 
     def total(self) -> int | None:
-        """Not known before the sources are read."""
+        """Returns None: the number of partitions is not known before the sources are read."""
         return None
 
     def estimated_bytes(self) -> int:
-        """See `pipeline.execution.executor.Stage`."""
+        """Returns twice the size of the sources."""
         return 2 * sum(path.stat().st_size for path, _ in self.sources)
 
-    def partitions(self) -> Iterator[Captions]:
-        """Runs of ``partition_size`` rows over all sources."""
+    def partitions(self) -> Iterator[CaptionPartition]:
+        """Yields runs of ``partition_size`` rows over all sources."""
         seen: set[bytes] = set()
         rows: list[CaptionRow] = []
         rejects: list[Reject] = []
@@ -79,22 +83,22 @@ class ParseStage:
                     seen.add(digest)
                     rows.append(row)
                 if len(rows) + len(rejects) == self.partition_size:
-                    yield Captions(_to_table(rows), rejects)
+                    yield CaptionPartition(_to_table(rows), rejects)
                     rows, rejects = [], []
         if rows or rejects:
-            yield Captions(_to_table(rows), rejects)
+            yield CaptionPartition(_to_table(rows), rejects)
 
-    def worker(self) -> Callable[[Captions, Part], None]:
+    def worker(self) -> Work[CaptionPartition]:
         """Builds the parser; see `pipeline.execution.executor.Stage`."""
         parser = parsers.get(self.parser, **dict(self.options))
         metadata = {"graphs_version": GRAPHS_VERSION, "parser": parser.name, "parser_version": parser.version}
 
-        def parse(partition: Captions, part: Part) -> None:
+        def parse(partition: CaptionPartition, part: Part) -> None:
             texts = partition.rows["caption"].to_pylist()
             distinct = list(dict.fromkeys(texts))
             graphs = dict(zip(distinct, (graph.to_dict() for graph in parser.parse(distinct)), strict=True))
             table = partition.rows
-            for kind in ("objects", "attributes", "relations"):
+            for kind in NODE_COLUMNS:
                 nodes = [graphs[text][kind] for text in texts]
                 table = table.append_column(GRAPHS.field(kind), pa.array(nodes, GRAPHS.field(kind).type))
                 part.statistics[kind] += sum(map(len, nodes))
@@ -107,7 +111,7 @@ class ParseStage:
         return parse
 
     def finish(self, out: AnyPath, parts: int, statistics: Counter[str]) -> None:
-        """Nothing to merge."""
+        """Does nothing: there is nothing to merge."""
 
 
 def _to_table(rows: list[CaptionRow]) -> pa.Table:

@@ -1,1 +1,5 @@
-"""Published region features to the table of regions."""
+"""This stage converts published region features into the table of regions (`pipeline.regions`).
+
+Modules here may import `parsers.command`, `shards` and the rest of `pipeline`.
+Start reading at `stage`, then `rows` (the checks that all formats share) and `formats`.
+"""

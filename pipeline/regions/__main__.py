@@ -1,4 +1,4 @@
-"""Others' detector features to regions: ``python -m pipeline.regions SOURCE... --out data/regions``."""
+"""The command ``python -m pipeline.regions SOURCE... --out data/regions``."""
 
 from __future__ import annotations
 
@@ -22,17 +22,19 @@ app = typer.Typer(add_completion=False)
 @app.command(epilog="Example: python -m pipeline.regions features/ --out data/regions")
 def main(
     sources: Annotated[
-        list[str], typer.Argument(metavar="SOURCE...", help="Feature files or folders, here or elsewhere; or patterns.")
+        list[str],
+        typer.Argument(metavar="SOURCE...", help="Feature files, folders or patterns, on this machine or on a store."),
     ],
-    out: Annotated[str, typer.Option(help="Folder for the regions; one for each run.")],
-    format: Annotated[str, typer.Option(help=f"auto, {', '.join(FORMATS)}")] = "auto",
+    out: Annotated[str, typer.Option(help="The folder for the regions. Each run needs its own.")],
+    format: Annotated[str, typer.Option(help=f"The format of the sources: auto, {', '.join(FORMATS)}.")] = "auto",
     class_names: Annotated[
-        str | None, typer.Option(help="Names of the detector's classes, one a line, without the background.")
+        str | None,
+        typer.Option(help="A file with the names of the detector's classes, one a line, without the background."),
     ] = None,
     engine: EngineKind = "local",
     ray_address: RayAddress = None,
     workers: Workers = os.cpu_count() or 1,
-    partition_size: Annotated[int, typer.Option(min=1, help="About how many images in a part.")] = 1_000,
+    partition_size: Annotated[int, typer.Option(min=1, help="About how many images a part holds.")] = 1_000,
     max_rejects: MaxRejects = 0.01,
     overwrite: Overwrite = False,
 ) -> None:
@@ -50,7 +52,7 @@ def main(
     report = run_stage(
         stage, folder, Engine(engine, workers, ray_address), max_rejects=max_rejects, overwrite=overwrite
     )
-    print_report(f"Regions of {info.feature_size} features, classes: {info.classes.kind}", folder, report)
+    print_report(f"Regions with features of size {info.feature_size}, classes: {info.classes.kind}", folder, report)
 
 
 if __name__ == "__main__":

@@ -1,60 +1,70 @@
-"""What all formats share: the protocol, and the checks that turn arrays into the regions of an image."""
+"""What all formats of regions share: the protocol, and the checks that turn arrays into the regions of an image."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
-from parsers.command import InputError
+from parsers.command import InputError, pluralize
 from pipeline.execution.parts import Reject
 from shards.manifest import Classes
 from shards.regions.table import RegionsInfo, RegionsRow
 from shards.schema import Array, Regions
 from shards.storage.files import AnyPath
 
-Rows = Iterator[RegionsRow | Reject]
+RegionRows = Iterator[RegionsRow | Reject]
+P = TypeVar("P")
+"""a partition of the sources; it can be pickled"""
 NO_CLASSES = Classes(kind="none", count=None, background=None, names=None)
 
 
-class RegionFormat(Protocol):
-    """A published layout of region features."""
+class RegionFormat(Protocol[P]):
+    """A layout in which region features are published."""
 
     def inspect(self, sources: Sequence[AnyPath], class_names: list[str] | None) -> RegionsInfo:
-        """What holds for all rows, read off the first good one.
+        """Returns what holds for all rows, which the first good row tells.
+
+        Args:
+            sources: the files or folders that the user named.
+            class_names: the names of the detector's classes without the background, if the user gave them.
 
         Raises:
-            InputError: the sources are not of this format.
+            InputError: the sources do not have this format, or the names do not fit.
         """
         ...
 
     def files(self, sources: Sequence[AnyPath]) -> list[AnyPath]:
-        """The files that the sources name, in the order in which they are read."""
+        """Returns the files that the sources name, in the order in which they are read."""
         ...
 
-    def partitions(self, files: Sequence[AnyPath], size: int) -> Iterator[Any]:
-        """Picklable partitions of about ``size`` images."""
+    def partitions(self, files: Sequence[AnyPath], size: int) -> Iterator[P]:
+        """Yields partitions of about ``size`` images."""
         ...
 
-    def read(self, partition: Any, info: RegionsInfo) -> Rows:
-        """The images of a partition."""
+    def read(self, partition: P, info: RegionsInfo) -> RegionRows:
+        """Yields the images of a partition, each as a row or a reject."""
         ...
 
 
 def make_row(
     image_id: str, width: int, height: int, boxes: Array, features: Array, distribution: Array | None, info: RegionsInfo
 ) -> RegionsRow:
-    """Checks the regions of an image and stores them as the table has them.
+    """Checks the regions of an image and returns them as a row of the table.
 
     Args:
-        boxes: [n, 4]
-        features: [n, d]
-        distribution: [n, classes], column 0 the background; None where the source has none.
+        image_id: the id of the image.
+        width: the width of the image in pixels.
+        height: its height.
+        boxes: float [n, 4], x1, y1, x2, y2 in pixels.
+        features: float [n, d].
+        distribution: float [n, classes] with the background in column 0; None if the source has none.
+        info: what holds for all rows.
 
     Raises:
-        ValueError: with the reason why they are not valid.
+        ValueError: they are not valid, for the reason that the message gives.
     """
     if not image_id:
         raise ValueError("no image id")
@@ -79,18 +89,23 @@ def make_row(
 
 
 def most_likely(probabilities: Array, k: int | None = None) -> tuple[Array, Array]:
-    """The k most likely columns of each row and their probabilities, int16 and float16 [n, k]; None: all, sorted.
+    """Returns the k most likely columns of each row and their probabilities, int16 and float16 [n, k], sorted.
 
-    Of equal ones the first column comes first. No probability is negative.
+    Columns of equal probability keep their order. For example, k = 2 and the row [0.2, 0.5, 0.0, 0.2] give the columns
+    [1, 0] and the probabilities [0.5, 0.2].
+
+    Args:
+        probabilities: float32 [n, columns]; none is negative.
+        k: how many columns; None: all.
     """
-    # The bits of a float32 rise with its value. With the column behind them, numbers are sorted that all differ, which
-    # NumPy does several times as fast as it finds a stable order. To add 0 makes a positive zero of a negative one.
+    # The bits of a positive float32, taken as an integer, rise with its value. With the column number behind the bits,
+    # all keys differ, and NumPy sorts such keys several times as fast as it sorts stably. Adding 0 turns -0 into 0.
     bits = (probabilities.astype(np.float32) + np.float32(0)).view(np.uint32)
     keys = (~bits).astype(np.uint64) << np.uint64(32) | np.arange(bits.shape[1], dtype=np.uint64)
     keys.sort(axis=1)
     best = keys[:, :k]
     values = (~(best >> np.uint64(32)).astype(np.uint32)).view(np.float32)
-    # Arrow rounds as NumPy does, but is not slow where numbers are too small to have all bits of a float16.
+    # Arrow rounds as NumPy does, but NumPy is slow with numbers so small that a float16 has not all bits for them.
     halves = pa.array(values.reshape(-1)).cast(pa.float16(), safe=False).to_numpy().reshape(values.shape)
     return best.astype(np.uint32).astype(np.int16), halves
 
@@ -98,33 +113,39 @@ def most_likely(probabilities: Array, k: int | None = None) -> tuple[Array, Arra
 def distribution_info(
     source: AnyPath, feature_size: int, columns: int | None, class_names: list[str] | None
 ) -> RegionsInfo:
-    """What holds for regions with a distribution over ``columns`` classes, the background first, or with none.
+    """Returns what holds for regions with a distribution over ``columns`` classes; the background is the first.
+
+    Args:
+        source: the file, for messages.
+        feature_size: numbers in a feature.
+        columns: the number of classes; None if the source has no distribution.
+        class_names: the names of the classes without the background; None if they are not known.
 
     Raises:
-        InputError: there are not as many names as classes.
+        InputError: there are more or fewer names than classes.
     """
     if columns is None:
         return RegionsInfo(feature_size, NO_CLASSES, None)
     if class_names is not None and len(class_names) != columns - 1:
         raise InputError(
-            f"{source}: cls_prob has {columns} columns, background and {columns - 1} classes, "
-            f"but {len(class_names)} class names are given"
+            f"{source}: cls_prob has {pluralize(columns, 'column')}: the background and {columns - 1} more, "
+            f"but {pluralize(len(class_names), 'class name')} are given"
         )
     names = None if class_names is None else ["background", *class_names]
     return RegionsInfo(feature_size, Classes(kind="distribution", count=columns, background=0, names=names), None)
 
 
 def to_half(features: Array) -> Array:
-    """float16; what overflows becomes infinity, which `Regions.check` rejects."""
+    """Returns the features as float16. Values that overflow become infinity, which `Regions.check` rejects."""
     with np.errstate(over="ignore", invalid="ignore"):
         return features.astype(np.float16)
 
 
 def to_ids(ids: Array, count: int | None) -> Array:
-    """int16 class or attribute ids.
+    """Returns class or attribute ids as int16.
 
     Raises:
-        ValueError: one is negative or not below ``count``.
+        ValueError: an id is negative or not below ``count``.
     """
     limit = count if count is not None else np.iinfo(np.int16).max + 1
     if (ids < 0).any() or (ids >= limit).any():

@@ -1,12 +1,12 @@
-"""Others' detector features to regions: ``python -m pipeline.regions SOURCE... --out data/regions``."""
+"""The stage that converts published detector features into regions."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
+from pipeline.execution.engines import Work
 from pipeline.execution.parts import Part, Reject
 from pipeline.files import fingerprint
 from pipeline.regions.formats import FORMATS
@@ -24,7 +24,11 @@ class RegionsStage:
     partition_size: int
     name: str = "regions"
 
-    def fingerprint(self) -> dict[str, Any]:
+    def inputs(self) -> tuple[AnyPath, ...]:
+        """See `pipeline.execution.executor.Stage`."""
+        return self.files
+
+    def fingerprint(self) -> dict[str, object]:
         """See `pipeline.execution.executor.Stage`."""
         return {
             "inputs": [fingerprint(path) for path in self.files],
@@ -33,7 +37,7 @@ class RegionsStage:
             "partition_size": self.partition_size,
         }
 
-    def partitions(self) -> Iterator[Any]:
+    def partitions(self) -> Iterator[object]:
         """See `pipeline.regions.formats.RegionFormat.partitions`."""
         return FORMATS[self.format].partitions(list(self.files), self.partition_size)
 
@@ -42,14 +46,14 @@ class RegionsStage:
         return sum(1 for _ in self.partitions())
 
     def estimated_bytes(self) -> int:
-        """At most what the sources have."""
+        """Returns the size of the sources, which is the most that regions take."""
         return sum(path.stat().st_size for path in self.files)
 
-    def worker(self) -> Callable[[Any, Part], None]:
+    def worker(self) -> Work[object]:
         """See `pipeline.execution.executor.Stage`."""
         return self._convert
 
-    def _convert(self, partition: Any, part: Part) -> None:
+    def _convert(self, partition: object, part: Part) -> None:
         rows: list[RegionsRow] = []
         for row in FORMATS[self.format].read(partition, self.info):
             part.statistics["rows"] += 1
@@ -63,4 +67,4 @@ class RegionsStage:
             write_regions(stream, rows, self.info)
 
     def finish(self, out: AnyPath, parts: int, statistics: Counter[str]) -> None:
-        """Nothing to merge."""
+        """Does nothing: there is nothing to merge."""

@@ -1,4 +1,4 @@
-"""``python -m pipeline.toyworld``: makes a toy world."""
+"""The command ``python -m pipeline.toyworld --out data/toyworld``."""
 
 from __future__ import annotations
 
@@ -12,25 +12,29 @@ from rich.markup import escape
 from rich.table import Table
 
 from parsers.command import console, progress, run
-from pipeline.toyworld.write import World, write_world
+from pipeline.toyworld.write import ToyWorld, write_world
 
-DEFAULT = World()
+DEFAULT = ToyWorld()
 app = typer.Typer(add_completion=False)
 
 
 @app.command(epilog="Example: python -m pipeline.toyworld --out data/toyworld --images 2000 --seed 1")
 def main(
-    out: Annotated[Path, typer.Option(help="The folder for the world; it appears when all is done.", file_okay=False)],
-    images: Annotated[int, typer.Option(min=1, help="How many pictures.")] = DEFAULT.images,
+    out: Annotated[
+        Path, typer.Option(help="The folder for the world. It appears when everything is done.", file_okay=False)
+    ],
+    images: Annotated[int, typer.Option(min=1, help="The number of pictures.")] = DEFAULT.images,
     seed: Annotated[
-        int, typer.Option(min=0, help="The same seed gives the same bytes on the same kind of processor.")
+        int, typer.Option(min=0, help="The seed. The same seed gives the same bytes on the same kind of processor.")
     ] = DEFAULT.seed,
-    captions: Annotated[int, typer.Option(min=1, max=10, help="Captions for each picture.")] = DEFAULT.captions,
+    captions: Annotated[
+        int, typer.Option(min=1, max=10, help="The number of captions of each picture.")
+    ] = DEFAULT.captions,
     feature_size: Annotated[int, typer.Option(min=32, help="The size of a region feature.")] = DEFAULT.feature_size,
-    min_things: Annotated[int, typer.Option(min=2, max=6, help="Fewest things in a picture.")] = DEFAULT.things[0],
-    max_things: Annotated[int, typer.Option(min=2, max=6, help="Most things in a picture.")] = DEFAULT.things[1],
-    tasks: Annotated[bool, typer.Option("--tasks", help="Also VQA, VCR, retrieval and RefCOCO+ data.")] = False,
-    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = os.cpu_count() or 1,
+    min_things: Annotated[int, typer.Option(min=2, max=6, help="The fewest things in a picture.")] = DEFAULT.things[0],
+    max_things: Annotated[int, typer.Option(min=2, max=6, help="The most things in a picture.")] = DEFAULT.things[1],
+    tasks: Annotated[bool, typer.Option("--tasks", help="Make VQA, VCR, retrieval and RefCOCO+ data as well.")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="The number of worker processes.")] = os.cpu_count() or 1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the world in the folder.")] = False,
 ) -> None:
     """Makes pictures of toys with captions, region features and a vocabulary: data to try the whole chain on."""
@@ -40,9 +44,9 @@ def main(
         raise typer.BadParameter(f"--min-things {min_things} is more than --max-things {max_things}")
     if out.is_dir() and any(out.iterdir()) and not overwrite:
         raise typer.BadParameter(f"--out {out} is not empty; choose another folder or add --overwrite")
-    world = World(images, seed, captions, feature_size, (min_things, max_things), tasks)
+    world = ToyWorld(images, seed, captions, feature_size, (min_things, max_things), tasks)
     try:
-        with progress("Making pictures", images, "images") as advance:
+        with progress("Making pictures", images, "image") as advance:
             totals = write_world(world, out, workers=workers, progress=advance)
     except FileExistsError as error:
         raise typer.BadParameter(f"--out {error}") from error

@@ -1,7 +1,7 @@
-"""True English sentences about a scene. Each caption comes with what it claims, so that the claims can be checked.
+"""Says true English sentences about a scene. Each caption has its claims with it, so that they can be checked.
 
-A thing is only ever called by words that pick it out: "the red cube" is said where there is just one red cube, "two
-cubes" where there are just two.
+A noun phrase always picks out what it names: "the red cube" is said only if there is exactly one red cube, and "two
+cubes" only if there are exactly two.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import TypeVar
 
 import numpy as np
 
-from pipeline.toyworld.scene import AttributeName, Related, Relation, Scene
+from pipeline.toyworld.scene import AttributeName, Related, Scene, ToyRelation
 
 T = TypeVar("T")
 
 MAX_WORDS = 20
-"""Longer captions are not said."""
+"""the longest caption that is said"""
 
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """A noun phrase: its words fit ``things`` and nothing else in the scene."""
+    """A noun phrase. Its words fit ``things`` and nothing else in the scene."""
 
     things: tuple[int, ...]
     words: tuple[tuple[AttributeName, str], ...]
@@ -33,7 +33,7 @@ class Mention:
 
 @dataclass(frozen=True, slots=True)
 class Predicated:
-    """The caption says that each of ``things`` has this value: "the cone is green"."""
+    """A claim that each of ``things`` has this value, as in "the cone is green"."""
 
     things: tuple[int, ...]
     attribute: AttributeName
@@ -44,7 +44,7 @@ Claim = Mention | Predicated | Related
 
 
 @dataclass(frozen=True, slots=True)
-class Caption:
+class ToyCaption:
     """A caption and everything that it claims, in the order of its words."""
 
     text: str
@@ -53,7 +53,7 @@ class Caption:
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """How a relation is said: after one thing, after several, and without a finite verb."""
+    """The words for a relation after one thing, after several things, and without a finite verb."""
 
     singular: str
     plural: str
@@ -68,38 +68,38 @@ def _act(third_person: str, infinitive: str, participle: str) -> tuple[Wording, 
     return Wording(f"is {participle}", f"are {participle}", participle), Wording(third_person, infinitive, participle)
 
 
-WORDINGS: Mapping[Relation, tuple[Wording, ...]] = {
-    Relation.LEFT_OF: _place("to the left of", "left of"),
-    Relation.RIGHT_OF: _place("to the right of", "right of"),
-    Relation.NEXT_TO: _place("next to", "near"),
-    Relation.ABOVE: _place("above"),
-    Relation.BELOW: _place("below", "under"),
-    Relation.IN_FRONT_OF: _place("in front of"),
-    Relation.BEHIND: _place("behind"),
-    Relation.COVERING: _act("covers", "cover", "covering"),
-    Relation.COVERED_BY: _place("covered by"),
-    Relation.RESTING_ON: (*_act("rests on", "rest on", "resting on"), *_place("carried by", "on top of")),
-    Relation.CARRYING: _act("carries", "carry", "carrying"),
-    Relation.TOUCHING: (*_act("touches", "touch", "touching"), *_place("touched by")),
-    Relation.LEANING_AGAINST: _act("leans against", "lean against", "leaning against"),
+WORDINGS: Mapping[ToyRelation, tuple[Wording, ...]] = {
+    ToyRelation.LEFT_OF: _place("to the left of", "left of"),
+    ToyRelation.RIGHT_OF: _place("to the right of", "right of"),
+    ToyRelation.NEXT_TO: _place("next to", "near"),
+    ToyRelation.ABOVE: _place("above"),
+    ToyRelation.BELOW: _place("below", "under"),
+    ToyRelation.IN_FRONT_OF: _place("in front of"),
+    ToyRelation.BEHIND: _place("behind"),
+    ToyRelation.COVERING: _act("covers", "cover", "covering"),
+    ToyRelation.COVERED_BY: _place("covered by"),
+    ToyRelation.RESTING_ON: (*_act("rests on", "rest on", "resting on"), *_place("carried by", "on top of")),
+    ToyRelation.CARRYING: _act("carries", "carry", "carrying"),
+    ToyRelation.TOUCHING: (*_act("touches", "touch", "touching"), *_place("touched by")),
+    ToyRelation.LEANING_AGAINST: _act("leans against", "lean against", "leaning against"),
 }
 NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
 ADJECTIVES: tuple[AttributeName, ...] = ("size", "colour", "material")
-"""In the order in which English puts them before the noun."""
+"""the adjectives, in the order in which they stand before the noun in English"""
 ADJECTIVE_COUNTS = (0.18, 0.5, 0.22, 0.1)
-"""How often a noun phrase tries to have 0, 1, 2 and 3 adjectives; it takes more where fewer are not enough."""
+"""how often a noun phrase tries to have 0, 1, 2 and 3 adjectives; it takes more if fewer do not pick out the thing"""
 SALIENCE: Mapping[AttributeName, float] = {"shape": 1, "colour": 8, "material": 1, "size": 1}
-"""People name a colour sooner than anything else, also where it is not needed to tell things apart."""
+"""People name a colour sooner than anything else, even if it is not needed to tell things apart."""
 
 
 class _NotSayable(Exception):
     """This scene offers nothing for the sentence that was tried."""
 
 
-def describe(scene: Scene, count: int, rng: np.random.Generator) -> list[Caption]:
+def describe(scene: Scene, count: int, rng: np.random.Generator) -> list[ToyCaption]:
     """Says ``count`` different things about the scene, each in at most `MAX_WORDS` words."""
     looks = find_looks(scene)
-    captions: dict[str, Caption] = {}
+    captions: dict[str, ToyCaption] = {}
     while len(captions) < count:
         sentence = list(SENTENCES)[_draw(list(SENTENCES.values()), rng)]
         speaker = _Speaker(scene, looks, rng)
@@ -108,7 +108,7 @@ def describe(scene: Scene, count: int, rng: np.random.Generator) -> list[Caption
         except _NotSayable:
             continue
         if len(text.split()) <= MAX_WORDS:
-            captions.setdefault(text, Caption(text, tuple(speaker.claims)))
+            captions.setdefault(text, ToyCaption(text, tuple(speaker.claims)))
     return list(captions.values())
 
 
@@ -117,7 +117,7 @@ LOOKS: tuple[Look, ...] = tuple(look for size in range(4) for look in combinatio
 
 
 def find_looks(scene: Scene) -> dict[tuple[int, ...], list[Look]]:
-    """For each set of things that a noun phrase can pick out: the adjectives that do so."""
+    """Returns, for each set of things that a noun phrase can pick out, the adjectives that do so."""
     looks: dict[tuple[int, ...], list[Look]] = {}
     for look in LOOKS:
         alike: dict[tuple[str, ...], list[int]] = {}
@@ -129,7 +129,7 @@ def find_looks(scene: Scene) -> dict[tuple[int, ...], list[Look]]:
 
 
 def _draw(weights: Sequence[float], rng: np.random.Generator) -> int:
-    """An index, drawn with probabilities proportional to the weights."""
+    """Draws an index with probabilities proportional to the weights."""
     thresholds = list(accumulate(weights))
     return bisect(thresholds, rng.random() * thresholds[-1])
 
@@ -156,14 +156,14 @@ class _Speaker:
         return (self.one_of([i for i in range(len(self.scene.things)) if i not in other_than]),)
 
     def several(self) -> tuple[int, ...]:
-        """Two or more things that share a name."""
+        """Draws two or more things that share a name."""
         return self.one_of([things for things in self._looks if len(things) > 1])
 
     def relation(
         self, subject: tuple[int, ...] | None = None, other_than: Sequence[int] = ()
-    ) -> tuple[tuple[int, ...], Relation, tuple[int]]:
-        """A relation that holds; each kind of relation is as likely as any other that the scene has."""
-        kinds: dict[Relation, list[Related]] = {}
+    ) -> tuple[tuple[int, ...], ToyRelation, tuple[int]]:
+        """Draws a relation that holds. All kinds of relation that the scene has are equally likely."""
+        kinds: dict[ToyRelation, list[Related]] = {}
         for related in self.scene.relations:
             if (
                 (subject is None or related.subject == subject[0])
@@ -175,7 +175,7 @@ class _Speaker:
         return subject or (chosen.subject,), chosen.relation, (chosen.object,)
 
     def name(self, things: tuple[int, ...], most: int = 3, bare: bool = False, definite: bool | None = None) -> str:
-        """A noun phrase that fits these things only, with at most ``most`` adjectives; ``bare``: without article."""
+        """Returns a noun phrase that fits only these things, with at most ``most`` adjectives; ``bare``: no article."""
         looks = [look for look in self._looks.get(things, ()) if len(look) <= most]
         if not looks:
             raise _NotSayable
@@ -194,13 +194,13 @@ class _Speaker:
         the = self._article == "the" if definite is None else definite
         return f"{'the' if the else 'a'} {words}"
 
-    def wording(self, subject: tuple[int, ...], relation: Relation, object: tuple[int]) -> Wording:
+    def wording(self, subject: tuple[int, ...], relation: ToyRelation, object: tuple[int]) -> Wording:
         """Draws the words for a relation and claims it."""
         self.claims += [Related(i, relation, object[0]) for i in subject]
         return self.one_of(WORDINGS[relation])
 
     def predicate(self, things: tuple[int, ...]) -> str:
-        """An adjective that fits all of the things and that the last mention did not use."""
+        """Returns an adjective that fits all of the things and that the last mention did not use."""
         toys = [self.scene.things[i] for i in things]
         last = self.claims[-1]
         assert isinstance(last, Mention)
@@ -355,4 +355,4 @@ SENTENCES: Mapping[Callable[[_Speaker], str], float] = {
     _twice_related: 0.06,
     _chained: 0.06,
 }
-"""How often each sentence is tried."""
+"""how often each sentence is tried"""

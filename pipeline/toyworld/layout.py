@@ -7,29 +7,40 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline.toyworld.scene import COLOURS, COVERED_SHARE, HEIGHT, MATERIALS, SHAPES, SIZES, WIDTH, Box, Scene, Thing
+from pipeline.toyworld.scene import (
+    COLOURS,
+    COVERED_SHARE,
+    HEIGHT,
+    MATERIALS,
+    SHAPES,
+    SIZES,
+    WIDTH,
+    PixelBox,
+    Scene,
+    Thing,
+)
 
 BACKDROPS = 4
-"""How many pairs of wall and floor colours there are; `render` draws them."""
+"""the number of pairs of wall and floor colours that `render` has"""
 
 HEIGHTS = {"small": 36, "large": 56}
-"""Pixels."""
+"""the height of a thing in pixels"""
 ASPECT = dict.fromkeys(SHAPES, 1.0) | {"cone": 0.88, "cylinder": 0.84}
-"""Width over height."""
+"""the width of a thing divided by its height"""
 ROUND = ("ball", "ring")
 TILT = 14
-"""Degrees."""
+"""how far a leaning thing is tilted, in degrees"""
 
 SHELF_Y, SHELF_THICKNESS = 94, 7
 FLOOR_Y = (196, 222)
-"""The ground under the things on the floor, pixels from the top."""
+"""the range of the ground under the things on the floor, in pixels from the top"""
 MARGIN = 5
 GAP = 14
-"""The least space between two groups, pixels; wide enough to tell things that touch from things that do not."""
+"""the least space between two groups, in pixels; it tells things that touch from things that do not"""
 LEANING_Y = 4
-"""How much nearer to the eye the leaning thing stands, pixels."""
+"""how much nearer to the eye the leaning thing stands, in pixels"""
 LOOK_ALIKE = 0.4
-"""The probability that a scene holds a second thing made after the first, so that captions can count."""
+"""the probability that a second thing takes after the first one, so that captions can count"""
 GROUPS = {"alone": 0.4, "stack": 0.14, "touching": 0.12, "in front": 0.14, "covering": 0.1, "leaning": 0.1}
 FLOOR_ONLY = ("stack", "in front", "covering")
 
@@ -40,7 +51,7 @@ def sample_scene(image_id: int, rng: np.random.Generator, things: tuple[int, int
     """Draws a scene with ``things[0]`` to ``things[1]`` things (both included, equally likely).
 
     Shape, colour, material and size are drawn independently of each other and of the place, so words alone predict
-    none of them. Only who covers whom looks at the sizes: a small thing cannot cover a large one.
+    none of them. The only exception is that a small thing cannot cover a large one.
     """
     toys = _toys(int(rng.integers(things[0], things[1] + 1)), rng)
     backdrop = int(rng.integers(BACKDROPS))
@@ -71,7 +82,7 @@ def _toys(count: int, rng: np.random.Generator) -> list[Thing]:
 
 
 def _groups(toys: list[Thing], rng: np.random.Generator) -> list[Group]:
-    """Cuts the toys into groups of one or two, each with its boxes relative to the ground's left end (0, 0)."""
+    """Cuts the toys into groups of one or two. The boxes of a group are relative to the left end of its ground."""
     names, thresholds = list(GROUPS), np.cumsum(list(GROUPS.values()))
     groups: list[Group] = []
     left = list(toys)
@@ -84,7 +95,7 @@ def _groups(toys: list[Thing], rng: np.random.Generator) -> list[Group]:
 
 def _standing(thing: Thing, widen: float = 1.0) -> Thing:
     height = HEIGHTS[thing.size]
-    return replace(thing, box=Box(0, -height, round(height * ASPECT[thing.shape] * widen), 0))
+    return replace(thing, box=PixelBox(0, -height, round(height * ASPECT[thing.shape] * widen), 0))
 
 
 def _moved(thing: Thing, dx: int, dy: int) -> Thing:
@@ -110,7 +121,7 @@ def _arrange(name: str, members: list[Thing], rng: np.random.Generator) -> list[
         first, second = _one_before_the_other(name == "covering", first, second, rng)
     if mirrored:
         first, second = (
-            replace(t, box=Box(-t.box.x2, t.box.y1, -t.box.x1, t.box.y2), tilt=-t.tilt) for t in (first, second)
+            replace(t, box=PixelBox(-t.box.x2, t.box.y1, -t.box.x1, t.box.y2), tilt=-t.tilt) for t in (first, second)
         )
     edge = min(first.box.x1, second.box.x1)
     return [_moved(first, -edge, 0), _moved(second, -edge, 0)]
@@ -129,8 +140,8 @@ def _one_before_the_other(covering: bool, back: Thing, front: Thing, rng: np.ran
             return behind, moved
 
 
-def _place(groups: list[Group], rng: np.random.Generator) -> tuple[tuple[Thing, ...], Box | None] | None:
-    """Spreads the groups over floor and shelf; None where they do not fit."""
+def _place(groups: list[Group], rng: np.random.Generator) -> tuple[tuple[Thing, ...], PixelBox | None] | None:
+    """Spreads the groups over floor and shelf. Returns None if they do not fit."""
     floor: list[list[Thing]] = []
     shelf: list[list[Thing]] = []
     for name, members in groups:
@@ -146,7 +157,7 @@ def _place(groups: list[Group], rng: np.random.Generator) -> tuple[tuple[Thing, 
         spread = _spread(shelf, start + 4, start + length - 4, [SHELF_Y] * len(shelf), rng)
         if spread is None:
             return None
-        upper, board = spread, Box(start, SHELF_Y, start + length, SHELF_Y + SHELF_THICKNESS)
+        upper, board = spread, PixelBox(start, SHELF_Y, start + length, SHELF_Y + SHELF_THICKNESS)
     grounds = [int(y) for y in rng.integers(FLOOR_Y[0], FLOOR_Y[1] + 1, len(floor))]
     lower = _spread(floor, MARGIN, WIDTH - MARGIN, grounds, rng)
     if lower is None:

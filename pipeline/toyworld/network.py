@@ -1,13 +1,13 @@
 """A detector for toy worlds, small enough to be trained in minutes: ``pipeline.extract --detector toyworld``.
 
-`pipeline.toyworld.simulated_features` gives features without looking at a picture; this one looks.
+`pipeline.toyworld.simulated_features` makes features without a picture; this detector looks at the picture.
 """
 
 from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
@@ -23,8 +23,8 @@ CHANNELS, FEATURES = 96, 256
 _POOLED = 7
 
 
-class Backbone(nn.Sequential):
-    """Five convolutions; one map of `CHANNELS` at an eighth of the size."""
+class ToyBackbone(nn.Sequential):
+    """Five convolutions that give one map with `CHANNELS` channels at an eighth of the size."""
 
     out_channels = CHANNELS
 
@@ -37,16 +37,16 @@ class Backbone(nn.Sequential):
             self.append(nn.ReLU(inplace=True))
 
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:
-        """float32 [n, 3, h, w] to {"0": float32 [n, channels, h / 8, w / 8]}."""
+        """Maps float32 [n, 3, h, w] to {"0": float32 [n, channels, h / 8, w / 8]}."""
         for layer in self:
             pictures = layer(pictures)
         return {"0": pictures}
 
 
-def build_network(**settings: Any) -> FasterRCNN:
-    """A Faster R-CNN for pictures of `WIDTH` x `HEIGHT`; ``settings`` as torchvision names them."""
+def build_network(**settings: int) -> FasterRCNN:
+    """Builds a Faster R-CNN for pictures of `WIDTH` x `HEIGHT`. ``settings`` are further arguments of torchvision's."""
     return FasterRCNN(
-        Backbone(),
+        ToyBackbone(),
         min_size=HEIGHT,
         max_size=WIDTH,
         rpn_anchor_generator=AnchorGenerator(((32, 48, 64),), ((1.0,),)),
@@ -59,7 +59,7 @@ def build_network(**settings: Any) -> FasterRCNN:
 
 
 class ToyworldDetector(RoiHeadDetector):
-    """The network with weights that ``python -m pipeline.toyworld.train_detector`` made."""
+    """The registered detector ``toyworld``. ``python -m pipeline.toyworld.train_detector`` makes its weights."""
 
     name = "toyworld"
 
@@ -71,10 +71,10 @@ class ToyworldDetector(RoiHeadDetector):
         min_boxes: int = 1,
         max_boxes: int = 36,
     ) -> None:
-        """See `RoiHeadDetector`; ``weights`` names the file.
+        """Loads the weights from the file ``weights``; see `RoiHeadDetector` for the other arguments.
 
         Raises:
-            ValueError: the file is no such thing.
+            ValueError: the file does not hold such weights.
         """
         if not Path(weights).is_file():
             raise ValueError(

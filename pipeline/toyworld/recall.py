@@ -1,4 +1,4 @@
-"""How many toys of a world some regions cover: ``python -m pipeline.toyworld.recall REGIONS --scenes FILE``."""
+"""The command ``python -m pipeline.toyworld.recall REGIONS --scenes FILE``: counts the toys that regions cover."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import typer
 
-from parsers.command import run, say
+from parsers.command import pluralize, run, say
 from pipeline.files import location
 from pipeline.toyworld.scene import Scene
 from pipeline.toyworld.write import read_scenes
@@ -27,7 +27,7 @@ app = typer.Typer(add_completion=False)
 )
 def main(
     regions: Annotated[str, typer.Argument(metavar="REGIONS", help="A folder of regions.")],
-    scenes: Annotated[Path, typer.Option(help="The truth: scenes.jsonl of the world.")],
+    scenes: Annotated[Path, typer.Option(help="The world's scenes.jsonl, which holds the truth.")],
 ) -> None:
     """Count the toys that a region covers (IoU of 0.5 or more), and those whose region also has the right class."""
     folder = location(regions)
@@ -42,8 +42,8 @@ def main(
             hits = recall(scene, row, info)
             covered, named = covered + hits[0], named + hits[1]
     say(
-        f"{toys:,} toys, {boxes:,} regions; a region covers {covered / toys:.1%} of the toys (IoU >= {MIN_IOU}), "
-        f"one of the right class {named / toys:.1%}"
+        f"{pluralize(toys, 'toy')}, {pluralize(boxes, 'region')}; a region covers {covered / toys:.1%} of the "
+        f"toys (IoU >= {MIN_IOU}), one of the right class {named / toys:.1%}"
     )
 
 
@@ -52,7 +52,9 @@ def _rows(part: AnyPath, info: RegionsInfo) -> list[RegionsRow]:
 
 
 def recall(scene: Scene, row: RegionsRow, info: RegionsInfo) -> tuple[int, int]:
-    """(toys that some region covers, toys that some region of the right class covers) of a picture."""
+    """Returns how many toys of a picture some region covers, and how many some region of the right class covers."""
+    # Imported late, because PyTorch takes seconds and --help should answer at once.
+
     ids, probabilities, names = row.regions.class_ids, row.regions.class_probs, info.classes.names
     assert ids is not None
     assert probabilities is not None

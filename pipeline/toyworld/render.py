@@ -1,4 +1,4 @@
-"""The picture of a scene."""
+"""Draws the picture of a scene."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from pipeline.toyworld.scene import HEIGHT, WIDTH, Box, Relation, Scene
+from pipeline.toyworld.scene import HEIGHT, WIDTH, PixelBox, Scene, ToyRelation
 from pipeline.toyworld.surfaces import Field, surface
 
 RGB = {
@@ -27,7 +27,7 @@ WALLS_AND_FLOORS = (
     ((226, 212, 210), (158, 138, 128)),
 )
 HORIZON = 168
-"""Where the wall meets the floor, pixels from the top."""
+"""where the wall meets the floor, in pixels from the top"""
 
 
 def _direction(right: float, down: float, near: float) -> Field:
@@ -42,11 +42,11 @@ _OVERSAMPLING = 2
 
 
 def render(scene: Scene, scale: int = 1) -> Image.Image:
-    """Draws the scene, ``scale`` times the size of its pixels, as RGB."""
+    """Draws the scene as RGB, ``scale`` times as large as its boxes are in pixels."""
     picture = _backdrop(scene.backdrop, scale).copy()
     if scene.shelf is not None:
         _draw_shelf(picture, scene.shelf, scale)
-    carried = {related.subject for related in scene.relations if related.relation is Relation.RESTING_ON}
+    carried = {related.subject for related in scene.relations if related.relation is ToyRelation.RESTING_ON}
     for i, thing in enumerate(scene.things):
         if i not in carried:
             shade = _shadow(thing.box.width, scale)
@@ -59,7 +59,7 @@ def render(scene: Scene, scale: int = 1) -> Image.Image:
     return picture
 
 
-def _corner(box: Box, shade: Image.Image, scale: int) -> tuple[int, int]:
+def _corner(box: PixelBox, shade: Image.Image, scale: int) -> tuple[int, int]:
     centre = (box.x1 + box.x2) * scale // 2 + 2 * scale
     return centre - shade.width // 2, (box.y2 - 2) * scale - shade.height // 2
 
@@ -78,7 +78,7 @@ def _backdrop(number: int, scale: int) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def _draw_shelf(picture: Image.Image, shelf: Box, scale: int) -> None:
+def _draw_shelf(picture: Image.Image, shelf: PixelBox, scale: int) -> None:
     draw = ImageDraw.Draw(picture)
 
     def bar(x1: int, y1: int, x2: int, y2: int, colour: tuple[int, int, int]) -> None:
@@ -93,7 +93,7 @@ def _draw_shelf(picture: Image.Image, shelf: Box, scale: int) -> None:
 
 @lru_cache(maxsize=256)
 def _shadow(width: int, scale: int) -> Image.Image:
-    """A soft ellipse as an 8-bit mask."""
+    """Draws a soft ellipse as an 8-bit mask."""
     across, blur = round(width * 1.05) * scale, 2 * scale
     shade = Image.new("L", (across + 6 * blur, 9 * scale + 6 * blur), 0)
     ImageDraw.Draw(shade).ellipse((3 * blur, 3 * blur, 3 * blur + across, 3 * blur + 9 * scale), 105)
@@ -102,7 +102,7 @@ def _shadow(width: int, scale: int) -> Image.Image:
 
 @lru_cache(maxsize=4096)
 def _sprite(shape: str, colour: str, material: str, width: int, height: int, tilt: int) -> Image.Image:
-    """The thing alone as RGBA; a tilted one is turned and fitted into the same box."""
+    """Draws a thing alone as RGBA. A tilted thing is turned and fitted into the same box."""
     shades = _shade(
         shape, material, np.array(RGB[colour], np.float32) / 255, width * _OVERSAMPLING, height * _OVERSAMPLING
     )
@@ -116,13 +116,13 @@ def _sprite(shape: str, colour: str, material: str, width: int, height: int, til
 
 @lru_cache(maxsize=64)
 def _lighting(shape: str, width: int, height: int) -> tuple[Field, Field]:
-    """How much light each point gets and how much of it is mirrored into the eye, both [h, w, 1] from 0 to 1."""
+    """Returns how much light each point gets, and how much it mirrors into the eye; both [h, w, 1] from 0 to 1."""
     normals = surface(shape, width, height).normals
     return np.maximum(normals @ _LIGHT, 0)[..., None], np.maximum(normals @ _HALFWAY, 0)[..., None]
 
 
 def _shade(shape: str, material: str, colour: Field, width: int, height: int) -> tuple[Field, Field]:
-    """Colour [h, w, 3] and opacity [h, w, 1], about 0 to 1."""
+    """Returns colour [h, w, 3] and opacity [h, w, 1], about 0 to 1."""
     form = surface(shape, width, height)
     light, glint = _lighting(shape, width, height)
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]

@@ -1,4 +1,4 @@
-"""What is in a picture: things with attributes and boxes, and the relations that follow from the boxes."""
+"""What a picture holds: things with attributes and boxes, and the relations that follow from the boxes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import permutations
 from typing import Any, Literal
 
 WIDTH, HEIGHT = 320, 240
-"""Size of every picture, pixels."""
+"""the size of every picture in pixels"""
 
 SHAPES = ("cube", "ball", "cone", "cylinder", "pyramid", "ring", "star", "heart")
 COLOURS = ("red", "pink", "yellow", "green", "blue", "purple", "white", "black")
@@ -27,8 +27,8 @@ VALUES: Mapping[AttributeName, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
-    """A rectangle in whole pixels, origin top left, ``x2`` and ``y2`` exclusive."""
+class PixelBox:
+    """A rectangle in whole pixels. The origin is at the top left; ``x2`` and ``y2`` are exclusive."""
 
     x1: int
     y1: int
@@ -37,38 +37,38 @@ class Box:
 
     @property
     def width(self) -> int:
-        """Pixels."""
+        """The width in pixels."""
         return self.x2 - self.x1
 
     @property
     def height(self) -> int:
-        """Pixels."""
+        """The height in pixels."""
         return self.y2 - self.y1
 
     @property
     def area(self) -> int:
-        """Square pixels."""
+        """The area in square pixels."""
         return self.width * self.height
 
-    def moved(self, dx: int, dy: int) -> Box:
-        """The box, shifted by whole pixels."""
-        return Box(self.x1 + dx, self.y1 + dy, self.x2 + dx, self.y2 + dy)
+    def moved(self, dx: int, dy: int) -> PixelBox:
+        """Returns the box, shifted by whole pixels."""
+        return PixelBox(self.x1 + dx, self.y1 + dy, self.x2 + dx, self.y2 + dy)
 
-    def gap_x(self, other: Box) -> int:
-        """Pixels of free space between the two boxes from left to right; negative: the width that they share."""
+    def gap_x(self, other: PixelBox) -> int:
+        """Returns the free pixels between the two boxes from left to right; if negative, the width that they share."""
         return max(self.x1, other.x1) - min(self.x2, other.x2)
 
-    def gap_y(self, other: Box) -> int:
-        """Pixels of free space between the two boxes from top to bottom; negative: the height that they share."""
+    def gap_y(self, other: PixelBox) -> int:
+        """Returns the free pixels between the two boxes from top to bottom; if negative, the height that they share."""
         return max(self.y1, other.y1) - min(self.y2, other.y2)
 
-    def hidden_by(self, other: Box) -> float:
-        """The share of this box that ``other`` overlaps, 0 to 1."""
+    def hidden_by(self, other: PixelBox) -> float:
+        """Returns the share of this box that ``other`` overlaps, 0 to 1."""
         return max(0, -self.gap_x(other)) * max(0, -self.gap_y(other)) / self.area
 
 
-class Relation(StrEnum):
-    """How one thing stands to another. Each holds or fails by the two boxes (and, for leaning, by who is tilted)."""
+class ToyRelation(StrEnum):
+    """How one thing stands to another. The two boxes alone (and, for leaning, the tilt) decide whether it holds."""
 
     LEFT_OF = "left of"
     RIGHT_OF = "right of"
@@ -87,27 +87,27 @@ class Relation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """One toy. ``tilt`` is degrees counter-clockwise, not 0 only where it leans against another thing."""
+    """A toy. ``tilt`` is in degrees counter-clockwise, and 0 unless the toy leans against another thing."""
 
     shape: str
     colour: str
     material: str
     size: str
-    box: Box = Box(0, 0, 0, 0)
+    box: PixelBox = PixelBox(0, 0, 0, 0)
     tilt: int = 0
 
     def value(self, attribute: AttributeName) -> str:
-        """The thing's shape, colour, material or size."""
+        """Returns the thing's shape, colour, material or size."""
         value: str = getattr(self, attribute)
         return value
 
 
 @dataclass(frozen=True, slots=True)
 class Related:
-    """``things[subject]`` -- relation -> ``things[object]``."""
+    """The relation holds from ``things[subject]`` to ``things[object]``."""
 
     subject: int
-    relation: Relation
+    relation: ToyRelation
     object: int
 
 
@@ -115,53 +115,53 @@ NEXT_TO_PIXELS = 34
 COVERED_SHARE = 0.55
 
 
-def relations_between(subject: Thing, object: Thing) -> tuple[Relation, ...]:
-    """All relations that hold from ``subject`` to ``object``."""
+def relations_between(subject: Thing, object: Thing) -> tuple[ToyRelation, ...]:
+    """Returns all relations that hold from ``subject`` to ``object``."""
     a, b = subject.box, object.box
     gap_x, gap_y = a.gap_x(b), a.gap_y(b)
     beside = -gap_y >= 0.5 * min(a.height, b.height)
     in_line = -gap_x >= 0.5 * min(a.width, b.width)
     holds = {
-        Relation.LEFT_OF: beside and a.x2 <= b.x1,
-        Relation.RIGHT_OF: beside and b.x2 <= a.x1,
-        Relation.NEXT_TO: beside and 3 <= gap_x <= NEXT_TO_PIXELS,
-        Relation.ABOVE: in_line and b.y1 - a.y2 >= 6,
-        Relation.BELOW: in_line and a.y1 - b.y2 >= 6,
-        Relation.IN_FRONT_OF: a.y2 - b.y2 >= 6 and b.hidden_by(a) >= 0.1,
-        Relation.BEHIND: b.y2 - a.y2 >= 6 and a.hidden_by(b) >= 0.1,
-        Relation.COVERING: a.y2 - b.y2 >= 6 and b.hidden_by(a) >= COVERED_SHARE,
-        Relation.COVERED_BY: b.y2 - a.y2 >= 6 and a.hidden_by(b) >= COVERED_SHARE,
-        Relation.RESTING_ON: in_line and abs(a.y2 - b.y1) <= 3,
-        Relation.CARRYING: in_line and abs(b.y2 - a.y1) <= 3,
-        Relation.TOUCHING: a.y2 == b.y2 and abs(gap_x) <= 1,
-        Relation.LEANING_AGAINST: subject.tilt != 0 and 2 <= a.y2 - b.y2 <= 5 and gap_x < 0,
+        ToyRelation.LEFT_OF: beside and a.x2 <= b.x1,
+        ToyRelation.RIGHT_OF: beside and b.x2 <= a.x1,
+        ToyRelation.NEXT_TO: beside and 3 <= gap_x <= NEXT_TO_PIXELS,
+        ToyRelation.ABOVE: in_line and b.y1 - a.y2 >= 6,
+        ToyRelation.BELOW: in_line and a.y1 - b.y2 >= 6,
+        ToyRelation.IN_FRONT_OF: a.y2 - b.y2 >= 6 and b.hidden_by(a) >= 0.1,
+        ToyRelation.BEHIND: b.y2 - a.y2 >= 6 and a.hidden_by(b) >= 0.1,
+        ToyRelation.COVERING: a.y2 - b.y2 >= 6 and b.hidden_by(a) >= COVERED_SHARE,
+        ToyRelation.COVERED_BY: b.y2 - a.y2 >= 6 and a.hidden_by(b) >= COVERED_SHARE,
+        ToyRelation.RESTING_ON: in_line and abs(a.y2 - b.y1) <= 3,
+        ToyRelation.CARRYING: in_line and abs(b.y2 - a.y1) <= 3,
+        ToyRelation.TOUCHING: a.y2 == b.y2 and abs(gap_x) <= 1,
+        ToyRelation.LEANING_AGAINST: subject.tilt != 0 and 2 <= a.y2 - b.y2 <= 5 and gap_x < 0,
     }
     return tuple(relation for relation, true in holds.items() if true)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture's truth. ``things`` are in drawing order: a later one hides an earlier one.
+    """The truth about a picture. ``things`` are in drawing order: a later one hides an earlier one.
 
-    ``shelf`` is the board's box where there is one; ``backdrop`` numbers the colours of wall and floor.
+    ``shelf`` is the box of the shelf's board, if there is one. ``backdrop`` numbers the colours of wall and floor.
     """
 
     image_id: int
     things: tuple[Thing, ...]
-    shelf: Box | None = None
+    shelf: PixelBox | None = None
     backdrop: int = 0
 
     @cached_property
     def relations(self) -> tuple[Related, ...]:
-        """Everything that holds between two things, ordered by subject, object and relation."""
+        """All relations that hold between two things, ordered by subject, object and relation."""
         return tuple(
             Related(i, relation, j)
             for i, j in permutations(range(len(self.things)), 2)
             for relation in relations_between(self.things[i], self.things[j])
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """The scene as a line of scenes.jsonl, relations included. Boxes are x1, y1, x2, y2 in pixels."""
+    def to_dict(self) -> dict[str, object]:
+        """Returns the scene, with its relations, as scenes.jsonl has it. Boxes are x1, y1, x2, y2 in pixels."""
         return {
             "image_id": self.image_id,
             "width": WIDTH,
@@ -184,7 +184,7 @@ class Scene:
 
     @classmethod
     def from_dict(cls, scene: Mapping[str, Any]) -> Scene:
-        """The inverse of `to_dict`; relations are read off the boxes again."""
-        things = tuple(Thing(**{**thing, "box": Box(*thing["box"])}) for thing in scene["things"])
-        shelf = None if scene["shelf"] is None else Box(*scene["shelf"])
+        """Returns the scene of a line of scenes.jsonl. Its relations follow from the boxes again."""
+        things = tuple(Thing(**{**thing, "box": PixelBox(*thing["box"])}) for thing in scene["things"])
+        shelf = None if scene["shelf"] is None else PixelBox(*scene["shelf"])
         return cls(scene["image_id"], things, shelf, scene["backdrop"])

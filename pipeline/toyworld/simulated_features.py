@@ -1,4 +1,4 @@
-"""Region features as a trained object detector would give them: informative, noisy and sometimes wrong."""
+"""Makes region features as a trained object detector would give them: informative, noisy and sometimes wrong."""
 
 from __future__ import annotations
 
@@ -7,64 +7,68 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.toyworld.scene import HEIGHT, SHAPES, VALUES, WIDTH, AttributeName, Box, Scene, Thing
+from pipeline.toyworld.scene import HEIGHT, SHAPES, VALUES, WIDTH, AttributeName, PixelBox, Scene, Thing
 
 _WEIGHTS_SEED = 7_130_419
 
 
 @dataclass(frozen=True, slots=True)
-class Regions:
-    """What the detector found in one picture, most confident first.
-
-    ``features``: float32 [n, d]. ``boxes``: float32 [n, 4], x1, y1, x2, y2 in pixels. ``class_probs``: float32
-    [n, classes + 1], background in column 0, rows sum to 1. ``things``: int64 [n], the thing of the scene behind each
-    region, -1 for background (this is the truth, no detector knows it).
-    """
+class SimulatedRegions:
+    """What the detector found in one picture, the most confident first."""
 
     features: NDArray[np.float32]
+    """[n, d]"""
     boxes: NDArray[np.float32]
+    """[n, 4]: x1, y1, x2, y2 in pixels"""
     class_probs: NDArray[np.float32]
+    """[n, classes + 1]: rows sum to 1, and column 0 is the background"""
     things: NDArray[np.int64]
+    """[n]: the thing of the scene behind each region, -1 for background; a real detector does not know this"""
 
     @property
     def classes(self) -> NDArray[np.int64]:
-        """int64 [n], the most likely class besides the background, counted from 0."""
+        """int64 [n]: the most likely class apart from the background, counted from 0."""
         return np.asarray(self.class_probs[:, 1:].argmax(axis=1), np.int64)
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """How good the detector is. ``jitter`` is a share of the box's side, ``noise`` is relative to code entries of 1."""
+class SimulationSettings:
+    """How good the detector is."""
 
     missed: float = 0.03
+    """the probability that a thing is not found"""
     duplicated: float = 0.1
+    """the probability that a thing is found twice"""
     jitter: float = 0.015
+    """the standard deviation of a corner, as a share of the box's side"""
     noise: float = 0.5
+    """the standard deviation of the noise in a feature; the entries of a code have one of 1"""
     most_background: int = 2
+    """the most regions of a picture that hold no thing"""
 
 
-class Detector:
-    """Finds the things of a scene. Its weights are the same in every world, so features of two worlds are comparable.
+class SimulatedDetector:
+    """Finds the things of a scene. The codes are the same in every world, so features of two worlds can be compared.
 
-    A feature is the sum of four codes (shape, colour, material, size), each from its own block of directions, plus
-    noise; so each attribute can be read off linearly.
+    A feature is the sum of four codes (shape, colour, material, size) and of noise. Each code has its own block of
+    directions, so that each attribute can be read off linearly.
     """
 
-    def __init__(self, feature_size: int = 64, settings: Settings | None = None) -> None:
+    def __init__(self, feature_size: int = 64, settings: SimulationSettings | None = None) -> None:
         if feature_size < 8 * len(VALUES):
             raise ValueError(f"feature_size is {feature_size}, but must be at least {8 * len(VALUES)}")
         weights = np.random.default_rng(_WEIGHTS_SEED)
         rotation, _ = np.linalg.qr(weights.standard_normal((feature_size, feature_size)))
         self.feature_size = feature_size
-        self._settings = settings or Settings()
+        self._settings = settings or SimulationSettings()
         self._codes: dict[tuple[AttributeName, str], NDArray[np.float64]] = {}
         for block, (attribute, values) in zip(np.array_split(rotation, len(VALUES)), VALUES.items(), strict=True):
             for value in values:
                 self._codes[attribute, value] = weights.standard_normal(len(block)) @ block
         self._background = weights.standard_normal(feature_size) * 0.5
 
-    def detect(self, scene: Scene, rng: np.random.Generator) -> Regions:
-        """Runs on a scene; finds at least one region."""
+    def detect(self, scene: Scene, rng: np.random.Generator) -> SimulatedRegions:
+        """Returns the regions of a scene; there is at least one."""
         s = self._settings
         found = [i for i in range(len(scene.things)) if rng.random() >= s.missed] or [0]
         found += [i for i in found if rng.random() < s.duplicated]
@@ -78,17 +82,17 @@ class Detector:
             probabilities.append(_softmax(_logits(rng, background=2.5)))
         class_probs = np.array(probabilities, np.float32)
         order = np.argsort(-class_probs[:, 1:].max(axis=1), kind="stable")
-        return Regions(
+        return SimulatedRegions(
             np.array(features, np.float32)[order],
             np.array(boxes, np.float32)[order],
             class_probs[order],
             np.array(found, np.int64)[order],
         )
 
-    def describe(self, scene: Scene, rng: np.random.Generator) -> Regions:
-        """Looks at the true boxes of all things instead of searching; the regions are in the order of the things."""
+    def describe(self, scene: Scene, rng: np.random.Generator) -> SimulatedRegions:
+        """Returns a region for the true box of each thing, in the order of the things."""
         numbers = range(len(scene.things))
-        return Regions(
+        return SimulatedRegions(
             np.array([self._feature(thing, rng) for thing in scene.things], np.float32),
             np.array([[t.box.x1, t.box.y1, t.box.x2, t.box.y2] for t in scene.things], np.float32),
             np.array([self._class_probs(scene, i, rng) for i in numbers], np.float32),
@@ -99,13 +103,13 @@ class Detector:
         signal = sum((self._codes[a, thing.value(a)] for a in VALUES), np.zeros(self.feature_size))
         return signal + self._settings.noise * rng.standard_normal(self.feature_size)
 
-    def _jittered(self, box: Box, rng: np.random.Generator) -> NDArray[np.float64]:
+    def _jittered(self, box: PixelBox, rng: np.random.Generator) -> NDArray[np.float64]:
         sides = np.array([box.width, box.height, box.width, box.height])
         moved = np.array([box.x1, box.y1, box.x2, box.y2]) + self._settings.jitter * sides * rng.standard_normal(4)
         return np.clip(moved, 0, [WIDTH, HEIGHT, WIDTH, HEIGHT])
 
     def _class_probs(self, scene: Scene, thing: int, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Usually right; the more of the thing is hidden, the less sure."""
+        """Returns class probabilities. They are usually right, and less sure the more of the thing is hidden."""
         toy = scene.things[thing]
         hidden = max((toy.box.hidden_by(other.box) for other in scene.things[thing + 1 :]), default=0.0)
         logits = _logits(rng, background=0.0)
@@ -113,12 +117,12 @@ class Detector:
         return _softmax(logits)
 
     def _background_boxes(self, scene: Scene, rng: np.random.Generator) -> list[NDArray[np.float64]]:
-        """Boxes somewhere in the picture that no thing fills."""
+        """Draws boxes in the picture that no thing fills."""
         boxes = []
         for _ in range(int(rng.integers(self._settings.most_background + 1))):
             width, height = (int(side) for side in rng.integers(24, 90, 2))
             x, y = int(rng.integers(WIDTH - width)), int(rng.integers(HEIGHT - height))
-            box = Box(x, y, x + width, y + height)
+            box = PixelBox(x, y, x + width, y + height)
             if all(box.hidden_by(thing.box) < 0.2 for thing in scene.things):
                 boxes.append(np.array([box.x1, box.y1, box.x2, box.y2], np.float64))
         return boxes

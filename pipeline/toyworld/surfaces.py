@@ -14,26 +14,24 @@ Field = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
 
 OUTLINE = 2
-"""Pixels."""
+"""the width of the outline in pixels"""
 
 
 @dataclass(frozen=True, slots=True)
 class Surface:
-    """What is seen of a shape.
-
-    ``mask``: bool [h, w]. ``outline``: bool [h, w], the part of the mask within `OUTLINE` pixels of its border.
-    ``normals``: float32 [h, w, 3] of unit length, pointing right, down and towards the eye; they mean nothing outside
-    the mask.
-    """
+    """What is seen of a shape."""
 
     mask: Mask
+    """bool [h, w]"""
     outline: Mask
+    """bool [h, w]: the part of the mask within `OUTLINE` pixels of its border"""
     normals: Field
+    """float32 [h, w, 3] of unit length: right, down and towards the eye; they mean nothing outside the mask"""
 
 
 @lru_cache(maxsize=256)
 def surface(shape: str, width: int, height: int) -> Surface:
-    """The shape, stretched to fill ``width`` x ``height`` pixels."""
+    """Returns the shape, stretched to fill ``width`` x ``height`` pixels."""
     y, x = np.meshgrid(_centres(height), _centres(width), indexing="ij")
     mask, normals = _SHAPES[shape](x, y)
     normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-6)
@@ -114,7 +112,7 @@ def _ring(x: Field, y: Field) -> tuple[Mask, Field]:
 
 
 def _star(x: Field, y: Field) -> tuple[Mask, Field]:
-    """Ten facets that rise from the outline to the centre."""
+    """A star has ten facets that rise from its outline to its centre."""
     angles = -np.pi / 2 + np.arange(11) * np.pi / 5
     radii = np.where(np.arange(11) % 2 == 0, 1.0, 0.47)
     corners = np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=-1)
@@ -129,7 +127,7 @@ def _star(x: Field, y: Field) -> tuple[Mask, Field]:
 
 
 def _heart(x: Field, y: Field) -> tuple[Mask, Field]:
-    """(x^2 + y^2 - 1)^3 = x^2 y^3, blown up like a cushion."""
+    """A heart is the inside of (x^2 + y^2 - 1)^3 = x^2 y^3, blown up like a cushion."""
     px, py = 1.14 * x, 0.12 - 1.11 * y
     inside = px**2 * py**3 - (px**2 + py**2 - 1) ** 3
     bulge = 0.8 * np.maximum(inside, 0.0) ** 0.36

@@ -1,4 +1,4 @@
-"""The data sets of the downstream tasks in their official layouts, made from the scenes of a world.
+"""Writes the data sets of the downstream tasks in their official layouts, made from the scenes of a world.
 
 | file | layout |
 |---|---|
@@ -7,8 +7,8 @@
 | ``flickr30k/dataset_flickr30k.json`` | Karpathy's splits, the world's captions |
 | ``refcoco_plus/refs(unc).p``, ``instances.json`` | REFER, with testA and testB |
 
-Images are split by their number, so a picture is in the same split of every task. The truth of the test splits is
-there too.
+Pictures are split by their number, so a picture is in the same split of every task. The test splits have their truth
+as well.
 """
 
 from __future__ import annotations
@@ -17,34 +17,35 @@ import json
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from pipeline.toyworld.captions import Caption
+from pipeline.toyworld.captions import ToyCaption
 from pipeline.toyworld.scene import HEIGHT, SHAPES, WIDTH, Scene, Thing
-from pipeline.toyworld.tasks import Choice, Question, Tokens, ask, choose, refer
+from pipeline.toyworld.tasks import Choice, Tokens, ToyQuestion, ask, choose, refer
 
-Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
+SplitName = Literal["train", "val", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 QUESTIONS, CHOICES, EXPRESSIONS = 6, 3, 2
-"""VQA questions a picture, VCR questions a picture (at most), expressions a thing (at most)."""
+"""VQA questions of a picture; the most VCR questions of a picture; the most expressions of a thing"""
 ANSWERS = 10
+"""answers to a VQA question"""
 DISSENTERS = (0.4, 0.3, 0.2, 0.1)
-"""How often 0, 1, 2 and 3 of the ten answers to a question are wrong."""
+"""how often 0, 1, 2 and 3 of the ten answers to a question are wrong"""
 TEST_A = SHAPES[:4]
-"""testA asks for these shapes in its pictures, testB for the others, as RefCOCO's ask for people and for objects."""
+"""testA asks for these shapes, and testB for the others, as RefCOCO's splits ask for people and for objects."""
 _VQA, _VCR, _REFER = 11, 12, 13
-"""Streams of random numbers."""
+"""the tasks' streams of random numbers"""
 
 
-def split_of(image_id: int) -> Split:
-    """A tenth of the pictures is for testing and a tenth for validation."""
+def split_of(image_id: int) -> SplitName:
+    """Returns the split of a picture: a tenth is for testing and a tenth for validation."""
     last = image_id % 10
     return "test" if last == 0 else "val" if last == 1 else "train"
 
 
-def write_tasks(seed: int, scenes: Sequence[Scene], captions: Sequence[Sequence[Caption]], folder: Path) -> None:
+def write_tasks(seed: int, scenes: Sequence[Scene], captions: Sequence[Sequence[ToyCaption]], folder: Path) -> None:
     """Writes all data sets; the pictures' names are those of `pipeline.toyworld.write.picture_name`."""
     _write_vqa(seed, scenes, folder / "vqa")
     _write_vcr(seed, scenes, folder / "vcr")
@@ -53,7 +54,7 @@ def write_tasks(seed: int, scenes: Sequence[Scene], captions: Sequence[Sequence[
 
 
 def picture_name(image_id: int) -> str:
-    """The file name of a picture, as COCO has it."""
+    """Returns the file name of a picture, as COCO names files."""
     return f"{image_id:012}.png"
 
 
@@ -61,7 +62,7 @@ def _random(seed: int, scene: Scene, stream: int) -> np.random.Generator:
     return np.random.default_rng((seed, scene.image_id, stream))
 
 
-def _write_json(path: Path, value: Any) -> None:
+def _write_json(path: Path, value: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"{json.dumps(value)}\n", encoding="utf-8")
 
@@ -71,8 +72,8 @@ def _write_json(path: Path, value: Any) -> None:
 
 def _write_vqa(seed: int, scenes: Sequence[Scene], folder: Path) -> None:
     for split in SPLITS:
-        questions: list[dict[str, Any]] = []
-        annotations: list[dict[str, Any]] = []
+        questions: list[dict[str, object]] = []
+        annotations: list[dict[str, object]] = []
         for scene in scenes:
             if split_of(scene.image_id) != split:
                 continue
@@ -94,8 +95,8 @@ def _write_vqa(seed: int, scenes: Sequence[Scene], folder: Path) -> None:
         _write_json(folder / f"v2_mscoco_{split}_annotations.json", {**shared, "annotations": annotations})
 
 
-def _answered(question: Question, rng: np.random.Generator) -> dict[str, Any]:
-    """Ten people answer; a few of them are wrong and not sure."""
+def _answered(question: ToyQuestion, rng: np.random.Generator) -> dict[str, object]:
+    """Returns the answers of ten people; a few of them are wrong and not sure."""
     wrong = int(rng.choice(len(DISSENTERS), p=DISSENTERS))
     given = [(question.answer, "yes")] * (ANSWERS - wrong)
     given += [(question.wrong[int(rng.integers(len(question.wrong)))], "maybe") for _ in range(wrong)]
@@ -115,7 +116,7 @@ def _answered(question: Question, rng: np.random.Generator) -> dict[str, Any]:
 
 
 def _write_vcr(seed: int, scenes: Sequence[Scene], folder: Path) -> None:
-    lines: dict[Split, list[str]] = {split: [] for split in SPLITS}
+    lines: dict[SplitName, list[str]] = {split: [] for split in SPLITS}
     for scene in scenes:
         split = split_of(scene.image_id)
         choices = choose(scene, CHOICES, _random(seed, scene, _VCR))
@@ -124,7 +125,7 @@ def _write_vcr(seed: int, scenes: Sequence[Scene], folder: Path) -> None:
         _write_json(folder / "metadata" / f"{scene.image_id}.json", _metadata(scene))
         for number, choice in enumerate(choices):
             ids = {
-                "img_id": str(scene.image_id),  # by which the regions are known
+                "img_id": str(scene.image_id),  # the image id of the regions
                 "question_number": number,
                 "annot_id": f"{split}-{len(lines[split])}",
             }
@@ -142,7 +143,7 @@ def _write_vcr(seed: int, scenes: Sequence[Scene], folder: Path) -> None:
         (folder / f"{split}.jsonl").write_text("".join(f"{line}\n" for line in found), encoding="utf-8")
 
 
-def _vcr_line(scene: Scene, choice: Choice) -> dict[str, Any]:
+def _vcr_line(scene: Scene, choice: Choice) -> dict[str, object]:
     four = list(range(4))
     return {
         "movie": "toyworld",
@@ -167,12 +168,12 @@ def _vcr_line(scene: Scene, choice: Choice) -> dict[str, Any]:
 
 
 def _as_written(tokens: Tokens) -> str:
-    """What an annotator typed: things are numbered from 1."""
+    """Returns what an annotator would have typed; there, things are numbered from 1."""
     words = [token if isinstance(token, str) else " and ".join(str(i + 1) for i in token) for token in tokens]
     return " ".join(words).replace(" .", ".").replace(" ?", "?")
 
 
-def _metadata(scene: Scene) -> dict[str, Any]:
+def _metadata(scene: Scene) -> dict[str, object]:
     boxes = [_corners(thing) for thing in scene.things]
     return {
         "boxes": [[*box, 1.0] for box in boxes],
@@ -191,8 +192,8 @@ def _corners(thing: Thing) -> list[int]:
 # ------------------------------------------------------------------------------------------------------------ captions
 
 
-def _karpathy(scenes: Sequence[Scene], captions: Sequence[Sequence[Caption]]) -> dict[str, Any]:
-    images: list[dict[str, Any]] = []
+def _karpathy(scenes: Sequence[Scene], captions: Sequence[Sequence[ToyCaption]]) -> dict[str, object]:
+    images: list[dict[str, object]] = []
     sentence_id = 0
     for number, (scene, said) in enumerate(zip(scenes, captions, strict=True)):
         sentences = []
@@ -217,8 +218,8 @@ def _karpathy(scenes: Sequence[Scene], captions: Sequence[Sequence[Caption]]) ->
 
 
 def _write_refer(seed: int, scenes: Sequence[Scene], folder: Path) -> None:
-    refs: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
+    refs: list[dict[str, object]] = []
+    annotations: list[dict[str, object]] = []
     sentences = 0
     for scene in scenes:
         rng = _random(seed, scene, _REFER)
@@ -266,14 +267,14 @@ def _write_refer(seed: int, scenes: Sequence[Scene], folder: Path) -> None:
 
 
 def _refer_split(image_id: int) -> tuple[str, tuple[str, ...]]:
-    """The split of a picture and the shapes that it is asked for; every second test picture is for testB."""
+    """Returns the split of a picture and the shapes that are asked for; every second test picture is for testB."""
     split = split_of(image_id)
     if split != "test":
         return split, SHAPES
     return ("testA", TEST_A) if image_id % 20 == 0 else ("testB", SHAPES[4:])
 
 
-def _annotation(number: int, image_id: int, thing: Thing) -> dict[str, Any]:
+def _annotation(number: int, image_id: int, thing: Thing) -> dict[str, object]:
     box = thing.box
     x1, y1, x2, y2 = _corners(thing)
     return {

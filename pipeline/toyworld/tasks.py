@@ -1,8 +1,7 @@
-"""Questions, choices and expressions about a scene, for the downstream tasks.
+"""Makes questions, choices and expressions about a scene, for the downstream tasks.
 
-Whatever is asked, the words alone tell next to nothing about what is right: a true value competes with others that are
-as likely, and a relation with its opposite. ``size`` stays out of relations, because a small thing cannot cover a
-large one.
+The words alone tell next to nothing about what is right: a true value competes with others that are as likely, and a
+relation with its opposite. Questions about relations do not name sizes, because a small thing cannot cover a large one.
 """
 
 from __future__ import annotations
@@ -14,35 +13,35 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from pipeline.toyworld.captions import ADJECTIVES, WORDINGS, Look, find_looks
-from pipeline.toyworld.scene import COLOURS, MATERIALS, SHAPES, VALUES, AttributeName, Related, Relation, Scene
+from pipeline.toyworld.scene import COLOURS, MATERIALS, SHAPES, VALUES, AttributeName, Related, Scene, ToyRelation
 
 T = TypeVar("T")
 
-OPPOSITES: Mapping[Relation, Relation] = {
-    Relation.LEFT_OF: Relation.RIGHT_OF,
-    Relation.RIGHT_OF: Relation.LEFT_OF,
-    Relation.ABOVE: Relation.BELOW,
-    Relation.BELOW: Relation.ABOVE,
-    Relation.IN_FRONT_OF: Relation.BEHIND,
-    Relation.BEHIND: Relation.IN_FRONT_OF,
-    Relation.COVERING: Relation.COVERED_BY,
-    Relation.COVERED_BY: Relation.COVERING,
-    Relation.RESTING_ON: Relation.CARRYING,
-    Relation.CARRYING: Relation.RESTING_ON,
+OPPOSITES: Mapping[ToyRelation, ToyRelation] = {
+    ToyRelation.LEFT_OF: ToyRelation.RIGHT_OF,
+    ToyRelation.RIGHT_OF: ToyRelation.LEFT_OF,
+    ToyRelation.ABOVE: ToyRelation.BELOW,
+    ToyRelation.BELOW: ToyRelation.ABOVE,
+    ToyRelation.IN_FRONT_OF: ToyRelation.BEHIND,
+    ToyRelation.BEHIND: ToyRelation.IN_FRONT_OF,
+    ToyRelation.COVERING: ToyRelation.COVERED_BY,
+    ToyRelation.COVERED_BY: ToyRelation.COVERING,
+    ToyRelation.RESTING_ON: ToyRelation.CARRYING,
+    ToyRelation.CARRYING: ToyRelation.RESTING_ON,
 }
-"""Relations that never hold in both directions, each with the one that holds the other way round."""
+"""the relations that never hold in both directions, each with the one that holds the other way round"""
 PLACELESS = (
-    Relation.COVERING,
-    Relation.COVERED_BY,
-    Relation.CARRYING,
-    Relation.TOUCHING,
-    Relation.LEANING_AGAINST,
+    ToyRelation.COVERING,
+    ToyRelation.COVERED_BY,
+    ToyRelation.CARRYING,
+    ToyRelation.TOUCHING,
+    ToyRelation.LEANING_AGAINST,
 )
-"""Relations that are said without a word of place."""
+"""the relations that are said without a word of place"""
 
 
 class _View:
-    """A scene with the names of its things and the random numbers to choose with."""
+    """A scene, with the names of its things and with random numbers for choices."""
 
     def __init__(self, scene: Scene, rng: np.random.Generator) -> None:
         self.scene = scene
@@ -60,7 +59,7 @@ class _View:
         return self.one_of([v for v in values if v != value])
 
     def nameable(self, adjectives: Sequence[AttributeName] = ()) -> list[int]:
-        """The things that a noun phrase of some of these adjectives picks out."""
+        """Returns the things that a noun phrase with some of these adjectives picks out."""
         return [i for i in range(len(self.things)) if self._fitting(i, adjectives)]
 
     def name(self, thing: int, adjectives: Sequence[AttributeName] = ()) -> str:
@@ -70,7 +69,7 @@ class _View:
     def _fitting(self, thing: int, adjectives: Sequence[AttributeName]) -> list[Look]:
         return [look for look in self._looks.get((thing,), ()) if set(look) <= set(adjectives)]
 
-    def related(self, relations: Sequence[Relation], things: Sequence[int]) -> list[Related]:
+    def related(self, relations: Sequence[ToyRelation], things: Sequence[int]) -> list[Related]:
         return [r for r in self.scene.relations if r.relation in relations and {r.subject, r.object} <= set(things)]
 
 
@@ -80,8 +79,8 @@ AnswerType = Literal["yes/no", "number", "other"]
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """A question with its right answer and wrong ones that somebody might give. ``form`` is how it begins."""
+class ToyQuestion:
+    """A question with its right answer, and with wrong ones that somebody might give. ``form`` is how it begins."""
 
     text: str
     form: str
@@ -90,11 +89,11 @@ class Question:
     answer_type: AnswerType
 
 
-def ask(scene: Scene, count: int, rng: np.random.Generator) -> list[Question]:
+def ask(scene: Scene, count: int, rng: np.random.Generator) -> list[ToyQuestion]:
     """Asks ``count`` different questions."""
     view = _View(scene, rng)
     forms, shares = list(FORMS), list(FORMS.values())
-    questions: dict[str, Question] = {}
+    questions: dict[str, ToyQuestion] = {}
     while len(questions) < count:
         question = forms[int(rng.choice(len(forms), p=shares))](view)
         if question is not None:
@@ -102,16 +101,16 @@ def ask(scene: Scene, count: int, rng: np.random.Generator) -> list[Question]:
     return list(questions.values())
 
 
-def _yes_or_no(text: str, form: str, yes: bool) -> Question:
+def _yes_or_no(text: str, form: str, yes: bool) -> ToyQuestion:
     answer, wrong = ("yes", "no") if yes else ("no", "yes")
-    return Question(text, form, answer, (wrong,), "yes/no")
+    return ToyQuestion(text, form, answer, (wrong,), "yes/no")
 
 
-def _other(text: str, form: str, answer: str, values: Sequence[str]) -> Question:
-    return Question(text, form, answer, tuple(v for v in values if v != answer), "other")
+def _other(text: str, form: str, answer: str, values: Sequence[str]) -> ToyQuestion:
+    return ToyQuestion(text, form, answer, tuple(v for v in values if v != answer), "other")
 
 
-def _which_colour(view: _View) -> Question | None:
+def _which_colour(view: _View) -> ToyQuestion | None:
     """What color is the cube?"""
     things = view.nameable(("material", "size"))
     if not things:
@@ -121,9 +120,9 @@ def _which_colour(view: _View) -> Question | None:
     return _other(text, "what color is the", view.things[thing].colour, COLOURS)
 
 
-def _what_is_there(view: _View) -> Question | None:
+def _what_is_there(view: _View) -> ToyQuestion | None:
     """What is behind the red cube?"""
-    alone: dict[tuple[Relation, int], list[Related]] = {}
+    alone: dict[tuple[ToyRelation, int], list[Related]] = {}
     for related in view.scene.relations:
         alone.setdefault((related.relation, related.object), []).append(related)
     adjectives: tuple[AttributeName, ...] = ("colour", "material")
@@ -137,7 +136,7 @@ def _what_is_there(view: _View) -> Question | None:
     return _other(text, "what", view.things[related.subject].shape, SHAPES)
 
 
-def _how_many(view: _View) -> Question | None:
+def _how_many(view: _View) -> ToyQuestion | None:
     """How many cubes are there? / How many red things are there?"""
     count = int(view.rng.choice(3, p=HOW_MANY))
     attribute: AttributeName = "shape" if view.chance(0.5) else "colour"
@@ -148,10 +147,10 @@ def _how_many(view: _View) -> Question | None:
     value = view.one_of(fitting)
     named = f"{value}s" if attribute == "shape" else f"{value} things"
     wrong = tuple(str(n) for n in (count - 1, count + 1) if n >= 0)
-    return Question(f"How many {named} are there?", "how many", str(count), wrong, "number")
+    return ToyQuestion(f"How many {named} are there?", "how many", str(count), wrong, "number")
 
 
-def _is_there(view: _View) -> Question | None:
+def _is_there(view: _View) -> ToyQuestion | None:
     """Is there a red cube?"""
     yes = view.chance(IS_THERE)
     looks = {(thing.colour, thing.shape) for thing in view.things}
@@ -164,7 +163,7 @@ def _is_there(view: _View) -> Question | None:
     return _yes_or_no(f"Is there a {colour} {shape}?", "is there a", yes)
 
 
-def _is_it(view: _View) -> Question | None:
+def _is_it(view: _View) -> ToyQuestion | None:
     """Is the cube red?"""
     things = view.nameable(("material", "size"))
     if not things:
@@ -175,7 +174,7 @@ def _is_it(view: _View) -> Question | None:
     return _yes_or_no(f"Is the {view.name(thing, ('material', 'size'))} {said}?", "is the", yes)
 
 
-def _is_it_there(view: _View) -> Question | None:
+def _is_it_there(view: _View) -> ToyQuestion | None:
     """Is the red cube behind the ball?"""
     adjectives: tuple[AttributeName, ...] = ("colour", "material")
     pairs = view.related(tuple(OPPOSITES), view.nameable(adjectives))
@@ -188,7 +187,7 @@ def _is_it_there(view: _View) -> Question | None:
     return _yes_or_no(text, "is the", yes)
 
 
-FORMS: Mapping[Callable[[_View], Question | None], float] = {
+FORMS: Mapping[Callable[[_View], ToyQuestion | None], float] = {
     _which_colour: 0.2,
     _what_is_there: 0.15,
     _how_many: 0.25,
@@ -196,22 +195,22 @@ FORMS: Mapping[Callable[[_View], Question | None], float] = {
     _is_it: 0.1,
     _is_it_there: 0.2,
 }
-"""How often each question is tried."""
+"""how often each question is tried"""
 HOW_MANY = (0.18, 0.29, 0.53)
-"""How often 0, 1 and 2 are tried; few scenes hold two of a kind, so in the end each is about as frequent."""
+"""how often 0, 1 and 2 are tried; few scenes hold two of a kind, so in the end all are about as frequent"""
 IS_THERE = 0.58
-"""How often "yes" is tried; a scene has fewer such questions, so more of them are asked twice and fall away."""
+"""how often "yes" is tried; a scene has fewer such questions, so more of them repeat and are dropped"""
 
 
 # ------------------------------------------------------------------------------------------------------------- choices
 
 Tokens = list[str | list[int]]
-"""Words, and lists of things."""
+"""a text; a list of numbers stands for things"""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A question with four answers and four rationales, of which ``answer`` and ``rationale`` are right."""
+    """A question with four answers and four rationales; ``answer`` and ``rationale`` number the right ones."""
 
     question: Tokens
     answers: list[Tokens]
@@ -221,9 +220,9 @@ class Choice:
 
 
 def choose(scene: Scene, most: int, rng: np.random.Generator) -> list[Choice]:
-    """Up to ``most`` different questions about pairs of things that their shapes tell apart; perhaps none.
+    """Returns up to ``most`` different questions about pairs of things that their shapes tell apart; perhaps none.
 
-    One kind asks how a thing looks, and the rationale says where it is; the other kind asks the reverse.
+    One kind asks how a thing looks, and its rationale says where the thing is. The other kind asks where it is.
     """
     view = _View(scene, rng)
     asked = [(r, looks) for r in view.related(tuple(OPPOSITES), view.nameable()) for looks in (True, False)]
@@ -255,9 +254,9 @@ def _choice(view: _View, related: Related, looks: bool) -> Choice:
 def _four(
     say: Callable[[str, str], Tokens], first: tuple[str, ...], second: tuple[str, ...], rng: np.random.Generator
 ) -> tuple[list[Tokens], int]:
-    """Two facts, each once right (at index 0) and once wrong, in all combinations and any order; which is right.
+    """Returns all combinations of two facts in random order, and the number of the right one.
 
-    Each value stands in two of the choices, so none of them sticks out.
+    Each fact has a right value (at index 0) and a wrong one. Each value is in two of the choices, so none sticks out.
     """
     said = [say(a, b) for a in first for b in second]
     order = rng.permutation(len(said)).tolist()
@@ -268,9 +267,9 @@ def _four(
 
 
 def refer(scene: Scene, thing: int, most: int, rng: np.random.Generator) -> list[str]:
-    """Up to ``most`` different expressions that fit this thing alone, without a word of place; perhaps none.
+    """Returns up to ``most`` different expressions that fit this thing alone, without a word of place; perhaps none.
 
-    Those that name its looks can be matched with single regions; the others compare it with the things beside it.
+    Expressions that name its looks can be matched with single regions; the others compare it with the things beside it.
     """
     view = _View(scene, rng)
     forms, shares = list(EXPRESSION_FORMS), list(EXPRESSION_FORMS.values())
@@ -316,7 +315,7 @@ def _by_likeness(view: _View, thing: int) -> str | None:
         if [i for i, t in enumerate(view.things) if t.value(attribute) == view.things[other].value(attribute)]
         == sorted((thing, other))
     ]
-    # Of two things it would always be the one that is not named.
+    # With two things it would always be the one that is not named.
     if not like or len(view.things) < 3:
         return None
     said, other = view.one_of(like)
@@ -329,7 +328,7 @@ EXPRESSION_FORMS: Mapping[Callable[[_View, int], str | None], float] = {
     _by_difference: 0.2,
     _by_likeness: 0.4,
 }
-"""How often each expression is tried."""
+"""how often each expression is tried"""
 LIKENESSES: Mapping[AttributeName, str] = {
     "shape": "shape",
     "colour": "color",
@@ -337,4 +336,4 @@ LIKENESSES: Mapping[AttributeName, str] = {
     "size": "size",
 }
 TRIES = 12
-"""Expressions tried for a thing; many of them say nothing about it."""
+"""how many expressions are tried for a thing; many forms have nothing to say about it"""

@@ -1,6 +1,6 @@
-"""A detector for toy worlds: ``python -m pipeline.toyworld.train_detector --out data/detector.safetensors``.
+"""The command ``python -m pipeline.toyworld.train_detector --out data/detector.safetensors``.
 
-A small Faster R-CNN, trained from nothing on pictures that are drawn for it.
+It trains a small Faster R-CNN from nothing, on pictures that are drawn for it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from parsers.command import run, say
+from parsers.command import pluralize, run, say
 from shards.storage.files import write_atomic
 
 app = typer.Typer(add_completion=False)
@@ -20,13 +20,13 @@ app = typer.Typer(add_completion=False)
 
 @app.command(epilog="Example: python -m pipeline.toyworld.train_detector --out data/demo/detector.safetensors")
 def main(
-    out: Annotated[Path, typer.Option(help="The file for the weights, as `pipeline.extract --weights` takes it.")],
-    steps: Annotated[int, typer.Option(min=1, help="Steps of training.")] = 400,
-    batch_size: Annotated[int, typer.Option(min=2, help="Pictures in a step.")] = 8,
-    seed: Annotated[int, typer.Option(min=0, help="Of the weights and the pictures.")] = 1,
+    out: Annotated[Path, typer.Option(help="The file for the weights, which `pipeline.extract --weights` takes.")],
+    steps: Annotated[int, typer.Option(min=1, help="The number of training steps.")] = 400,
+    batch_size: Annotated[int, typer.Option(min=2, help="The number of pictures in a step.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="The seed of the weights and the pictures.")] = 1,
 ) -> None:
     """Trains the detector of `make demo FROM=pixels`."""
-    # Imported late: PyTorch takes seconds, and --help should answer at once.
+    # Imported late, because PyTorch takes seconds and --help should answer at once.
     from safetensors.torch import save
 
     from pipeline.toyworld.network import CLASS_NAMES
@@ -35,7 +35,7 @@ def main(
     started = time.monotonic()
     weights, loss = train(steps, batch_size, seed)
     write_atomic(out, save(weights, {"class_names": json.dumps(CLASS_NAMES)}))
-    say(f"{out}: loss {loss:.3f} after {steps:,} steps of {batch_size}, {time.monotonic() - started:.0f} seconds")
+    say(f"{out}: loss {loss:.3f} after {pluralize(steps, 'step')} of {batch_size}, {time.monotonic() - started:.0f} s")
 
 
 if __name__ == "__main__":

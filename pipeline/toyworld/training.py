@@ -1,7 +1,7 @@
-"""How the detector for toy worlds learns; `pipeline.toyworld.train_detector` is the command.
+"""Trains the detector for toy worlds; `pipeline.toyworld.train_detector` is the command.
 
-As in bottom-up attention (arXiv:1707.07998, section 3.1) an extra head learns attributes from the box features and is
-then thrown away: what it leaves is that colour and material can be read off them.
+As in bottom-up attention (arXiv:1707.07998, section 3.1), extra heads learn attributes from the box features and are
+then thrown away. Afterwards colour, material and size can be read off the features.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TAUGHT: tuple[AttributeName, ...] = ("colour", "material", "size")
 
 
 class Trainee(nn.Module):
-    """The detector with its heads for attributes."""
+    """The detector with the extra heads for attributes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Trainee(nn.Module):
         self.attributes = nn.ModuleList(nn.Linear(FEATURES, len(VALUES[name])) for name in TAUGHT)
 
     def forward(self, pictures: Tensor, scenes: Sequence[Scene]) -> Tensor:
-        """The sum of all losses; ``pictures``: float32 [n, 3, height, width], 0 to 1."""
+        """Returns the sum of all losses; ``pictures`` is float32 [n, 3, height, width], 0 to 1."""
         targets = [
             {
                 "boxes": torch.tensor([[t.box.x1, t.box.y1, t.box.x2, t.box.y2] for t in scene.things]).float(),
@@ -57,22 +57,22 @@ class Trainee(nn.Module):
 
 
 def draw(seed: int, number: int) -> tuple[Tensor, Scene]:
-    """A picture, uint8 [3, height, width], and its truth."""
+    """Draws a picture, uint8 [3, height, width], and returns it with its truth."""
     scene = sample_scene(number, np.random.default_rng((seed, number)), THINGS)
     return pil_to_tensor(render(scene)), scene
 
 
 def train(steps: int, batch_size: int, seed: int) -> tuple[dict[str, Tensor], float]:
-    """Trains a detector from nothing; returns its weights and the loss of the last steps."""
+    """Trains a detector from nothing. Returns its weights and the average loss of the last steps."""
     torch.manual_seed(seed)
     model = Trainee().train()
     optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=1e-4)
-    rising = max(0.1, 1.5 / max(steps, 2))  # for more than a step, or it divides by zero
+    rising = max(0.1, 1.5 / max(steps, 2))  # the rate must rise for more than a step, or the schedule divides by zero
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, LEARNING_RATE, total_steps=max(steps, 2), pct_start=rising
     )
     recent = 0.0
-    with progress("train", steps, "steps") as advance:
+    with progress("train", steps, "step") as advance:
         for step in range(steps):
             drawn = [draw(seed, step * batch_size + i) for i in range(batch_size)]
             loss = model(torch.stack([picture for picture, _ in drawn]) / 255, [scene for _, scene in drawn])

@@ -1,4 +1,4 @@
-"""Writes a world: captions in COCO's format, region features in ViLBERT's, pictures, vocabulary and the truth."""
+"""Writes a world: captions as COCO, region features as ViLBERT, pictures, the vocabulary and the truth."""
 
 from __future__ import annotations
 
@@ -10,30 +10,29 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from pipeline.toyworld.captions import Caption, describe
+from pipeline.toyworld.captions import ToyCaption, describe
 from pipeline.toyworld.layout import sample_scene
 from pipeline.toyworld.render import render
 from pipeline.toyworld.scene import HEIGHT, SHAPES, WIDTH, Scene
-from pipeline.toyworld.simulated_features import Detector, Regions
+from pipeline.toyworld.simulated_features import SimulatedDetector, SimulatedRegions
 from pipeline.toyworld.task_files import picture_name, write_tasks
 
 OUTPUTS = ("captions.json", "class_names.txt", "images", "regions", "scenes.jsonl", "tasks", "vocab.txt")
-"""All that a world's folder holds."""
+"""everything that the folder of a world holds"""
 TAGGED_REGIONS = "tasks/vcr/regions"
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 VOCABULARY_SIZE = 320
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class ToyWorld:
     """How a world is made.
 
-    The same world gives the same bytes on the same kind of processor; picture ``i`` does not depend on how many follow.
+    Equal settings give the same bytes on the same kind of processor. A picture does not depend on how many follow it.
     """
 
     images: int = 3000
@@ -42,12 +41,12 @@ class World:
     feature_size: int = 64
     things: tuple[int, int] = (3, 6)
     tasks: bool = False
-    """Also the data sets of the downstream tasks; nothing else changes."""
+    """whether the data sets of the downstream tasks are made as well; the rest stays the same"""
 
 
 @dataclass(frozen=True, slots=True)
-class Totals:
-    """What was written."""
+class ToyWorldTotals:
+    """How many of each thing were written."""
 
     images: int
     captions: int
@@ -57,15 +56,18 @@ class Totals:
 
 
 def write_world(
-    world: World, out: Path, *, workers: int = 1, progress: Callable[[int], None] = lambda _: None
-) -> Totals:
-    """Makes the world and puts it at ``out``, which appears whole or not at all and replaces an older world there.
+    world: ToyWorld, out: Path, *, workers: int = 1, progress: Callable[[int], None] = lambda _: None
+) -> ToyWorldTotals:
+    """Makes the world and puts it at ``out``, where it replaces an older world. It appears complete or not at all.
 
-    ``workers`` processes share the pictures; the bytes do not depend on their number. ``progress`` is called with the
-    number of images just done.
+    Args:
+        world: the settings.
+        out: the folder for the world.
+        workers: the number of processes that share the pictures; the bytes do not depend on it.
+        progress: this is called with the number of pictures just done.
 
     Raises:
-        FileExistsError: ``out`` holds something that is no part of a world.
+        FileExistsError: ``out`` holds something that is not part of a world.
     """
     strangers = sorted(p.name for p in out.iterdir() if p.name not in OUTPUTS) if out.exists() else []
     if strangers:
@@ -76,10 +78,10 @@ def write_world(
     for folder in ("regions", "images", *([TAGGED_REGIONS] if world.tasks else [])):
         (unfinished / folder).mkdir(parents=True)
     scenes: list[Scene] = []
-    captions: list[list[Caption]] = []
+    captions: list[list[ToyCaption]] = []
     regions = 0
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        write_image = partial(_write_image, world, Detector(world.feature_size), unfinished)
+        write_image = partial(_write_image, world, SimulatedDetector(world.feature_size), unfinished)
         for scene, said, found in pool.map(write_image, range(1, world.images + 1), chunksize=50):
             scenes.append(scene)
             captions.append(said)
@@ -95,13 +97,15 @@ def write_world(
     if out.exists():
         shutil.rmtree(out)
     unfinished.rename(out)
-    return Totals(
+    return ToyWorldTotals(
         world.images, sum(map(len, captions)), sum(len(scene.things) for scene in scenes), regions, len(pieces)
     )
 
 
-def _write_image(world: World, detector: Detector, folder: Path, image_id: int) -> tuple[Scene, list[Caption], int]:
-    """Writes one picture and its regions; returns its truth, its captions and the number of regions."""
+def _write_image(
+    world: ToyWorld, detector: SimulatedDetector, folder: Path, image_id: int
+) -> tuple[Scene, list[ToyCaption], int]:
+    """Writes one picture and its regions. Returns its truth, its captions and the number of regions."""
     layout, words, sight, tags = (np.random.default_rng((world.seed, image_id, stream)) for stream in range(4))
     scene = sample_scene(image_id, layout, world.things)
     regions = detector.detect(scene, sight)
@@ -120,10 +124,10 @@ def read_scenes(path: Path) -> Iterator[Scene]:
 
 
 def train_vocabulary(texts: Iterator[str]) -> list[str]:
-    """Trains WordPiece on the captions. Every lower-case letter and digit is in it, so other words can be spelled.
+    """Trains WordPiece on the captions. It has every lower-case letter and digit, so that other words can be spelled.
 
-    The trainer breaks ties by the numbers of the pieces and numbers the letters in the order of a randomly seeded hash
-    table; the letters are given to it beforehand, so that the same texts give the same vocabulary.
+    The trainer breaks ties by the numbers of the pieces, and it numbers the letters in the order of a hash table with a
+    random seed. The letters are given to it beforehand, so that the same texts give the same vocabulary.
     """
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -143,7 +147,7 @@ def _write_text(path: Path, text: str) -> None:
     path.write_text(f"{text}\n", encoding="utf-8")
 
 
-def _write_regions(path: Path, image_id: int, regions: Regions) -> None:
+def _write_regions(path: Path, image_id: int, regions: SimulatedRegions) -> None:
     np.savez(
         path,
         features=regions.features,
@@ -157,7 +161,7 @@ def _write_regions(path: Path, image_id: int, regions: Regions) -> None:
     )
 
 
-def _coco(world: World, scenes: list[Scene], captions: list[list[Caption]]) -> dict[str, Any]:
+def _coco(world: ToyWorld, scenes: list[Scene], captions: list[list[ToyCaption]]) -> dict[str, object]:
     numbered = ((scene.image_id, caption) for scene, said in zip(scenes, captions, strict=True) for caption in said)
     return {
         "info": {"description": "Generated toy world", "version": "1", "seed": world.seed},

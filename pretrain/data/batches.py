@@ -15,10 +15,10 @@ from pretrain.data.masking import MaskedText, SpecialTokens, mask_regions, mask_
 from pretrain.data.order import BatchPlan
 from pretrain.data.padding import pad_images, pad_texts
 from pretrain.data.pairs import Pairs
-from pretrain.data.randomness import generator
 from pretrain.model.config import RegionTarget
 from pretrain.recipe import Masking, PretrainRecipe, ShownImage
 from shards.boxes import WHOLE_IMAGE, locate_boxes
+from shards.random_numbers import generator
 from shards.sample_reader import SampleReader
 from shards.schema import Array, Regions
 

@@ -20,9 +20,9 @@ import numpy as np
 from pretrain.data.bucketing import cut_evenly, interleave_by_length, sort_runs
 from pretrain.data.epochs import Epochs, passes_of
 from pretrain.data.pairs import PairLengths, Pairs, measure_pairs
-from pretrain.data.randomness import generator
 from pretrain.data.stream import SampleStream
 from pretrain.recipe import PretrainRecipe
+from shards.random_numbers import generator
 from shards.sample_reader import SampleReader
 from shards.schema import Array
 

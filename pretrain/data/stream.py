@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from pretrain.data.epochs import Epochs
-from pretrain.data.randomness import generator
+from shards.random_numbers import generator
 from shards.sample_reader import SampleReader
 from shards.schema import Array
 

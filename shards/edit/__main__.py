@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import typer
 
-from parsers.command import InputError, run, say
+from parsers.command import InputError, pluralize, run, say
 from shards import index
 from shards.edit.removal import Removal
 from shards.edit.rewrite import check_alike, locate, write_set
@@ -55,8 +55,8 @@ def remove(
     manifest = write_set(out, [(shards, removal)])
     before, after = shards.manifest.totals, manifest.totals
     say(
-        f"{out}: {after.samples:,} images, {before.samples - after.samples:,} fewer; "
-        f"{after.captions:,} captions, {before.captions - after.captions:,} fewer"
+        f"{out}: {pluralize(after.samples, 'image')}, {before.samples - after.samples:,} fewer; "
+        f"{pluralize(after.captions, 'caption')}, {before.captions - after.captions:,} fewer"
     )
     if unknown:
         more = f" and {len(unknown) - 10:,} more" if len(unknown) > 10 else ""
@@ -79,7 +79,7 @@ def append(
     manifest = write_set(out, parts)
     left_out = sum(len(removal.images) for _, removal in parts)
     added = manifest.totals.samples - len(sets[0])
-    say(f"{out}: {manifest.totals.samples:,} images, {added:,} new; {left_out:,} were there already")
+    say(f"{out}: {pluralize(manifest.totals.samples, 'image')}, {added:,} new; {left_out:,} there already")
 
 
 @app.command(epilog="Example: python -m shards.edit merge data/coco/train data/cc/train --out data/shards/train")
@@ -93,11 +93,11 @@ def merge(
     if twice:
         where = [shards.location for shards in sets if locate(shards, twice[:1])]
         raise InputError(
-            f"{len(twice):,} images are there twice, e.g. {image_id_of(twice[0])!r} in {' and '.join(where)}; "
+            f"{pluralize(len(twice), 'image')} there twice, e.g. {image_id_of(twice[0])!r} in {' and '.join(where)}; "
             "`append` keeps the version of the set that is named first"
         )
     manifest = write_set(out, [(shards, Removal()) for shards in sets])
-    say(f"{out}: {manifest.totals.samples:,} images in {len(manifest.shards):,} shards")
+    say(f"{out}: {pluralize(manifest.totals.samples, 'image')} in {pluralize(len(manifest.shards), 'shard')}")
 
 
 def _read_image_ids(path: Path) -> frozenset[str]:

@@ -50,7 +50,7 @@ def write_set(out: Path, parts: Sequence[tuple[ShardSet, Removal]]) -> Manifest:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     new = _NewSet(folder)
-    with progress("edit", sum(len(shards.manifest.shards) for shards in sets), "shards") as advance:
+    with progress("edit", sum(len(shards.manifest.shards) for shards in sets), "shard") as advance:
         for (shards, removal), numbers in zip(parts, changed, strict=True):
             for number in range(len(shards.manifest.shards)):
                 if number in numbers:

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from parsers.command import InputError, console, progress, run, say
+from parsers.command import InputError, console, pluralize, progress, run, say
 from shards.inspect.diff import compare
 from shards.inspect.page import label_nodes, make_page
 from shards.inspect.summary import Histogram, spread, summarise
@@ -41,13 +41,13 @@ def summary(
 ) -> None:
     """Print how many images, captions, boxes and nodes there are, and how they are distributed."""
     shards = ShardSet(location)
-    with progress("read", min(images, len(shards)), "images") as advance:
+    with progress("read", min(images, len(shards)), "image") as advance:
         found = summarise(shards, images, advance)
     manifest, totals = shards.manifest, shards.manifest.totals
     size = sum(shard.bytes for shard in manifest.shards)
     classes = manifest.classes
     table = Table(title=location, title_justify="left", show_header=False)
-    table.add_row("images", f"{totals.samples:,} in {len(manifest.shards):,} shards, {size / 1e6:,.1f} MB")
+    table.add_row("images", f"{totals.samples:,} in {pluralize(len(manifest.shards), 'shard')}, {size / 1e6:,.1f} MB")
     table.add_row("captions", f"{totals.captions:,}")
     table.add_row("captions of an image", _shape(found.captions))
     table.add_row("word pieces of a caption", _shape(found.tokens))
@@ -63,7 +63,9 @@ def summary(
     table.add_row("parser", f"{manifest.parser.name} {manifest.parser.version}")
     table.add_row("checksum", manifest.checksum)
     console.print(table)
-    table = Table(title=f"Nodes of a caption, of {found.images_read:,} images", title_justify="left", show_header=False)
+    table = Table(
+        title=f"Nodes of a caption, of {pluralize(found.images_read, 'image')}", title_justify="left", show_header=False
+    )
     for kind in KINDS:
         count = getattr(totals, f"{kind}s")
         most = ", ".join(f"{lemma} ({n:,})" for lemma, n in found.lemmas[kind].most_common(top))
@@ -80,7 +82,10 @@ def head(location: Location, n: Annotated[int, typer.Option("-n", min=1, help="L
     for _, (shard, row) in zip(range(n), shards, strict=False):
         image_id, width, height, captions = shards.record(shard, row)
         boxes = shards.shard(shard).num_boxes[row]
-        console.print(f"[bold]{escape(image_id)}[/]  {width} x {height}, {boxes} boxes, {len(captions)} captions")
+        console.print(
+            f"[bold]{escape(image_id)}[/]  {width} x {height}, {pluralize(int(boxes), 'box')}, "
+            f"{pluralize(len(captions), 'caption')}"
+        )
         for caption in captions:
             console.print(Text("  ").append_text(colour(caption)))
 
@@ -95,7 +100,7 @@ def show(
     image_id, width, height, captions = shards.record(shard, row)
     masks, regions = shards.masks(shard, row), shards.regions(shard, row)
     vocabulary = shards.vocabulary
-    console.print(f"[bold]{escape(image_id)}[/]  {width} x {height}, {len(regions.boxes)} boxes")
+    console.print(f"[bold]{escape(image_id)}[/]  {width} x {height}, {pluralize(len(regions.boxes), 'box')}")
     names = shards.manifest.classes.names
     if regions.class_ids is not None and regions.class_probs is not None and names:
         best = [f"{names[i]} {p:.2f}" for i, p in zip(regions.class_ids[:, 0], regions.class_probs[:, 0], strict=True)]
@@ -120,15 +125,15 @@ def verify(
         say(f"{location}: the index {'was made anew' if repaired else 'is as it should be'}")
     shards = ShardSet(location, check_tars=False)
     tars, count = len(shards.manifest.shards), 0
-    with progress("verify", tars, "shards") as advance:
+    with progress("verify", tars, "shard") as advance:
         for _, problems in verify_shards(shards, workers=min(workers, max(1, tars))):
             for problem in problems:
                 console.print(f"[bold red]{escape(problem.where)}[/]: {escape(problem.what)}", soft_wrap=True)
             count += len(problems)
             advance(1)
     if count:
-        raise InputError(f"{location}: {count:,} problems")
-    say(f"{location}: {tars:,} shards, {len(shards):,} images, all sound")
+        raise InputError(f"{location}: {pluralize(count, 'problem')}")
+    say(f"{location}: {pluralize(tars, 'shard')}, {pluralize(len(shards), 'image')}, all sound")
 
 
 @app.command(epilog="Example: python -m shards.inspect diff data/shards/train data/shards-2/train")
@@ -138,10 +143,10 @@ def diff(
 ) -> None:
     """List the images whose captions, graphs or features differ. The exit code is 1 if any do."""
     a, b = ShardSet(first), ShardSet(second)
-    with progress("compare", len(a.manifest.shards), "shards") as advance:
+    with progress("compare", len(a.manifest.shards), "shard") as advance:
         difference = compare(a, b, advance)
     if not difference:
-        say(f"{first} and {second}: no difference in {len(a):,} images")
+        say(f"{first} and {second}: no difference in {pluralize(len(a), 'image')}")
         return
     for name, (old, new) in difference.settings.items():
         say(f"{name}: {json.dumps(old)} in A, {json.dumps(new)} in B")
@@ -177,7 +182,7 @@ def html(
     shards = ShardSet(location)
     page = make_page(shards, spread(shards, n), images, regions).encode()
     write_atomic(out, page)
-    say(f"{out}: {min(n, len(shards)):,} images, {len(page) / 1e6:.1f} MB")
+    say(f"{out}: {pluralize(min(n, len(shards)), 'image')}, {len(page) / 1e6:.1f} MB")
 
 
 def colour(caption: Caption) -> Text:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from parsers.command import InputError
+from parsers.command import InputError, pluralize
 from parsers.graph import Relation, SceneGraph
 from shards.nodes import list_nodes, spans_by_kind
 from shards.pictures import FORMATS, find_pictures, to_rgb
@@ -55,7 +55,7 @@ def make_page(
     pictures = {} if images is None else find_pictures(images, [shards.record(*place)[0] for place in places])
     cards = [_card(shards, shard, row, vocabulary, pictures, attributes) for shard, row in places]
     legend = " ".join(f'<span class="{kind}">{kind}</span>' for kind in KINDS)
-    title = escape(f"{shards.location}: {len(cards):,} of {len(shards):,} images")
+    title = escape(f"{shards.location}: {len(cards):,} of {pluralize(len(shards), 'image')}")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -87,7 +87,8 @@ def _card(
     )
     return (
         f"<article><figure>{boxes}<figcaption>{escape(image_id)}<br>"
-        f"{width} × {height}, {len(regions.boxes)} boxes</figcaption></figure><div>{texts}</div></article>\n"
+        f"{width} × {height}, {pluralize(len(regions.boxes), 'box')}</figcaption></figure>"
+        f"<div>{texts}</div></article>\n"
     )
 
 

@@ -14,6 +14,7 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow as pa
 
+from parsers.command import pluralize
 from shards.manifest import Classes
 from shards.schema import Array, Regions
 from shards.stage_folder import read_metadata
@@ -137,7 +138,9 @@ def read_rows(table: pa.Table, feature_size: int) -> Iterator[RegionsRow | Value
         n = int(starts[i + 1] - starts[i])
         try:
             if features.size != n * feature_size:
-                raise ValueError(f"{features.size} feature values for {n} boxes of {feature_size}")
+                raise ValueError(
+                    f"{pluralize(features.size, 'feature value')} for {pluralize(n, 'box')} of {feature_size}"
+                )
             ids, probabilities, attributes, attribute_probabilities = (None if m is None else m[i] for m in matrices)
         except ValueError as error:
             yield error

@@ -168,7 +168,7 @@ def test_what_does_not_fit_is_refused_with_advice(folder, tmp_path, name):
     ]  # fmt: skip
     for more, message in (
         ([], "give --regions"),
-        (["--regions", other], "images of train have no regions"),
+        (["--regions", other], "no regions for "),
         (["--regions", larger], f"features of size {FEATURES + 1}"),
         (["--regions", other, "--regions", other], "has regions twice"),
         (["--regions", tmp_path], "no report.json"),

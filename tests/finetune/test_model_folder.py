@@ -76,7 +76,7 @@ def test_weights_that_do_not_fit_are_refused(folder):
     record = json.loads((folder / "task.json").read_text())
     record["settings"]["answers"].append("green")
     (folder / "task.json").write_text(json.dumps(record))
-    with pytest.raises(InputError, match="head.output.weight, head.output.bias are missing"):
+    with pytest.raises(InputError, match=r"head\.output\.weight, head\.output\.bias are missing"):
         load_fine_tuned(folder, load_task(folder, Vqa), CPU)
 
 

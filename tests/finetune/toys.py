@@ -12,7 +12,7 @@ from finetune.data import TaskFiles
 from finetune.heads import FineTunedModel
 from finetune.model_folder import save_fine_tuned
 from pipeline.regions.__main__ import app
-from pipeline.toyworld import World, write_world
+from pipeline.toyworld import ToyWorld, write_world
 from pretrain.model.config import ModelConfig
 
 
@@ -54,7 +54,7 @@ class Toys:
 
 def make_toys(folder: Path, images: int = 60) -> Toys:
     """Generates the world and imports its regions."""
-    write_world(World(images=images, seed=5, captions=3, things=(2, 3), tasks=True), folder / "world", workers=1)
+    write_world(ToyWorld(images=images, seed=5, captions=3, things=(2, 3), tasks=True), folder / "world", workers=1)
     toys = Toys(folder / "world", folder / "regions", folder / "gold_regions")
     for source, out in (("regions", toys.regions), ("tasks/vcr/regions", toys.gold_regions)):
         names = ["--class-names", str(toys.world / "class_names.txt")]

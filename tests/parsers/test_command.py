@@ -115,7 +115,7 @@ def clock(monkeypatch):
 
 
 def test_without_a_terminal_progress_is_a_line_every_ten_seconds(plain, clock):
-    with command.progress("reading", 3_000, "captions") as advance:
+    with command.progress("reading", 3_000, "caption") as advance:
         advance(1_000)
         assert plain.getvalue() == ""
         clock.now += 10
@@ -129,14 +129,14 @@ def test_without_a_terminal_progress_is_a_line_every_ten_seconds(plain, clock):
 
 
 def test_progress_needs_no_total(plain, clock):
-    with command.progress("reading", None, "captions") as advance:
+    with command.progress("reading", None, "caption") as advance:
         clock.now += 10
         advance(7)
     assert plain.getvalue() == "reading: 7 captions\n"
 
 
 def test_on_a_terminal_progress_is_a_bar(terminal):
-    with command.progress("reading", 2, "captions") as advance:
+    with command.progress("reading", 2, "caption") as advance:
         advance(1)
         advance(1, rows=5)
     shown = terminal.getvalue()

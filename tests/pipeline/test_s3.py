@@ -87,7 +87,7 @@ def test_pictures_of_a_bucket_are_listed_and_read_in_place(bucket):
         archive.addfile(entry, io.BytesIO(stream.getvalue()))
     location(f"{bucket}/pictures/0.tar").write_bytes(tar.getvalue())
     folder, what = images.recognise(location(f"{bucket}/pictures"), "auto", None)
-    assert what == "2 pictures and 1 tars; 1 files with other names are left out"
+    assert what == "2 pictures and 1 tar; left out: 1 file with other names"
     sources = list(folder.sources())
     assert [source.image_id for source in sources] == ["000", "b", "7"]
     assert [images.load(source).shape for source in sources] == [(30, 40, 3)] * 3

@@ -118,7 +118,7 @@ def train_cheap_score(training: PooledSplit, *, steps: int, batch_size: int = 25
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=steps)
     captions_by_image = training.captions_by_image
     counts = np.array([len(captions) for captions in captions_by_image])
-    with progress("train", steps, "steps") as advance:
+    with progress("train", steps, "step") as advance:
         for _ in range(steps):
             images = random.permutation(len(counts))[:batch_size]
             drawn = zip(images, random.integers(0, counts[images]), strict=True)
@@ -186,7 +186,7 @@ def find_hard_negatives(
     """
     texts_CE, images_IE = model.vectors(split.texts_C2D, split.images_I2V)
     found = {}
-    with progress("negatives", len(names), "images") as advance:
+    with progress("negatives", len(names), "image") as advance:
         for image, (name, captions) in enumerate(zip(names, split.captions_by_image, strict=True)):
             fit_I = (texts_CE[captions] @ images_IE.T).amax(0)
             fit_I[image] = -torch.inf

@@ -211,7 +211,7 @@ class ScoreMatrix:
         """Makes the blocks of this rank. Without a folder it returns them by name, else it writes them."""
         made: dict[str, Array] = {}
         own = range(world.rank, len(self._blocks), world.size)
-        with progress("score", sum(len(self._blocks[number]) for number in own), "captions") as advance:
+        with progress("score", sum(len(self._blocks[number]) for number in own), "caption") as advance:
             for number in own:
                 name = _name_block(number)
                 if folder is None:

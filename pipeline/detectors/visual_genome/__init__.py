@@ -5,13 +5,13 @@ ResNet-101 C4, 1,600 objects, 400 attributes, features of 2,048 numbers.
 It loads the weights ``unc-nlp/frcnn-vg-finetuned`` and computes what the Hugging Face port (transformers' LXMERT
 example) computes, without these faults of public ports:
 
-- Pictures enter as BGR, which the weights were trained on, wherever they come from. The port feeds local files as RGB.
+- The network gets every picture as BGR, as in training. The port gives it local files as RGB.
 - Every picture is computed in its own size, so its neighbours change nothing. The port pads the pictures of a batch,
-  and divides the boxes of one by the size of another.
-- Where no threshold leaves the minimum of boxes, there are fewer. The port crashes, or returns the boxes of the picture
-  before.
-- Boxes that their correction makes empty are left out. The port returns them.
-- The sides are scaled back one by one, each by what it was really scaled, and boxes are in pixels of the given picture.
+  and divides the boxes of one picture by the size of another.
+- If no threshold leaves the minimum of boxes, there are fewer. The port crashes, or returns the boxes of the previous
+  picture.
+- Boxes that become empty when they are corrected are left out. The port returns them.
+- Each side of a box is scaled back by the factor by which that side was really scaled.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import clip_boxes_to_image
 
-from parsers.command import InputError
+from parsers.command import InputError, pluralize
 from pipeline.detectors import Detections
 from pipeline.detectors.visual_genome.network import ATTRIBUTES, BACKGROUND, FEATURES, OBJECTS, Described
 from pipeline.detectors.visual_genome.preprocessing import network_input, resized_size
@@ -37,22 +37,22 @@ from shards.schema import Array
 from shards.storage.files import read_lines
 
 VOCABULARY = ("objects_vocab.txt", "attributes_vocab.txt")
-"""How the names of the classes and attributes are published: a line each, synonyms divided by commas."""
+"""The files in which the names of classes and attributes are published, one a line; commas separate synonyms."""
 _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """Which regions to take, and how large to look at the picture."""
+class DetectionSettings:
+    """Which regions are taken, and the size to which the picture is resized."""
 
     rule: Literal["butd", "hf"]
-    """`select_butd`, whose boxes are the proposals, or `select_hf`, whose boxes are corrected for their class"""
+    """`select_butd`, which keeps the boxes of proposals, or `select_hf`, which corrects boxes for their class"""
     min_boxes: int
     max_boxes: int
     min_size: int = 600
-    """pixels of the shorter side"""
+    """the shorter side in pixels"""
     max_size: int = 1000
-    """pixels that the longer side may have at most"""
+    """the longest that the longer side may become, in pixels"""
 
     def __post_init__(self) -> None:
         if self.rule not in ("butd", "hf"):
@@ -63,26 +63,26 @@ class Settings:
             raise ValueError(f"sides of {self.min_size} to {self.max_size} pixels; 0 < min <= max")
 
 
-PRESETS: dict[str, Settings] = {
-    "ernie-vil": Settings("butd", 10, 36),
-    "ernie-vil-vqa": Settings("butd", 100, 100),
-    "flickr": Settings("butd", 0, 36),
-    "lxmert": Settings("hf", 36, 36, 800, 1333),
+PRESETS: dict[str, DetectionSettings] = {
+    "ernie-vil": DetectionSettings("butd", 10, 36),
+    "ernie-vil-vqa": DetectionSettings("butd", 100, 100),
+    "flickr": DetectionSettings("butd", 0, 36),
+    "lxmert": DetectionSettings("hf", 36, 36, 800, 1333),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image as the network takes it."""
+    """An image as the network takes it, resized."""
 
     pixels: Tensor
-    """float32 [1, 3, height, width]: resized, BGR, less the mean"""
+    """float32 [1, 3, height, width]: BGR from which the mean is subtracted"""
     scale: Tensor
-    """float32 [4]: pixels of the image per pixel of the resized one, for x, y, x, y"""
+    """float32 [4]: how many pixels of the image a pixel of the resized one covers, for x, y, x, y"""
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the resized image."""
+        """The height and width of the resized image."""
         height, width = self.pixels.shape[2:]
         return height, width
 
@@ -90,8 +90,8 @@ class Picture:
 class VisualGenomeDetector:
     """The registered detector ``vg-bottom-up``; see `pipeline.detectors.Detector`.
 
-    `detect` is `prepare`, `describe` and `select` of one image after the other, so every image has bit by bit the
-    regions that it has alone. The network's large batch is that of an image's 300 boxes, nine tenths of the work.
+    `detect` calls `prepare`, `describe` and `select` for one image after the other, so the regions of an image are
+    bitwise the same in every batch. That costs little: nine tenths of the work are the 300 boxes of one image.
     """
 
     name = "vg-bottom-up"
@@ -101,7 +101,7 @@ class VisualGenomeDetector:
     def __init__(
         self,
         weights: str = HUB_ID,
-        preset: str | Settings = "ernie-vil",
+        preset: str | DetectionSettings = "ernie-vil",
         *,
         min_boxes: int | None = None,
         max_boxes: int | None = None,
@@ -113,15 +113,15 @@ class VisualGenomeDetector:
 
         Args:
             weights: a file, a folder or a model of the hub, see `load_network`.
-            preset: one of `PRESETS` by its name, or other settings.
-            min_boxes: instead of the preset's.
-            max_boxes: instead of the preset's.
-            vocabulary: a folder with the names of classes and attributes (`VOCABULARY`); without it they are numbered.
-            device: as torch names it.
-            precision: of the large convolutions. All else is computed in float32.
+            preset: the name of one of `PRESETS`, or other settings.
+            min_boxes: the fewest boxes; None: those of the preset.
+            max_boxes: the most boxes; None: those of the preset.
+            vocabulary: a folder with the names of classes and attributes (`VOCABULARY`); None: they are numbered.
+            device: the name of the device in PyTorch.
+            precision: the precision of the large convolutions; the rest is computed in float32.
 
         Raises:
-            InputError: the weights or the names cannot be had.
+            InputError: the weights or the names cannot be read.
             ValueError: there is no such preset or precision, or the numbers of boxes do not go together.
         """
         if isinstance(preset, str):
@@ -145,14 +145,14 @@ class VisualGenomeDetector:
 
     @torch.inference_mode()
     def detect(self, images: Sequence[Array], boxes: Sequence[Array] | None = None) -> list[Detections]:
-        """The regions of each image.
+        """Returns the regions of each image.
 
         Args:
             images: uint8 [height, width, 3] each, RGB; sizes may differ.
-            boxes: float32 [n, 4] for each image, in its pixels. If given, exactly these are described, in their order.
+            boxes: float32 [n, 4] for each image, in its pixels. If given, exactly these boxes are described, in order.
 
         Raises:
-            ValueError: an image is none, or boxes are not four numbers each.
+            ValueError: an image has another type or shape, or boxes have not four numbers each.
         """
         detections = []
         for i, image in enumerate(images):
@@ -171,7 +171,7 @@ class VisualGenomeDetector:
         return detections
 
     def prepare(self, image: Array) -> Picture:
-        """The image, uint8 [height, width, 3], as the network takes it."""
+        """Returns the image, uint8 [height, width, 3], as the network takes it."""
         height, width, _ = image.shape
         size = resized_size(height, width, self.settings.min_size, self.settings.max_size)
         x, y = width / size[1], height / size[0]
@@ -180,9 +180,9 @@ class VisualGenomeDetector:
 
     @torch.inference_mode()
     def describe(self, picture: Picture, boxes: Tensor | None = None) -> Described:
-        """What the network says of its proposals or, if given, of boxes, float32 [n, 4] in resized pixels."""
+        """Describes the network's own proposals or, if given, boxes, float32 [n, 4] in pixels of the resized image."""
         network = self.network
-        # What is called float32 is float32, and the same every time.
+        # Without TF32, float32 is really float32, and it is the same in every run.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True):
             cells = network.backbone(picture.pixels.to(self._dtype, memory_format=torch.channels_last))
             described: Described = network.roi_heads(
@@ -192,7 +192,7 @@ class VisualGenomeDetector:
 
     @torch.inference_mode()
     def select(self, picture: Picture, described: Described) -> Detections:
-        """The regions among the proposals."""
+        """Returns those of the proposals that become regions."""
         least, most = self.settings.min_boxes, self.settings.max_boxes
         probs = described.class_probs[:, :OBJECTS]
         if self.settings.rule == "butd":
@@ -218,5 +218,7 @@ def _names(vocabulary: str | None, file: str, kind: str, count: int) -> tuple[st
         return tuple(f"{kind} {i}" for i in range(count))
     names = read_lines(Path(vocabulary) / file)
     if len(names) != count:
-        raise InputError(f"{Path(vocabulary) / file}: has {len(names)} lines, expected one for each of {count} names")
+        raise InputError(
+            f"{Path(vocabulary) / file}: has {pluralize(len(names), 'line')}, expected one for each of {count} names"
+        )
     return tuple(names)

@@ -1,6 +1,6 @@
 """The network: ResNet-101 C4, region proposals, and the heads that name objects and attributes.
 
-Modules are called as in the public weights, so a state dict fits by name.
+The modules have the names of the public weights, so that a state dict fits.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from pipeline.detectors.visual_genome.proposals import ANCHORS, STRIDE, cell_anc
 
 OBJECTS, ATTRIBUTES, FEATURES = 1600, 400, 2048
 BACKGROUND = OBJECTS
-"""The last class. The last attribute, likewise, means none."""
+"""The class that means no object. It is the last one; the last attribute likewise means none."""
 POOLED = 14
+"""cells of a side that a box is pooled to"""
 BOXES_AT_ONCE = 50
-"""Boxes that go through the fifth stage together: what bounds its memory."""
+"""how many boxes go through the fifth stage together, which bounds the memory"""
 _EMBEDDING, _ATTRIBUTE_HIDDEN, _PROPOSAL_HIDDEN = 256, 512, 512
 
 
 class ConvNorm(nn.Conv2d):
-    """A convolution without bias and its batch normalisation, which always uses the stored statistics."""
+    """A convolution without bias, followed by a batch normalisation that always uses the stored statistics."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1
@@ -34,12 +35,12 @@ class ConvNorm(nn.Conv2d):
         self.norm: nn.Module = nn.BatchNorm2d(outputs, eps=1e-5)
 
     def forward(self, x: Tensor) -> Tensor:
-        """float [N, inputs, H, W] to [N, outputs, H', W']."""
+        """Maps float [N, inputs, H, W] to [N, outputs, H', W']."""
         normed: Tensor = self.norm(super().forward(x))
         return normed
 
     def fuse(self) -> None:
-        """Makes the normalisation part of the convolution."""
+        """Merges the normalisation into the convolution."""
         assert isinstance(self.norm, nn.BatchNorm2d)
         fused = fuse_conv_bn_eval(self, self.norm)
         self.weight, self.bias = fused.weight, fused.bias
@@ -47,7 +48,7 @@ class ConvNorm(nn.Conv2d):
 
 
 class Bottleneck(nn.Module):
-    """A residual block; the first 1x1 convolution carries the stride, as in Caffe's ResNet."""
+    """A residual block. Its first 1x1 convolution has the stride, as in Caffe's ResNet."""
 
     def __init__(self, inputs: int, width: int, outputs: int, stride: int, dilation: int) -> None:
         super().__init__()
@@ -57,7 +58,7 @@ class Bottleneck(nn.Module):
         self.conv3 = ConvNorm(width, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """float [N, inputs, H, W] to [N, outputs, H / stride, W / stride]."""
+        """Maps float [N, inputs, H, W] to [N, outputs, H / stride, W / stride]."""
         residual = F.relu_(self.conv1(x))
         residual = F.relu_(self.conv2(residual))
         residual = self.conv3(residual)
@@ -71,19 +72,19 @@ def _stage(blocks: int, inputs: int, outputs: int, stride: int, dilation: int = 
 
 
 class Stem(nn.Module):
-    """A convolution and a max-pooling without padding whose last window may be cut off, as Caffe pools."""
+    """A convolution and a max-pooling without padding, whose last window may be cut off, as in Caffe."""
 
     def __init__(self) -> None:
         super().__init__()
         self.conv1 = ConvNorm(3, 64, 7, stride=2, padding=3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """float [N, 3, H, W] to [N, 64, about H / 4, about W / 4]."""
+        """Maps float [N, 3, H, W] to [N, 64, about H / 4, about W / 4]."""
         return F.max_pool2d(F.relu_(self.conv1(x)), 3, stride=2, ceil_mode=True)
 
 
 class Backbone(nn.Module):
-    """ResNet-101 up to its fourth stage."""
+    """ResNet-101 up to and with its fourth stage."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,13 +94,13 @@ class Backbone(nn.Module):
         self.res4 = _stage(23, 512, 1024, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """float [N, 3, H, W] to [N, 1024, about H / 16, about W / 16]."""
+        """Maps float [N, 3, H, W] to [N, 1024, about H / 16, about W / 16]."""
         features: Tensor = self.res4(self.res3(self.res2(self.stem(x))))
         return features
 
 
 class AnchorGenerator(nn.Module):
-    """Holds the anchors of a cell, which the public weights bring along."""
+    """Holds the anchors of a cell, which are part of the public weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,7 +108,7 @@ class AnchorGenerator(nn.Module):
 
 
 class ProposalHead(nn.Module):
-    """Says of each anchor whether there is an object and where."""
+    """Predicts for each anchor whether it holds an object, and how to correct the box."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,7 +117,7 @@ class ProposalHead(nn.Module):
         self.anchor_deltas = nn.Conv2d(_PROPOSAL_HIDDEN, ANCHORS * 4, 1)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """float [N, 1024, H, W] to logits float [N, 12, H, W] and deltas float [N, 48, H, W]."""
+        """Maps float [N, 1024, H, W] to logits, float [N, 12, H, W], and deltas, float [N, 48, H, W]."""
         hidden = F.relu_(self.conv(features)).float()
         return self.objectness_logits(hidden), self.anchor_deltas(hidden)
 
@@ -142,34 +143,34 @@ class BoxPredictor(nn.Module):
         self.attr_score = nn.Linear(_ATTRIBUTE_HIDDEN, ATTRIBUTES + 1)
 
     def attribute_logits(self, features: Tensor, class_logits: Tensor) -> Tensor:
-        """float [n, 401] for the most likely class of each box, which may be the background."""
+        """Returns float [n, 401], given that each box holds its most likely class, which may be the background."""
         classes = class_logits.argmax(1)
         hidden = F.relu_(self.fc_attr(torch.cat([features, self.cls_embedding(classes)], 1)))
         logits: Tensor = self.attr_score(hidden)
         return logits
 
     def deltas(self, features: Tensor, classes: Tensor) -> Tensor:
-        """float [n, 4]: how to correct each box if it holds an object of its class in ``classes``, int64 [n]."""
+        """Returns the correction of each box, float [n, 4], if it holds an object of its class, int64 [n]."""
         deltas: Tensor = self.bbox_pred(features).view(len(features), OBJECTS, 4)
         return deltas.take_along_dim(classes[:, None, None], 1)[:, 0]
 
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """What the heads say of the boxes of an image."""
+    """What the heads predict for the boxes of an image."""
 
     boxes: Tensor
     """float32 [n, 4]: x1, y1, x2, y2 in pixels of the resized image"""
     features: Tensor
     """float32 [n, 2048]"""
     class_probs: Tensor
-    """float32 [n, 1601], the background last"""
+    """float32 [n, 1601]; the background is last"""
     attribute_probs: Tensor
-    """float32 [n, 400], as if every object had an attribute"""
+    """float32 [n, 400]: a distribution over the attributes, in which "none" has no share"""
 
 
 class RoiHeads(nn.Module):
-    """What becomes of a box: pooled, through the fifth stage of the ResNet, and described."""
+    """Pools each box, sends it through the fifth stage of the ResNet, and describes it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -177,12 +178,12 @@ class RoiHeads(nn.Module):
         self.box_predictor = BoxPredictor()
 
     def features(self, pooled: Tensor) -> Tensor:
-        """float32 [n, 2048] of what is pooled of boxes, float [n, 1024, 14, 14]."""
+        """Maps pooled boxes, float [n, 1024, 14, 14], to features, float32 [n, 2048]."""
         described: Tensor = self.res5(pooled)
         return described.float().mean((2, 3))
 
     def forward(self, cells: Tensor, boxes: Tensor) -> Described:
-        """Describes boxes float32 [n, 4], in pixels, of an image whose map is float [1, 1024, H, W]."""
+        """Describes boxes, float32 [n, 4] in pixels, of an image whose map is float [1, 1024, H, W]."""
         exact = cells.float().contiguous()
         pooled = (roi_pool(exact, [some], POOLED, 1 / STRIDE) for some in torch.split(boxes, BOXES_AT_ONCE))
         features = torch.cat([self.features(some.to(cells.dtype)) for some in pooled])
@@ -191,8 +192,8 @@ class RoiHeads(nn.Module):
         return Described(boxes, features, class_logits.softmax(1), attribute_logits.softmax(1))
 
 
-class Network(nn.Module):
-    """All of it, for inference. Use it in evaluation mode."""
+class VisualGenomeNetwork(nn.Module):
+    """The whole network, for inference. It must be in evaluation mode."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -201,9 +202,10 @@ class Network(nn.Module):
         self.roi_heads = RoiHeads()
 
     def fuse(self, dtype: torch.dtype) -> None:
-        """Makes every normalisation part of its convolution, and the large convolutions work in ``dtype``.
+        """Merges every normalisation into its convolution, and lets the large convolutions compute in ``dtype``.
 
-        What is small stays in float32, where rounding would make ties. The state dict is no longer the published one.
+        The small layers stay in float32, because rounding would make ties there. After this the state dict is no longer
+        the published one.
         """
         for module in self.modules():
             if isinstance(module, ConvNorm):
@@ -213,7 +215,7 @@ class Network(nn.Module):
             part.to(dtype)
 
     def propose(self, cells: Tensor, size: tuple[int, int]) -> Tensor:
-        """At most 300 boxes, float32 [n, 4], of an image of ``size`` (height, width), its map float [1, 1024, H, W]."""
+        """Returns at most 300 boxes, float32 [n, 4], of an image of ``size`` (height, width) with the map ``cells``."""
         (logits,), (deltas,) = self.proposal_generator.rpn_head(cells)
         (anchors,) = self.proposal_generator.anchor_generator.cell_anchors
         boxes, _ = propose(logits, deltas, anchors, size)

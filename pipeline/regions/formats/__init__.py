@@ -1,23 +1,22 @@
-"""Reads detector regions from the formats in which they are published.
+"""The formats in which detector regions are published. A format cuts its sources into partitions and reads them.
 
-Each format splits its sources into partitions that a worker reads on its own, and yields for every image a
-`RegionsRow` or a `Reject`; memory does not grow with the files.
+Modules here may import `shards` and the rest of `pipeline`. A reader yields a `RegionsRow` or a `Reject` for every
+image, and its memory does not grow with the files. Start reading at `parquet`, the smallest format.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from parsers.command import InputError
+from parsers.command import InputError, pluralize
 from pipeline.regions.formats.parquet import RegionsParquet
 from pipeline.regions.formats.tsv import COLUMNS, LXMERT, BottomUpTsv, ErnieVilTsv
 from pipeline.regions.formats.vilbert import VilbertFiles, VilbertLmdb
-from pipeline.regions.rows import RegionFormat, Rows
+from pipeline.regions.rows import RegionFormat
 from shards.storage.files import AnyPath
 
-__all__ = ["FORMATS", "RegionFormat", "Rows", "recognise"]
-
-FORMATS: dict[str, RegionFormat] = {
+FORMATS: dict[str, RegionFormat[Any]] = {
     "butd-tsv": BottomUpTsv(),
     "ernie-vil-tsv": ErnieVilTsv(),
     "vilbert-npz": VilbertFiles(),
@@ -27,10 +26,10 @@ FORMATS: dict[str, RegionFormat] = {
 
 
 def recognise(sources: Sequence[AnyPath]) -> tuple[str, str]:
-    """(format, why) of the sources.
+    """Returns the format of the sources, and how it was recognised.
 
     Raises:
-        InputError: they are in no format that we know.
+        InputError: they have none of the known formats.
     """
     first = sources[0]
     if first.is_dir():
@@ -54,5 +53,5 @@ def recognise(sources: Sequence[AnyPath]) -> tuple[str, str]:
         columns = line.count(b"\t") + 1
         if columns in COLUMNS:
             format = "ernie-vil-tsv" if columns not in (len(LXMERT), 6) else "butd-tsv"
-            return format, f"{columns} tab-separated columns"
+            return format, f"{pluralize(columns, 'tab-separated column')}"
     raise InputError(f"{first}: format not recognised; name it with --format ({', '.join(FORMATS)})")

@@ -1,17 +1,17 @@
-"""Regions in Parquet: our own table, or anyone's with the same columns."""
+"""Regions in Parquet: the table that `pipeline.regions` writes, or any table with the same columns."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from parsers.command import InputError
+from parsers.command import InputError, pluralize
 from pipeline.execution.parts import Reject
-from pipeline.regions.rows import Rows, distribution_info, make_row
+from pipeline.regions.rows import RegionRows, distribution_info, make_row
 from shards.regions.table import REGIONS_VERSION, RegionsInfo, RegionsRow, read_rows
 from shards.regions.tsv import parse_integer
 from shards.schema import Array
@@ -20,26 +20,28 @@ from shards.storage.parquet import parquet_file
 
 NEEDED = ("image_id", "width", "height", "boxes", "features")
 CHUNK = 64
+"""rows that are decoded at a time"""
 
 
 @dataclass(frozen=True)
 class RowGroups:
-    """Some row groups of a file."""
+    """A run of row groups of a file."""
 
     path: AnyPath
     groups: tuple[int, ...]
     first_row: int
+    """the number of the first row in the file"""
 
 
 class RegionsParquet:
-    """Parquet with the columns image_id, width, height, boxes, features and, perhaps, cls_prob.
+    """Reads Parquet with the columns image_id, width, height, boxes, features and, perhaps, cls_prob.
 
-    The matrices, boxes [n, 4], features [n, d] and cls_prob [n, classes], are lists of lists, flat lists, or bytes of
-    little-endian float32. A table that `pipeline.regions` wrote is read as it is, with its classes.
+    The matrices boxes [n, 4], features [n, d] and cls_prob [n, classes] are lists of lists, flat lists, or bytes of
+    little-endian float32. A table that `pipeline.regions` wrote keeps its classes.
     """
 
     def files(self, sources: Sequence[AnyPath]) -> list[AnyPath]:
-        """The sources and, for a folder, the ``.parquet`` files in it, by name."""
+        """Returns the sources; a folder stands for the ``.parquet`` files in it, sorted by name."""
         files: list[AnyPath] = []
         for source in sources:
             files.extend(sorted(source.glob("*.parquet"), key=str) if source.is_dir() else [source])
@@ -66,7 +68,7 @@ class RegionsParquet:
         raise InputError(f"{sources[0]}: no row with boxes and features that fit each other")
 
     def partitions(self, files: Sequence[AnyPath], size: int) -> Iterator[RowGroups]:
-        """Runs of row groups of at least ``size`` rows."""
+        """Yields runs of row groups that hold at least ``size`` rows."""
         for path in files:
             metadata = _open(path).metadata
             groups: list[int] = []
@@ -78,7 +80,7 @@ class RegionsParquet:
                     yield RowGroups(path, tuple(groups), first)
                     groups, first, rows = [], first + rows, 0
 
-    def read(self, partition: RowGroups, info: RegionsInfo) -> Rows:
+    def read(self, partition: RowGroups, info: RegionsInfo) -> RegionRows:
         """See `RegionFormat`."""
         file = _open(partition.path)
         ours = _is_ours(file.schema_arrow)
@@ -99,7 +101,7 @@ class RegionsParquet:
                     yield Reject(str(partition.path), f"row {number}", str(error))
 
 
-def _open(path: AnyPath) -> Any:
+def _open(path: AnyPath) -> pq.ParquetFile:
     try:
         return parquet_file(path)
     except (OSError, pa.ArrowInvalid) as error:
@@ -110,7 +112,7 @@ def _is_ours(schema: pa.Schema) -> bool:
     return (schema.metadata or {}).get(b"regions_version") == REGIONS_VERSION.encode()
 
 
-def _row(row: dict[str, Any], info: RegionsInfo) -> RegionsRow:
+def _row(row: dict[str, object], info: RegionsInfo) -> RegionsRow:
     missing = [name for name in NEEDED if row[name] is None]
     if missing:
         raise ValueError(f"no {', no '.join(missing)}")
@@ -121,10 +123,10 @@ def _row(row: dict[str, Any], info: RegionsInfo) -> RegionsRow:
     return make_row(str(row["image_id"]), width, height, boxes, features, distribution, info)
 
 
-def _values(value: Any) -> Array:
+def _values(value: object) -> Array:
     if isinstance(value, bytes):
         if len(value) % 4:
-            raise ValueError(f"{len(value)} bytes are no whole number of float32 values")
+            raise ValueError(f"{pluralize(len(value), 'byte')} are no whole number of float32 values")
         return np.frombuffer(value, "<f4")
     try:
         return np.array(value, np.float32).reshape(-1)
@@ -132,15 +134,15 @@ def _values(value: Any) -> Array:
         raise ValueError("a matrix is not numbers, or its rows differ in length") from None
 
 
-def _matrix(value: Any, columns: int) -> Array:
+def _matrix(value: object, columns: int) -> Array:
     values = _values(value)
     if len(values) % columns:
-        raise ValueError(f"{len(values)} values are no rows of {columns}")
+        raise ValueError(f"a matrix of {pluralize(len(values), 'value')} has no rows of {columns}")
     return values.reshape(-1, columns)
 
 
-def _rows(value: Any, n: int) -> Array:
+def _rows(value: object, n: int) -> Array:
     values = _values(value)
     if n < 1 or len(values) % n:
-        raise ValueError(f"{len(values)} values are no {n} rows")
+        raise ValueError(f"a matrix of {pluralize(len(values), 'value')} has not {pluralize(n, 'row')}")
     return values.reshape(n, -1)

@@ -1,4 +1,4 @@
-"""Region features in tab-separated lines without a header, their arrays as base64 of little-endian numbers."""
+"""Region features in tab-separated lines without a header. Arrays are base64 of little-endian numbers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from parsers.command import InputError
 from pipeline.execution.parts import Reject
-from pipeline.regions.rows import NO_CLASSES, Rows, make_row, to_half, to_ids
+from pipeline.regions.rows import NO_CLASSES, RegionRows, make_row, to_half, to_ids
 from shards.manifest import Classes
 from shards.regions.table import RegionsInfo, RegionsRow
 from shards.regions.tsv import (
@@ -34,7 +34,7 @@ COLUMNS = (len(LXMERT), len(BOTTOM_UP_ATTENTION), len(VQA))
 
 @dataclass(frozen=True)
 class ByteRange:
-    """The lines of a file that begin in ``start:end``."""
+    """The lines of a file that begin at the bytes ``start`` to ``end - 1``."""
 
     path: AnyPath
     start: int
@@ -42,13 +42,13 @@ class ByteRange:
 
 
 class _Lines:
-    """Lines of a file, cut into ranges of bytes, so that nothing is read twice."""
+    """Reads the lines of a file. The file is cut into ranges of bytes, so that nothing is read twice."""
 
     def files(self, sources: Sequence[AnyPath]) -> list[AnyPath]:
-        """The sources are the files.
+        """Returns the sources, which are the files.
 
         Raises:
-            InputError: a file is compressed, so that it cannot be read from the middle.
+            InputError: a file is compressed and so cannot be read from the middle.
         """
         for path in sources:
             if path.suffix == ".gz":
@@ -56,7 +56,7 @@ class _Lines:
         return list(sources)
 
     def partitions(self, files: Sequence[AnyPath], size: int) -> Iterator[ByteRange]:
-        """About ``size`` times the length of the first line."""
+        """Yields ranges of about ``size`` times the length of the first line."""
         for path in files:
             with path.open("rb") as stream:
                 step = max(1, len(stream.readline())) * size
@@ -64,7 +64,7 @@ class _Lines:
             for start in range(0, total, step):
                 yield ByteRange(path, start, min(start + step, total))
 
-    def read(self, partition: ByteRange, info: RegionsInfo) -> Rows:
+    def read(self, partition: ByteRange, info: RegionsInfo) -> RegionRows:
         """See `RegionFormat`."""
         with partition.path.open("rb") as stream:
             stream.seek(max(partition.start - 1, 0))
@@ -78,19 +78,24 @@ class _Lines:
                     yield Reject(str(partition.path), f"byte {position}", str(error))
 
     def row(self, line: bytes, info: RegionsInfo, place: str) -> RegionsRow:
-        """The regions of a line, which begins at FILE@BYTE.
+        """Returns the regions of a line.
+
+        Args:
+            line: the line.
+            info: what holds for all rows.
+            place: where the line begins, as FILE@BYTE.
 
         Raises:
-            ValueError: with the reason why they cannot be had.
+            ValueError: they are not valid, for the reason that the message gives.
         """
         raise NotImplementedError
 
 
 class BottomUpTsv(_Lines):
-    """Bottom-up-attention features, in their original six columns or in LXMERT's ten.
+    """Reads bottom-up-attention features, in their original six columns or in LXMERT's ten.
 
-    The ten hold the most likely class and attribute of each box with their confidence, the six no classes; neither
-    has a distribution.
+    The ten columns have the most likely class and attribute of each box and their confidence. The six have no classes.
+    Neither has a distribution.
     """
 
     def inspect(self, sources: Sequence[AnyPath], class_names: list[str] | None) -> RegionsInfo:
@@ -127,10 +132,10 @@ class BottomUpTsv(_Lines):
 
 
 class ErnieVilTsv(_Lines):
-    """The files that the released ERNIE-ViL fine-tunes on: Flickr30k's images, VQA, RefCOCO+. No classes.
+    """Reads the files that the released ERNIE-ViL fine-tunes on: Flickr30k's images, VQA and RefCOCO+, without classes.
 
-    An image is known by its id in Flickr30k's files and by the question's in VQA's. RefCOCO+'s have no id at all: an
-    expression's regions are known by FILE@BYTE, where its line begins. There the gold boxes follow the detector's.
+    The image id is the image's id in Flickr30k's files, and the question's id in VQA's. RefCOCO+'s files have no id, so
+    it is FILE@BYTE there, where the line of the expression begins; the gold boxes follow the detector's.
     """
 
     def inspect(self, sources: Sequence[AnyPath], _: list[str] | None) -> RegionsInfo:
@@ -153,7 +158,7 @@ class ErnieVilTsv(_Lines):
 
 
 def _is_reference(line: bytes) -> bool:
-    """RefCOCO+ has numbers in its second to fifth column, VQA a question in the second."""
+    """Returns whether a line is RefCOCO+'s: it has numbers in columns 2 to 5, and VQA has a question in column 2."""
     return all(field.isdigit() for field in line.split(b"\t", 5)[1:5])
 
 
@@ -164,7 +169,7 @@ def _plain_row(image_id: str, fields: Fields, info: RegionsInfo, gold: int = 0) 
 
 
 def _first_good(sources: Sequence[AnyPath], layouts: Sequence[tuple[str, ...]]) -> tuple[Fields, int]:
-    """The first line that fits one of the layouts, and its feature size."""
+    """Returns the first line that fits one of the layouts, and its feature size."""
     for path in sources:
         with path.open("rb") as stream:
             for line in stream:

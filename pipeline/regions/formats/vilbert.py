@@ -1,4 +1,4 @@
-"""What ViLBERT's extractor and its converters write: a file for each image, or an LMDB of pickles."""
+"""Regions as ViLBERT's extractor and its converters write them: a file for each image, or an LMDB of pickles."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any
 
 import lmdb
 import numpy as np
 from numpy.lib import format as npy
 from numpy.lib.npyio import NpzFile
 
-from parsers.command import InputError
+from parsers.command import InputError, pluralize
 from pipeline.execution.parts import Reject
-from pipeline.regions.rows import Rows, distribution_info, make_row
+from pipeline.regions.rows import RegionRows, distribution_info, make_row
 from shards.regions.table import RegionsInfo, RegionsRow
 from shards.regions.tsv import parse_integer
 from shards.schema import Array
 from shards.storage import pickles
 from shards.storage.files import AnyPath
 
-Record = Mapping[str, Any]
+VilbertRecord = Mapping[str, object]
 _NAMES = {
     "image_id": ("image_id",),
     "width": ("image_width", "image_w"),
@@ -36,30 +35,30 @@ _NAMES = {
     "boxes": ("bbox", "boxes"),
     "features": ("features",),
 }
-"""What the extractor and the converters call the same thing."""
+"""The names that the extractor and the converters have for the same value."""
 
 _UNREADABLE = (
     OSError,
     EOFError,
     ValueError,
     KeyError,
-    RuntimeError,  # an encrypted member; NotImplementedError, an unknown compression, is one of these
+    RuntimeError,  # an encrypted member, or (NotImplementedError) an unknown compression
     zipfile.BadZipFile,
     zlib.error,
     TokenError,
     SyntaxError,
 )
-"""What reading a damaged .npz file raises."""
+"""The errors that reading a damaged .npz file raises."""
 
 
-def _info(path: AnyPath, record: Record, class_names: list[str] | None) -> RegionsInfo:
+def _info(path: AnyPath, record: VilbertRecord, class_names: list[str] | None) -> RegionsInfo:
     values = _named(record)
     n = parse_integer(values["num_boxes"], "num_boxes")
     columns = _matrix(record, "cls_prob", n).shape[1] if "cls_prob" in record else None
     return distribution_info(path, _matrix(values, "features", n).shape[1], columns, class_names)
 
 
-def _row(record: Record, info: RegionsInfo) -> RegionsRow:
+def _row(record: VilbertRecord, info: RegionsInfo) -> RegionsRow:
     values = _named(record)
     n, width, height = (parse_integer(values[name], name) for name in ("num_boxes", "width", "height"))
     return make_row(
@@ -73,7 +72,7 @@ def _row(record: Record, info: RegionsInfo) -> RegionsRow:
     )
 
 
-def _named(record: Record) -> dict[str, Any]:
+def _named(record: VilbertRecord) -> dict[str, object]:
     found = {name: next((record[key] for key in keys if key in record), None) for name, keys in _NAMES.items()}
     missing = [_NAMES[name][0] for name, value in found.items() if value is None]
     if missing:
@@ -81,12 +80,16 @@ def _named(record: Record) -> dict[str, Any]:
     return found
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return value.decode("utf-8", "strict") if isinstance(value, bytes) else str(value)
 
 
-def _matrix(record: Record, name: str, n: int) -> Array:
-    """[n, columns] of numbers: an array, or base64 of float32."""
+def _matrix(record: VilbertRecord, name: str, n: int) -> Array:
+    """Returns a matrix [n, columns] of a record, which is an array, or base64 of float32.
+
+    Raises:
+        ValueError: it is no such matrix.
+    """
     value = record[name]
     if isinstance(value, str | bytes):
         try:
@@ -94,23 +97,25 @@ def _matrix(record: Record, name: str, n: int) -> Array:
         except (binascii.Error, ValueError):
             raise ValueError(f"{name} is not valid base64") from None
         if n < 1 or len(data) % (4 * n):
-            raise ValueError(f"wrong sizes: {name} of {len(data)} bytes is no {n} rows of float32")
+            raise ValueError(
+                f"wrong sizes: {name} of {pluralize(len(data), 'byte')} has not {pluralize(n, 'row')} of float32"
+            )
         return np.frombuffer(data, "<f4").reshape(n, -1)
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "iufb":
         raise ValueError(f"{name} is not numbers")
     if value.ndim != 2 or len(value) != n:
-        raise ValueError(f"wrong sizes: {name} is {value.shape}, expected {n} rows")
+        raise ValueError(f"wrong sizes: {name} is {value.shape}, expected {pluralize(n, 'row')}")
     return value
 
 
 class VilbertFiles:
-    """One ``.npz``, or ``.npy`` of a pickled dict, an image, as ViLBERT's extractor has it.
+    """Reads one file for each image, as ViLBERT's extractor writes it: an ``.npz``, or an ``.npy`` of a pickled dict.
 
-    Its class distribution ``cls_prob`` has the background in column 0. Pickles are read without running them.
+    The class distribution ``cls_prob`` has the background in column 0. Pickles are read without running their code.
     """
 
     def files(self, sources: Sequence[AnyPath]) -> list[AnyPath]:
-        """The sources and, for a folder, the ``.npz`` and ``.npy`` files in it, by name."""
+        """Returns the sources; a folder stands for the ``.npz`` and ``.npy`` files in it, sorted by name."""
         files: list[AnyPath] = []
         for source in sources:
             inside = [path for path in source.iterdir() if path.suffix in (".npz", ".npy")] if source.is_dir() else []
@@ -129,10 +134,10 @@ class VilbertFiles:
         )
 
     def partitions(self, files: Sequence[AnyPath], size: int) -> Iterator[Sequence[AnyPath]]:
-        """Runs of ``size`` files."""
+        """Yields runs of ``size`` files."""
         return iter(files[start : start + size] for start in range(0, len(files), size))
 
-    def read(self, partition: Sequence[AnyPath], info: RegionsInfo) -> Rows:
+    def read(self, partition: Sequence[AnyPath], info: RegionsInfo) -> RegionRows:
         """See `RegionFormat`."""
         for path in partition:
             try:
@@ -141,7 +146,7 @@ class VilbertFiles:
                 yield Reject(str(path), "file", str(error))
 
 
-def _load(path: AnyPath) -> Record:
+def _load(path: AnyPath) -> VilbertRecord:
     with path.open("rb") as stream:
         if path.suffix == ".npy":
             return _load_npy(stream.read())
@@ -152,8 +157,8 @@ def _load(path: AnyPath) -> Record:
             raise ValueError(f"not a readable .npz file without pickles ({type(error).__name__})") from None
 
 
-def _load_npy(data: bytes) -> Record:
-    """The dict that ``np.save`` pickled."""
+def _load_npy(data: bytes) -> VilbertRecord:
+    """Returns the dict that ``np.save`` pickled."""
     if not data.startswith(npy.MAGIC_PREFIX) or len(data) < 12:
         raise ValueError("not an .npy file")
     header = 10 + int.from_bytes(data[8:10], "little") if data[6] == 1 else 12 + int.from_bytes(data[8:12], "little")
@@ -165,20 +170,20 @@ def _load_npy(data: bytes) -> Record:
 
 @dataclass(frozen=True)
 class Keys:
-    """Some records of an LMDB."""
+    """A run of records of an LMDB."""
 
     path: AnyPath
     keys: tuple[bytes, ...]
 
 
 class VilbertLmdb:
-    """An LMDB of pickled dicts, in both published layouts: arrays as base64 (ViLBERT), or pickled (12-in-1).
+    """Reads an LMDB of pickled dicts in both published layouts: arrays are base64 (ViLBERT) or pickled (12-in-1).
 
-    The record under ``keys`` is not needed. Pickles are read without running them.
+    The record under ``keys`` is not needed. Pickles are read without running their code.
     """
 
     def files(self, sources: Sequence[AnyPath]) -> list[AnyPath]:
-        """The data file of each environment."""
+        """Returns the data file of each environment."""
         return [_data_file(source) for source in sources]
 
     def inspect(self, sources: Sequence[AnyPath], class_names: list[str] | None) -> RegionsInfo:
@@ -194,14 +199,14 @@ class VilbertLmdb:
         raise InputError(f"{sources[0]}: no record with the values {', '.join(k[0] for k in _NAMES.values())}")
 
     def partitions(self, files: Sequence[AnyPath], size: int) -> Iterator[Keys]:
-        """Runs of ``size`` keys, in the order of the LMDB."""
+        """Yields runs of ``size`` keys, in the order of the LMDB."""
         for path in files:
             after = b""
             while keys := _keys_after(path, after, size):
                 yield Keys(path, tuple(key for key in keys if key != b"keys"))
                 after = keys[-1]
 
-    def read(self, partition: Keys, info: RegionsInfo) -> Rows:
+    def read(self, partition: Keys, info: RegionsInfo) -> RegionRows:
         """See `RegionFormat`."""
         with _open(partition.path) as environment, environment.begin() as transaction:
             for key in partition.keys:
@@ -212,7 +217,7 @@ class VilbertLmdb:
 
 
 def _keys_after(path: AnyPath, last: bytes, count: int) -> list[bytes]:
-    """The next keys. The LMDB is closed in between, as a process may not open it twice."""
+    """Returns the next keys. The LMDB is closed between two calls, because a process may not open it twice."""
     with _open(path) as environment, environment.begin() as transaction:
         cursor = transaction.cursor()
         cursor.set_range(last)
@@ -220,7 +225,7 @@ def _keys_after(path: AnyPath, last: bytes, count: int) -> list[bytes]:
         return list(islice((key for key in keys if key != last), count))
 
 
-def _record(data: bytes) -> Record:
+def _record(data: bytes) -> VilbertRecord:
     record = pickles.load(data)
     if not isinstance(record, dict):
         raise ValueError("its pickle is no dict")
@@ -234,7 +239,11 @@ def _data_file(source: AnyPath) -> Path:
 
 
 def _open(path: AnyPath) -> lmdb.Environment:
-    """Raises InputError if it is no LMDB or shorter than it says: reading beyond its end would end the process."""
+    """Opens an LMDB.
+
+    Raises:
+        InputError: it is no LMDB, or it is shorter than it says: reading beyond its end would end the process.
+    """
     try:
         environment = lmdb.open(str(path), readonly=True, lock=False, readahead=False, subdir=False)
     except lmdb.Error as error:
@@ -242,5 +251,7 @@ def _open(path: AnyPath) -> lmdb.Environment:
     pages = environment.info()["last_pgno"] + 1
     if path.stat().st_size < pages * environment.stat()["psize"]:
         environment.close()
-        raise InputError(f"{path}: is cut off: it has {path.stat().st_size:,} bytes but names {pages:,} pages")
+        raise InputError(
+            f"{path}: is cut off: it has {pluralize(path.stat().st_size, 'byte')} but names {pluralize(pages, 'page')}"
+        )
     return environment

@@ -91,7 +91,7 @@ def change(path, function):
     [
         (lambda f: change(f / "word_embedding", lambda a: a.astype(np.float64)), "word_embedding is float64"),
         (lambda f: change(f / "image_loc.w_0", lambda a: a.T), r"image_loc\.w_0: the model needs shape \(5, 4\)"),
-        (lambda f: (f / "word_embedding").rename(f / "word_embeddings"), "lacks 1 parameters.*word_embedding"),
+        (lambda f: (f / "word_embedding").rename(f / "word_embeddings"), "lacks 1 parameter .*word_embedding"),
         (lambda f: (f / "stranger").write_bytes((f / "word_embedding").read_bytes()), "stranger"),
         (lambda f: (f / "match_fc.b_0").unlink(), r"match_fc\.w_0 are not the head of one task"),
         (lambda f: (f / "folder").mkdir(), "not a plain file"),

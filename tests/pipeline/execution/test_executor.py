@@ -13,7 +13,7 @@ import torch
 from parsers.command import InputError
 from pipeline.execution.engines import Engine
 from pipeline.execution.executor import run_stage
-from pipeline.execution.parts import Part, Reject, marker_of
+from pipeline.execution.parts import Part, Reject, path_of_marker
 from tests.pipeline.outputs import contents
 
 ROOT = Path(__file__).parents[3]
@@ -29,8 +29,12 @@ class ToyStage:
     bytes: int = 0
     log: Path | None = None
     die: bool = False
+    source: Path | None = None
     name: str = "toy"
     options: dict[str, Any] = field(default_factory=dict)
+
+    def inputs(self) -> list[Path]:
+        return [] if self.source is None else [self.source]
 
     def fingerprint(self) -> dict[str, Any]:
         return {"numbers": list(self.numbers), "size": self.size, **self.options}
@@ -100,10 +104,10 @@ def test_only_missing_changed_or_unmarked_parts_are_made_again(tmp_path):
     out, log = tmp_path / "out", tmp_path / "log"
     start(ToyStage(), out)
     before = contents(out)
-    marker_of(out, 1).unlink()
+    path_of_marker(out, 1).unlink()
     (out / "part-00003.txt").unlink()
     (out / "part-00004.txt").write_bytes(b"cut")
-    marker_of(out, 6).write_text("{")
+    path_of_marker(out, 6).write_text("{")
     report = start(ToyStage(log=log), out)
     assert [int(number) for number in log.read_text().split()] == [1, 3, 4, 6]
     assert report.skipped == 3
@@ -115,7 +119,7 @@ def test_a_part_that_fails_leaves_no_marker_and_a_rerun_finishes(tmp_path):
     out = tmp_path / "out"
     with pytest.raises(RuntimeError, match="poisoned"):
         start(ToyStage(poison=10), out)
-    assert [marker_of(out, number).exists() for number in range(7)] == [True] * 3 + [False] * 4
+    assert [path_of_marker(out, number).exists() for number in range(7)] == [True] * 3 + [False] * 4
     assert not (out / "part-00003.txt").exists()
     assert not (out / "report.json").exists()
     report = start(ToyStage(), out)
@@ -151,7 +155,7 @@ def test_a_worker_that_dies_is_an_input_error_and_what_was_done_is_kept(tmp_path
     out = tmp_path / "out"
     with pytest.raises(InputError, match=r"toy: a worker process died.*run the same command again"):
         start(ToyStage(poison=19, die=True), out, workers=2)
-    assert not marker_of(out, 6).exists()
+    assert not path_of_marker(out, 6).exists()
     start(ToyStage(), out)
     start(ToyStage(), tmp_path / "whole")
     assert contents(out) == contents(tmp_path / "whole")
@@ -207,6 +211,16 @@ def test_another_stages_folder_is_never_replaced(tmp_path):
     with pytest.raises(InputError, match="the stage 'toy'"):
         start(ToyStage(name="other"), tmp_path / "out", overwrite=True)
     assert contents(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("inside", [".", "a", "deep/a"])
+def test_a_folder_that_holds_an_input_is_refused_even_with_overwrite(tmp_path, inside):
+    out = tmp_path / "out"
+    start(ToyStage(source=tmp_path / "elsewhere"), out)
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match="holds an input of this run; name another --out folder"):
+            start(ToyStage(source=out / inside), out, overwrite=overwrite)
+    assert (out / "all.txt").exists()
 
 
 def test_too_little_disk_is_refused_before_anything_runs(tmp_path):

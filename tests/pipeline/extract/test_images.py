@@ -1,3 +1,5 @@
+"""Where pictures lie, what they are called, and their pixels."""
+
 import contextlib
 import io
 import json
@@ -16,7 +18,6 @@ from parsers.command import InputError
 from pipeline.execution.parts import Reject
 from pipeline.extract import images
 from pipeline.extract.images import ImageSource, open_bytes, recognise
-from pipeline.extract.prefetch import ahead, by_shape
 from pipeline.parse import captions
 from shards.pictures import FORMATS, image_id_of
 
@@ -55,9 +56,6 @@ def decode(data):
     assert opened.shape == pixels.shape, "the header says how large the picture is"
     assert opened.nbytes == pixels.nbytes
     return pixels
-
-
-# ---------------------------------------------------------------------------------------------------------- treatments
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -199,9 +197,6 @@ def test_a_broken_byte_gives_pixels_or_a_reason(position, value, format):
         assert decode(bytes(data)).dtype == np.uint8
 
 
-# -------------------------------------------------------------------------------------------------------------- inputs
-
-
 @pytest.mark.parametrize(
     ("name", "auto", "stem", "path"),
     [
@@ -226,7 +221,7 @@ def test_a_folder_gives_its_pictures_at_any_depth_and_says_what_it_leaves_out(tm
         (tmp_path / name).write_bytes(encoded(picture()))
     sources, what = found(tmp_path)
     assert [source.image_id for source in sources] == ["1", "2"]
-    assert what == "2 pictures; 1 files with other names are left out"
+    assert what == "2 pictures; left out: 1 file with other names"
     assert [images.load(source).shape for source in sources] == [(20, 40, 3)] * 2, "by its bytes, not by its name"
 
 
@@ -310,7 +305,7 @@ def test_a_tar_is_read_in_place_under_the_ids_of_its_captions(tmp_path):
     rows = list(captions.read(tmp_path / "0.tar", "webdataset"))
     assert [source.image_id for source in good] == [row.image_id for row in rows[:2]] == ["http://x/1.jpg", "001"]
     assert [images.load(source).shape for source in good] == [(20, 40, 3)] * 2
-    assert [reject.reason for reject in bad] == ["its .json is not JSON", "0 pictures in the sample"]
+    assert [reject.reason for reject in bad] == ["its .json is not JSON", "0 pictures in the sample, expected one"]
     assert found(tmp_path)[0] == sources, "a folder of tars"
 
 
@@ -321,59 +316,6 @@ def test_a_tar_that_is_cut_off_says_so(tmp_path):
     *_, last = found(tmp_path / "0.tar")[0]
     assert isinstance(last, Reject)
     assert "cut off" in last.reason
-
-
-# --------------------------------------------------------------------------------------------------- ahead of the use
-
-
-def test_work_done_ahead_comes_in_order_and_is_not_far_ahead():
-    begun = []
-
-    def work(number):
-        begun.append(number)
-        return number * number
-
-    results = ahead(work, range(100), threads=3)
-    for number, result in enumerate(results):
-        assert result == number * number
-        assert len(begun) <= number + 1 + 2 * 3 + 1
-
-
-@given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3)), max_size=40), st.integers(1, 5), st.integers(0, 200))
-def test_batches_hold_every_picture_once_and_one_shape_each(shapes, size, held):
-    pictures = [(number, np.zeros((*shape, 3), np.uint8)) for number, shape in enumerate(shapes)]
-    waiting = 0
-    taken = []
-
-    def watched():
-        nonlocal waiting
-        for key, pixels in pictures:
-            waiting += pixels.nbytes
-            yield key, pixels
-
-    for batch in by_shape(watched(), size, held):
-        assert 1 <= len(batch) <= size
-        assert len({pixels.shape for _, pixels in batch}) == 1
-        waiting -= sum(pixels.nbytes for _, pixels in batch)
-        taken += [key for key, _ in batch]
-    assert sorted(taken) == list(range(len(pictures)))
-    assert waiting == 0
-
-
-def test_few_bytes_wait_for_others_of_their_shape():
-    pictures = [(n, np.zeros((10, n + 1, 3), np.uint8)) for n in range(50)]  # all of different shapes
-    taken = produced = 0
-
-    def watched():
-        nonlocal produced
-        for key, pixels in pictures:
-            produced += pixels.nbytes
-            yield key, pixels
-
-    for batch in by_shape(watched(), 8, 5_000):
-        assert produced - taken <= 5_000 + pictures[-1][1].nbytes
-        taken += sum(pixels.nbytes for _, pixels in batch)
-    assert taken == sum(pixels.nbytes for _, pixels in pictures)
 
 
 def test_a_source_is_a_stretch_of_a_file(tmp_path):

@@ -1,11 +1,7 @@
-import io
-import json
-import tarfile
-import tracemalloc
+"""How formats are recognised, and which captions are taken."""
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,80 +10,7 @@ from parsers.command import InputError
 from pipeline.execution.parts import Reject
 from pipeline.parse import captions
 from pipeline.parse.captions import MAX_WORDS, CaptionRow
-from pipeline.parse.stage import ParseStage
-
-COCO = {
-    "info": {},
-    "images": [{"id": 285, "file_name": "285.jpg"}],
-    "annotations": [
-        {"image_id": 285, "id": 1, "caption": "A bear."},
-        {"image_id": 285, "id": 2, "caption": " A big bear.\n"},
-        {"image_id": 632, "id": 3, "caption": "Ein Bär 🐻"},
-    ],
-}
-
-
-def write(folder, name, content):
-    path = folder / name
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
-
-
-def jsonl(*rows):
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-def plain(path, format):
-    rows = list(captions.read(path, format))
-    assert all(row.source == str(path) for row in rows)
-    return [
-        (row.position, row.reason)
-        if isinstance(row, Reject)
-        else (row.position, row.image_id, row.caption_id, row.caption)
-        for row in rows
-    ]
-
-
-# ------------------------------------------------------------------------------------------------------- the formats
-
-
-def test_coco(tmp_path):
-    path = write(tmp_path, "captions.json", json.dumps(COCO))
-    assert captions.recognise(path)[0] == "coco"
-    assert plain(path, "coco") == [
-        ("annotations[0]", "285", "1", "A bear."),
-        ("annotations[1]", "285", "2", "A big bear."),
-        ("annotations[2]", "632", "3", "Ein Bär 🐻"),
-    ]
-
-
-def test_conceptual_captions(tmp_path):
-    path = write(tmp_path, "Train.tsv", "a bear\thttp://x.org/1.jpg\nein Bär 🐻\thttps://x.org/2?a=b\r\n")
-    assert captions.recognise(path)[0] == "conceptual-captions"
-    assert plain(path, "conceptual-captions") == [
-        ("line 1", "http://x.org/1.jpg", None, "a bear"),
-        ("line 2", "https://x.org/2?a=b", None, "ein Bär 🐻"),
-    ]
-
-
-def test_jsonl(tmp_path):
-    rows = [
-        {"image_id": "a", "caption_id": "1", "caption": "a bear"},
-        {"image_id": 7, "caption": "ein Bär 🐻 "},
-        {"caption": "x", "image_id": "007", "caption_id": 3, "more": [1]},
-    ]
-    path = write(tmp_path, "captions.txt", jsonl(*rows))
-    assert captions.recognise(path)[0] == "jsonl"
-    assert plain(path, "jsonl") == [
-        ("line 1", "a", "1", "a bear"),
-        ("line 2", "7", None, "ein Bär 🐻"),
-        ("line 3", "007", "3", "x"),
-    ]
-
-
-def test_a_last_line_needs_no_end(tmp_path):
-    path = write(tmp_path, "a.jsonl", jsonl({"image_id": "a", "caption": "b"}).rstrip())
-    assert plain(path, "jsonl") == [("line 1", "a", None, "b")]
+from tests.pipeline.parse.sources import COCO, jsonl, plain, write
 
 
 @settings(max_examples=30, deadline=None)
@@ -132,9 +55,6 @@ def test_a_missing_file_is_refused(tmp_path):
         captions.recognise(tmp_path / "a.json")
 
 
-# ---------------------------------------------------------------------------------------------------------- rejects
-
-
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
@@ -166,226 +86,9 @@ def test_a_bad_row_is_rejected_with_position_and_reason(tmp_path, row, reason):
     assert plain(path, "coco")[1] == ("annotations[1]", reason)
 
 
-@pytest.mark.parametrize(
-    ("line", "reason"),
-    [
-        (b'{"image_id": "a", "caption": "\xff"}', "invalid UTF-8"),
-        (b'{"image_id": "a", "caption": "x"', "not JSON (JSONDecodeError)"),
-        (b"", "not JSON (JSONDecodeError)"),
-        (rb'{"image_id": "a", "caption": "\ud83d"}', "not valid Unicode (a lone surrogate)"),
-        (rb'{"image_id": "\ud83d", "caption": "x"}', "not valid Unicode (a lone surrogate)"),
-        (rb'{"image_id": "a", "caption_id": "\udc00", "caption": "x"}', "not valid Unicode (a lone surrogate)"),
-    ],
-)
-def test_a_bad_line_of_json_is_rejected(tmp_path, line, reason):
-    path = write(tmp_path, "a.jsonl", line + b'\n{"image_id": "a", "caption": "x"}\n')
-    assert plain(path, "jsonl") == [("line 1", reason), ("line 2", "a", None, "x")]
-
-
-@pytest.mark.parametrize(
-    ("line", "reason"),
-    [
-        (b"a bear", "1 columns, expected caption and URL"),
-        (b"a\thttp://x\tb", "3 columns, expected caption and URL"),
-        (b"\thttp://x", "empty caption"),
-        (b"a bear\t", "no image_id"),
-        (b"a b\xe9ar\thttp://x", "invalid UTF-8"),
-        (b"x " * (MAX_WORDS + 1) + b"\thttp://x", f"caption of more than {MAX_WORDS} words"),
-    ],
-)
-def test_a_bad_line_of_conceptual_captions_is_rejected(tmp_path, line, reason):
-    path = write(tmp_path, "a.tsv", b"a\thttp://x\n" + line + b"\nb\thttp://y\n")
-    assert plain(path, "conceptual-captions")[1] == ("line 2", reason)
-    assert len(plain(path, "conceptual-captions")) == 3
-
-
 def test_a_caption_of_exactly_the_most_words_is_kept(tmp_path):
     path = write(tmp_path, "a.jsonl", jsonl({"image_id": "a", "caption": "x " * MAX_WORDS}))
     assert isinstance(next(captions.read(path, "jsonl")), CaptionRow)
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"1", b'{"annotations": 3}', b'{"annotations": "\xff"}'])
-def test_a_file_that_is_no_coco_is_refused(tmp_path, content):
-    with pytest.raises(InputError, match=r"a\.json"):
-        list(captions.read(write(tmp_path, "a.json", content), "coco"))
-
-
-# ------------------------------------------------------------------------------------------------------- partitions
-
-
-def partitions(sources, size):
-    return list(ParseStage(tuple((path, "jsonl") for path in sources), "sng", "1", size).partitions())
-
-
-def test_the_same_caption_of_an_image_is_taken_once_also_over_two_files(tmp_path):
-    row = {"image_id": "a", "caption_id": "1", "caption": "a bear"}
-    first = write(tmp_path, "1.jsonl", jsonl(row, row | {"image_id": "b"}, row | {"caption_id": "2"}))
-    second = write(tmp_path, "2.jsonl", jsonl(row | {"caption": " a bear"}, row | {"caption": "a bear."}))
-    (partition,) = partitions([first, second], 100)
-    assert partition.rows.select(["image_id", "caption"]).to_pylist() == [
-        {"image_id": "a", "caption": "a bear"},
-        {"image_id": "b", "caption": "a bear"},
-        {"image_id": "a", "caption": "a bear."},
-    ]
-    assert partition.rejects == [
-        Reject(str(first), "line 3", "duplicate caption of the image"),
-        Reject(str(second), "line 1", "duplicate caption of the image"),
-    ]
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.sampled_from(["a", "b", "", "c"]), max_size=20), st.integers(1, 7))
-def test_partitions_hold_every_row_once_in_order(tmp_path_factory, texts, size):
-    path = write(tmp_path_factory.mktemp("t"), "a.jsonl", jsonl(*({"image_id": "i", "caption": t} for t in texts)))
-    found = partitions([path], size)
-    assert all(len(partition.rows) + len(partition.rejects) == size for partition in found[:-1])
-    assert sum(len(partition.rows) + len(partition.rejects) for partition in found) == len(texts)
-    kept = [text for partition in found for text in partition.rows["caption"].to_pylist()]
-    assert kept == list(dict.fromkeys(text for text in texts if text))
-
-
-# ------------------------------------------------------------------------------------------- tables, tars and objects
-
-KARPATHY = {
-    "dataset": "flickr30k",
-    "images": [
-        {
-            "filename": "1000092795.jpg",
-            "split": "train",
-            "sentences": [{"raw": "Two men.", "sentid": 0}, {"raw": " Two  friends. ", "sentid": 1}, 7],
-        },
-        {"filename": "b.jpg", "cocoid": 285, "sentences": [{"raw": "A bear.", "sentid": 5}]},
-        {"filename": "c.jpg"},
-    ],
-}
-
-
-@pytest.mark.parametrize("indent", [None, 1])
-def test_karpathy(tmp_path, indent):
-    path = write(tmp_path, "dataset_flickr30k.json", json.dumps(KARPATHY, indent=indent))
-    assert captions.recognise(path)[0] == "karpathy"
-    assert plain(path, "karpathy") == [
-        ("images[0].sentences[0]", "1000092795", "0", "Two men."),
-        ("images[0].sentences[1]", "1000092795", "1", "Two  friends."),
-        ("images[0].sentences[2]", "not a JSON object"),
-        ("images[1].sentences[0]", "285", "5", "A bear."),
-        ("images[2]", "not an object with a list `sentences`"),
-    ]
-
-
-def test_csv(tmp_path):
-    text = '\ufeffimage_id,"caption",more\n1,"a ""bear"", big",x\n2,"two\nlines",y\n3,short\n,no id,z\n4,b\udcffr,z\n'
-    path = write(tmp_path, "a.csv", text.encode("utf-8", "surrogateescape"))
-    assert captions.recognise(path)[0] == "csv"
-    assert plain(path, "csv") == [
-        ("line 2", "1", None, 'a "bear", big'),
-        ("line 3", "2", None, "two\nlines"),
-        ("line 5", "2 fields under 3 column names"),
-        ("line 6", "no image_id"),
-        ("line 7", "invalid UTF-8"),
-    ]
-
-
-def test_tsv_with_other_names(tmp_path):
-    columns = {"caption": "title", "image_id": "url"}
-    path = write(tmp_path, "a.tsv", b'title\turl\tcaption_id\na "bear\thttp://x\t\nb\thttp://y\t7\r\nc\nd\t\xff\t\n')
-    assert captions.recognise(path, columns)[0] == "tsv"
-    rows = list(captions.read(path, "tsv", columns))
-    assert rows[0] == CaptionRow(str(path), "line 2", "http://x", None, 'a "bear')
-    assert rows[1] == CaptionRow(str(path), "line 3", "http://y", "7", "b")
-    assert [(row.position, row.reason) for row in rows[2:]] == [
-        ("line 4", "1 fields under 3 column names"),
-        ("line 5", "invalid UTF-8"),
-    ]
-    with pytest.raises(InputError, match=r"no column 'caption'.*--columns image_id=url,caption=text"):
-        list(captions.read(path, "tsv"))
-
-
-def test_parquet(tmp_path):
-    text = pa.Array.from_buffers(
-        pa.string(), 3, [None, pa.py_buffer(np.array([0, 6, 7, 7], "<i4").tobytes()), pa.py_buffer(b"a bear\xff")]
-    )
-    table = pa.table({"image_id": [1, 2, 3], "caption": text, "caption_id": ["x", None, None], "more": [[1], [], []]})
-    path = tmp_path / "a.parquet"
-    pq.write_table(table, path)
-    assert captions.recognise(path)[0] == "parquet"
-    assert plain(path, "parquet") == [
-        ("row 1", "1", "x", "a bear"),
-        ("row 2", "invalid UTF-8"),
-        ("row 3", "empty caption"),
-    ]
-
-
-def tar(path, members):
-    with tarfile.open(path, "w") as archive:
-        for name, data in members:
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            archive.addfile(entry, io.BytesIO(data))
-    return path
-
-
-SAMPLES = [
-    ("000000000.jpg", b"\xff\xd8" * 900),
-    ("000000000.txt", b"a bear"),
-    ("000000000.json", b'{"url": "http://x/1.jpg", "caption": "other", "key": "000000000"}'),
-    ("000000001.json", b'{"url": "http://x/2.jpg", "caption": "two bears"}'),
-    ("000000001.jpg", b""),
-    ("sub/000000002.txt", b"no json"),
-    ("000000003.json", b"{"),
-    ("000000004.txt", b"\xff"),
-    ("000000005.jpg", b""),
-]
-
-
-def test_webdataset(tmp_path):
-    path = tar(tmp_path / "00000.tar", SAMPLES)
-    assert captions.recognise(path)[0] == "webdataset"
-    assert plain(path, "webdataset") == [
-        ("sample 000000000", "http://x/1.jpg", None, "a bear"),
-        ("sample 000000001", "http://x/2.jpg", None, "two bears"),
-        ("sample sub/000000002", "sub/000000002", None, "no json"),
-        ("sample 000000003", "its .json is not JSON"),
-        ("sample 000000004", "invalid UTF-8"),
-        ("sample 000000005", "no caption"),
-    ]
-
-
-@pytest.mark.parametrize("members", range(1, len(SAMPLES)))
-@pytest.mark.parametrize("inside", [0, 512, 520])
-def test_a_cut_tar_is_never_taken_for_a_whole_one(tmp_path, members, inside):
-    """At the edge of a member, inside a header, inside data."""
-    whole = tar(tmp_path / "whole.tar", SAMPLES).read_bytes()
-    end = sum(512 + -(-len(data) // 512) * 512 for _, data in SAMPLES[:members])
-    path = write(tmp_path, "cut.tar", whole[: end + inside])
-    (last,) = plain(path, "webdataset")[-1:]
-    assert len(last) == 2
-    assert "samples may be missing" in last[1]
-
-
-VCR = {
-    "img_fn": "m/0001.jpg",
-    "annot_id": "train-0",
-    "objects": ["person", "person", "dog"],
-    "question": ["Why", "is", [0, 1], "near", [2], "?"],
-    "answer_choices": [["No", "."], ["They", "like", [2], "."]],
-    "answer_label": 1,
-    "rationale_choices": [[[0], "smiles", "."], ["x"]],
-    "rationale_label": 0,
-}
-
-
-def test_vcr(tmp_path):
-    test = {key: value for key, value in VCR.items() if not key.endswith("label")}
-    wrong = VCR | {"question": [[7]]}
-    path = write(tmp_path, "train.jsonl", jsonl(VCR, test, wrong))
-    assert captions.recognise(path)[0] == "vcr"
-    row, *bad = captions.read(path, "vcr")
-    assert row.caption == "Why is Alex and Casey near dog ? They like dog . Alex smiles ."
-    assert (row.image_id, row.caption_id) == ("m/0001.jpg", "train-0")
-    first, second = row.segments
-    assert (row.caption[first:second], row.caption[second:]) == ("They like dog . ", "Alex smiles .")
-    assert all("labels (the test split has none)" in reject.reason for reject in bad)
 
 
 @pytest.mark.parametrize(("text", "expected"), [("", {}), ("caption=a, image_id=b", {"caption": "a", "image_id": "b"})])
@@ -397,17 +100,3 @@ def test_columns(text, expected):
 def test_columns_of_another_form_are_refused(text):
     with pytest.raises(ValueError, match="NAME=COLUMN"):
         captions.parse_columns(text)
-
-
-def test_a_large_json_is_read_in_little_memory(tmp_path):
-    path = tmp_path / "captions.json"
-    with path.open("w") as stream:
-        stream.write('{"images": [], "annotations": [')
-        stream.writelines(f'{{"image_id": {n}, "id": {n}, "caption": "{"a bear " * 20}"}},\n' for n in range(60_000))
-        stream.write('{"image_id": 0, "id": 0, "caption": "x"}]}')
-    tracemalloc.start()
-    count = sum(1 for _ in captions.read(path, "coco"))
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert count == 60_001
-    assert peak < path.stat().st_size / 4

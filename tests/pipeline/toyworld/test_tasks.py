@@ -13,13 +13,13 @@ import pytest
 from PIL import Image
 
 from pipeline.parse.formats import read_karpathy, read_vcr
-from pipeline.toyworld import Scene, World, read_scenes, sample_scene, write_world
+from pipeline.toyworld import Scene, ToyWorld, read_scenes, sample_scene, write_world
 from pipeline.toyworld.captions import WORDINGS
 from pipeline.toyworld.scene import COLOURS, SHAPES, VALUES, Related
 from pipeline.toyworld.tasks import ask, choose, refer
 from tests.pipeline.outputs import contents
 
-WORLD = World(images=60, seed=3, tasks=True)
+WORLD = ToyWorld(images=60, seed=3, tasks=True)
 SPLITS = "train", "val", "test"
 RELATIONS = {
     form: relation
@@ -52,7 +52,7 @@ def lines(folder, name):
 def test_the_same_bytes_again_and_none_of_the_world_changed(folder, tmp_path):
     write_world(WORLD, tmp_path / "again", workers=2)
     assert contents(tmp_path / "again") == contents(folder)
-    write_world(World(images=60, seed=3), tmp_path / "plain", workers=2)
+    write_world(ToyWorld(images=60, seed=3), tmp_path / "plain", workers=2)
     assert contents(tmp_path / "plain") == {n: b for n, b in contents(folder).items() if not n.startswith("tasks/")}
 
 

@@ -11,13 +11,23 @@ from PIL import Image
 from tokenizers.implementations import BertWordPieceTokenizer
 from typer.testing import CliRunner
 
-from pipeline.toyworld import Detector, Related, Scene, World, describe, read_scenes, render, sample_scene, write_world
+from pipeline.toyworld import (
+    Related,
+    Scene,
+    SimulatedDetector,
+    ToyWorld,
+    describe,
+    read_scenes,
+    render,
+    sample_scene,
+    write_world,
+)
 from pipeline.toyworld.__main__ import app
 from pipeline.toyworld.captions import MAX_WORDS, NUMBERS, WORDINGS, Mention, Predicated
-from pipeline.toyworld.scene import HEIGHT, SHAPES, VALUES, WIDTH, Relation
+from pipeline.toyworld.scene import HEIGHT, SHAPES, VALUES, WIDTH, ToyRelation
 from tests.pipeline.outputs import contents
 
-WORLD = World(images=60, seed=3)
+WORLD = ToyWorld(images=60, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +48,12 @@ def test_the_same_seed_gives_the_same_bytes(folder, tmp_path):
 
 
 def test_another_seed_gives_another_world(folder, tmp_path):
-    write_world(World(images=5, seed=4), tmp_path / "other")
+    write_world(ToyWorld(images=5, seed=4), tmp_path / "other")
     assert (tmp_path / "other/regions/1.npz").read_bytes() != (folder / "regions/1.npz").read_bytes()
 
 
 def test_a_picture_does_not_depend_on_how_many_follow(folder, tmp_path):
-    write_world(World(images=4, seed=WORLD.seed), tmp_path / "short")
+    write_world(ToyWorld(images=4, seed=WORLD.seed), tmp_path / "short")
     short, long = contents(tmp_path / "short"), contents(folder)
     per_image = [name for name in short if "/" in name]
     assert len(per_image) == 8
@@ -119,61 +129,61 @@ def test_scenes_stay_inside_the_picture_and_hold_every_relation(scenes):
         for thing in scene.things:
             assert 0 <= thing.box.x1 < thing.box.x2 <= WIDTH
             assert 0 <= thing.box.y1 < thing.box.y2 <= HEIGHT
-    assert {related.relation for scene in scenes for related in scene.relations} == set(Relation)
+    assert {related.relation for scene in scenes for related in scene.relations} == set(ToyRelation)
 
 
 def test_relations_come_in_pairs(scenes):
     opposite = {
-        Relation.LEFT_OF: Relation.RIGHT_OF,
-        Relation.ABOVE: Relation.BELOW,
-        Relation.IN_FRONT_OF: Relation.BEHIND,
-        Relation.COVERING: Relation.COVERED_BY,
-        Relation.RESTING_ON: Relation.CARRYING,
-        Relation.NEXT_TO: Relation.NEXT_TO,
-        Relation.TOUCHING: Relation.TOUCHING,
+        ToyRelation.LEFT_OF: ToyRelation.RIGHT_OF,
+        ToyRelation.ABOVE: ToyRelation.BELOW,
+        ToyRelation.IN_FRONT_OF: ToyRelation.BEHIND,
+        ToyRelation.COVERING: ToyRelation.COVERED_BY,
+        ToyRelation.RESTING_ON: ToyRelation.CARRYING,
+        ToyRelation.NEXT_TO: ToyRelation.NEXT_TO,
+        ToyRelation.TOUCHING: ToyRelation.TOUCHING,
     }
     opposite |= {there: here for here, there in opposite.items()}
     for scene in scenes:
         holds = set(scene.relations)
         for r in holds:
-            if r.relation is Relation.LEANING_AGAINST:
+            if r.relation is ToyRelation.LEANING_AGAINST:
                 assert Related(r.object, r.relation, r.subject) not in holds
             else:
                 assert Related(r.object, opposite[r.relation], r.subject) in holds
 
 
-def seen(relation: Relation, a: np.ndarray, b: np.ndarray, a_later: bool) -> bool:
+def seen(relation: ToyRelation, a: np.ndarray, b: np.ndarray, a_later: bool) -> bool:
     """The same relation, judged anew from two boxes x1, y1, x2, y2 and from who was drawn later."""
     shared_x = min(a[2], b[2]) - max(a[0], b[0])
     shared_y = min(a[3], b[3]) - max(a[1], b[1])
     overlap = max(shared_x, 0) * max(shared_y, 0)
     area_a, area_b = (a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1])
     match relation:
-        case Relation.LEFT_OF:
+        case ToyRelation.LEFT_OF:
             return a[2] <= b[0] and shared_y > 0
-        case Relation.RIGHT_OF:
+        case ToyRelation.RIGHT_OF:
             return b[2] <= a[0] and shared_y > 0
-        case Relation.NEXT_TO:
+        case ToyRelation.NEXT_TO:
             return shared_y > 0 and 0 < -shared_x < 36
-        case Relation.ABOVE:
+        case ToyRelation.ABOVE:
             return a[3] < b[1] and shared_x > 0
-        case Relation.BELOW:
+        case ToyRelation.BELOW:
             return b[3] < a[1] and shared_x > 0
-        case Relation.IN_FRONT_OF:
+        case ToyRelation.IN_FRONT_OF:
             return a_later and a[3] > b[3] and overlap > 0.09 * area_b
-        case Relation.BEHIND:
+        case ToyRelation.BEHIND:
             return not a_later and a[3] < b[3] and overlap > 0.09 * area_a
-        case Relation.COVERING:
+        case ToyRelation.COVERING:
             return a_later and overlap > area_b / 2
-        case Relation.COVERED_BY:
+        case ToyRelation.COVERED_BY:
             return not a_later and overlap > area_a / 2
-        case Relation.RESTING_ON:
+        case ToyRelation.RESTING_ON:
             return abs(a[3] - b[1]) <= 3 and shared_x > 0
-        case Relation.CARRYING:
+        case ToyRelation.CARRYING:
             return abs(b[3] - a[1]) <= 3 and shared_x > 0
-        case Relation.TOUCHING:
+        case ToyRelation.TOUCHING:
             return shared_x == 0 and a[3] == b[3]
-        case Relation.LEANING_AGAINST:
+        case ToyRelation.LEANING_AGAINST:
             return 0 < shared_x < 20 and b[3] < a[3] < b[3] + 6 and a_later
 
 
@@ -228,7 +238,7 @@ def test_attributes_are_independent_of_each_other():
 
 
 def test_features_tell_every_attribute():
-    detector = Detector()
+    detector = SimulatedDetector()
     features, truth = [], []
     for i in range(600):
         scene = sample_scene(i, np.random.default_rng((16, i)))
@@ -248,7 +258,7 @@ def test_features_tell_every_attribute():
 
 def test_a_feature_size_without_room_for_the_codes_is_refused():
     with pytest.raises(ValueError, match="at least 32"):
-        Detector(feature_size=16)
+        SimulatedDetector(feature_size=16)
 
 
 def test_a_larger_picture_shows_the_same(scenes):

@@ -1,4 +1,4 @@
-"""Random numbers that follow from counters alone, so that any step can be computed without the steps before it."""
+"""Random numbers that depend on a few given numbers alone, so that every process and every run draws the same ones."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ EVALUATION_SEED = 1_000_003
 
 
 def generator(seed: int, epoch: int, *counter: int) -> np.random.Generator:
-    """Returns random numbers that depend on the seed, the epoch and up to three counters alone."""
+    """Returns random numbers that depend on these numbers alone. ``counter`` has at most three of them."""
     words = [0, *counter, *([0] * (3 - len(counter)))]
     return np.random.Generator(np.random.Philox(key=np.array([seed, epoch], np.uint64), counter=words))

@@ -10,9 +10,9 @@ from PIL import Image
 from pipeline.execution.engines import Engine
 from pipeline.execution.executor import run_stage
 from pipeline.parse.stage import ParseStage
-from pipeline.statistics import StatisticsStage
+from pipeline.statistics.stage import StatisticsStage
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TEXTS = ["a red bus on the street", "two dogs", "a red bus near a dog", "", "!", "the dog's hat"]
 
 

@@ -1,0 +1,45 @@
+"""Regions in Parquet."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.execution.parts import Reject
+from pipeline.regions.formats import recognise
+from shards.regions.table import regions_table, write_regions
+from tests.pipeline.regions.features import CLASSES, IMAGES, D, assert_row, read_all, write_npz
+
+
+@pytest.mark.parametrize("form", ["lists", "flat", "bytes"])
+def test_anyones_parquet_comes_through(tmp_path, form):
+    def shape(matrix):
+        return {"lists": matrix.tolist(), "flat": matrix.ravel().tolist(), "bytes": matrix.tobytes()}[form]
+
+    rows = [
+        {
+            **{name: image[name] for name in ("image_id", "width", "height")},
+            **{name: shape(image[key]) for name, key in zip(("boxes", "features", "cls_prob"), KEYS, strict=True)},
+        }
+        for image in IMAGES
+    ]
+    rows[4]["boxes"] = None
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet", row_group_size=2)
+    assert recognise([tmp_path])[0] == recognise([tmp_path / "a.parquet"])[0] == "parquet"
+    info, found = read_all("parquet", tmp_path)
+    assert (info.feature_size, info.classes.count) == (D, CLASSES)
+    assert found[4] == Reject(str(tmp_path / "a.parquet"), "row 5", "no boxes")
+    for row, image in zip(found[:4] + found[5:], IMAGES[:4] + IMAGES[5:], strict=True):
+        assert_row(row, image)
+
+
+KEYS = ("boxes", "features", "probs")
+
+
+def test_our_own_table_is_read_as_it_is(tmp_path):
+    folder = write_npz(tmp_path / "features", IMAGES)
+    info, rows = read_all("vilbert-npz", folder, class_names=list("abcd"))
+    with (tmp_path / "part-00000.parquet").open("wb") as stream:
+        write_regions(stream, regions_table(rows), info.to_metadata())
+    again, found = read_all("parquet", tmp_path / "part-00000.parquet")
+    assert again == info
+    assert regions_table(found).equals(regions_table(rows))

@@ -98,7 +98,7 @@ def pool_split(scorer: PairScorer, task: Retrieval, split: Split[RetrievalCaptio
         return scorer.encode_images(split.sources.read_image(image) for image in chosen).pool()
 
     return PooledSplit(
-        join_parts(len(texts), encode_texts, "captions"), join_parts(len(images), encode_images, "images"), own_C
+        join_parts(len(texts), encode_texts, "caption"), join_parts(len(images), encode_images, "image"), own_C
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from finetune.inputs import JoinedRegions, RegionSource, Sources, TextEncoder
 from finetune.task import AnyTask, E, Example, P, S, Split, Task
-from parsers.command import InputError, say
+from parsers.command import InputError, pluralize, say
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG
 from shards.regions.store import RegionStore
@@ -63,12 +63,12 @@ class TaskFiles:
             )
         _check_text_length(task, config, model_folder)
         if missing := _find_missing(examples, images):
-            found = f"{len(missing):,} images of {named} have no regions, e.g. {min(missing)}"
+            found = f"no regions for {pluralize(len(missing), 'image')} of {named}, e.g. {min(missing)}"
             if not self.allow_missing_images:
                 raise InputError(f"{found}; add their --regions, or show blank images with --allow-missing-images")
             say(f"{found}; blank images are shown instead")
         if gold is not None and (missing := _find_missing(examples, gold)):
-            say(f"{len(missing):,} images of {named} have no --gold-regions, e.g. {min(missing)}")
+            say(f"no --gold-regions for {pluralize(len(missing), 'image')} of {named}, e.g. {min(missing)}")
         return Split(examples, Sources(texts, images, gold, device_type))
 
     def compute_checksums(self) -> list[str]:

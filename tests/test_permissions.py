@@ -4,8 +4,7 @@ import os
 
 import pytest
 
-from finetune.tasks.retrieval.cheap_score import CheapScore
-from finetune.tasks.retrieval.cheap_score import save as save_cheap_score
+from finetune.tasks.retrieval.cheap_score import CheapScore, save_cheap_score
 from parsers.neural.model_folder import load_network, save_network
 from parsers.neural.parser import MODEL
 from pretrain.model.encoder import ErnieViL

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 from tokenizers import Tokenizer
@@ -15,6 +15,7 @@ from pipeline.execution.parts import Part, Reject
 from pipeline.pack.accounts import Outcome
 from pipeline.pack.join import Fate
 from pipeline.pack.word_pieces import make_masks
+from shards.index import IndexRow
 from shards.manifest import ShardInfo, Totals
 from shards.regions.table import RegionsRow, read_rows
 from shards.schema import Array, Caption, Regions, Sample
@@ -126,8 +127,7 @@ class ShardOfPart:
 
     info: ShardInfo
     totals: Totals
-    rows: list[dict[str, object]]
-    """rows of the index, see `shards.index.make_row`"""
+    rows: list[IndexRow]
 
 
 def _path_of_index_rows(part: int, split: str) -> str:
@@ -141,7 +141,11 @@ def _new_shard(part: Part, split: str) -> Iterator[ShardWriter]:
     with part.open(f"{split}/{file}") as stream, ShardWriter(stream, file) as writer:
         yield writer
     with part.open(_path_of_index_rows(part.number, split)) as stream:
-        record = {"info": writer.info.model_dump(), "totals": writer.totals.model_dump(), "rows": writer.rows}
+        record = {
+            "info": writer.info.model_dump(),
+            "totals": writer.totals.model_dump(),
+            "rows": list(map(asdict, writer.rows)),
+        }
         stream.write(json.dumps(record, separators=(",", ":")).encode())
 
 
@@ -153,4 +157,6 @@ def parts_with_shard(out: AnyPath, parts: int, split: str) -> list[int]:
 def read_shard_of_part(out: AnyPath, part: int, split: str) -> ShardOfPart:
     """Reads what a worker left beside the shard of a part."""
     record = json.loads((out / _path_of_index_rows(part, split)).read_bytes())
-    return ShardOfPart(ShardInfo(**record["info"]), Totals(**record["totals"]), record["rows"])
+    return ShardOfPart(
+        ShardInfo(**record["info"]), Totals(**record["totals"]), [IndexRow(**row) for row in record["rows"]]
+    )

@@ -176,7 +176,7 @@ class PackStage:
         infos: list[ShardInfo] = []
         totals = Totals()
 
-        def index_rows() -> Iterator[list[dict[str, object]]]:
+        def index_rows() -> Iterator[list[index.IndexRow]]:
             nonlocal totals
             for number in parts:
                 shard = read_shard_of_part(out, number, split)

@@ -79,7 +79,9 @@ def append(
     manifest = write_set(out, parts)
     left_out = sum(len(removal.images) for _, removal in parts)
     added = manifest.totals.samples - len(sets[0])
-    say(f"{out}: {pluralize(manifest.totals.samples, 'image')}, {added:,} new; {left_out:,} there already")
+    say(
+        f"{out}: {pluralize(manifest.totals.samples, 'image')}, {added:,} new; {left_out:,} left out, because the set had them"
+    )
 
 
 @app.command(epilog="Example: python -m shards.edit merge data/coco/train data/cc/train --out data/shards/train")
@@ -93,7 +95,8 @@ def merge(
     if twice:
         where = [shards.location for shards in sets if locate(shards, twice[:1])]
         raise InputError(
-            f"{pluralize(len(twice), 'image')} there twice, e.g. {image_id_of(twice[0])!r} in {' and '.join(where)}; "
+            f"the sets share {pluralize(len(twice), 'image')}, e.g. {image_id_of(twice[0])!r} in "
+            f"{' and '.join(where)}; "
             "`append` keeps the version of the set that is named first"
         )
     manifest = write_set(out, [(shards, Removal()) for shards in sets])

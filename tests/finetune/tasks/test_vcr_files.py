@@ -33,7 +33,7 @@ def test_each_question_is_a_choice_of_an_answer_and_of_a_rationale_for_the_right
     ("changes", "message"),
     [
         ({"answer_label": 4}, "label 4 is outside the 4 choices"),
-        ({"question": ["why", [2]]}, r"\[2\] is outside the 2 objects"),
+        ({"question": ["why", [2]]}, r"\[2\] is outside the list of 2 objects"),
         ({"answer_choices": [["a"]] * 3}, "3 choices, expected 4"),
         ({"objects": None}, "objects"),
         ({"annot_id": "train"}, "line 1"),

@@ -9,10 +9,11 @@ from pipeline.execution.executor import run_stage
 from pipeline.graph_table import GRAPHS, write_graphs
 from pipeline.pack.caption_store import CaptionStore
 from pipeline.pack.stage import PackStage
-from shards.inspect.verify import verify, verify_vocabulary
+from shards.inspect.verify import verify
+from shards.manifest import Classes
 from shards.reader import ShardSet
-from shards.regions.table import RegionsInfo, RegionsRow, regions_table, write_regions
-from shards.schema import Caption, Classes, Regions
+from shards.regions.table import RegionsInfo, RegionsRow, write_regions
+from shards.schema import Caption, Regions
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 PIECES = ["a", "red", "fire", "hydrant", "on", "the", "side", "##walk", "man", "hat", "'", "s", "[", "]", "mask", "."]
@@ -46,7 +47,7 @@ def regions_folder(folder, *parts, info=INFO):
     folder.mkdir()
     for number, rows in enumerate(parts):
         with (folder / f"part-{number:05d}.parquet").open("wb") as stream:
-            write_regions(stream, regions_table(rows), info.to_metadata())
+            write_regions(stream, rows, info)
     (folder / "report.json").write_text("{}")
     return folder
 
@@ -89,7 +90,7 @@ def pack(tmp_path, graphs, regions, *, out="out", workers=1, max_rejects=0.0, **
 
 def read(folder):
     shards = ShardSet(folder)
-    assert verify_vocabulary(shards) == []
+    assert shards.vocabulary_problem() is None
     assert [problem for _, problems in verify(shards) for problem in problems] == []
     return {
         shards.record(*place)[0]: (shards.record(*place), shards.regions(*place), shards.masks(*place))

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from parsers.command import InputError
 from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
 from pipeline.pack.stage import is_held_out
+from shards.manifest import Classes
 from shards.reader import ShardSet
 from shards.regions.table import RegionsInfo
-from shards.schema import Caption, Classes
+from shards.schema import Caption
 from tests.pipeline.outputs import contents
 from tests.pipeline.pack.tables import (
     CLASSES,

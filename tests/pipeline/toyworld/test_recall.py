@@ -5,8 +5,9 @@ import numpy as np
 from pipeline.toyworld import sample_scene
 from pipeline.toyworld.network import CLASS_NAMES
 from pipeline.toyworld.recall import recall
+from shards.manifest import Classes
 from shards.regions.table import RegionsInfo, RegionsRow
-from shards.schema import Classes, Regions
+from shards.schema import Regions
 
 
 def test_recall_counts_covered_toys_and_right_classes():

@@ -93,7 +93,7 @@ def test_merged_sets_are_one_set_of_the_same_tars(folder, tmp_path):
 
 def test_merging_sets_that_share_an_image_is_refused_with_its_id(folder, tmp_path):
     other = write_shards(tmp_path / "other", [[*OTHERS, SAMPLES[4]]])
-    with pytest.raises(InputError, match=r"1 images are there twice, e\.g\. '🚒/🚒\.png' in .*old and .*other"):
+    with pytest.raises(InputError, match=r"the sets share 1 image, e\.g\. '🚒/🚒\.png' in .*old and .*other"):
         edited("merge", folder, other, "--out", tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
@@ -103,7 +103,7 @@ def test_append_keeps_the_version_that_is_there(folder, tmp_path):
     other = write_shards(tmp_path / "other", [[OTHERS[0], changed], OTHERS[1:3]])
     third = write_shards(tmp_path / "third", [[OTHERS[2], OTHERS[3]]])
     output = edited("append", folder, other, third, "--out", tmp_path / "new")
-    assert "4 new; 2 were there already" in output
+    assert "4 new; 2 left out, because the set had them" in output
     assert_equal(samples_of(tmp_path / "new"), SAMPLES + OTHERS[:4])
 
 

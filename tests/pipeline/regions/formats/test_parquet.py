@@ -39,7 +39,7 @@ def test_our_own_table_is_read_as_it_is(tmp_path):
     folder = write_npz(tmp_path / "features", IMAGES)
     info, rows = read_all("vilbert-npz", folder, class_names=list("abcd"))
     with (tmp_path / "part-00000.parquet").open("wb") as stream:
-        write_regions(stream, regions_table(rows), info.to_metadata())
+        write_regions(stream, rows, info)
     again, found = read_all("parquet", tmp_path / "part-00000.parquet")
     assert again == info
     assert regions_table(found).equals(regions_table(rows))

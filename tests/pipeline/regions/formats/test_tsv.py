@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from parsers.command import InputError
 from pipeline.regions.formats import FORMATS, recognise
-from pipeline.regions.formats.tsv import ORIGINAL, REFERENCE, VQA
+from pipeline.regions.formats.tsv import REFERENCE, VQA
+from shards.manifest import Classes
 from shards.regions.table import RegionsInfo
-from shards.schema import Classes
+from shards.regions.tsv import BOTTOM_UP_ATTENTION
 from tests.pipeline.regions.features import (
     GOOD,
     IMAGES,
@@ -108,7 +109,7 @@ def test_a_line_that_is_no_text_is_rejected(tmp_path):
 
 def original_line(image):
     fields = tsv_fields(image)
-    return "\t".join(fields[name] for name in ORIGINAL) + "\n"
+    return "\t".join(fields[name] for name in BOTTOM_UP_ATTENTION) + "\n"
 
 
 def test_the_original_six_columns_come_through(tmp_path):

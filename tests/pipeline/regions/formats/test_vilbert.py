@@ -1,22 +1,17 @@
 """Regions as ViLBERT's extractor and converters write them, also if they are damaged or hostile."""
 
-import contextlib
 import io
-import os
 import pickle
 
 import lmdb
 import numpy as np
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 from parsers.command import InputError
 from pipeline.execution.parts import Reject
 from pipeline.regions.formats import FORMATS, recognise
+from shards.manifest import Classes
 from shards.regions.table import RegionsInfo
-from shards.schema import Classes
-from shards.storage import pickles
 from tests.pipeline.regions.features import (
     CLASSES,
     GOOD,
@@ -183,48 +178,3 @@ def test_npy_dicts_come_through(tmp_path):
     assert info.classes.kind == "distribution"
     for row, image in zip(rows, IMAGES, strict=True):
         assert_row(row, image)
-
-
-class Hostile:
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
-
-    def __reduce__(self):
-        return self.call
-
-
-@pytest.mark.parametrize("protocol", range(6))
-@pytest.mark.parametrize("place", ["alone", "in a dict", "in an array"])
-def test_a_pickle_that_runs_code_runs_nothing(tmp_path, protocol, place):
-    flag = tmp_path / "ran"
-    value = Hostile(os.mkdir, str(flag))
-    value = {"alone": value, "in a dict": {"boxes": value}, "in an array": np.array([value], object)}[place]
-    with pytest.raises(ValueError, match="not a pickle of plain values"):
-        pickles.load(pickle.dumps(value, protocol))
-    assert not flag.exists()
-
-
-@given(
-    st.binary(max_size=60) | st.lists(st.sampled_from([*b"\x80\x04}(]cNRbuas.0q\x00rjh\x93\x8c\x95\xff"])).map(bytes)
-)
-@example(b"\x80\x04r\xff\xff\xff\xff.")  # a memo of four billion entries
-@example(b"\x80\x05\x96\xff\xff\xff\xff\xff\x00\x00\x00.")  # bytes of a terabyte
-def test_any_bytes_are_a_value_or_an_error(data):
-    with contextlib.suppress(ValueError):
-        assert pickles.load(data) is None or isinstance(
-            pickles.load(data), bool | int | float | str | bytes | list | dict
-        )
-
-
-PLAIN = st.none() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(max_size=20)
-ARRAYS = st.tuples(
-    st.sampled_from(["<f4", ">f8", "<i8", "?", "<u2", "<f2"]), st.integers(0, 5), st.sampled_from("CF")
-).map(lambda args: np.arange(2 * args[1]).reshape(2, args[1]).astype(args[0], order=args[2]))
-
-
-@given(st.dictionaries(st.text(), PLAIN | ARRAYS), st.integers(0, 5))
-def test_plain_values_are_what_pickle_makes_of_them(value, protocol):
-    found = pickles.load(pickle.dumps(value, protocol))
-    assert found.keys() == value.keys()
-    for name, item in value.items():
-        np.testing.assert_array_equal(found[name], item, strict=isinstance(item, np.ndarray))

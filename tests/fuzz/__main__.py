@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import itertools
 import os
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import typer
 
 from parsers.command import say
 from tests.fuzz.run import ROOT, Fuzzer, Outcome
-from tests.fuzz.targets import IN_PROCESS, READERS, WHOLE, app_of
+from tests.fuzz.targets import IN_PROCESS, READERS, app_of
 
 IMPORTED = ("torch", "pretrain.training.checkpoints", "finetune.retriever", "finetune.released.checkpoints")
 IMPORTED += ("torchvision.ops", "pretrain.model.costs", "pretrain.data.batches", "finetune.tasks.retrieval.cheap_score")
@@ -33,7 +32,9 @@ def main(
     seed: Annotated[int, typer.Option(help="Case N of a seed is always the same.")] = 0,
     minutes: Annotated[float, typer.Option(min=0, help="No case starts later.")] = 60,
     first: Annotated[int, typer.Option(min=0, help="The number of the first case; with --cases 1, one alone.")] = 0,
-    keep: Annotated[Path | None, typer.Option(help="Folder for the files of failures, of each cause the first.")] = None,
+    keep: Annotated[
+        Path | None, typer.Option(help="Folder for the files of failures, of each cause the first.")
+    ] = None,
     clean: Annotated[bool, typer.Option("--clean", help="Damage nothing: everything must be read.")] = False,
 ) -> None:
     """Damage valid inputs, and see that every reader and command refuses or reads them, soon and in little memory."""

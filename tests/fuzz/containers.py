@@ -20,8 +20,30 @@ from shards.storage import pickles
 
 Damage = Callable[[str, bytes, Random], bytes]
 NAMES = ("../x", "/x", "", ".", "a/../b", "x" * 300, "é", "a\nb", "\udcff", ".json", "a.b.c.json", "a/")
-SHAPES = ("(-1,)", "(99999999999,)", "(4294967296, 4294967296)", "()", "(0,)", "(1, 1, 1, 1, 1)", "(2.5,)", "('a',)", "(" * 200)
-TYPES = ("'|O'", "'<U9999999'", "'<f8'", "'<M8[s]'", "'|V0'", "[('a', '<f4')]", "'x'", "None", "'>f4'", "'<c16'", "'|b1'")
+SHAPES = (
+    "(-1,)",
+    "(99999999999,)",
+    "(4294967296, 4294967296)",
+    "()",
+    "(0,)",
+    "(1, 1, 1, 1, 1)",
+    "(2.5,)",
+    "('a',)",
+    "(" * 200,
+)
+TYPES = (
+    "'|O'",
+    "'<U9999999'",
+    "'<f8'",
+    "'<M8[s]'",
+    "'|V0'",
+    "[('a', '<f4')]",
+    "'x'",
+    "None",
+    "'>f4'",
+    "'<c16'",
+    "'|b1'",
+)
 
 
 def damage_tar(data: bytes, random: Random, damage: Damage) -> bytes:
@@ -34,7 +56,9 @@ def damage_tar(data: bytes, random: Random, damage: Damage) -> bytes:
         case 0:
             entry.name = random.choice(NAMES)
         case 1:
-            entry.type = random.choice((tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, b"S", b"x", b"g"))
+            entry.type = random.choice(
+                (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, b"S", b"x", b"g")
+            )
             entry.linkname = random.choice(("x", "../../x", members[0][0].name))
         case 2:
             members.insert(random.randrange(len(members)), (entry, content))
@@ -54,7 +78,14 @@ def damage_tar(data: bytes, random: Random, damage: Damage) -> bytes:
 
 def _with_size(data: bytes, random: Random) -> bytes:
     """Another size in the first header, with the checksum that fits it."""
-    sizes = (b"77777777777\0", b"00000000000\0", b"-0000000001\0", b"\x80" + b"\xff" * 11, b"\xff" * 12, b"xxxxxxxxxxx\0")
+    sizes = (
+        b"77777777777\0",
+        b"00000000000\0",
+        b"-0000000001\0",
+        b"\x80" + b"\xff" * 11,
+        b"\xff" * 12,
+        b"xxxxxxxxxxx\0",
+    )
     header = bytearray(data[:512])
     header[124:136] = random.choice(sizes)
     header[148:156] = b" " * 8
@@ -100,7 +131,9 @@ def damage_npy(data: bytes, random: Random) -> bytes:
             header = header.replace("False", random.choice(("True", "None", "0", "__import__('os')")))
         case _ if content:
             start = random.randrange(len(content))
-            content[start : start + 4] = random.choice((b"\0\0\xc0\x7f", b"\xff\xff\xff\xff", b"\0\x7e", b"\0\xfc", b""))
+            content[start : start + 4] = random.choice(
+                (b"\0\0\xc0\x7f", b"\xff\xff\xff\xff", b"\0\x7e", b"\0\xfc", b"")
+            )
     header = header.rstrip() + " " * (-(len(header.rstrip()) + 11) % 64) + "\n"
     return data[:8] + struct.pack("<H", len(header) % 65536) + header.encode("latin1") + bytes(content)
 
@@ -133,7 +166,9 @@ def damage_parquet(data: bytes, random: Random) -> bytes:
         case 0:
             table = table.drop([name])
         case 1:
-            table = table.rename_columns([random.choice(("", "x", "é")) if n == name else n for n in table.column_names])
+            table = table.rename_columns(
+                [random.choice(("", "x", "é")) if n == name else n for n in table.column_names]
+            )
         case 2 | 3:
             table = table.set_column(place, name, _other_column(rows, random))
         case 4:
@@ -144,7 +179,9 @@ def damage_parquet(data: bytes, random: Random) -> bytes:
             random.shuffle(values)
             table = table.set_column(place, pa.field(name, table[name].type), pa.array(values, table[name].type))
         case 6:
-            table = table.slice(0, random.randrange(rows + 1)) if random.random() < 0.5 else pa.concat_tables([table] * 2)
+            table = (
+                table.slice(0, random.randrange(rows + 1)) if random.random() < 0.5 else pa.concat_tables([table] * 2)
+            )
         case 7:
             table = table.set_column(place, pa.field(name, table[name].type), _extreme(table[name], random))
         case _ if metadata:
@@ -224,11 +261,16 @@ def damage_pickle(data: bytes, random: Random) -> bytes:
     deep: Any = []
     for _ in range(20):
         deep = [deep, deep]
-    put = random.choice(
-        (None, -1, 10**30, float("nan"), "", "x" * 5000, b"\xff", [], {}, (1, 2), {1, 2}, 1j, deep, _Call(), np.zeros(3))
-        + (np.zeros((0, 4), np.float32), np.array(["a"]), np.float32(1), np.datetime64(1, "s"), True, [[[]]], {"a": 1})
+    numbers = (-1, 10**30, float("nan"), 1j, True, np.float32(1), np.datetime64(1, "s"))
+    others = (None, "", "x" * 5000, b"\xff", [], {}, (1, 2), {1, 2}, [[[]]], {"a": 1}, deep, _Call())
+    arrays = (np.zeros(3), np.zeros((0, 4), np.float32), np.array(["a"]), np.zeros((2, 1 << 16)))
+    put = random.choice((*numbers, *others, *arrays))
+    hostile = (
+        b"\x80\x04r\xff\xff\xff\xff.",
+        b"\x80\x05\x96\xff\xff\xff\xff\xff\x00\x00\x00.",
+        b"(" * 9000 + b".",
+        b"]" * 9 + b"a.",
     )
-    hostile = (b"\x80\x04r\xff\xff\xff\xff.", b"\x80\x05\x96\xff\xff\xff\xff\xff\x00\x00\x00.", b"(" * 9000 + b".", b"]" * 9 + b"a.")
     holder, key, node = None, None, value
     while isinstance(node, dict | list) and node and random.random() < 0.85:
         holder, key = node, random.choice(list(node) if isinstance(node, dict) else range(len(node)))

@@ -10,7 +10,16 @@ from random import Random
 from tests.fuzz import containers, texts
 
 NUMBERS = (b"-1", b"0", b"1e999", b"nan", b"9" * 25, b"9" * 5000, b"4294967296", b"-9223372036854775809", b"1.5", b"")
-WORDS = (b"\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\x80", b"\xff\xfe", b"\xef\xbb\xbf", b"\r\n", b"\xc3\x28")
+WORDS = (
+    b"\0",
+    b"\xff\xff\xff\xff",
+    b"\x7f\xff\xff\xff",
+    b"\0\0\0\x80",
+    b"\xff\xfe",
+    b"\xef\xbb\xbf",
+    b"\r\n",
+    b"\xc3\x28",
+)
 WORDS += (b"PAR1", b"PK\x03\x04", b"\x80\x04.", b"{" * 50, b"\x1b[2J", "\u202e".encode(), b"\xed\xa0\x80", b"\0" * 512)
 _DIGITS = re.compile(rb"\d+")
 MOST = 1 << 24
@@ -91,7 +100,7 @@ def damage_by_kind(name: str, data: bytes, random: Random, others: list[bytes]) 
                 return containers.damage_safetensors(data, random, inner)
             case ".png":
                 return containers.damage_png(data, random)
-    except Exception:  # noqa: BLE001, S110 - what was damaged before may be of no kind any more
+    except Exception:  # what was damaged before may be of no kind any more
         pass
     return damage_bytes(name, data, random, others)
 
@@ -154,3 +163,8 @@ def copy(source: Path, target: Path, names: list[str]) -> None:
             shutil.copytree(source / name, target / name, dirs_exist_ok=True)
         else:
             shutil.copyfile(source / name, target / name)
+
+
+def names_in(folder: Path) -> list[str]:
+    """The files and folders in a folder, sorted."""
+    return sorted(path.name for path in folder.iterdir())

@@ -22,7 +22,7 @@ from random import Random
 import typer
 
 from parsers.command import InputError
-from tests.fuzz.mutations import copy, damage_files
+from tests.fuzz.mutations import copy, damage_files, names_in
 from tests.fuzz.options import with_options
 from tests.fuzz.targets import IN_PROCESS, WHOLE, Target, rejected
 
@@ -36,6 +36,8 @@ EXIT_CODES = (0, 1, 2, 130, 143)
 USAGE: type[Exception] = typer.BadParameter.__base__ or typer.BadParameter
 """What Typer raises on any wrong usage."""
 _MOST_OF_A_MESSAGE = 300
+_MOST_SECONDS = 600
+"""Of a command whose usual time is not known yet."""
 _FRAME = re.compile(r'File "(.+?)", line (\d+),? in (\S+)')
 
 
@@ -87,13 +89,22 @@ class Fuzzer:
 
     # --------------------------------------------------------------------------------------------------------- a case
 
-    def _prepare(self, number: int, targets: tuple[Target, ...], folder: Path, *, everything: bool) -> tuple[Target, str]:
-        """Makes the folder of a case; returns its target and what was damaged."""
+    def prepare(
+        self, number: int, targets: tuple[Target, ...], folder: Path, *, everything: bool = False
+    ) -> tuple[Target, str]:
+        """Makes the folder of a case; returns its target and what was damaged.
+
+        Args:
+            number: of the case.
+            targets: of which one is taken.
+            folder: gets the inputs.
+            everything: copy all seeds, also those that are not read; else those that the target reads.
+        """
         target = targets[number % len(targets)]
         random = Random(f"{self.seed}/{number}")
         names = target.inputs(self.seeds)
         line = target.line
-        copy(self.seeds, folder, sorted(os.listdir(self.seeds)) if everything else [*ALWAYS, *names])
+        copy(self.seeds, folder, names_in(self.seeds) if everything else [*ALWAYS, *names])
         if self.clean:
             return target, "nothing"
         if " --" in line and random.random() < (0.7 if everything else 0.2):
@@ -103,7 +114,7 @@ class Fuzzer:
 
     def run_here(self, number: int, folder: Path, connection: Connection) -> Outcome:
         """A case in this process; says what it is before it is run."""
-        target, damage = self._prepare(number, IN_PROCESS, folder, everything=False)
+        target, damage = self.prepare(number, IN_PROCESS, folder)
         connection.send((target, damage))
         os.chdir(folder)
         started, ended, error, place, message, rejects = time.monotonic(), "read", "", "", "", 0
@@ -112,7 +123,7 @@ class Fuzzer:
         except (InputError, USAGE):
             ended = "refused"
             rejects = rejected(Path("out"))
-        except BaseException as found:  # noqa: BLE001 - that is what is looked for
+        except BaseException as found:  # that is what is looked for
             if not isinstance(found, SystemExit) or found.code not in EXIT_CODES:
                 ended, error, message = "failed", type(found).__name__, str(found)[:_MOST_OF_A_MESSAGE]
                 place = _place("".join(traceback.format_tb(found.__traceback__)))
@@ -140,25 +151,30 @@ class Fuzzer:
 
     def run_commands(self, numbers: Iterator[int], until: float) -> Iterator[Outcome]:
         """Whole commands, each a process of its own, up to a time."""
-        usual: dict[str, float] = {}
+        limits: dict[str, float] = {}
         with tempfile.TemporaryDirectory(prefix="fuzz-") as work:
             for number in numbers:
                 if time.monotonic() > until:
                     return
                 folder = Path(work) / str(number)
-                target, damage = self._prepare(number, WHOLE, folder, everything=True)
-                base = WHOLE[number % len(WHOLE)].line
-                if base not in usual:  # what it takes undamaged is no hang
-                    copy(self.seeds, folder.with_name("clean"), sorted(os.listdir(self.seeds)))
-                    clean = _run_command(number, Target(target.kind, base), "nothing", folder.with_name("clean"), 600)
-                    usual[base] = clean.seconds
-                    _remove(folder.with_name("clean"))
-                    if clean.ended != "read":
-                        yield clean
-                outcome = _run_command(number, target, damage, folder, 2 * usual[base] + SECONDS)
+                target, damage = self.prepare(number, WHOLE, folder, everything=True)
+                limit = self._limit(number, Path(work) / "clean", limits)
+                outcome = _run_command(number, target, damage, folder, limit)
                 self._keep(outcome, folder)
                 _remove(folder)
                 yield outcome
+
+    def _limit(self, number: int, folder: Path, limits: dict[str, float]) -> float:
+        """The seconds that a case may take: what starting and working take undamaged is no hang."""
+        target = WHOLE[number % len(WHOLE)]
+        if self.clean:
+            return _MOST_SECONDS
+        if target.line not in limits:
+            copy(self.seeds, folder, names_in(self.seeds))
+            undamaged = _run_command(number, target, "nothing", folder, _MOST_SECONDS)
+            limits[target.line] = 2 * undamaged.seconds + SECONDS
+            _remove(folder)
+        return limits[target.line]
 
     def _keep(self, outcome: Outcome, folder: Path) -> None:
         if self.keep is None or outcome.ended != "failed" or outcome.group in self._kept:
@@ -166,7 +182,11 @@ class Fuzzer:
         self._kept.add(outcome.group)
         target = self.keep / f"{outcome.kind.replace(' ', '-')}-{outcome.number}"
         _remove(target)
-        copy(folder, target, [word for word in sorted(os.listdir(folder)) if word in outcome.line or word in outcome.damage])
+        copy(
+            folder,
+            target,
+            [word for word in names_in(folder) if word in outcome.line or word in outcome.damage],
+        )
         target.mkdir(parents=True, exist_ok=True)
         words = (outcome.line, outcome.damage, f"{outcome.error} in {outcome.place}", outcome.message)
         (target / "case.txt").write_text("\n".join(words) + "\n", errors="backslashreplace")
@@ -197,7 +217,9 @@ class _Worker:
                 return outcome
         self.stop()
         stacks = self._stacks.read_text(errors="replace")
-        error = "hang" if stacks.startswith("Timeout") else f"signal {-self._code}" if self._code < 0 else "broken fuzzer"
+        error = (
+            "hang" if stacks.startswith("Timeout") else f"signal {-self._code}" if self._code < 0 else "broken fuzzer"
+        )
         place, lines = _place(stacks, innermost_first=True), stacks.strip().splitlines() or [""]
         message = lines[0] if error != "broken fuzzer" else lines[-1]
         return Outcome(number, target.kind, target.line, damage, "failed", 0, error, place, message)
@@ -229,7 +251,7 @@ def _serve(fuzzer: Fuzzer, work: Path, connection: Connection, stacks: Path) -> 
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nothing, descriptor)
-    sys.stdout, sys.stderr = open(1, "w"), open(2, "w")  # noqa: SIM115, PTH123 - they stay open
+    sys.stdout, sys.stderr = open(1, "w"), open(2, "w")  # noqa: SIM115 - they stay open
     resource.setrlimit(resource.RLIMIT_DATA, (BYTES, BYTES))
     with stacks.open("w") as stream, suppress(EOFError):
         faulthandler.enable(stream)
@@ -263,7 +285,7 @@ def _run_command(number: int, target: Target, damage: str, folder: Path, limit: 
             stdout=subprocess.DEVNULL,
             stderr=errors,
             start_new_session=True,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (BYTES, BYTES)),  # noqa: PLW1509
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (BYTES, BYTES)),
         )
         code, hung, usage = _wait(process.pid, started + limit)
         seconds = time.monotonic() - started

@@ -73,7 +73,8 @@ pipeline.parse captions/web.tar captions/table.parquet --parser dependency --out
 pipeline.parse captions/table.csv captions/table.tsv captions/urls.tsv --out out
 pipeline.parse captions/karpathy.json captions/vcr.jsonl --parser dependency --max-rejects 1 --out out
 pipeline.extract pictures pictures.tar --detector toyworld --weights detector.safetensors --preview 2 --out out
-pipeline.extract list.json --root pictures --boxes boxes.json --detector toyworld --weights detector.safetensors --out out
+pipeline.extract list.json --root pictures --boxes boxes.json --detector toyworld \
+--weights detector.safetensors --out out
 pipeline.statistics graphs --out out
 pipeline.toyworld --images 2 --captions 1 --out out
 pipeline.toyworld.train_detector --steps 2 --batch-size 2 --out out

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
+from typing import TextIO
 
 import typer
 
@@ -112,11 +113,12 @@ class Fuzzer:
         damage = damage_files(folder, names, random, self._others) if names and random.random() < 0.95 else "nothing"
         return Target(target.kind, line), damage
 
-    def run_here(self, number: int, folder: Path, connection: Connection) -> Outcome:
-        """A case in this process; says what it is before it is run."""
+    def run_here(self, number: int, folder: Path, connection: Connection, stacks: TextIO) -> Outcome:
+        """A case in this process; says what it is before it is run. What takes too long ends the process."""
         target, damage = self.prepare(number, IN_PROCESS, folder)
         connection.send((target, damage))
         os.chdir(folder)
+        faulthandler.dump_traceback_later(SECONDS, file=stacks, exit=True)
         started, ended, error, place, message, rejects = time.monotonic(), "read", "", "", "", 0
         try:
             rejects = target.run()
@@ -128,6 +130,7 @@ class Fuzzer:
                 ended, error, message = "failed", type(found).__name__, str(found)[:_MOST_OF_A_MESSAGE]
                 place = _place("".join(traceback.format_tb(found.__traceback__)))
         seconds = time.monotonic() - started
+        faulthandler.cancel_dump_traceback_later()
         return Outcome(number, target.kind, target.line, damage, ended, rejects, error, place, message, seconds)
 
     # ------------------------------------------------------------------------------------------------------ in process
@@ -258,13 +261,11 @@ def _serve(fuzzer: Fuzzer, work: Path, connection: Connection, stacks: Path) -> 
         while True:
             number = connection.recv()
             stream.truncate(0)
-            faulthandler.dump_traceback_later(SECONDS, file=stream, exit=True)
             try:
-                outcome = fuzzer.run_here(number, work / str(number), connection)
+                outcome = fuzzer.run_here(number, work / str(number), connection, stream)
             except BaseException:
                 traceback.print_exc(file=stream)
                 raise
-            faulthandler.cancel_dump_traceback_later()
             os.chdir(work)
             connection.send(outcome)
 

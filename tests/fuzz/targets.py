@@ -232,7 +232,7 @@ def read_checkpoints(name: str) -> int:
 
     folder, identity = Path(name), None
     for path in folder.glob("*/checkpoint.json"):  # what the run says it was is taken for true
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             identity = json.loads(path.read_bytes())["identity"]
     identity = identity if isinstance(identity, dict) else {}
     checkpoints = Checkpoints(folder, keep=2, identity=identity, world=World(0, 1, torch.device("cpu")))

@@ -119,12 +119,14 @@ def app_of(module: str) -> typer.Typer:
 
 def read_captions(name: str, format: str) -> int:
     """As `pipeline.parse` reads them; returns how many were rejected."""
+    from pipeline.files import expand
     from pipeline.parse.captions import recognise
     from pipeline.parse.stage import ParseStage
 
+    (path,) = expand([name])
     with suppress(InputError):
-        recognise(Path(name))
-    stage = ParseStage(((Path(name), format),), "sng", "1", 100)
+        recognise(path)
+    stage = ParseStage(((path, format),), "sng", "1", 100)
     stage.fingerprint()
     return sum(len(partition.rejects) for partition in stage.partitions())
 
@@ -144,9 +146,10 @@ def read_pictures(name: str, *options: str) -> int:
     """As `pipeline.extract` reads them."""
     from pipeline.execution.parts import Reject
     from pipeline.extract import images
+    from pipeline.files import expand
 
     root = Path(options[0]) if options else None
-    found, _ = images.recognise(Path(name), "auto", root)
+    found, _ = images.recognise(*expand([name]), "auto", root)
     found.count(), found.bytes(), found.fingerprint()
     pictures = [source if isinstance(source, Reject) else images.load(source) for source in found.sources()]
     return sum(isinstance(picture, Reject) for picture in pictures)
@@ -155,8 +158,9 @@ def read_pictures(name: str, *options: str) -> int:
 def read_boxes(name: str) -> int:
     """Boxes that are given for pictures."""
     from pipeline.extract.given_boxes import read_boxes
+    from pipeline.files import expand
 
-    return sum(not len(boxes) for boxes in read_boxes(Path(name)).values())
+    return sum(not len(boxes) for boxes in read_boxes(*expand([name])).values())
 
 
 def read_graphs(name: str) -> int:

@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup world demo ablation test test-slow check bench bench-full gpu-check clean
+.PHONY: setup world demo ablation test test-slow fuzz check bench bench-full gpu-check clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -80,6 +80,12 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+# Damaged inputs for every reader and every command. FUZZ=--first 17 --cases 1 runs one case again.
+FUZZ ?= --cases 10000 --commands 500 --minutes 120 --keep runs/fuzz
+
+fuzz: setup
+	$(BIN)/python -m tests.fuzz $(FUZZ)
 
 check: setup
 	$(BIN)/ruff check .

@@ -79,9 +79,8 @@ def append(
     manifest = write_set(out, parts)
     left_out = sum(len(removal.images) for _, removal in parts)
     added = manifest.totals.samples - len(sets[0])
-    say(
-        f"{out}: {pluralize(manifest.totals.samples, 'image')}, {added:,} new; {left_out:,} left out, because the set had them"
-    )
+    images = pluralize(manifest.totals.samples, "image")
+    say(f"{out}: {images}, {added:,} new; {left_out:,} left out, because the set had them")
 
 
 @app.command(epilog="Example: python -m shards.edit merge data/coco/train data/cc/train --out data/shards/train")

@@ -15,6 +15,7 @@ import pickle
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
 from functools import partial
 from itertools import pairwise
@@ -243,8 +244,13 @@ def _compare(folder: Path, rounds: int) -> Iterator[Race]:
     for name, compress in (("webdataset.TarWriter", True), ("the same with numpy.savez", False)):
         yield race(f"write, {name}", rounds, write_all, partial(write_peer, compress=compress))
     jobs = [(first, last, ours / name) for first, last, name in cuts]
-    with multiprocessing.get_context("fork").Pool(2) as pool:  # the samples are there already
-        write_in_two = partial(pool.starmap, _write_in_worker, jobs, 1)
+    # Forked workers have the samples already. The executor waits until they end, where a pool would send them SIGTERM;
+    # they inherit this command's way with it, and Python may miss a signal that comes just before it waits for a lock.
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool:
+
+        def write_in_two() -> None:
+            list(pool.map(_write_in_worker, *zip(*jobs, strict=True)))
+
         yield race("write with 2 workers and fsync, cp", rounds, write_in_two, copy_all, by_clock=True)
     describe(ours, write_all())
     write_lmdb(_made, folder / "lmdb")

@@ -1,5 +1,5 @@
 """The files that came with ERNIE-ViL: Paddle checkpoints, and lines of text with region features.
 
-Modules here may import `finetune.heads`, the registry of `finetune.tasks`, `pretrain.model`, `shards` and `parsers.command`.
+May import `finetune.heads`, the registry of `finetune.tasks`, `pretrain.model`, `shards` and `parsers.command`.
 Start reading at `checkpoints` for models, and at `tsv` for the files of the tasks.
 """

@@ -1,6 +1,6 @@
 """The downstream tasks. To add one, write its file here and name its class in `TASKS` (docs/tasks.md).
 
-A task may import `finetune.task`, `inputs` and `heads`, `finetune.released.tsv`, `pretrain`, `shards` and `parsers.command`.
+May import `finetune.task`, `inputs`, `heads` and `released.tsv`, and `pretrain`, `shards` and `parsers.command`.
 Start reading at `refcoco_plus`, which is one file; `finetune.task.Task` says what each method is for.
 """
 

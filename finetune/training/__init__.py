@@ -1,5 +1,5 @@
 """Fine-tuning runs: the recipe, the optimiser, and the workload for the training loop of `pretrain.training`.
 
-Modules here may import `pretrain`, `shards`, `parsers.command` and the modules right in `finetune` that are no commands.
+May import `pretrain`, `shards`, `parsers.command`, and of `finetune` the modules that are no commands.
 Start reading at `fine_tune` in `finetuning`.
 """

@@ -1,5 +1,5 @@
 """Downstream tasks: fine-tuning, predicting and scoring; and conversion of released checkpoints.
 
-Modules may import pretrain/, shards/ and parsers.command.
-Start with run.py, then training/finetuning.py, data.py, tasks/vqa.py, inputs.py and heads.py: the way of a question.
+Modules here may import `pretrain`, `shards` and `parsers.command`.
+Start reading at `run`; docs/architecture.md follows a question from there through six files.
 """

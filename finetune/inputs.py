@@ -142,7 +142,7 @@ class Sources:
         return self.pad_texts(texts) | self.pad_images(images)
 
     def pad_texts(self, texts: Sequence[TokenizedText]) -> Inputs:
-        """Pads images: features float32 [B, R, d], locations float32 [B, R, 5] and image_mask bool [B, R]."""
+        """Pads texts to token_ids, position_ids and segment_ids, int64 [B, T], and text_mask, bool [B, T]."""
         return pad_texts(texts, pad=self.texts.pad, device_type=self.device_type)._asdict()
 
     def pad_images(self, images: Sequence[ImageInput]) -> Inputs:

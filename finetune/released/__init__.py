@@ -1,5 +1,5 @@
 """The files that came with ERNIE-ViL: Paddle checkpoints, and lines of text with region features.
 
-Modules may import finetune.heads, finetune.tasks (the registry), pretrain/model, shards/ and parsers.command.
-Start with checkpoints.py for models and with tsv.py for the files of the tasks.
+May import `finetune.heads`, the registry of `finetune.tasks`, `pretrain.model`, `shards` and `parsers.command`.
+Start reading at `checkpoints` for models, and at `tsv` for the files of the tasks.
 """

@@ -1,7 +1,7 @@
 """The downstream tasks. To add one, write its file here and name its class in `TASKS` (docs/tasks.md).
 
-A task may import everything in finetune/ but the commands, and what they may import: pretrain/, shards/.
-Start with refcoco_plus.py, which is one file; `finetune.task.Task` says what each method is for.
+May import `finetune.task`, `inputs`, `heads` and `released.tsv`, and `pretrain`, `shards` and `parsers.command`.
+Start reading at `refcoco_plus`, which is one file; `finetune.task.Task` says what each method is for.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Fine-tuning runs: the recipe, the optimiser, and the workload for the training loop of pretrain/training.
+"""Fine-tuning runs: the recipe, the optimiser, and the workload for the training loop of `pretrain.training`.
 
-Modules may import everything in finetune/ but the commands, and pretrain/, shards/ and parsers.command.
-Start with `fine_tune` in finetuning.py.
+May import `pretrain`, `shards`, `parsers.command`, and of `finetune` the modules that are no commands.
+Start reading at `fine_tune` in `finetuning`.
 """

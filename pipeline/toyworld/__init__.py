@@ -1,6 +1,6 @@
 """A generated world of toys on a floor and a shelf: pictures, captions and region features that agree with each other.
 
-Modules here may import `parsers.command`, `shards` and `pipeline.detectors`. Nothing is downloaded.
+Modules here may import `parsers.command`, `shards`, `pipeline.detectors` and `pipeline.files`. Nothing is downloaded.
 Start reading at `scene`: the truth about every picture is a `Scene`, and everything else is made from it.
 
 - `scene` says what a scene is, and which relations hold between its boxes.

@@ -2,6 +2,9 @@
 
 ResNet-101 C4, 1,600 objects, 400 attributes, features of 2,048 numbers.
 
+Modules here may import `parsers.command`, `shards` and `pipeline.detectors`.
+Start reading at `VisualGenomeDetector`, then `network`; `proposals` and `selection` decide which boxes remain.
+
 It loads the weights ``unc-nlp/frcnn-vg-finetuned`` and computes what the Hugging Face port (transformers' LXMERT
 example) computes, without these faults of public ports:
 

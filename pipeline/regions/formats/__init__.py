@@ -1,7 +1,8 @@
 """The formats in which detector regions are published. A format cuts its sources into partitions and reads them.
 
-Modules here may import `shards` and the rest of `pipeline`. A reader yields a `RegionsRow` or a `Reject` for every
-image, and its memory does not grow with the files. Start reading at `parquet`, the smallest format.
+Modules here may import `parsers.command`, `shards`, `pipeline.execution` and `pipeline.regions.rows`. A reader yields a
+`RegionsRow` or a `Reject` for every image, and its memory does not grow with the files. Start reading at `parquet`, the
+smallest format.
 """
 
 from __future__ import annotations

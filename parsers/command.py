@@ -81,7 +81,7 @@ def run(app: typer.Typer) -> NoReturn:
     try:
         app()
     except InputError as error:
-        message = str(error).replace("\n", "\\n")  # a name with a line feed must not look like another line
+        message = re.sub(r"\s*\n\s*", " ", str(error))  # a name with a line feed must not look like another line
         _errors.print(Text("error:", "bold red"), message, soft_wrap=True)
         sys.exit(1)
     sys.exit(0)

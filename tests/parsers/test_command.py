@@ -137,7 +137,7 @@ def test_text_of_all_scripts_is_printed_as_it_is(plain):
 
 def test_an_error_with_foreign_text_is_one_harmless_line():
     done = run("--do", "attack")
-    assert done.stderr == f"error: {HARMLESS}\\n:smile: [link=http://a]\n"
+    assert done.stderr == f"error: {HARMLESS} :smile: [link=http://a]\n"
 
 
 def test_nothing_is_printed_past_the_safe_console():

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from parsers.command import console, progress, run
 from pipeline.toyworld.write import ToyWorld, write_world
+from shards.storage.lock import LOCK, lock_folder
 
 DEFAULT = ToyWorld()
 app = typer.Typer(add_completion=False)
@@ -41,14 +42,15 @@ def main(
     out = out.resolve()
     if min_things > max_things:
         raise typer.BadParameter(f"--min-things {min_things} is more than --max-things {max_things}")
-    if out.is_dir() and any(out.iterdir()) and not overwrite:
-        raise typer.BadParameter(f"--out {out} is not empty; choose another folder or add --overwrite")
     world = ToyWorld(images, seed, captions, feature_size, (min_things, max_things), tasks)
-    try:
-        with progress("Making pictures", images, "image") as advance:
-            totals = write_world(world, out, workers=workers, progress=advance)
-    except FileExistsError as error:
-        raise typer.BadParameter(f"--out {error}") from error
+    with lock_folder(out):
+        if any(path.name != LOCK for path in out.iterdir()) and not overwrite:
+            raise typer.BadParameter(f"--out {out} is not empty; choose another folder or add --overwrite")
+        try:
+            with progress("Making pictures", images, "image") as advance:
+                totals = write_world(world, out, workers=workers, progress=advance)
+        except FileExistsError as error:
+            raise typer.BadParameter(f"--out {error}") from error
     table = Table(title=f"Toy world, seed {seed}", show_header=False)
     for name, count in (
         ("pictures", totals.images),

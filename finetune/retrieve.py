@@ -25,6 +25,7 @@ from finetune.options import (
 )
 from parsers.command import run, say
 from shards.storage.files import sha256_of, write_json
+from shards.storage.lock import lock_folder
 
 if TYPE_CHECKING:
     from pretrain.training.distributed import DistributedContext
@@ -116,9 +117,10 @@ def main(
         say(f"written to {out}")
 
     if "RANK" in os.environ:
-        with_process_group(lambda: work(DistributedContext.current()))
+        with_process_group(lambda: work(DistributedContext.current()), out)
     else:
-        work(DistributedContext(0, 1, choose_device()))
+        with lock_folder(out):
+            work(DistributedContext(0, 1, choose_device()))
 
 
 def _use_one_thread(world: DistributedContext) -> None:

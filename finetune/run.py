@@ -61,7 +61,7 @@ def main(
     def work() -> None:
         fine_tune(chosen(recipe.task), recipe, model, files, out, resume=resume)
 
-    with_process_group(work)
+    with_process_group(work, out)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,8 @@ def main(
     from pretrain.training.distributed import with_process_group
 
     with_process_group(
-        lambda: pretrain(recipe, training, evaluation, out, resume=resume, start=init_from, text_from=init_text_from)
+        lambda: pretrain(recipe, training, evaluation, out, resume=resume, start=init_from, text_from=init_text_from),
+        out,
     )
 
 

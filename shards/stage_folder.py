@@ -6,8 +6,6 @@ came out, so a folder without it is unfinished.
 
 from __future__ import annotations
 
-import pyarrow as pa
-
 from parsers.command import InputError
 from shards.storage.files import AnyPath, sha256_of
 from shards.storage.parquet import parquet_file
@@ -26,11 +24,12 @@ def read_metadata(path: AnyPath, key: str, version: str) -> dict[str, str]:
     Raises:
         InputError: the file is no Parquet file, no stage wrote it, or it has another version.
     """
-    try:
-        raw = parquet_file(path).schema_arrow.metadata or {}
-    except (OSError, pa.ArrowInvalid) as error:
-        raise InputError(f"{path}: cannot be read as Parquet: {error}") from error
-    metadata = {name.decode(): value.decode() for name, value in raw.items() if not name.startswith(b"ARROW:")}
+    raw = parquet_file(path).schema_arrow.metadata or {}
+    metadata = {
+        name.decode(errors="replace"): value.decode(errors="replace")
+        for name, value in raw.items()
+        if not name.startswith(b"ARROW:")
+    }
     if metadata.get(key) != version:
         raise InputError(f"{path}: {key} is {metadata.get(key)}, this release reads {version}; run its stage again")
     return metadata

@@ -70,7 +70,7 @@ def main(
             results[name], rates[name] = compare(comparison, starts, name, seeds=seeds, rates=learning_rate or [])
         write_report(results, rates, list(starts), out)
 
-    with_process_group(work)
+    with_process_group(work, out)
 
 
 if __name__ == "__main__":

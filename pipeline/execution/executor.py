@@ -6,7 +6,6 @@ complete. A rerun skips complete parts. A rerun that would mix two settings in o
 
 from __future__ import annotations
 
-import json
 import platform
 import time
 from collections import Counter
@@ -23,7 +22,8 @@ from pipeline.execution.inputs import Inputs
 from pipeline.execution.parts import read_marker
 from pipeline.files import is_inside, remove_leftovers, remove_tree
 from shards.stage_folder import REPORT, STAGE
-from shards.storage.files import AnyPath, check_free_disk, write_indented_json
+from shards.storage.files import AnyPath, check_free_disk, read_record, write_record
+from shards.storage.lock import LOCK, lock_folder
 
 
 class Stage(WorkerFactory[P], Protocol[P]):
@@ -74,10 +74,17 @@ def run_stage(stage: Stage[P], out: AnyPath, engine: Engine, *, max_rejects: flo
     """Makes all parts that are not complete yet, calls `Stage.finish`, and writes ``report.json``.
 
     Raises:
-        InputError: the folder belongs to another stage or other options or cannot be written, there is too little
-            disk space, a worker died, an input changed, or more than ``max_rejects`` (a share) of the rows were
-            rejected.
+        InputError: the folder belongs to another stage or other options or cannot be written, another run writes to
+            it, there is too little disk space, a worker died, an input changed, or more than ``max_rejects`` (a share)
+            of the rows were rejected.
     """
+    if any(is_inside(source, out) for source in stage.inputs()):
+        raise InputError(f"{out} holds an input of this run; name another --out folder")
+    with lock_folder(out):
+        return _run_locked(stage, out, engine, max_rejects=max_rejects, overwrite=overwrite)
+
+
+def _run_locked(stage: Stage[P], out: AnyPath, engine: Engine, *, max_rejects: float, overwrite: bool) -> Report:
     started = time.monotonic()
     inputs = Inputs.observe(stage.inputs())
     try:
@@ -136,13 +143,9 @@ def _claim(stage: Stage[P], out: AnyPath, overwrite: bool) -> None:
     """Writes ``stage.json`` into the output folder, or refuses if the folder belongs to something else."""
     wanted = {"stage": stage.name, **stage.fingerprint()}
     path = out / STAGE
-    if out.is_file():
-        raise InputError(f"{out} is a file; --out names a folder")
-    if any(is_inside(source, out) for source in stage.inputs()):
-        raise InputError(f"{out} holds an input of this run; name another --out folder")
     # A run that failed before its first part, for example on bad input, left nothing to protect.
     if path.exists() and any(out.glob("part-*.stats.json")):
-        found = json.loads(path.read_bytes())
+        found = read_record(path)
         if found.get("stage") != stage.name:
             raise InputError(f"{out} holds the output of the stage {found.get('stage')!r}; name another --out folder")
         differing = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
@@ -159,12 +162,14 @@ def _claim(stage: Stage[P], out: AnyPath, overwrite: bool) -> None:
     elif not path.exists() and _holds_anything(out):
         raise InputError(f"{out} is not empty and was not written by this command; name another --out folder")
     remove_leftovers(out)
-    write_indented_json(wanted, path)
+    write_record(wanted, path)
 
 
 def _holds_anything(out: AnyPath) -> bool:
     """Returns whether the folder holds anything but what a run left that was killed while it claimed the folder."""
-    return out.exists() and any(not child.name.startswith(f".{STAGE}.") for child in out.iterdir())
+    return out.exists() and any(
+        child.name != LOCK and not child.name.startswith(f".{STAGE}.") for child in out.iterdir()
+    )
 
 
 def _write_report(stage: Stage[P], out: AnyPath, report: Report, engine: Engine) -> None:
@@ -182,7 +187,7 @@ def _write_report(stage: Stage[P], out: AnyPath, report: Report, engine: Engine)
         "workers": engine.workers,
         "versions": {"python": platform.python_version(), **{package: version(package) for package in packages}},
     }
-    write_indented_json(record, out / REPORT)
+    write_record(record, out / REPORT)
 
 
 def _check_rejects(out: AnyPath, report: Report, max_rejects: float) -> None:

@@ -19,7 +19,7 @@ from shards.index import IndexRow
 from shards.manifest import ShardInfo, Totals
 from shards.regions.table import RegionsRow, read_rows
 from shards.schema import Array, Caption, Regions, Sample
-from shards.storage.files import AnyPath
+from shards.storage.files import AnyPath, seal, unseal
 from shards.storage.parquet import parquet_file
 from shards.writer import ShardWriter
 
@@ -146,7 +146,7 @@ def _new_shard(part: Part, split: str) -> Iterator[ShardWriter]:
             "totals": writer.totals.model_dump(),
             "rows": list(map(asdict, writer.rows)),
         }
-        stream.write(json.dumps(record, separators=(",", ":")).encode())
+        stream.write(seal(json.dumps(record, separators=(",", ":")).encode()))
 
 
 def parts_with_shard(out: AnyPath, parts: int, split: str) -> list[int]:
@@ -156,7 +156,8 @@ def parts_with_shard(out: AnyPath, parts: int, split: str) -> list[int]:
 
 def read_shard_of_part(out: AnyPath, part: int, split: str) -> ShardOfPart:
     """Reads what a worker left beside the shard of a part."""
-    record = json.loads((out / _path_of_index_rows(part, split)).read_bytes())
+    path = out / _path_of_index_rows(part, split)
+    record = json.loads(unseal(path.read_bytes(), path))
     return ShardOfPart(
         ShardInfo(**record["info"]), Totals(**record["totals"]), [IndexRow(**row) for row in record["rows"]]
     )

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from parsers.command import console, progress, run
 from pipeline.toyworld.write import ToyWorld, write_world
+from shards.storage.lock import LOCK, lock_folder
 
 DEFAULT = ToyWorld()
 app = typer.Typer(add_completion=False)
@@ -42,14 +42,15 @@ def main(
     out = out.resolve()
     if min_things > max_things:
         raise typer.BadParameter(f"--min-things {min_things} is more than --max-things {max_things}")
-    if out.is_dir() and any(out.iterdir()) and not overwrite:
-        raise typer.BadParameter(f"--out {out} is not empty; choose another folder or add --overwrite")
     world = ToyWorld(images, seed, captions, feature_size, (min_things, max_things), tasks)
-    try:
-        with progress("Making pictures", images, "image") as advance:
-            totals = write_world(world, out, workers=workers, progress=advance)
-    except FileExistsError as error:
-        raise typer.BadParameter(f"--out {error}") from error
+    with lock_folder(out):
+        if any(path.name != LOCK for path in out.iterdir()) and not overwrite:
+            raise typer.BadParameter(f"--out {out} is not empty; choose another folder or add --overwrite")
+        try:
+            with progress("Making pictures", images, "image") as advance:
+                totals = write_world(world, out, workers=workers, progress=advance)
+        except FileExistsError as error:
+            raise typer.BadParameter(f"--out {error}") from error
     table = Table(title=f"Toy world, seed {seed}", show_header=False)
     for name, count in (
         ("pictures", totals.images),
@@ -61,7 +62,7 @@ def main(
         table.add_row(name, f"{count:,}")
     table.add_row("seconds", f"{time.monotonic() - started:.1f}")
     console.print(table)
-    console.print(f"Written to {escape(str(out))}", soft_wrap=True)
+    console.print(f"Written to {out}", soft_wrap=True)
 
 
 if __name__ == "__main__":

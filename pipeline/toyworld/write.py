@@ -20,6 +20,7 @@ from pipeline.toyworld.render import render
 from pipeline.toyworld.scene import HEIGHT, SHAPES, WIDTH, Scene
 from pipeline.toyworld.simulated_features import SimulatedDetector, SimulatedRegions
 from pipeline.toyworld.task_files import picture_name, write_tasks
+from shards.storage.lock import LOCK
 
 OUTPUTS = ("captions.json", "class_names.txt", "images", "regions", "scenes.jsonl", "tasks", "vocab.txt")
 """everything that the folder of a world holds"""
@@ -69,7 +70,7 @@ def write_world(
     Raises:
         FileExistsError: ``out`` holds something that is not part of a world.
     """
-    strangers = sorted(p.name for p in out.iterdir() if p.name not in OUTPUTS) if out.exists() else []
+    strangers = sorted(p.name for p in out.iterdir() if p.name not in (*OUTPUTS, LOCK)) if out.exists() else []
     if strangers:
         raise FileExistsError(f"{out} holds {strangers[0]}, which is no part of a toy world; choose another folder")
     unfinished = out.with_name(f"{out.name}.partial")

@@ -6,7 +6,9 @@ import os
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import deepspeed
@@ -16,6 +18,7 @@ from deepspeed.accelerator import get_accelerator
 from torch import Tensor
 
 from parsers.command import InputError
+from shards.storage.lock import lock_folder
 
 T = TypeVar("T")
 
@@ -74,8 +77,14 @@ class DistributedContext:
         self.share(first)
 
 
-def with_process_group(work: Callable[[], None]) -> None:
-    """Runs ``work`` in the process group of the launcher, or in one of a single process if there is no launcher."""
+def with_process_group(work: Callable[[], None], out: Path | None = None) -> None:
+    """Runs ``work`` in the process group of the launcher, or in one of a single process if there is no launcher.
+
+    Rank 0 holds the lock of the folder ``out`` for all ranks.
+
+    Raises:
+        InputError: another run writes to ``out``.
+    """
     if "RANK" not in os.environ:
         alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
         os.environ.update(alone)
@@ -86,7 +95,10 @@ def with_process_group(work: Callable[[], None]) -> None:
     warnings.filterwarnings("ignore", message=".*is deprecated. Please use", module="torch.distributed")
     deepspeed.init_distributed(dist_init_required=True, verbose=False)
     try:
-        work()
+        with ExitStack() as held:
+            if out is not None:
+                DistributedContext.current().on_first(lambda: held.enter_context(lock_folder(out)))
+            work()
     finally:
         dist.destroy_process_group()
         # DeepSpeed keeps the groups alive, and so their threads. A thread that lets go of the last tensor while Python

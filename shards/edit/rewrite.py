@@ -2,14 +2,16 @@
 
 A tar in which nothing changes becomes a hard link to the old one, or a copy if the new folder is on another disk. Only
 the other tars are written again. The folder gets its name when everything is in it: a kill at any moment leaves the old
-sets and at most a folder ``DIR.tmp``, which the next run removes.
+sets and at most an unfinished folder ``.DIR.*.tmp`` beside the new one, which nobody else takes for a set.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from shards.manifest import MANIFEST, Manifest, ShardInfo, Totals
 from shards.reader import ShardSet
 from shards.storage.files import TEMPORARY, check_free_disk, flush
 from shards.storage.folders import LocalFolder
+from shards.storage.lock import LOCK, lock_folder
 from shards.vocabulary import VOCABULARY
 from shards.writer import ShardWriter
 
@@ -37,31 +40,48 @@ def write_set(out: Path, parts: Sequence[tuple[ShardSet, Removal]]) -> Manifest:
         parts: each set, and what is taken out of it.
 
     Raises:
-        InputError: the sets do not fit together, ``out`` exists already, a tar that must be written again has a damaged
-            sample, or the disk is too small.
+        InputError: the sets do not fit together, ``out`` exists already, another run writes to it, a tar that must be
+            written again has a damaged sample, or the disk is too small.
     """
     sets = [shards for shards, _ in parts]
     check_alike(sets)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and (not out.is_dir() or any(child.name != LOCK for child in out.iterdir())):
         raise InputError(f"{out} is there already; name another --out folder")
     changed = [{shard for shard, _ in locate(shards, removal.keys).values()} for shards, removal in parts]
     _check_disk(out, sets, changed)
-    folder = out.with_name(out.name + TEMPORARY)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    new = _NewSet(folder)
-    with progress("edit", sum(len(shards.manifest.shards) for shards in sets), "shard") as advance:
-        for (shards, removal), numbers in zip(parts, changed, strict=True):
-            for number in range(len(shards.manifest.shards)):
-                if number in numbers:
-                    new.rewrite(shards, number, removal)
-                else:
-                    new.link(shards, number)
-                advance(1)
-    manifest = new.finish(sets)
-    folder.replace(out)
-    flush(out.absolute().parent)
-    return manifest
+    with lock_folder(out), _unfinished(out) as folder:
+        new = _NewSet(folder)
+        with progress("edit", sum(len(shards.manifest.shards) for shards in sets), "shard") as advance:
+            for (shards, removal), numbers in zip(parts, changed, strict=True):
+                for number in range(len(shards.manifest.shards)):
+                    if number in numbers:
+                        new.rewrite(shards, number, removal)
+                    else:
+                        new.link(shards, number)
+                    advance(1)
+        return new.finish(sets)
+
+
+@contextmanager
+def _unfinished(out: Path) -> Iterator[Path]:
+    """Makes a private folder with a name that nobody can guess, which becomes ``out`` when the context is left.
+
+    Raises:
+        InputError: ``out`` holds something by then, or the disk cannot be written.
+    """
+    out = out.absolute()
+    mode = out.stat().st_mode
+    folder = Path(tempfile.mkdtemp(TEMPORARY, f".{out.name}.", out.parent))
+    try:
+        yield folder
+        folder.chmod(mode)
+        (out / LOCK).unlink()  # only an empty folder can be replaced
+        folder.replace(out)
+        flush(out.parent)
+    except OSError as error:
+        raise InputError(f"{out}: could not be written: {error}; the old sets are as they were") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def locate(shards: ShardSet, keys: Iterable[str]) -> dict[str, tuple[int, int]]:
@@ -88,8 +108,7 @@ def check_alike(sets: Sequence[ShardSet]) -> None:
     for shards in sets:
         if not isinstance(shards.folder, LocalFolder):
             raise InputError(f"{shards.location} is not on this machine; copy it to a folder first")
-        if problem := shards.vocabulary_problem():
-            raise InputError(f"{shards.folder.path(VOCABULARY)} {problem}")
+        shards.check_vocabulary()
         if differing := first.manifest.differences(shards.manifest):
             raise InputError(
                 f"{first.location} and {shards.location} cannot be one set of shards: {'; '.join(differing)}"

@@ -1,7 +1,8 @@
 """Keeps copies of remote files in a folder of bounded size, which several processes may use at once.
 
-A copy is named by its SHA-256. So it is never stale, and a copy that another process, another run or another set of
-shards fetched is found again.
+A copy is named by its SHA-256 alone. So it is never stale, and a copy that another process, another run or another set
+of shards fetched is found again. A process compares a copy with its name when it first opens it; a damaged one is
+fetched again. Links are not followed, and files with other names are left alone.
 
 A copy appears whole or not at all. While a process fetches it, it is a ``.partial`` file that the process has locked. A
 killed process leaves a partial file without a lock; the next process that needs the file fills it anew.
@@ -12,9 +13,12 @@ bytes leave the disk with the last map.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
+import re
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -24,12 +28,16 @@ from typing import BinaryIO
 
 from parsers.command import InputError
 from shards.errors import ShardError
+from shards.storage.files import sha256_of_stream
 
-_PARTIAL = ".partial"
-_EVICTED = (".tar", _PARTIAL)
-"""Files with these endings may be removed. Indices and vocabularies stay, because readers always need them."""
+_TAR, _PARTIAL = ".tar", ".partial"
+_SHA256 = re.compile("[0-9a-f]{64}")
+_EVICTED = re.compile(rf"{_SHA256.pattern}(\{_TAR}(\{_PARTIAL})?|\.parquet\{_PARTIAL})")
+"""Files with such names may be removed. Indices stay, because readers always need them."""
 _BLOCK = 1 << 22
 _POLL_SECONDS = 0.05
+_verified: set[tuple[str, int, int, int]] = set()
+"""the copies that this process has compared with their checksums: checksum, device, inode and size"""
 
 
 @dataclass(frozen=True)
@@ -61,34 +69,39 @@ class Cache:
         """Opens the local copy of a file. If there is none, the file is fetched first.
 
         Args:
-            sha256: the checksum of the file.
+            sha256: the checksum of the file, in hexadecimal.
             size: its size in bytes.
-            source: its URL, for messages; the copy has the same ending.
+            source: its URL, for messages; ``.tar`` at its end makes a copy that may be removed.
             fetch: opens the remote file.
 
         Raises:
             InputError: the cache or the disk is too small.
-            ShardError: the remote file has another size or checksum.
+            ShardError: the remote file has another size or checksum, or ``sha256`` is no checksum.
         """
-        path = self.folder / (sha256 + Path(source).suffix)
+        if not _SHA256.fullmatch(sha256):
+            raise ShardError(f"{source}: {sha256!r} is no SHA-256; nothing else may name a file of the cache")
+        path = self.folder / (sha256 + (_TAR if source.endswith(_TAR) else ".parquet"))
         while True:
             try:
-                stream = path.open("rb")
+                stream = _open(path, os.O_RDONLY)
             except FileNotFoundError:
                 self._fill(path, sha256, size, source, fetch)
-            else:
+                continue
+            if _is_sound(stream, sha256, size):
                 os.utime(stream.fileno())
                 return stream
+            stream.close()
+            path.unlink(missing_ok=True)  # the next round fetches it again
 
     def _fill(self, path: Path, sha256: str, size: int, source: str, fetch: Callable[[], BinaryIO]) -> None:
-        room = size if path.suffix in _EVICTED else 0
+        room = size if path.suffix == _TAR else 0
         if room > self.limit:
             raise InputError(
                 f"{source} has {size:,} bytes, the cache {self.folder} holds {self.limit:,}; set ERNIE_VIL_CACHE_GB"
             )
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         partial = path.with_name(path.name + _PARTIAL)
-        with os.fdopen(os.open(partial, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as stream:
+        with _open(partial, os.O_RDWR | os.O_CREAT) as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             if path.exists() or not _is_at(partial, stream):
                 return  # While this process waited for the lock, another one fetched the file or removed it.
@@ -99,6 +112,7 @@ class Cache:
                     _copy(remote, stream, sha256, size, source)
                 stream.flush()
                 os.fsync(stream.fileno())
+                _verified.add(_identify(stream, sha256))
             except BaseException:
                 partial.unlink(missing_ok=True)
                 raise
@@ -123,7 +137,7 @@ class Cache:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Keeps other processes from taking room or renaming files while this one counts and removes files."""
-        with (self.folder / ".lock").open("ab") as lock:
+        with _open(self.folder / ".lock", os.O_RDWR | os.O_CREAT) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
@@ -131,21 +145,21 @@ class Cache:
         found = []
         for entry in os.scandir(self.folder):
             with suppress(FileNotFoundError):  # a process whose fetch failed has removed the file meanwhile
-                if entry.name.endswith(_EVICTED):
-                    found.append((entry.stat(), Path(entry.path)))
-        total = size + sum(stat.st_size for stat, _ in found)
-        for stat, path in sorted(found, key=lambda item: item[0].st_mtime_ns):
+                if _EVICTED.fullmatch(entry.name):
+                    found.append((entry.stat(follow_symlinks=False), Path(entry.path)))
+        total = size + sum(status.st_size for status, _ in found)
+        for status, path in sorted(found, key=lambda item: item[0].st_mtime_ns):
             if total <= self.limit:
                 break
             if _evict(path):
-                total -= stat.st_size
+                total -= status.st_size
         return total <= self.limit
 
 
 def _evict(path: Path) -> bool:
     """Removes a file, unless a process is filling it. Returns whether the file is gone."""
     try:
-        with path.open("rb") as stream:
+        with _open(path, os.O_RDONLY) as stream:
             if path.suffix == _PARTIAL:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
@@ -156,9 +170,47 @@ def _evict(path: Path) -> bool:
     return True
 
 
+def _open(path: Path, flags: int) -> BinaryIO:
+    """Opens a file of the cache, but nothing that a link leads to: a link is removed.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: it is a folder, a pipe or a device.
+    """
+    while True:
+        try:
+            descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+            break
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            path.unlink(missing_ok=True)
+    stream = os.fdopen(descriptor, "r+b" if flags & os.O_RDWR else "rb")
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        stream.close()
+        raise InputError(f"{path} is no file; remove it from the cache")
+    return stream
+
+
+def _identify(stream: BinaryIO, sha256: str) -> tuple[str, int, int, int]:
+    status = os.fstat(stream.fileno())
+    return sha256, status.st_dev, status.st_ino, status.st_size
+
+
+def _is_sound(stream: BinaryIO, sha256: str, size: int) -> bool:
+    """Whether a copy has the content that its name promises. The content is read once in each process."""
+    copy = _identify(stream, sha256)
+    if copy not in _verified:
+        if copy[-1] != size or sha256_of_stream(stream) != sha256:
+            return False
+        stream.seek(0)
+        _verified.add(copy)
+    return True
+
+
 def _is_at(path: Path, stream: BinaryIO) -> bool:
     try:
-        return os.path.samestat(path.stat(), os.fstat(stream.fileno()))
+        return os.path.samestat(path.lstat(), os.fstat(stream.fileno()))
     except FileNotFoundError:
         return False
 

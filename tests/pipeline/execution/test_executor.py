@@ -14,6 +14,7 @@ from parsers.command import InputError
 from pipeline.execution.engines import Engine
 from pipeline.execution.executor import run_stage
 from pipeline.execution.parts import Part, Reject, path_of_marker
+from shards.storage.lock import lock_folder
 from tests.pipeline.outputs import contents
 
 ROOT = Path(__file__).parents[3]
@@ -198,6 +199,16 @@ def test_an_empty_folder_is_taken_and_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is a file"):
         start(ToyStage(), tmp_path / "file")
+
+
+def test_a_folder_that_another_run_writes_is_refused_and_stays_as_it_is(tmp_path):
+    start(ToyStage(), tmp_path / "out")
+    before = contents(tmp_path / "out")
+    with lock_folder(tmp_path / "out"):
+        for overwrite in (False, True):
+            with pytest.raises(InputError, match=r"process \d+ on .* writes to this folder"):
+                start(ToyStage(), tmp_path / "out", overwrite=overwrite)
+    assert contents(tmp_path / "out") == before
 
 
 def test_a_run_killed_while_it_claimed_the_folder_can_be_rerun(tmp_path):

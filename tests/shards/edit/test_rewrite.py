@@ -1,5 +1,7 @@
 """A new set appears whole or not at all, and only of sound samples."""
 
+import errno
+import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from shards.edit.rewrite import write_set
 from shards.errors import ShardError
 from shards.reader import ShardSet
 from shards.schema import key_of
+from shards.storage.lock import lock_folder
 from tests.shards.samples import IDS, SAMPLES, assert_equal, contents, samples_of
 
 
@@ -36,6 +39,15 @@ def test_an_existing_folder_is_not_touched(folder, tmp_path):
     with pytest.raises(InputError, match="is there already"):
         write_set(tmp_path / "new", [(ShardSet(folder), Removal())])
     assert contents(tmp_path / "new") == {"notes.txt": b"mine"}
+
+
+def test_a_folder_that_another_run_writes_is_refused(folder, tmp_path):
+    with (
+        lock_folder(tmp_path / "new"),
+        pytest.raises(InputError, match=r"new: process \d+ on .* writes to this folder"),
+    ):
+        write_set(tmp_path / "new", [(ShardSet(folder), Removal())])
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
 
 
 def test_too_small_a_disk_is_refused_with_the_bytes(folder, tmp_path, monkeypatch):
@@ -85,9 +97,29 @@ def test_a_kill_at_any_moment_leaves_the_old_set_or_the_new_one(folder, tmp_path
     for moment in np.linspace(1, calls, 8).astype(int).tolist():
         assert killed_at(moment).returncode == -9
         assert contents(folder) == before
-        if (tmp_path / "new").exists():
+        if (tmp_path / "new").exists() and contents(tmp_path / "new").keys() != {".lock"}:
             assert contents(tmp_path / "new") == expected
             shutil.rmtree(tmp_path / "new")
     assert killed_at(10**9).returncode == 0, "the next run is not disturbed by what is left"
     assert contents(tmp_path / "new") == expected
-    assert not (tmp_path / "new.tmp").exists()
+    assert not (tmp_path / "new" / ".lock").exists()
+
+
+def test_scratch_names_are_private_and_what_looks_like_an_older_one_is_not_removed(folder, tmp_path):
+    (tmp_path / "new.tmp").mkdir()
+    (tmp_path / "new.tmp" / "notes.txt").write_text("mine")
+    (tmp_path / "elsewhere").mkdir()
+    write_set(tmp_path / "new", [(ShardSet(folder), Removal())])
+    assert contents(tmp_path / "new.tmp") == {"notes.txt": b"mine"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "new", "new.tmp", "old"]
+    assert (tmp_path / "new").stat().st_mode == (tmp_path / "elsewhere").stat().st_mode
+
+
+def test_a_full_disk_is_one_error_and_leaves_nothing(folder, tmp_path, monkeypatch):
+    def fill(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("shards.edit.rewrite.flush", fill)
+    with pytest.raises(InputError, match=r"new: could not be written: .*No space left on device"):
+        write_set(tmp_path / "new", [(ShardSet(folder), Removal(images=frozenset([key_of(IDS[0])])))])
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]

@@ -117,6 +117,83 @@ def test_of_two_that_want_a_shard_at_the_same_time_one_fetches_it(tmp_path):
     assert len(fetched) == 1
 
 
+def use(cache, data, source="a.tar"):
+    """Opens a file through the cache, and says how often that fetched it."""
+    fetched = []
+
+    def fetch():
+        fetched.append(source)
+        return io.BytesIO(data)
+
+    with cache.open(digest(data), len(data), source, fetch) as stream:
+        assert stream.read() == data
+    return len(fetched)
+
+
+OTHER_PROCESS = """
+import io, sys
+from pathlib import Path
+from shards.storage.cache import Cache
+
+data = b"the content of a shard"
+def fetch():
+    print("fetched")
+    return io.BytesIO(data)
+with Cache(Path(sys.argv[1]), 1000).open(sys.argv[2], len(data), "a.tar", fetch) as stream:
+    assert stream.read() == data
+"""
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "grow", "link", "nothing"])
+def test_a_process_compares_a_copy_when_it_first_opens_it_and_fetches_a_damaged_one_again(tmp_path, damage):
+    data = b"the content of a shard"
+    folder, elsewhere = tmp_path / "cache", tmp_path / "elsewhere"
+    assert use(Cache(folder, 1000), data) == 1
+    copy = folder / f"{digest(data)}.tar"
+    elsewhere.write_bytes(b"what a link leads to")
+    if damage == "link":
+        copy.unlink()
+        copy.symlink_to(elsewhere)
+    else:
+        change = {"flip": data.replace(b"t", b"u", 1), "cut": data[:-1], "grow": data + b"!", "nothing": data}[damage]
+        copy.write_bytes(change)
+    command = [sys.executable, "-c", OTHER_PROCESS, str(folder), digest(data)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout == ("" if damage == "nothing" else "fetched\n")
+    assert copy.read_bytes() == data
+    assert not copy.is_symlink()
+    assert elsewhere.read_bytes() == b"what a link leads to"
+
+
+@pytest.mark.parametrize("suffix", [".tar.partial", ".lock"])
+def test_no_link_is_written_through(tmp_path, suffix):
+    data = b"the content of a shard"
+    folder, elsewhere = tmp_path / "cache", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.write_bytes(b"mine")
+    (folder / (suffix if suffix == ".lock" else digest(data) + suffix)).symlink_to(elsewhere)
+    assert use(Cache(folder, 1000), data) == 1
+    assert elsewhere.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("sha256", ["../" * 21 + "a", "/etc/passwd", "", "a" * 63, "A" * 64, "a" * 64 + "\n"])
+def test_nothing_but_a_checksum_names_a_copy(tmp_path, sha256):
+    with pytest.raises(ShardError, match="is no SHA-256"):
+        Cache(tmp_path / "cache", 1000).open(sha256, 1, "a.tar", lambda: io.BytesIO(b"a"))
+    assert not (tmp_path / "cache").exists()
+
+
+def test_files_of_others_in_the_folder_make_no_room(tmp_path):
+    (tmp_path / "mine.tar").write_bytes(bytes(900))
+    (tmp_path / "mine.partial").write_bytes(bytes(900))
+    cache = Cache(tmp_path, 100)
+    for number in range(3):
+        use(cache, bytes([number]) * 60)
+    assert (tmp_path / "mine.tar").exists()
+    assert (tmp_path / "mine.partial").exists()
+    assert len(list(tmp_path.glob("*.tar"))) == 2
+
+
 KILLED = """
 import io, os, sys
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Does scene-graph prediction help? ``python -m pretrain.ablation RECIPE... --shards DIR --held-out DIR --out DIR``.
 
-Each recipe is trained at several learning rates with one seed, then with further seeds at its best one, and asked for
-the hidden nodes of held-out captions (`pretrain.cloze`).
+Each recipe is trained at several learning rates with one seed, and then with further seeds at the best of these rates.
+Every trained model is asked for the hidden nodes of held-out captions (`pretrain.cloze`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from parsers.command import InputError, console, progress, run
+from parsers.command import InputError, console, pluralize, progress, run
 from pretrain.cloze import OWN
 from pretrain.data.order import BatchPlan
 from pretrain.options import Settings, as_arguments
@@ -31,7 +31,7 @@ from shards.schema import KINDS
 START, END = "<!-- results of pretrain.ablation -->", "<!-- end of results -->"
 COLOURS = ("#9ca3af", "#16a34a", "#0891b2", "#c026d3")
 COUNTED_STEPS = 30
-"""Steps whose hidden pieces are counted."""
+"""Number of steps whose targets are counted."""
 
 app = typer.Typer(add_completion=False)
 
@@ -65,7 +65,7 @@ class Arm:
     by_seed: Sequence[Accuracies]
     """accuracies at the learning rate ``rate``, by seed"""
     targets: Mapping[str, float]
-    """mean number of targets of a caption, by objective"""
+    """mean number of targets of a pair, by objective: word pieces, regions, or the pair itself"""
 
 
 def choose_rate(by_rate: Mapping[float, Accuracies]) -> float:
@@ -74,7 +74,7 @@ def choose_rate(by_rate: Mapping[float, Accuracies]) -> float:
 
 
 def count_mean_targets(recipe: PretrainRecipe, shards: ShardSet) -> dict[str, float]:
-    """Returns the mean number of targets of a caption for each objective, over the first steps of a run."""
+    """Returns the mean number of targets of a pair for each objective, over the first `COUNTED_STEPS` steps."""
     # Imported late: PyTorch takes seconds, and --help should answer at once.
     import torch
 
@@ -144,7 +144,13 @@ class _Trials:
 
 
 def write_report(arms: Sequence[Arm], *, settings: str, picture: str) -> str:
-    """Returns the results in Markdown, in which the last arm is compared with the others."""
+    """Returns the results in Markdown. Differences are those of the last arm to each of the others.
+
+    Args:
+        arms: the results of all recipes, in the order of the tables' rows and columns.
+        settings: a paragraph that says how the models were trained and evaluated.
+        picture: where the plot lies, relative to the document.
+    """
     kinds = list(arms[0].by_seed[0])
     others, last = arms[:-1], arms[-1]
     lines = [settings, "", f"![ACC@1 of each kind and recipe]({picture})", ""]
@@ -161,20 +167,22 @@ def write_report(arms: Sequence[Arm], *, settings: str, picture: str) -> str:
     )
     lines += [
         "",
-        "Mean ± standard deviation over seeds. Differences are seed by seed, with their range.",
+        "A recipe has its mean ± standard deviation over the seeds, in percent. A difference is taken seed by seed: "
+        "the mean of these differences stands first, and the lowest and the highest of them follow in brackets, in "
+        "percentage points.",
         "",
     ]
     lines += _table(
         ["ACC@1, %, first seed", "learning rate", *kinds, ""],
         [
-            [arm.name, f"{rate:g}", *(f"{100 * found[kind]:.1f}" for kind in kinds), "taken" * (rate == arm.rate)]
+            [arm.name, f"{rate:g}", *(f"{100 * found[kind]:.1f}" for kind in kinds), "chosen" * (rate == arm.rate)]
             for arm in arms
             for rate, found in arm.by_rate.items()
         ],
     )
     lines += [""]
     lines += _table(
-        ["targets of a caption", *OBJECTIVES, "pieces in all"],
+        ["mean number of targets of a pair", *OBJECTIVES, "all word pieces"],
         [
             [
                 arm.name,
@@ -184,6 +192,11 @@ def write_report(arms: Sequence[Arm], *, settings: str, picture: str) -> str:
             for arm in arms
         ],
     )
+    lines += [
+        "",
+        "A target is a word piece, a region, or, for `match`, the pair itself. The means are over the first "
+        f"{COUNTED_STEPS} steps.",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -291,8 +304,9 @@ def main(
     plot_accuracies(arms, picture)
     first = loaded[recipes[0]]
     described = (
-        f"{first.steps:,} steps of {first.batch_size} pairs over {len(training):,} images, {seeds} seeds; cloze on up "
-        f"to {most:,} nodes of each kind, of {len(ShardSet(held_out)):,} held-out images, each with its own image."
+        f"Each run takes {first.steps:,} steps of {first.batch_size} pairs over {len(training):,} images. Each recipe "
+        f"has {pluralize(seeds, 'seed')}. The cloze test hides up to {most:,} nodes of each kind, one at a time, in "
+        f"the captions of {len(ShardSet(held_out)):,} held-out images. Each caption is shown with its own image."
     )
     relative = picture.name if document is None else f"images/{picture.name}"
     results = write_report(arms, settings=described, picture=relative)

@@ -56,7 +56,7 @@ def test_the_report_compares_the_last_recipe_seed_by_seed():
     assert rows[0] == ["ACC@1, %", "a", "b", "b − a"]
     assert rows[2] == ["object", "60.0 ± 14.1", "65.0 ± 7.1", "+5.0 (+0.0 to +10.0)"]
     assert rows[3] == ["relation", "20.0 ± 0.0", "15.0 ± 7.1", "-5.0 (-10.0 to +0.0)"]
-    assert ["a", "0.001", "50.0", "20.0", "taken"] in rows
+    assert ["a", "0.001", "50.0", "20.0", "chosen"] in rows
     assert ["a", "0.0005", "10.0", "10.0", ""] in rows
     assert rows[-1] == ["b", "0.50", "0.25", "0.00", "1.00", "0.50", "1.00", "1.75"]
 

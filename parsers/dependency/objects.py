@@ -148,7 +148,11 @@ class ObjectReader:
         return []
 
     def _find_wearers(self, noun: Token) -> list[Token]:
-        """Returns who wears a piece of clothing: in "a man in a suit sitting down" the suit does not sit."""
+        """Returns the objects that wear a piece of clothing, or an empty list if the noun is no clothing.
+
+        A verb after a piece of clothing belongs to the wearer: in "a man in a suit sitting down", the man sits. The
+        wearer of "suit" is the man.
+        """
         if not is_wearable(noun):
             return []
         if noun.dep_ == "dobj":

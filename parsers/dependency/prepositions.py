@@ -44,7 +44,12 @@ PLACE_PHRASE = re.compile(
 
 
 def find_prepositions(doc: Doc) -> Iterator[Preposition]:
-    """Yields all prepositions: first the phrases of the word lists, then single words that the tree calls one."""
+    """Yields all prepositions of a caption: first those of several words, then those that are single words.
+
+    The first are phrases of the word lists, such as "in front of". The others are words that spaCy's tree calls
+    prepositions and that are in none of these phrases. A word that has such a word as its head just before it ("from"
+    in "out from") is yielded together with it.
+    """
     starts, text = [], ""
     for token in doc:
         starts.append(len(text))

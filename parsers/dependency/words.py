@@ -105,10 +105,14 @@ def join_name(words: Sequence[Token]) -> str:
 
 
 def label_verb(verb: Token, preposition: Sequence[Token] = ()) -> tuple[str, list[Token]]:
-    """Returns the label and the words of a verb with its particle.
+    """Returns the label of a verb with its particles, and the words that it stands for.
+
+    For "looking" in "looking up at a kite", these are "look up" and the tokens "looking" and "up".
 
     Args:
-        preposition: words of a preposition whose label follows; a particle among them is not repeated.
+        verb: a verb, or a noun that stands for an action.
+        preposition: words of a preposition whose label the caller puts behind this one. If a particle of the verb is
+            among them, it is left out here, so that it does not stand in the label twice.
     """
     lemma = lexicon.ACTIONS.get(verb.lower_, verb.lemma_.lower())
     particles = [child for child in verb.children if child.dep_ == "prt" and child not in preposition]

@@ -28,17 +28,17 @@ class Agreement:
 
     @property
     def precision(self) -> float:
-        """Share of the found nodes that are true, 0 to 1."""
+        """Share of the found nodes that are true, 0 to 1. It is 0 if none were found."""
         return self.both / self.found if self.found else 0.0
 
     @property
     def recall(self) -> float:
-        """Share of the true nodes that were found, 0 to 1."""
+        """Share of the true nodes that were found, 0 to 1. It is 0 if there are no true nodes."""
         return self.both / self.true if self.true else 0.0
 
     @property
     def f1(self) -> float:
-        """Harmonic mean of precision and recall."""
+        """Harmonic mean of precision and recall, 0 to 1. It is 0 if there are neither found nor true nodes."""
         return 2 * self.both / (self.found + self.true) if self.found + self.true else 0.0
 
 
@@ -75,7 +75,17 @@ def score_graphs(
     """Compares each graph with the gold graph of the same caption.
 
     Args:
-        synonyms: says which words count as equal in SPICE; none count if it is not given.
+        graphs: the graphs that a parser has found.
+        gold: the captions with their gold graphs, in the same order and of the same number.
+        lemmatizer: replaces the words of both graphs by their noun lemmas before they are compared.
+        synonyms: returns the sets of synonyms that a phrase belongs to. SPICE counts two phrases as equal if they share
+            a set. If it is None, only equal phrases match. It has no effect on the other scores.
+
+    Returns:
+        The scores over all captions, and the errors with examples.
+
+    Raises:
+        ValueError: there are not as many graphs as gold captions.
     """
     pairs = [
         (frozenset(map(lemmatizer.triple, list_triples(graph))), frozenset(map(lemmatizer.triple, caption.triples)))

@@ -37,7 +37,11 @@ FARTHEST = 128
 
 
 class PieceEncoderConfig(TypedDict):
-    """The settings of a BERT or an MPNet, as in ``config.json``; other keys are kept and not read."""
+    """The settings of a BERT or an MPNet that are read from its ``config.json``.
+
+    The names are Hugging Face's. The file may have other keys. They are stored again with a teacher, but nothing reads
+    them.
+    """
 
     vocab_size: int
     hidden_size: int
@@ -48,7 +52,9 @@ class PieceEncoderConfig(TypedDict):
     layer_norm_eps: float
     max_position_embeddings: int
     model_type: NotRequired[str]
+    """"mpnet" for an MPNet; anything else, or no such key, for a BERT"""
     relative_attention_num_buckets: NotRequired[int]
+    """how many classes of distances between pieces an MPNet tells apart; a BERT has none"""
 
 
 class PieceEncoder(nn.Module):

@@ -29,7 +29,10 @@ class TrainingExample:
 
 
 def select_complete(examples: Iterable[TrainingExample]) -> list[TrainingExample]:
-    """Returns the examples whose graph was aligned whole: from others the network would learn to leave nodes out."""
+    """Returns the examples with at least one word whose whole graph could be tied to words, in their order.
+
+    If nodes are missing in an aligned graph, the network would learn to leave such nodes out.
+    """
     return [example for example in examples if len(example.words) and example.graph and not example.graph.missing]
 
 

@@ -194,10 +194,14 @@ def _make_part_in_worker(number: int, partition: object) -> Counter[str]:
 def _run_on_ray(
     stage: WorkerFactory[P], out: AnyPath, partitions: Iterable[tuple[int, P]], engine: Engine
 ) -> Iterator[Counter[str]]:
-    """Makes each part as a task that takes one core and ``engine.gpus``.
+    """Makes each part as a Ray task, and yields the statistics of each part when its task is done, in any order.
 
-    Ray makes a part again elsewhere if its worker or node is lost. Two tasks may then make the same part, which does no
-    harm: each publishes whole files, and the bytes do not depend on where they were made.
+    Each task reserves one CPU core and ``engine.gpus`` GPUs. If the worker or the node of a task is lost, Ray makes the
+    part again elsewhere, up to `RETRIES` times. The lost task may still be running then, so two tasks may make the same
+    part. This does no harm, because each of them publishes whole files with the same bytes.
+
+    Raises:
+        InputError: Ray is not installed, there is no cluster at the address, or a part was lost too often.
     """
     try:
         import ray

@@ -103,10 +103,19 @@ class ImageInput:
 
 
 def recognise(path: AnyPath, image_ids: ImageIds, root: AnyPath | None) -> tuple[ImageInput, str]:
-    """Returns an input, and a line that says what was found.
+    """Finds out from the name of a path which kind of input it is. Of a folder, only the list of its files is read.
+
+    Args:
+        path: a folder, a list of pictures (``.json``), a tar (``.tar``), or a picture (any other file).
+        image_ids: how the image id of a picture follows from its file name.
+        root: the folder that the file names of a list are relative to; None: the folder of the list.
+
+    Returns:
+        The input, and a phrase for the user that says what it is: "a list", or "3 pictures and 1 tar; left out: 2 files
+        with other names".
 
     Raises:
-        InputError: the path is a folder without pictures.
+        InputError: the path is a folder that holds neither a picture nor a tar.
     """
     if not path.is_dir():
         kind: Literal["list", "tar", "picture"] = (

@@ -29,7 +29,11 @@ COUNTS = pa.schema(
         pa.field("count", pa.int64(), nullable=False),
     ]
 )
-"""One row for each label of a kind of node, the most frequent first."""
+"""The schema of a table with one row for each label of each kind of node.
+
+The rows of a kind stand together. The kinds are in the order of `NODE_COLUMNS`, and the labels of a kind begin with the
+most frequent one. Labels with equal counts are in the order of their characters.
+"""
 NODES, PICTURE = "nodes.parquet", "nodes.png"
 COLOURS = {"objects": "#0891b2", "attributes": "#16a34a", "relations": "#c026d3"}
 SHOWN = 20
@@ -97,7 +101,7 @@ def _count(source: AnyPath, part: Part) -> None:
 
 
 def _to_table(counts: Counter[tuple[str, str]]) -> pa.Table:
-    """Returns the counts as a table of `COUNTS`."""
+    """Returns counts by (kind, label) as a table with the schema `COUNTS`, in the order that `COUNTS` describes."""
     rows = sorted(counts.items(), key=lambda item: (NODE_COLUMNS.index(item[0][0]), -item[1], item[0][1]))
     columns = [[kind for (kind, _), _ in rows], [lemma for (_, lemma), _ in rows], [count for _, count in rows]]
     return pa.table([pa.array(values, field.type) for values, field in zip(columns, COUNTS, strict=True)], COUNTS)

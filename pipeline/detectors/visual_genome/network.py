@@ -193,7 +193,11 @@ class RoiHeads(nn.Module):
 
 
 class VisualGenomeNetwork(nn.Module):
-    """The whole network, for inference. It must be in evaluation mode."""
+    """The whole network, for inference: backbone, region proposals and the heads that describe boxes.
+
+    It has no ``forward``. A detector calls its parts one after the other: ``backbone`` makes a map of an image,
+    `propose` finds boxes on this map, and ``roi_heads`` describes the boxes. The network must be in evaluation mode.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -215,7 +219,12 @@ class VisualGenomeNetwork(nn.Module):
             part.to(dtype)
 
     def propose(self, cells: Tensor, size: tuple[int, int]) -> Tensor:
-        """Returns at most 300 boxes, float32 [n, 4], of an image of ``size`` (height, width) with the map ``cells``."""
+        """Returns at most 300 boxes that may hold an object, float32 [n, 4]: x1, y1, x2, y2 in pixels.
+
+        Args:
+            cells: the map of one image from the backbone, float [1, 1024, H, W].
+            size: height and width of the resized image in pixels.
+        """
         (logits,), (deltas,) = self.proposal_generator.rpn_head(cells)
         (anchors,) = self.proposal_generator.anchor_generator.cell_anchors
         boxes, _ = propose(logits, deltas, anchors, size)

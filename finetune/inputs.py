@@ -142,11 +142,21 @@ class Sources:
         return self.pad_texts(texts) | self.pad_images(images)
 
     def pad_texts(self, texts: Sequence[TokenizedText]) -> Inputs:
-        """Pads texts to token_ids, position_ids and segment_ids, int64 [B, T], and text_mask, bool [B, T]."""
+        """Pads B texts to T positions, as many as `pretrain.data.padding.padded_length` says.
+
+        Returns:
+            ``token_ids``, ``position_ids`` and ``segment_ids``, int64 [B, T] each, and ``text_mask`` bool [B, T], which
+            is False for padding. ``text_mask`` is None if nothing is padded.
+        """
         return pad_texts(texts, pad=self.texts.pad, device_type=self.device_type)._asdict()
 
     def pad_images(self, images: Sequence[ImageInput]) -> Inputs:
-        """Pads images to features float32 [B, R, d], locations float32 [B, R, 5] and image_mask bool [B, R]."""
+        """Pads B images with rows of zeros to R rows, as many as `pretrain.data.padding.padded_length` says.
+
+        Returns:
+            ``features`` float32 [B, R, d], ``locations`` float32 [B, R, 5] and ``image_mask`` bool [B, R], which is
+            False for padding. ``image_mask`` is None if nothing is padded.
+        """
         return pad_images(images, feature_size=self.images.feature_size, device_type=self.device_type)._asdict()
 
 

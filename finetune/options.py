@@ -31,10 +31,10 @@ LocalRankOption = Annotated[int, typer.Option("--local_rank", hidden=True, help=
 
 
 def find_task(name: str) -> type[AnyTask]:
-    """Returns the class of a task.
+    """Returns the class of the task with this name, one of `finetune.tasks.TASKS`. Its module is imported.
 
     Raises:
-        typer.BadParameter: there is no task of that name.
+        typer.BadParameter: there is no task of that name. The message lists the names.
     """
     if name not in TASKS:
         raise typer.BadParameter(f"{name!r} is none of {', '.join(TASKS)}", param_hint="TASK")

@@ -47,7 +47,10 @@ class SampleReader(Protocol):
 
     @property
     def checksum(self) -> str:
-        """A SHA-256 that identifies the data."""
+        """A SHA-256 in hexadecimal that identifies the data.
+
+        It is that of the manifest, or the one of the checksums of several sets that are read as one.
+        """
         ...
 
     @property
@@ -62,7 +65,7 @@ class SampleReader(Protocol):
 
     @property
     def feature_size(self) -> int:
-        """The numbers that describe a region."""
+        """How many numbers describe a region."""
         ...
 
     @property
@@ -82,7 +85,7 @@ class SampleReader(Protocol):
 
     @property
     def samples(self) -> Array:
-        """int64 [shards]: the number of samples in each shard."""
+        """The number of samples in each shard, int64 [shards], in the order of the shards' numbers."""
         ...
 
     def __len__(self) -> int:

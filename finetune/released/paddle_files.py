@@ -62,10 +62,14 @@ def read_combined(path: Path) -> list[Array]:
 
 
 def write_record(stream: BinaryIO, array: Array) -> None:
-    """Appends one variable to a file.
+    """Writes the record of one variable, without its name, at the stream's position.
+
+    Args:
+        stream: a binary file that is open for writing. Several records one after the other make a combined file.
+        array: the values, of any shape. Their byte order and layout in memory do not matter.
 
     Raises:
-        ValueError: Paddle Fluid does not have the dtype.
+        ValueError: the dtype is none of `DTYPES`, which Paddle Fluid can store.
     """
     code = next((code for code, dtype in DTYPES.items() if dtype == array.dtype.newbyteorder("<")), None)
     if code is None:

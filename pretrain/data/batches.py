@@ -60,7 +60,10 @@ class PretrainBatch:
         return self.token_ids.numel() if self.text_mask is None else int(self.text_mask.sum())
 
     def to(self, device: torch.device) -> PretrainBatch:
-        """Copies the batch to a device."""
+        """Returns the same batch on a device. A mask that is None stays None.
+
+        The copy is asynchronous where the memory is pinned; later work on the device waits for it.
+        """
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{n: t.to(device, non_blocking=True) for n, t in tensors.items() if t is not None})
 

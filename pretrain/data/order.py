@@ -188,7 +188,16 @@ class BatchPlan:
         return matched, images[np.where(matched, np.arange(n), other)]
 
     def _choose_captions(self, source: Array, uniform: Array) -> tuple[Array, Array]:
-        """int64 [n] each: the number of a caption of each sample in ``source``, and the caption's word pieces."""
+        """Chooses one of the captions of each image.
+
+        Args:
+            source: int64 [n, 2], the shard and the row of each image.
+            uniform: float64 [n], a random number in [0, 1) for each image.
+
+        Returns:
+            Two arrays, int64 [n]: the number of the chosen caption among those of its image, from 0, and how many word
+            pieces it has.
+        """
         caption, length = np.zeros(len(source), np.int64), np.zeros(len(source), np.int64)
         for shard in np.unique(source[:, 0]).tolist():
             here = source[:, 0] == shard

@@ -21,7 +21,7 @@ def main(
     rows: Annotated[int, typer.Option(min=1, help="Image rows of a pair, the row of the whole image included.")] = 37,
     bf16: Annotated[bool, typer.Option(help="Compute in bfloat16 instead of float32.")] = False,
 ) -> None:
-    """Print the layers with their parameters, FLOPs of a forward pass and activation memory."""
+    """Print the parameters of each layer, its FLOPs in a forward pass, and the activations that it keeps."""
     # Imported late: PyTorch takes seconds, and --help should answer at once.
     import torch
 

@@ -75,22 +75,22 @@ class ModelConfig(BaseModel):
 
     @property
     def num_text_layers(self) -> int:
-        """Self-attention layers of the text stream."""
+        """Number of self-attention layers of the text stream, co-layers not counted."""
         return self.t_biattention_id[-1] + 1
 
     @property
     def num_image_layers(self) -> int:
-        """Self-attention layers of the image stream."""
+        """Number of self-attention layers of the image stream, co-layers not counted."""
         return self.v_biattention_id[-1] + 1
 
     @property
     def num_co_layers(self) -> int:
-        """Layers in which the two streams attend to each other."""
+        """Number of co-layers, in which the two streams attend to each other."""
         return len(self.t_biattention_id)
 
     @property
     def region_outputs(self) -> int:
-        """Width of what pretraining predicts of a region."""
+        """How many numbers pretraining predicts of a region: its feature size, or the number of its classes."""
         return self.v_feature_size if self.region_target == "features" else self.class_size
 
     @property

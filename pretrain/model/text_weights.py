@@ -37,30 +37,37 @@ _PARTS = {
 
 @dataclass(frozen=True)
 class TextInitialisation:
-    """What was copied from another model."""
+    """Which parameters `init_text` has copied from another model, and which it has not.
+
+    Names of parameters are those of `pretrain.model.encoder.ErnieViL`.
+    """
 
     copied: tuple[str, ...]
-    """parameters that were copied as a whole"""
+    """names of the parameters that were copied as a whole"""
     partly: tuple[str, ...]
-    """tables of another size, each with the rows that were copied"""
+    """tables with more or fewer rows than the source's, each with what was copied, such as "rows 0 to 63 of 128"."""
     untouched: tuple[str, ...]
-    """parameters that keep their initial values: image stream, co-layers, poolers"""
+    """names of the parameters that keep their initial values: image stream, co-layers, poolers"""
     unused: tuple[str, ...]
-    """tensors of the source that the text stream does not have"""
+    """names of the tensors of the source that the text stream has no place for, sorted"""
 
 
 def init_text(model: ErnieViL, source: str | Path) -> TextInitialisation:
-    """Copies the embeddings and layers of a BERT into the text stream.
+    """Copies the embeddings and layers of a BERT into the text stream of a model.
 
-    Tables of positions and segments may have another number of rows: the first ones that both have are copied, the rest
-    keeps its initial values. The vocabularies must be the same.
+    The tables of positions and of segments may have another number of rows than the model's. Then the first rows, as
+    many as both tables have, are copied. The other rows keep their initial values. The two vocabularies must have the
+    same size, and should be the same.
 
     Args:
-        model: is changed.
-        source: a folder or a hub id.
+        model: the model. Its parameters are changed in place.
+        source: a folder, or the id of a model on the Hugging Face hub.
+
+    Returns:
+        Which parameters were copied.
 
     Raises:
-        InputError: there is no such model, a tensor is missing, or its width or vocabulary is another.
+        InputError: there is no such model, or one of its tensors is missing or has another shape.
     """
     path = _find(str(source))
     weights = {_modern(name): tensor for name, tensor in _load(path).items()}

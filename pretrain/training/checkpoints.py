@@ -185,7 +185,10 @@ class Checkpoints:
             self.waited += time.perf_counter() - started
 
     def _write(self, files: dict[Path, object], plain: CheckpointEngine, target: Path) -> dict[str, FileRecord]:
-        """Writes this rank's files and returns their records. Runs in the thread."""
+        """Writes this rank's files, reads each one again, and returns their records by name. Runs in the thread.
+
+        ``files`` is emptied on the way. InputError: ``target`` cannot be written, or the disk holds something else.
+        """
         found = {}
         try:
             for path in list(files):

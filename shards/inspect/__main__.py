@@ -94,7 +94,7 @@ def head(location: Location, n: Annotated[int, typer.Option("-n", min=1, help="L
 def show(
     location: Location, key: Annotated[str, typer.Argument(help="The image id, or the key of the sample.")]
 ) -> None:
-    """Print the captions of an image, coloured by their nodes, and the word pieces of each node."""
+    """Print the captions of an image, each node in the colour of its kind, and the word pieces of each node."""
     shards = ShardSet(location)
     shard, row = shards.find(key)
     image_id, width, height, captions = shards.record(shard, row)

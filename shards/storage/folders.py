@@ -20,23 +20,36 @@ class Folder(Protocol):
     """The folder of a set of shards."""
 
     def sizes(self) -> dict[str, int]:
-        """The size of each file in bytes, by its name; empty if there is no such folder."""
+        """Returns the size in bytes of each file of the folder, by file name. Folders inside it are left out.
+
+        The result is empty if there is no such folder.
+
+        Raises:
+            InputError: a remote folder cannot be listed.
+        """
         ...
 
     def read(self, name: str) -> bytes:
-        """The content of a small file as it is now.
+        """Returns the content of a small file as it is now.
 
         Raises:
             FileNotFoundError: there is no such file.
+            InputError: a remote file cannot be read.
         """
         ...
 
     def path(self, name: str) -> str:
-        """The path or URL of a file, for messages."""
+        """Returns the path or URL of a file, for messages."""
         ...
 
     def open(self, name: str, sha256: str, size: int) -> BinaryIO:
-        """Opens a file of this machine that has the content of the file ``name``."""
+        """Opens a file on this machine with the content of the file ``name``. A remote file is copied into the cache.
+
+        Args:
+            name: the name of the file in the folder.
+            sha256: the checksum that a remote file must have, in hexadecimal. A local file is not compared with it.
+            size: its size in bytes.
+        """
         ...
 
 

@@ -82,14 +82,14 @@ class PairScorer:
         precision: Precision = "fp32",
         batch_size: int = 64,
     ) -> None:
-        """Takes a model.
+        """Keeps the model and how it is to be run. Nothing is computed yet.
 
         Args:
-            model: a model with a `RetrievalHead`, in evaluation mode, on the device.
-            sources: pads the inputs.
-            device: where to compute.
-            precision: the precision to compute in. Scores are float32 in any case.
-            batch_size: pairs that are scored at once.
+            model: a model with a `RetrievalHead`. It must be in evaluation mode and lie on ``device``.
+            sources: pads the texts and images of a batch to tensors.
+            device: the device of the model, on which everything is computed.
+            precision: the precision that the model computes in, by autocast. Scores are float32 in any case.
+            batch_size: number of pairs that are scored together.
         """
         self._encoder, self._head = model.ernie_vil, model.head
         self._sources, self._device, self._batch_size = sources, device, batch_size

@@ -83,7 +83,7 @@ def main(
     folds: Annotated[int, typer.Option(min=2, help="Number of parts that the images are divided into.")] = 5,
     set_: Settings = None,
 ) -> None:
-    """Train on all folds but one, probe that one, five times; compare own and other images."""
+    """For each fold, train on the other folds and hide nodes of this one; compare own and other images."""
     settings = set_ or []
     max_text = PretrainRecipe.load(config, settings).max_text
     whole = ShardSet(shards)

@@ -9,10 +9,13 @@ from collections.abc import Sequence
 
 
 def run_alone(command: Sequence[str]) -> tuple[int, str]:
-    """Runs a command with one thread for each library; returns the peak memory of its largest process and its output.
+    """Runs a command to its end. OpenMP, OpenBLAS and MKL have one thread each.
+
+    Returns:
+        The peak resident memory of the largest process that the command had, in bytes, and what it printed on stdout.
 
     Raises:
-        CalledProcessError: it has failed.
+        CalledProcessError: the command has failed.
     """
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     watched = (

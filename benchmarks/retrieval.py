@@ -66,7 +66,7 @@ class Slice:
         self.mixed = [self._any(texts, images) for _ in range(strata)]
 
     def _some(self, caption: int, texts: int, image: int, images: int) -> tuple[list[TokenizedText], list[ImageInput]]:
-        """Neighbours in length, as the matrix scores them together."""
+        """Returns captions and images that are neighbours in length, as the score matrix puts them together."""
         caption, image = min(caption, CAPTIONS - texts), min(image, IMAGES - images)
         return self._make(self.text_lengths[caption : caption + texts], self.rows[image : image + images])
 
@@ -87,7 +87,12 @@ class Slice:
         )
 
     def padded(self, part: tuple[list[TokenizedText], list[ImageInput]], *, longest: bool) -> dict[str, Any]:
-        """All pairs of a part as inputs of a plain forward pass, padded to the longest of the split or of the batch."""
+        """Returns all pairs of the texts and images of a part, as the inputs of a plain forward pass.
+
+        Args:
+            part: some texts and some images.
+            longest: pads to the longest text and image of the whole split; otherwise to those of the part.
+        """
         texts, images = part
         pairs = [(text, image) for text in texts for image in images]
         inputs = self.sources.pad([text for text, _ in pairs], [image for _, image in pairs])
@@ -110,7 +115,17 @@ class Slice:
 
 
 def measure(config: ModelConfig, *, pairs: int, strata: int, rounds: int) -> dict[str, list[float]]:
-    """Returns the CPU seconds of a pair over the whole matrix, for each contestant and round."""
+    """Times the contestants on slices of the matrix.
+
+    Args:
+        config: size of the model. The weights are random.
+        pairs: number of pairs in a batch, a multiple of 4.
+        strata: number of places of the matrix that are timed.
+        rounds: how often everything is timed.
+
+    Returns:
+        For each contestant the CPU seconds per pair in each round, as a mean over the places.
+    """
     torch.manual_seed(0)
     model = FineTunedModel(config, RetrievalHead(config)).eval()
     part = Slice(config, pairs, strata)
@@ -142,7 +157,7 @@ def main(
     strata: Annotated[int, typer.Option(min=1, help="Places of the matrix that are timed.")] = 4,
     rounds: Rounds = ROUNDS,
 ) -> None:
-    """Time the scoring of pairs in three ways."""
+    """Time the scoring of pairs: padded to the longest of all, to the longest of a batch, and by score_matrix."""
     torch.set_num_threads(1)
     seconds = measure(ModelConfig.of_size(config), pairs=pairs, strata=strata, rounds=rounds)
     title = f"{Path(config).stem}: {CAPTIONS:,} captions with {IMAGES:,} images, one CPU thread; {machine()}"

@@ -180,7 +180,13 @@ class Race:
         return clock(self.ours), clock(self.theirs)
 
     def row(self, ours: str, theirs: str, faster: str) -> tuple[str, ...]:
-        """Returns a row of a table, with the clock after the name and the cores of others at the end."""
+        """Returns a row of the table: name, clock, the three given cells, and how many cores others kept busy.
+
+        Args:
+            ours: our seconds.
+            theirs: the peer's seconds.
+            faster: their seconds divided by ours.
+        """
         return self.name, "wall" if self.by_clock else "CPU", ours, theirs, faster, others(self.ours + self.theirs)
 
 

@@ -37,7 +37,11 @@ def commands() -> list[str]:
 
 
 def start(*arguments: str) -> None:
-    """Runs Python to its end."""
+    """Runs Python with these arguments in the root of the repository, and waits for its end. What it prints is dropped.
+
+    Raises:
+        CalledProcessError: Python has failed.
+    """
     subprocess.run([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
 
 

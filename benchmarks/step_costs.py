@@ -138,7 +138,7 @@ class Product:
 
     @property
     def flops(self) -> int:
-        """Multiplications and additions."""
+        """Number of multiplications and additions of one product."""
         return 2 * self.rows * self.inner * self.columns
 
     def alone(self) -> Callable[[], object]:
@@ -159,7 +159,7 @@ class Product:
 
     @property
     def repetitions(self) -> int:
-        """How often the multiplication is computed to be timed."""
+        """How often the multiplication is computed in one measurement: for about 10¹⁰ FLOP in all, at least once."""
         return 1 + int(1e10) // self.flops
 
 
@@ -181,7 +181,7 @@ class Stopwatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Runs an operation and adds its time."""
+        """Runs an operation of PyTorch, returns its result, and adds its CPU time to the kind of the operation."""
         node = torch._C._current_autograd_node()
         begin = time.thread_time()
         result = func(*args, **(kwargs or {}))

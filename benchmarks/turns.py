@@ -95,17 +95,17 @@ def take_turns(
 
 
 def cpu(turns: Iterable[Turn]) -> list[float]:
-    """Returns the seconds of the CPU of each turn."""
+    """Returns the CPU seconds of each turn, in their order."""
     return [turn.cpu for turn in turns]
 
 
 def wall(turns: Iterable[Turn]) -> list[float]:
-    """Returns the seconds of the wall clock of each turn."""
+    """Returns the seconds by the wall clock of each turn, in their order."""
     return [turn.wall for turn in turns]
 
 
 def others(turns: Iterable[Turn]) -> str:
-    """Formats for a table how many cores others kept busy."""
+    """Returns how many cores others kept busy: the median with the lowest and the highest, as text for a table."""
     return f"{spread(turn.others for turn in turns):.1f}"
 
 
@@ -130,6 +130,9 @@ def _cpu_of_children() -> float:
 
 
 def _busy() -> float:
-    """Returns the seconds that all cores were busy since the machine started, also for other machines of the host."""
+    """Returns the seconds that the cores were busy since the machine started, summed over all cores.
+
+    It includes the time in which other machines of the same host kept them from this one.
+    """
     times = psutil.cpu_times()
     return float(sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq", "steal")))

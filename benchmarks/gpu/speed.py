@@ -59,7 +59,10 @@ def speed(setting: Setting, findings: Findings, size: str, compiled: bool) -> No
     write_recipe(file, size, batch_size=pairs, **values | {"workers": readers(pairs)})
 
     def enough(out: Path) -> bool:
-        """Whether all is logged. The run then gets SIGKILL, so it writes no checkpoint."""
+        """Tells whether the log has all lines that are needed.
+
+        The run is then ended by SIGKILL, so that no time goes into a last checkpoint.
+        """
         lines = metrics(out)
         return bool(lines) and lines[-1]["step"] >= length.end
 

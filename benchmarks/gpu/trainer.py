@@ -135,6 +135,6 @@ def _free_port() -> int:
 
 
 def last_line(output: str) -> str:
-    """Returns the last line that was printed."""
+    """Returns the last line of the output that is not blank, or a sentence that says that there is none."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     return lines[-1] if lines else "it has printed nothing"

@@ -68,7 +68,8 @@ def is_listed(module, listed):
 def test_a_folder_imports_what_its_line_in_the_map_lists(folder):
     package = folder.split("/")[0]
     own = folder + "/" if folder == package else folder.replace("/", ".")
-    listed = [own, *lines_of_folders()[folder], *(["parsers.checksums", "parsers.command"] if package != "parsers" else [])]
+    ground = ["parsers.checksums", "parsers.command"] if package != "parsers" else []
+    listed = [own, *lines_of_folders()[folder], *ground]
     for path in (ROOT / folder).glob("*.py"):
         for module in imported_modules(path):
             if module.split(".")[0] in PACKAGES:

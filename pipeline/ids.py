@@ -19,7 +19,8 @@ def read_id(value: object, name: str = "image_id") -> str:
     Raises:
         ValueError: the value is no id.
     """
-    value = _unwrap(value)
+    if not isinstance(value, str | int):
+        value = _unwrap(value)
     if isinstance(value, bytes):
         try:
             value = value.decode()

@@ -119,7 +119,7 @@ def _check(source: str, row: RawRow) -> CaptionRow | Reject:
         if len(given) > MAX_CHARACTERS:
             raise ValueError(f"caption of more than {MAX_CHARACTERS} characters")
         # The places of segments are characters of the text as it is given.
-        text = given if row.segments else _unescape(given)
+        text = _unescape(given) if "&" in given and not row.segments else given
         caption = text.strip()
         if not caption:
             raise ValueError("empty caption")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -182,11 +181,3 @@ def remove_leftovers(folder: AnyPath) -> None:
     if isinstance(folder, Path):
         for path in folder.rglob(f".*{TEMPORARY}"):
             path.unlink(missing_ok=True)
-
-
-def remove_tree(folder: AnyPath) -> None:
-    """Removes a folder with everything in it."""
-    if isinstance(folder, Path):
-        shutil.rmtree(folder)
-    else:
-        folder.fs.rm(folder.path, recursive=True)

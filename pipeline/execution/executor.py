@@ -10,6 +10,7 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Protocol
@@ -19,8 +20,9 @@ from rich.table import Table
 from parsers.command import InputError, console, progress, shorten_json
 from pipeline.execution.engines import Engine, P, WorkerFactory
 from pipeline.execution.inputs import Inputs
+from pipeline.execution.outputs import FILES, list_outputs, record_outputs, remove_outputs
 from pipeline.execution.parts import read_marker
-from pipeline.files import is_inside, remove_leftovers, remove_tree
+from pipeline.files import is_inside, remove_leftovers
 from shards.stage_folder import REPORT, STAGE
 from shards.storage.files import AnyPath, check_free_disk, read_record, write_record
 from shards.storage.lock import LOCK, lock_folder
@@ -81,16 +83,23 @@ def run_stage(stage: Stage[P], out: AnyPath, engine: Engine, *, max_rejects: flo
     if any(is_inside(source, out) for source in stage.inputs()):
         raise InputError(f"{out} holds an input of this run; name another --out folder")
     with lock_folder(out):
-        return _run_locked(stage, out, engine, max_rejects=max_rejects, overwrite=overwrite)
+        try:
+            _claim(stage, out, overwrite)
+            before = list_outputs(out)
+        except OSError as error:
+            raise InputError(f"{out}: cannot be written: {error}") from error
+        try:
+            report = _run_claimed(stage, out, engine)
+        finally:
+            with suppress(OSError):  # what is not recorded is not removed later
+                record_outputs(out, before)
+    _check_rejects(out, report, max_rejects)
+    return report
 
 
-def _run_locked(stage: Stage[P], out: AnyPath, engine: Engine, *, max_rejects: float, overwrite: bool) -> Report:
+def _run_claimed(stage: Stage[P], out: AnyPath, engine: Engine) -> Report:
     started = time.monotonic()
     inputs = Inputs.observe(stage.inputs())
-    try:
-        _claim(stage, out, overwrite)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written: {error}") from error
     check_free_disk(out, stage.estimated_bytes(), stage.name)
     done = skipped = 0
     with progress(stage.name, stage.total(), "part") as advance:
@@ -120,7 +129,6 @@ def _run_locked(stage: Stage[P], out: AnyPath, engine: Engine, *, max_rejects: f
             f"{out}: all parts are complete, but the rest could not be written: {error}. Put it right and run the "
             "same command again"
         ) from error
-    _check_rejects(out, report, max_rejects)
     return report
 
 
@@ -158,7 +166,8 @@ def _claim(stage: Stage[P], out: AnyPath, overwrite: bool) -> None:
                 "Name another --out folder, or add --overwrite to replace it"
             )
         if overwrite:
-            remove_tree(out)
+            remove_leftovers(out)
+            remove_outputs(out)
     elif not path.exists() and _holds_anything(out):
         raise InputError(f"{out} is not empty and was not written by this command; name another --out folder")
     remove_leftovers(out)
@@ -168,7 +177,7 @@ def _claim(stage: Stage[P], out: AnyPath, overwrite: bool) -> None:
 def _holds_anything(out: AnyPath) -> bool:
     """Returns whether the folder holds anything but what a run left that was killed while it claimed the folder."""
     return out.exists() and any(
-        child.name != LOCK and not child.name.startswith(f".{STAGE}.") for child in out.iterdir()
+        child.name not in (LOCK, FILES) and not child.name.startswith(f".{STAGE}.") for child in out.iterdir()
     )
 
 

@@ -216,6 +216,45 @@ def test_a_run_killed_while_it_claimed_the_folder_can_be_rerun(tmp_path):
     start(ToyStage(), tmp_path)
 
 
+@pytest.mark.parametrize("stranger", ["notes.txt", "deep/notes.txt", ".hidden", "rejects/part-00000.txt"])
+def test_overwrite_removes_nothing_where_anything_else_lies(tmp_path, stranger):
+    out = tmp_path / "out"
+    start(ToyStage(), out)
+    (out / stranger).parent.mkdir(exist_ok=True)
+    (out / stranger).write_text("mine")
+    start(ToyStage(), out)  # a run that finds everything complete does not take it for its own
+    before = contents(out)
+    with pytest.raises(InputError, match=rf"holds {stranger}, which no record of the stage lists"):
+        start(ToyStage(size=5), out, overwrite=True)
+    assert contents(out) == before
+    (out / stranger).unlink()
+    start(ToyStage(size=5), out, overwrite=True)
+    start(ToyStage(size=5), tmp_path / "new")
+    assert contents(out) == contents(tmp_path / "new")
+
+
+def test_overwrite_removes_nothing_through_a_link(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    start(ToyStage(), tmp_path / "out")
+    (tmp_path / "out" / "rejects").symlink_to(tmp_path / "mine")
+    with pytest.raises(InputError, match="holds rejects, which no record"):
+        start(ToyStage(size=5), tmp_path / "out", overwrite=True)
+    (tmp_path / "out" / "rejects").unlink()
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    with pytest.raises(InputError, match="is a link"):
+        start(ToyStage(size=5), tmp_path / "link", overwrite=True)
+    assert contents(tmp_path / "mine") == {"notes.txt": b"mine"}
+
+
+def test_overwrite_removes_what_a_failed_run_left(tmp_path):
+    with pytest.raises(RuntimeError, match="poisoned"):
+        start(ToyStage(poison=10), tmp_path / "out")
+    start(ToyStage(size=5), tmp_path / "out", overwrite=True)
+    start(ToyStage(size=5), tmp_path / "new")
+    assert contents(tmp_path / "out") == contents(tmp_path / "new")
+
+
 def test_another_stages_folder_is_never_replaced(tmp_path):
     start(ToyStage(), tmp_path / "out")
     before = contents(tmp_path / "out")

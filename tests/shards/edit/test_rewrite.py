@@ -44,7 +44,7 @@ def test_an_existing_folder_is_not_touched(folder, tmp_path):
 def test_a_folder_that_another_run_writes_is_refused(folder, tmp_path):
     with (
         lock_folder(tmp_path / "new"),
-        pytest.raises(InputError, match=r"new: process \d+ on .* writes to this folder"),
+        pytest.raises(InputError, match=r"process \d+ on .* writes to this folder"),
     ):
         write_set(tmp_path / "new", [(ShardSet(folder), Removal())])
     assert [path.name for path in tmp_path.iterdir()] == ["old"]

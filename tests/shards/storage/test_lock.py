@@ -90,7 +90,7 @@ def test_of_two_that_start_together_one_runs(tmp_path):
             write(racer, folder)
         said = [racer.stdout.readline() for racer in racers]
         assert said.count("locked\n") == 1
-        assert sum(f"{folder}: process" in line and "writes to this folder" in line for line in said) == 1
+        assert sum(line.startswith(f"{folder}: ") and "writes to this folder" in line for line in said) == 1
         for racer in racers:
             write(racer, "")
     for racer in racers:

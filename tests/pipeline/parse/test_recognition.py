@@ -51,7 +51,9 @@ def test_utf_16_is_named(tmp_path, format, encoding):
 
 
 @pytest.mark.parametrize(
-    "data", [gzip.compress(b"x" * 5000)[:-9], bz2.compress(b"x" * 500)[:-5], b"PK\x03\x04", b"\x1f\x8b"]
+    "data",
+    [gzip.compress(b"x" * 5000)[:-9], bz2.compress(b"x" * 500)[:-5], b"PK\x03\x04", b"\x1f\x8b"],
+    ids=["gzip", "bzip2", "zip", "gzip, no header"],
 )
 def test_a_damaged_archive_is_refused(tmp_path, data):
     path = write(tmp_path, "a.gz", data)

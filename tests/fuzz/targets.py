@@ -120,7 +120,7 @@ def app_of(module: str) -> typer.Typer:
 def read_captions(name: str, format: str) -> int:
     """As `pipeline.parse` reads them; returns how many were rejected."""
     from pipeline.files import expand
-    from pipeline.parse.captions import recognise
+    from pipeline.parse.recognition import recognise
     from pipeline.parse.stage import ParseStage
 
     (path,) = expand([name])

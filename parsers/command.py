@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import signal
@@ -50,6 +51,9 @@ class SafeConsole(Console):
 console = SafeConsole()
 _errors = SafeConsole(stderr=True)
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""what the system answers where a disk, a quota or a file has no room left"""
+
 PLAIN_PROGRESS_SECONDS = 10.0
 """Seconds between two progress lines where no bar can be shown."""
 
@@ -80,7 +84,9 @@ def run(app: typer.Typer) -> NoReturn:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         app()
-    except InputError as error:
+    except (InputError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_ROOM:
+            raise
         message = re.sub(r"\s*\n\s*", " ", str(error))  # a name with a line feed must not look like another line
         _errors.print(Text("error:", "bold red"), message, soft_wrap=True)
         sys.exit(1)

@@ -68,9 +68,19 @@ def decode_record(data: bytes | memoryview) -> Record:
         captions = tuple(
             Caption(c["caption_id"], c["text"], SceneGraph.from_dict(c["text"], c["graph"])) for c in record["captions"]
         )
-        return Record(record["image_id"], record["width"], record["height"], captions)
-    except (KeyError, TypeError) as error:
+        found = Record(record["image_id"], record["width"], record["height"], captions)
+    except (AttributeError, KeyError, RecursionError, TypeError) as error:
         raise ValueError(f"not the JSON record of a sample: {error!r}") from error
+    texts = (found.image_id, *(caption.text for caption in captions))
+    ids = (caption.caption_id for caption in captions)
+    sizes = (found.width, found.height)
+    if not (
+        all(isinstance(text, str) for text in texts)
+        and all(one is None or isinstance(one, str) for one in ids)
+        and all(type(size) is int for size in sizes)
+    ):
+        raise ValueError("not the JSON record of a sample: an id or text is no string, or a size is no whole number")
+    return found
 
 
 # ------------------------------------------------------------------------------------------------------------- .npy

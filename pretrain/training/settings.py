@@ -129,8 +129,8 @@ class TrainingRecipe(Section):
             InputError: it cannot be read, or a key or value is wrong.
         """
         try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            values = _parse_yaml(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
             raise InputError(f"{path}: cannot be read as a recipe: {error}") from error
         if not isinstance(values, dict):
             raise InputError(f"{path}: a recipe is a YAML mapping")
@@ -155,4 +155,20 @@ def _set(values: dict[str, object], setting: str) -> None:
         if not isinstance(section, dict):
             raise InputError(f"--set {setting}: {name} is not a section")
         values = section
-    values[last] = yaml.safe_load(value)
+    try:
+        values[last] = _parse_yaml(value)
+    except ValueError as error:
+        raise InputError(f"--set {setting}: the value is no YAML: {error}") from error
+
+
+def _parse_yaml(text: str) -> object:
+    """The value of a YAML text.
+
+    Raises:
+        ValueError: it is not valid, is nested too deeply, or has a number or time that cannot be.
+    """
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ArithmeticError, AttributeError, RecursionError, TypeError, ValueError) as error:
+        # PyYAML checks the syntax; what is wrong with a value raises whatever Python raises when the value is made.
+        raise ValueError(" ".join(f"{type(error).__name__}: {error}".split())) from error

@@ -212,8 +212,10 @@ def _verify_sample(shards: ShardSet, number: int, row: int, sample: Sample, piec
     ids = sample.masks.token_ids
     if len(ids) and not 0 <= ids.min() <= ids.max() < pieces:
         raise ValueError("a word piece outside the vocabulary")
-    classes = sample.regions.class_ids
-    if classes is not None and manifest.classes.count is not None and classes.max(initial=0) >= manifest.classes.count:
+    classes, known = sample.regions.class_ids, manifest.classes
+    counts = (known.count, None if known.names is None else len(known.names))
+    limits = [count for count in counts if count is not None]
+    if classes is not None and limits and classes.max(initial=0) >= min(limits):
         raise ValueError("a class id outside the classes of the manifest")
     graphs = [caption.graph for caption in sample.captions]
     for name, expected in zip(("node_kind", "node_caption", "node_args"), number_nodes(graphs), strict=True):

@@ -39,13 +39,24 @@ _SENT_AT_ONCE = 1 << 22
 
 
 class _EagerFile(io.FileIO):
-    """A file whose bytes go to the disk while more are made, so that flushing it has little left to wait for."""
+    """A file whose bytes go to the disk while more are made, so that flushing it has little left to wait for.
+
+    A write that fails names the file that was to be written; Python's own error names none.
+    """
 
     _sent = 0
 
+    def __init__(self, handle: int, path: AnyPath) -> None:
+        super().__init__(handle, "wb")
+        self._path = path
+
     def write(self, data: ReadableBuffer, /) -> int:
         """See `io.RawIOBase`."""
-        size = super().write(data)
+        try:
+            size = super().write(data)
+        except OSError as error:
+            error.filename = str(self._path)
+            raise
         end = self.tell()
         if end - self._sent >= _SENT_AT_ONCE:
             # Linux takes this advice to start writing these pages. It waits for nothing and drops no unwritten page.
@@ -72,7 +83,7 @@ class NewFile:
         else:
             handle, temporary = tempfile.mkstemp(TEMPORARY)
             self.temporary = Path(temporary)
-        self.stream: BinaryIO = io.BufferedWriter(_EagerFile(handle, "wb"))
+        self.stream: BinaryIO = io.BufferedWriter(_EagerFile(handle, path))
 
     def flush(self) -> None:
         """Ends the writing. Afterwards the bytes survive a power cut."""

@@ -75,15 +75,24 @@ class LocalFolder:
 
     def read(self, name: str) -> bytes:
         """See `Folder`."""
-        return (self.folder / name).read_bytes()
+        with self.open(name) as stream:
+            return stream.read()
 
     def path(self, name: str) -> str:
         """See `Folder`."""
         return str(self.folder / name)
 
-    def open(self, name: str, sha256: str, size: int) -> BinaryIO:  # noqa: ARG002 - a local file is not verified here
+    def open(self, name: str, sha256: str = "", size: int = 0) -> BinaryIO:  # noqa: ARG002 - it is not verified here
         """See `Folder`."""
-        return (self.folder / name).open("rb")
+        path = self.folder / name
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise InputError(f"{path} is no file; copy the file there again")
+        try:
+            return path.open("rb")
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 @dataclass(frozen=True)
@@ -148,6 +157,13 @@ _REQUEST = 1 << 24
 
 
 def map_file(stream: BinaryIO) -> mmap.mmap:
-    """Maps a file into memory for reading, and closes it. The map stays valid even when the file is removed."""
+    """Maps a file into memory for reading, and closes it. The map stays valid even when the file is removed.
+
+    Raises:
+        InputError: the file is empty.
+    """
     with stream:
-        return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        try:
+            return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError as error:
+            raise InputError(f"{stream.name}: holds no bytes; copy it again") from error

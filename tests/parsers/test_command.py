@@ -33,6 +33,8 @@ def main(do: str = "nothing", count: int = 0) -> None:
         raise InputError("data/[/]captions.csv:3: no caption; " + "write one, " * 40 + "or remove the line")
     if do == "break":
         raise RuntimeError("a bug")
+    if do == "fill":
+        raise OSError(28, "No space left on device", "runs/a/model.safetensors")
     if do == "attack":
         raise InputError(HOSTILE)
     if do == "wait":
@@ -60,6 +62,12 @@ def test_bad_input_is_said_in_one_line_without_a_traceback():
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: data/[/]captions.csv:3: no caption; write one")
     assert done.stderr.endswith("or remove the line\n")
+
+
+def test_a_full_disk_is_one_line_with_the_path():
+    done = run("--do", "fill")
+    assert done.returncode == 1
+    assert done.stderr == "error: [Errno 28] No space left on device: 'runs/a/model.safetensors'\n"
 
 
 def test_a_bug_keeps_its_traceback():

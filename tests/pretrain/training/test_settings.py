@@ -56,3 +56,26 @@ def test_the_keys_that_may_change_are_keys():
     known = {*TrainingRecipe.model_fields, "evaluate_steps"}  # the last one is pretraining's
     assert known >= MAY_CHANGE_ON_RESUME
     assert not MAY_CHANGE_ON_RESUME & {"seed", "optimizer", "precision", "steps", "epochs", "compile"}
+
+
+VALUES = [
+    "9" * 5_000,
+    "!!int x",
+    "2024-99-99",
+    "!!float x",
+    "!!timestamp x",
+    "[" * 5_000,
+    "{a: b",
+    "[*b]",
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: value[:12])
+def test_a_value_that_yaml_cannot_make_is_refused_by_name(tmp_path, value):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"steps: {value}")
+    with pytest.raises(InputError, match=r"recipe\.yaml: cannot be read as a recipe: "):
+        Recipe.load(path, [])
+    path.write_text("steps: 1")
+    with pytest.raises(InputError, match="--set steps="):
+        Recipe.load(path, [f"steps={value}"])

@@ -2,16 +2,20 @@
 
 import hashlib
 import json
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 
 import numpy as np
+import pytest
 from typer.testing import CliRunner
 
 import shards.inspect.__main__ as inspect
 from shards.inspect.verify import verify
+from shards.members import decode_record, encode_sample
 from shards.reader import ShardSet
 from shards.schema import key_of
-from tests.shards.samples import IDS, VOCABULARY, flip, manifest_of, problems_of
+from tests.shards.samples import IDS, SAMPLES, VOCABULARY, flip, manifest_of, problems_of
 
 
 def test_sound_shards_have_no_problems(folder):
@@ -72,3 +76,27 @@ def test_several_workers_find_the_same_problems_in_the_same_order(folder):
     (folder / "shard-00001.tar").write_bytes(data)
     shards = ShardSet(folder, check_tars=False)
     assert list(verify(shards, workers=2)) == list(verify(shards))
+
+
+@pytest.mark.parametrize(("where", "key"), [((), "width"), ((), "image_id"), (("captions", 0), "caption_id")])
+def test_a_record_with_values_of_another_kind_is_refused(where, key):
+    record = json.loads(b"".join(dict(encode_sample(SAMPLES[1]))["json"]))
+    reduce(getitem, where, record)[key] = [1]
+    with pytest.raises(ValueError, match="not the JSON record of a sample"):
+        decode_record(json.dumps(record).encode())
+
+
+def test_a_class_that_has_no_name_is_found(folder):
+    """`show` and `html` name the classes, so a count alone does not make an id right."""
+    manifest = manifest_of(folder)
+    manifest["classes"]["names"] = manifest["classes"]["names"][:1]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert any("a class id outside the classes" in problem.what for problem in problems_of(folder))
+
+
+def test_an_empty_tar_and_a_folder_in_a_files_place_are_named(folder):
+    (folder / "shard-00000.tar").write_bytes(b"")
+    assert any("holds no bytes" in problem.what for problem in problems_of(folder))
+    (folder / "vocab.txt").unlink()
+    (folder / "vocab.txt").mkdir()
+    assert any(problem.where.endswith("vocab.txt") for problem in problems_of(folder))

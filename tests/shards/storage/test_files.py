@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from upath import UPath
@@ -182,3 +183,25 @@ def test_text_that_is_no_json_is_refused(tmp_path):
 def test_a_checksum_is_that_of_the_bytes(folder):
     write_atomic(folder / "a", b"12345")
     assert sha256_of(folder / "a") == hashlib.sha256(b"12345").hexdigest()
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from shards.storage.files import write_atomic
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # no file may be larger, as if the disk were full
+try:
+    write_atomic(Path(sys.argv[1]), bytes(int(sys.argv[2])))
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("size", [2_000, 2_000_000])
+def test_where_there_is_no_room_the_error_names_the_file_and_nothing_is_left(tmp_path, size):
+    path = tmp_path / "manifest.json"
+    command = [sys.executable, "-c", FULL, str(path), str(size)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[3])
+    assert done.stdout == f"[Errno 27] File too large: {str(path)!r}\n"
+    assert list(tmp_path.iterdir()) == []

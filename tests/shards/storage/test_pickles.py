@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pickle
+import time
 
 import numpy as np
 import pytest
@@ -55,3 +56,26 @@ def test_plain_values_are_what_pickle_makes_of_them(value, protocol):
     assert found.keys() == value.keys()
     for name, item in value.items():
         np.testing.assert_array_equal(found[name], item, strict=isinstance(item, np.ndarray))
+
+
+BOMBS = {
+    "a key whose hash takes years": b"\x80\x04})" + b"2\x86" * 60 + b"K\x01s.",
+    "the same for several keys": b"\x80\x04}()" + b"2\x86" * 60 + b"K\x01u.",
+    "the same for an old dict": b"()" + b"2\x86" * 60 + b"K\x01d.",
+    "a set of it": b"\x80\x04\x8f()" + b"2\x86" * 60 + b"\x90.",
+    "a frozen set of it": b"\x80\x04()" + b"2\x86" * 60 + b"\x91.",
+    "lists nested deeply": b"\x80\x04" + b"](" * 100_000 + b"e" * 100_000 + b".",
+    "a list in itself": b"\x80\x04]2a.",
+    "a list twice in a list, 60 times": b"\x80\x04](K\x01e" + b"(22lq\x01" * 60,
+    "a length of exabytes": b"\x80\x04\x8e" + (1 << 60).to_bytes(8, "little") + b"x.",
+    "a text of exabytes": b"\x80\x04\x8d" + ((1 << 64) - 1).to_bytes(8, "little") + b"x.",
+    "a number of 100,000 digits": b"L" + b"9" * 100_000 + b"L\n.",
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
+def test_small_pickles_that_would_take_years_or_exabytes_are_refused_at_once(bomb):
+    before = time.process_time()
+    with pytest.raises(ValueError, match="not a pickle of plain values"):
+        pickles.load(bomb)
+    assert time.process_time() - before < 10

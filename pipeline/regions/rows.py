@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -18,18 +19,24 @@ from shards.storage.files import AnyPath
 RegionRows = Iterator[RegionsRow | Reject]
 P = TypeVar("P")
 """a partition of the sources; it can be pickled"""
+FIRST_IMAGES = 16
+"""how many images are read before the work begins, to refuse sources that hold nothing else than bad ones"""
 NO_CLASSES = Classes(kind="none", count=None, background=None, names=None)
 
 
 class RegionFormat(Protocol[P]):
     """A layout in which region features are published."""
 
-    def inspect(self, sources: Sequence[AnyPath], class_names: list[str] | None) -> RegionsInfo:
+    def inspect(
+        self, sources: Sequence[AnyPath], class_names: list[str] | None, feature_size: int | None = None
+    ) -> RegionsInfo:
         """Returns what holds for all rows, which the first good row tells.
 
         Args:
             sources: the files or folders that the user named.
             class_names: the names of the detector's classes without the background, if the user gave them.
+            feature_size: the numbers in a feature, if the user gave it. Bytes are then float16, float32 or float64,
+                whichever gives that many numbers; without it they are float32.
 
         Raises:
             InputError: the sources do not have this format, or the names do not fit.
@@ -47,6 +54,22 @@ class RegionFormat(Protocol[P]):
     def read(self, partition: P, info: RegionsInfo) -> RegionRows:
         """Yields the images of a partition, each as a row or a reject."""
         ...
+
+
+def check_first_images(format: RegionFormat[P], files: Sequence[AnyPath], info: RegionsInfo) -> None:
+    """Reads a few images and refuses sources of which all are rejected, before any work is done.
+
+    Raises:
+        InputError: none of the first images can be used; the message has the reason for the first one.
+    """
+    rows = (row for partition in format.partitions(files, FIRST_IMAGES) for row in format.read(partition, info))
+    first = list(islice(rows, FIRST_IMAGES))
+    reasons = [row.reason for row in first if isinstance(row, Reject)]
+    if reasons and len(reasons) == len(first):
+        hint = "; give their number with --feature-size N" if "perhaps float16" in reasons[0] else ""
+        raise InputError(
+            f"{files[0]}: none of the first {pluralize(len(first), 'image')} can be used: {reasons[0]}{hint}"
+        )
 
 
 def make_row(

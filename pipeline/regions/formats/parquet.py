@@ -13,7 +13,7 @@ from parsers.command import InputError, pluralize
 from pipeline.execution.parts import Reject
 from pipeline.regions.rows import RegionRows, distribution_info, make_row
 from shards.regions.table import REGIONS_VERSION, RegionsInfo, RegionsRow, read_rows
-from shards.regions.tsv import parse_integer
+from shards.regions.tsv import parse_integer, read_floats
 from shards.schema import Array
 from shards.storage.files import AnyPath
 from shards.storage.parquet import parquet_file
@@ -37,7 +37,8 @@ class RegionsParquet:
     """Reads Parquet with the columns image_id, width, height, boxes, features and, perhaps, cls_prob.
 
     The matrices boxes [n, 4], features [n, d] and cls_prob [n, classes] are lists of lists, flat lists, or bytes of
-    little-endian float32. A table that `pipeline.regions` wrote keeps its classes.
+    little-endian float32; features may be bytes of float16 or float64 where their number is given. A table that
+    `pipeline.regions` wrote keeps its classes.
     """
 
     def files(self, sources: Sequence[AnyPath]) -> list[AnyPath]:
@@ -47,7 +48,9 @@ class RegionsParquet:
             files.extend(sorted(source.glob("*.parquet"), key=str) if source.is_dir() else [source])
         return files
 
-    def inspect(self, sources: Sequence[AnyPath], class_names: list[str] | None) -> RegionsInfo:
+    def inspect(
+        self, sources: Sequence[AnyPath], class_names: list[str] | None, feature_size: int | None = None
+    ) -> RegionsInfo:
         """See `RegionFormat`."""
         for path in self.files(sources):
             file = _open(path)
@@ -60,11 +63,11 @@ class RegionsParquet:
                 for row in batch.to_pylist():
                     try:
                         boxes = _matrix(row["boxes"], 4)
-                        features = _rows(row["features"], len(boxes))
+                        size = feature_size or _rows(row["features"], len(boxes)).shape[1]
                         columns = None if row.get("cls_prob") is None else _rows(row["cls_prob"], len(boxes)).shape[1]
                     except ValueError:
                         continue
-                    return distribution_info(path, features.shape[1], columns, class_names)
+                    return distribution_info(path, size, columns, class_names)
         raise InputError(f"{sources[0]}: no row with boxes and features that fit each other")
 
     def partitions(self, files: Sequence[AnyPath], size: int) -> Iterator[RowGroups]:
@@ -117,7 +120,7 @@ def _row(row: dict[str, object], info: RegionsInfo) -> RegionsRow:
     if missing:
         raise ValueError(f"no {', no '.join(missing)}")
     boxes = _matrix(row["boxes"], 4)
-    features = _rows(row["features"], len(boxes))
+    features = _features(row["features"], len(boxes), info.feature_size)
     distribution = None if row.get("cls_prob") is None else _rows(row["cls_prob"], len(boxes))
     width, height = (parse_integer(row[name], name) for name in ("width", "height"))
     return make_row(str(row["image_id"]), width, height, boxes, features, distribution, info)
@@ -132,6 +135,10 @@ def _values(value: object) -> Array:
         return np.array(value, np.float32).reshape(-1)
     except (TypeError, ValueError):
         raise ValueError("a matrix is not numbers, or its rows differ in length") from None
+
+
+def _features(value: object, n: int, size: int) -> Array:
+    return read_floats(value, "features", n, size) if isinstance(value, bytes) else _rows(value, n)
 
 
 def _matrix(value: object, columns: int) -> Array:

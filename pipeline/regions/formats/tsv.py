@@ -98,9 +98,11 @@ class BottomUpTsv(_Lines):
     Neither has a distribution.
     """
 
-    def inspect(self, sources: Sequence[AnyPath], class_names: list[str] | None) -> RegionsInfo:
+    def inspect(
+        self, sources: Sequence[AnyPath], class_names: list[str] | None, feature_size: int | None = None
+    ) -> RegionsInfo:
         """See `RegionFormat`."""
-        fields, size = _first_good(sources, (LXMERT, BOTTOM_UP_ATTENTION))
+        fields, size = _first_good(sources, (LXMERT, BOTTOM_UP_ATTENTION), feature_size)
         if "objects_id" not in fields:
             return RegionsInfo(size, NO_CLASSES, None)
         count = None if class_names is None else len(class_names)
@@ -138,9 +140,9 @@ class ErnieVilTsv(_Lines):
     it is FILE@BYTE there, where the line of the expression begins; the gold boxes follow the detector's.
     """
 
-    def inspect(self, sources: Sequence[AnyPath], _: list[str] | None) -> RegionsInfo:
+    def inspect(self, sources: Sequence[AnyPath], _: list[str] | None, feature_size: int | None = None) -> RegionsInfo:
         """See `RegionFormat`."""
-        size = _first_good(sources, (BOTTOM_UP_ATTENTION, VQA, REFERENCE))[1]
+        size = _first_good(sources, (BOTTOM_UP_ATTENTION, VQA, REFERENCE), feature_size)[1]
         return RegionsInfo(size, NO_CLASSES, None)
 
     def row(self, line: bytes, info: RegionsInfo, place: str) -> RegionsRow:
@@ -168,8 +170,10 @@ def _plain_row(image_id: str, fields: Fields, info: RegionsInfo, gold: int = 0) 
     return make_row(image_id, width, height, boxes, features, None, info)
 
 
-def _first_good(sources: Sequence[AnyPath], layouts: Sequence[tuple[str, ...]]) -> tuple[Fields, int]:
-    """Returns the first line that fits one of the layouts, and its feature size."""
+def _first_good(
+    sources: Sequence[AnyPath], layouts: Sequence[tuple[str, ...]], feature_size: int | None
+) -> tuple[Fields, int]:
+    """Returns the first line that fits one of the layouts, and its feature size, read as float32 if it is not given."""
     for path in sources:
         with path.open("rb") as stream:
             for line in stream:
@@ -177,7 +181,7 @@ def _first_good(sources: Sequence[AnyPath], layouts: Sequence[tuple[str, ...]]) 
                     try:
                         fields = split_line(line, layout)
                         n = parse_integer(fields["num_boxes"], "") + parse_integer(fields.get("num_gold", 0), "")
-                        size = len(decode(fields, "features")) // max(n, 1)
+                        size = feature_size or len(decode(fields, "features")) // max(n, 1)
                     except ValueError:
                         continue
                     if size:

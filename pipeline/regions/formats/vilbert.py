@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +19,7 @@ from parsers.command import InputError, pluralize
 from pipeline.execution.parts import Reject
 from pipeline.regions.rows import RegionRows, distribution_info, make_row
 from shards.regions.table import RegionsInfo, RegionsRow
-from shards.regions.tsv import parse_integer
+from shards.regions.tsv import decode_base64, parse_integer, read_floats
 from shards.schema import Array
 from shards.storage import pickles
 from shards.storage.files import AnyPath
@@ -51,11 +49,12 @@ _UNREADABLE = (
 """The errors that reading a damaged .npz file raises."""
 
 
-def _info(path: AnyPath, record: VilbertRecord, class_names: list[str] | None) -> RegionsInfo:
+def _info(path: AnyPath, record: VilbertRecord, class_names: list[str] | None, feature_size: int | None) -> RegionsInfo:
     values = _named(record)
     n = parse_integer(values["num_boxes"], "num_boxes")
     columns = _matrix(record, "cls_prob", n).shape[1] if "cls_prob" in record else None
-    return distribution_info(path, _matrix(values, "features", n).shape[1], columns, class_names)
+    size = feature_size or _matrix(values, "features", n).shape[1]
+    return distribution_info(path, size, columns, class_names)
 
 
 def _row(record: VilbertRecord, info: RegionsInfo) -> RegionsRow:
@@ -65,8 +64,8 @@ def _row(record: VilbertRecord, info: RegionsInfo) -> RegionsRow:
         _text(values["image_id"]),
         width,
         height,
-        _matrix(values, "boxes", n),
-        _matrix(values, "features", n),
+        _matrix(values, "boxes", n, 4),
+        _matrix(values, "features", n, info.feature_size),
         _matrix(record, "cls_prob", n) if "cls_prob" in record else None,
         info,
     )
@@ -84,18 +83,19 @@ def _text(value: object) -> str:
     return value.decode("utf-8", "strict") if isinstance(value, bytes) else str(value)
 
 
-def _matrix(record: VilbertRecord, name: str, n: int) -> Array:
+def _matrix(record: VilbertRecord, name: str, n: int, columns: int | None = None) -> Array:
     """Returns a matrix [n, columns] of a record, which is an array, or base64 of float32.
+
+    If the columns are known, base64 may also be of float16 or float64.
 
     Raises:
         ValueError: it is no such matrix.
     """
     value = record[name]
     if isinstance(value, str | bytes):
-        try:
-            data = base64.b64decode(value, validate=True)
-        except (binascii.Error, ValueError):
-            raise ValueError(f"{name} is not valid base64") from None
+        data = decode_base64(value, name)
+        if columns is not None and n > 0:
+            return read_floats(data, name, n, columns)
         if n < 1 or len(data) % (4 * n):
             raise ValueError(
                 f"wrong sizes: {name} of {pluralize(len(data), 'byte')} has not {pluralize(n, 'row')} of float32"
@@ -122,11 +122,13 @@ class VilbertFiles:
             files.extend(sorted(inside, key=str) if source.is_dir() else [source])
         return files
 
-    def inspect(self, sources: Sequence[AnyPath], class_names: list[str] | None) -> RegionsInfo:
+    def inspect(
+        self, sources: Sequence[AnyPath], class_names: list[str] | None, feature_size: int | None = None
+    ) -> RegionsInfo:
         """See `RegionFormat`."""
         for path in self.files(sources):
             try:
-                return _info(path, _load(path), class_names)
+                return _info(path, _load(path), class_names, feature_size)
             except ValueError:
                 continue
         raise InputError(
@@ -186,14 +188,16 @@ class VilbertLmdb:
         """Returns the data file of each environment."""
         return [_data_file(source) for source in sources]
 
-    def inspect(self, sources: Sequence[AnyPath], class_names: list[str] | None) -> RegionsInfo:
+    def inspect(
+        self, sources: Sequence[AnyPath], class_names: list[str] | None, feature_size: int | None = None
+    ) -> RegionsInfo:
         """See `RegionFormat`."""
         for path in self.files(sources):
             with _open(path) as environment, environment.begin() as transaction:
                 for key, value in transaction.cursor():
                     try:
                         if key != b"keys":
-                            return _info(path, _record(value), class_names)
+                            return _info(path, _record(value), class_names, feature_size)
                     except ValueError:
                         continue
         raise InputError(f"{sources[0]}: no record with the values {', '.join(k[0] for k in _NAMES.values())}")

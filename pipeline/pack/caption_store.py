@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -31,8 +31,13 @@ class CaptionStore:
     sorted by image, are [0, 2, 1], and the rows of image i are the ``counts[i]`` numbers that end before [2, 3][i].
     """
 
-    def __init__(self, folders: Sequence[AnyPath], path: Path) -> None:
+    def __init__(self, folders: Sequence[AnyPath], path: Path, rename: Callable[[str], str] | None = None) -> None:
         """Reads the graphs of ``folders`` and writes them to ``path``, which must stay as long as the store is used.
+
+        Args:
+            folders: folders that `pipeline.parse` wrote.
+            path: the file to write.
+            rename: returns the id of an image in the shards; None: that of the captions.
 
         Raises:
             InputError: two folders hold captions of the same image.
@@ -44,7 +49,10 @@ class CaptionStore:
                 for part in parts_of(folder):
                     for batch in parquet_file(part).iter_batches(BATCH):
                         writer.write_batch(_with_all_columns(batch))
-                        ids.append(batch["image_id"].cast(pa.large_string()))
+                        column = batch["image_id"].cast(pa.large_string())
+                        if rename is not None:
+                            column = pa.array(map(rename, column.to_pylist()), pa.large_string())
+                        ids.append(column)
                         rows += len(batch)
                 folder_rows.append(rows)
         self._starts = np.cumsum([0, *(len(column) for column in ids)])

@@ -20,7 +20,7 @@ EXTENSIONS |= {".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", 
 ImageIds = Literal["auto", "stem", "path"]
 _ON_THEIR_SIDE = (5, 6, 7, 8)
 """The orientations in EXIF that swap width and height."""
-_COCO_NAME = re.compile(r"(?:COCO_\w+_)?(\d{12})")
+_COCO_NAME = re.compile(r"(?:(?:COCO|coco)_\w+_)?(\d{12})")
 
 
 def image_id_of(name: str, rule: ImageIds) -> str:

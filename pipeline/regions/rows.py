@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol, TypeVar
 
@@ -89,14 +90,8 @@ def make_row(
     Raises:
         ValueError: they are not valid, for the reason that the message gives.
     """
-    if not image_id:
-        raise ValueError("no image id")
     n = len(boxes)
-    if boxes.shape != (n, 4) or features.shape != (n, info.feature_size):
-        raise ValueError(
-            f"wrong sizes: boxes {boxes.shape}, features {features.shape}, expected ({n}, 4) and "
-            f"({n}, {info.feature_size})"
-        )
+    _check_shapes(image_id, boxes, features, info)
     ids = probabilities = None
     if info.classes.count is not None:
         if distribution is None or distribution.shape != (n, info.classes.count):
@@ -109,6 +104,65 @@ def make_row(
     regions = Regions(boxes.astype(np.float32), to_half(features), ids, probabilities)
     regions.check(width, height)
     return RegionsRow(image_id, width, height, regions)
+
+
+@dataclass(frozen=True)
+class ArgMax:
+    """The most likely class and attribute of each region, and how likely they are."""
+
+    classes: Array | None
+    """int [n]"""
+    confidence: Array | None
+    """float [n]"""
+    attributes: Array | None = None
+    """int [n]; None if the source has no attributes"""
+    attribute_confidence: Array | None = None
+    """float [n]"""
+
+
+def make_argmax_row(
+    image_id: str, width: int, height: int, boxes: Array, features: Array, found: ArgMax, info: RegionsInfo
+) -> RegionsRow:
+    """Checks the regions of an image of which only the most likely classes are known, and returns them as a row.
+
+    Args:
+        image_id: the id of the image.
+        width: the width of the image in pixels.
+        height: its height.
+        boxes: float [n, 4], x1, y1, x2, y2 in pixels.
+        features: float [n, d].
+        found: the classes.
+        info: what holds for all rows.
+
+    Raises:
+        ValueError: they are not valid, for the reason that the message gives.
+    """
+    n = len(boxes)
+    _check_shapes(image_id, boxes, features, info)
+    if found.classes is None or found.confidence is None:
+        raise ValueError("no classes")
+    ids = to_ids(found.classes.reshape(n, 1), info.classes.count)
+    confidence = found.confidence.astype(np.float16).reshape(n, 1)
+    regions = Regions(boxes.astype(np.float32), to_half(features), ids, confidence)
+    regions.check(width, height)
+    if found.attributes is None or found.attribute_confidence is None:
+        return RegionsRow(image_id, width, height, regions)
+    if not ((found.attribute_confidence >= 0) & (found.attribute_confidence <= 1.001)).all():
+        raise ValueError("attribute probabilities are negative, not finite or more than 1")
+    attributes = to_ids(found.attributes.reshape(n, 1), None)
+    shares = found.attribute_confidence.astype(np.float16).reshape(n, 1)
+    return RegionsRow(image_id, width, height, regions, attributes, shares)
+
+
+def _check_shapes(image_id: str, boxes: Array, features: Array, info: RegionsInfo) -> None:
+    if not image_id:
+        raise ValueError("no image id")
+    n = len(boxes)
+    if boxes.shape != (n, 4) or features.shape != (n, info.feature_size):
+        raise ValueError(
+            f"wrong sizes: boxes {boxes.shape}, features {features.shape}, expected ({n}, 4) and "
+            f"({n}, {info.feature_size})"
+        )
 
 
 def most_likely(probabilities: Array, k: int | None = None) -> tuple[Array, Array]:
@@ -156,6 +210,12 @@ def distribution_info(
         )
     names = None if class_names is None else ["background", *class_names]
     return RegionsInfo(feature_size, Classes(kind="distribution", count=columns, background=0, names=names), None)
+
+
+def argmax_info(feature_size: int, class_names: list[str] | None) -> RegionsInfo:
+    """Returns what holds for regions of which only the most likely class is known; the background is no class."""
+    count = None if class_names is None else len(class_names)
+    return RegionsInfo(feature_size, Classes(kind="argmax", count=count, background=None, names=class_names), None)
 
 
 def to_half(features: Array) -> Array:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import lmdb
-
-from parsers.command import InputError, pluralize
+from parsers.command import InputError
 from pipeline.execution.parts import Reject
+from pipeline.regions.formats import lmdb_process
+from pipeline.regions.formats.lmdb_process import HEADER
 from pipeline.regions.formats.records import NEEDED, Record, record_info, record_row
 from pipeline.regions.rows import RegionRows
 from shards.regions.table import RegionsInfo
 from shards.storage import pickles
 from shards.storage.files import AnyPath
+
+_ALL = 1 << 62
+_KEYS = b"keys"
+"""The record that lists the keys of all others. It is not needed."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,7 @@ class Keys:
 class VilbertLmdb:
     """Reads an LMDB of pickled dicts in both published layouts: arrays are base64 (ViLBERT) or pickled (12-in-1).
 
-    The record under ``keys`` is not needed. Pickles are read without running their code.
+    Pickles are read without running their code. The LMDB is read in a process of its own, see `lmdb_process`.
     """
 
     def files(self, sources: Sequence[AnyPath]) -> list[AnyPath]:
@@ -41,40 +48,65 @@ class VilbertLmdb:
     ) -> RegionsInfo:
         """See `RegionFormat`."""
         for path in self.files(sources):
-            with _open(path) as environment, environment.begin() as transaction:
-                for key, value in transaction.cursor():
-                    try:
-                        if key != b"keys":
-                            return record_info(path, _record(value), class_names, feature_size)
-                    except ValueError:
-                        continue
+            for key, value in _records(path, b"", _ALL):
+                try:
+                    if key != _KEYS:
+                        return record_info(path, _record(value), class_names, feature_size)
+                except ValueError:
+                    continue
         raise InputError(f"{sources[0]}: no record with the values {NEEDED}")
 
     def partitions(self, files: Sequence[AnyPath], size: int) -> Iterator[Keys]:
         """Yields runs of ``size`` keys, in the order of the LMDB."""
         for path in files:
-            after = b""
-            while keys := _keys_after(path, after, size):
-                yield Keys(path, tuple(key for key in keys if key != b"keys"))
-                after = keys[-1]
+            keys = (key for key, _ in _records(path, b"", _ALL, "--keys") if key != _KEYS)
+            while run := tuple(islice(keys, size)):
+                yield Keys(path, run)
 
     def read(self, partition: Keys, info: RegionsInfo) -> RegionRows:
         """See `RegionFormat`."""
-        with _open(partition.path) as environment, environment.begin() as transaction:
-            for key in partition.keys:
-                try:
-                    yield record_row(_record(transaction.get(key) or b""), info)
-                except ValueError as error:
-                    yield Reject(str(partition.path), f"key {key.decode(errors='backslashreplace')}", str(error))
+        wanted = set(partition.keys)
+        for key, value in _records(partition.path, partition.keys[0], len(wanted) + 1):
+            if key not in wanted:  # the list of keys, or the first record of the next run
+                continue
+            wanted.remove(key)
+            try:
+                yield record_row(_record(value), info)
+            except ValueError as error:
+                yield Reject(str(partition.path), f"key {key.decode(errors='backslashreplace')}", str(error))
+        if wanted:
+            raise InputError(f"{partition.path}: lost records while it was read; nothing may write to it meanwhile")
 
 
-def _keys_after(path: AnyPath, last: bytes, count: int) -> list[bytes]:
-    """Returns the next keys. The LMDB is closed between two calls, because a process may not open it twice."""
-    with _open(path) as environment, environment.begin() as transaction:
-        cursor = transaction.cursor()
-        cursor.set_range(last)
-        keys = (bytes(key) for key in cursor.iternext(keys=True, values=False))
-        return list(islice((key for key in keys if key != last), count))
+def _records(path: AnyPath, start: bytes, count: int, *options: str) -> Iterator[tuple[bytes, bytes]]:
+    """Yields keys and values of an LMDB from the key ``start`` on, ``count`` at most. Values are empty with ``--keys``.
+
+    Raises:
+        InputError: it is no LMDB, or damaged.
+    """
+    command = [sys.executable, "-P", lmdb_process.__file__, str(path), start.hex(), str(count), *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        try:
+            while len(header := process.stdout.read(HEADER.size)) == HEADER.size:
+                key_bytes, value_bytes = HEADER.unpack(header)
+                key, value = process.stdout.read(key_bytes), process.stdout.read(max(value_bytes, 0))
+                if value_bytes < 0:
+                    if key:
+                        raise InputError(f"{path}: {key.decode()}")
+                    return
+                if len(value) < value_bytes:
+                    break
+                yield key, value
+        finally:
+            process.kill()
+    raise InputError(
+        f"{path}: is damaged: reading it ended its process ({_describe_end(process.returncode)}); copy it again"
+    )
+
+
+def _describe_end(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
 def _record(data: bytes) -> Record:
@@ -88,22 +120,3 @@ def _data_file(source: AnyPath) -> Path:
     if not isinstance(source, Path):
         raise InputError(f"{source}: an LMDB is read through memory and must lie on a local disk; copy it first")
     return source / "data.mdb" if source.is_dir() else source
-
-
-def _open(path: AnyPath) -> lmdb.Environment:
-    """Opens an LMDB.
-
-    Raises:
-        InputError: it is no LMDB, or it is shorter than it says: reading beyond its end would end the process.
-    """
-    try:
-        environment = lmdb.open(str(path), readonly=True, lock=False, readahead=False, subdir=False)
-    except lmdb.Error as error:
-        raise InputError(f"{path}: cannot be read as an LMDB: {error}") from error
-    pages = environment.info()["last_pgno"] + 1
-    if path.stat().st_size < pages * environment.stat()["psize"]:
-        environment.close()
-        raise InputError(
-            f"{path}: is cut off: it has {pluralize(path.stat().st_size, 'byte')} but names {pluralize(pages, 'page')}"
-        )
-    return environment

@@ -24,6 +24,7 @@ from benchmarks.turns import ROUNDS, Rounds, Turn, cpu, machine, others, ratio, 
 from parsers.command import console, run
 from pipeline.parse import captions
 from pipeline.parse.captions import CaptionRow
+from pipeline.parse.recognition import recognise
 
 PEER = "SceneGraphParser"
 PARTITION = 3000
@@ -136,7 +137,7 @@ def _print(turns: Turns, counts: dict[Contestant, int]) -> None:
 
 
 def _rows(path: Path) -> list[CaptionRow]:
-    return [row for row in captions.read(path, captions.recognise(path)[0]) if isinstance(row, CaptionRow)]
+    return [row for row in captions.read(path, recognise(path)[0]) if isinstance(row, CaptionRow)]
 
 
 def _write(path: Path, texts: Sequence[str]) -> None:

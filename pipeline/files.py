@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import ijson
 from upath import UPath
 
 from parsers.command import InputError
@@ -42,6 +42,8 @@ def expand(sources: Iterable[str | Path]) -> list[UPath]:
     for source in sources:
         path = location(source)
         if _exists(path):
+            if is_local(path) and not path.is_dir():
+                check_regular(path)
             paths.append(path)
         elif _GLOB & set(str(source)):
             found = sorted(path.fs.glob(path.path))
@@ -59,6 +61,21 @@ def _exists(path: UPath) -> bool:
         return path.exists()
     except OSError as error:
         raise InputError(f"{path}: cannot be reached: {error}") from error
+
+
+def check_regular(path: AnyPath) -> None:
+    """Checks that a path on a disk is a file, because reading a pipe or a device may wait or go on for ever.
+
+    Raises:
+        InputError: it is something else.
+        OSError: there is no such path.
+    """
+    if isinstance(path, Path):
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise InputError(f"{path}: is a folder, not a file")
+        if not stat.S_ISREG(mode):
+            raise InputError(f"{path}: is a pipe, a socket or a device, not a file; copy its content into a file")
 
 
 def is_local(path: AnyPath) -> bool:
@@ -133,7 +150,13 @@ def list_folder(folder: AnyPath) -> list[FolderFile]:
 
 
 def _walk_disk(folder: Path) -> Iterator[FolderFile]:
+    walked: dict[tuple[int, int], str] = {}
     for place, _, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        status = Path(place).stat()
+        # Links that lead back, or to one folder many times, would make the walk endless or exponentially long.
+        before = walked.setdefault((status.st_dev, status.st_ino), place)
+        if before != place:
+            raise InputError(f"{place}: is a link to {before}, whose files are listed already; remove the link")
         for name in names:
             path = Path(place, name)
             try:
@@ -167,24 +190,3 @@ def remove_tree(folder: AnyPath) -> None:
         shutil.rmtree(folder)
     else:
         folder.fs.rm(folder.path, recursive=True)
-
-
-def read_items(path: AnyPath, key: str) -> Iterator[object]:
-    """Yields the items of the list ``key`` of a JSON object, one by one; memory does not grow with the file.
-
-    Raises:
-        InputError: the file cannot be read as JSON, or the object has no such list.
-    """
-    there = False
-    try:
-        with path.open("rb") as stream:
-            for item in ijson.items(stream, f"{key}.item", use_float=True):
-                there = True
-                yield item
-            if not there:  # the list may be empty
-                stream.seek(0)
-                there = any(prefix == key and event == "start_array" for prefix, event, _ in ijson.parse(stream))
-    except (OSError, ijson.JSONError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as JSON: {' '.join(str(error).split())}") from error
-    if not there:
-        raise InputError(f"{path}: has no list `{key}`, so it is not of this format")

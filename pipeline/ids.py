@@ -2,12 +2,56 @@
 
 from __future__ import annotations
 
+import re
+
+_DECIMAL = re.compile(r"-?\d{1,20}\.\d+")
+"""A whole number becomes "285.0" where a table once held it beside empty cells."""
+_EXACT = 2**53
+"""Below this, a float holds every whole number."""
+
+
+def read_id(value: object, name: str = "image_id") -> str:
+    """Returns an id as text.
+
+    Text stays as it is, bytes are UTF-8, and a whole number, even as a float, is written in decimal digits. An array or
+    list of one element stands for the element.
+
+    Raises:
+        ValueError: the value is no id.
+    """
+    value = _unwrap(value)
+    if isinstance(value, bytes):
+        try:
+            value = value.decode()
+        except UnicodeDecodeError:
+            raise ValueError(f"{name} is not UTF-8") from None
+    if isinstance(value, str) and _DECIMAL.fullmatch(value):
+        value = float(value)
+    if isinstance(value, float) and value == value:  # NaN is how tables of floats hold nothing
+        if not value.is_integer() or abs(value) > _EXACT:
+            raise ValueError(f"{name} is {value!r}, not a name")
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        raise ValueError(f"no {name}")
+    return str(value)
+
+
+def _unwrap(value: object) -> object:
+    """Returns the element of an array or list of one, and Python's value for NumPy's; anything else as it is."""
+    convert = getattr(value, "tolist", None)  # NumPy's arrays and numbers have it
+    if convert is not None:
+        value = convert()
+    while isinstance(value, list | tuple) and len(value) == 1:
+        value = value[0]
+    return value
+
 
 def text_of_id(value: object) -> str | None:
-    """Returns an id as text: text as it is, and a whole number in decimal digits. Anything else is no id (None)."""
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+    """Returns an id as `read_id` does, or None if the value is no id."""
+    try:
+        return read_id(value)
+    except ValueError:
         return None
-    return str(value)
 
 
 def is_unicode(text: str) -> bool:

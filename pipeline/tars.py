@@ -8,8 +8,16 @@ import posixpath
 import tarfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from typing import BinaryIO, cast
 
+from parsers.command import InputError
+from pipeline.files import check_regular
 from shards.storage.files import AnyPath
+
+MAX_CONTENT = 1 << 24
+"""the largest text of a sample that is read, in bytes"""
+MAX_HEADERS = 1 << 20
+"""The bytes of the headers of one member: extended headers and sparse maps give their own sizes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +30,8 @@ class TarSample:
     """the bytes of the members that were asked for, by extension"""
     places: dict[str, tuple[int, int]] = field(default_factory=dict)
     """where each member lies in the tar (offset and size in bytes), by extension"""
+    faults: list[str] = field(default_factory=list)
+    """what is wrong with its members"""
 
     @property
     def position(self) -> str:
@@ -47,7 +57,7 @@ class TarSample:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """The tar cannot be read any further."""
+    """A sample, or all that follows in the tar, cannot be read."""
 
     position: str
     reason: str
@@ -56,27 +66,93 @@ class Damage:
 def read_samples(path: AnyPath, wanted: Collection[str]) -> Iterator[TarSample | Damage]:
     """Yields the samples of a tar, with the contents of the members whose extension is in ``wanted``.
 
-    A tar that is cut off or damaged ends with `Damage`.
+    A tar that is cut off or damaged ends with `Damage`. All keys are held in memory.
+
+    Raises:
+        InputError: the file cannot be read, or the members of a sample do not lie side by side.
     """
-    sample = TarSample("")
+    seen: set[str] = set()
     try:
-        with path.open("rb") as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
-            for entry in tar:
-                if not entry.isfile():
-                    continue
+        check_regular(path)
+        with path.open("rb") as stream:
+            for sample in _split(stream, wanted):
+                if isinstance(sample, TarSample):
+                    if sample.key in seen:
+                        raise InputError(
+                            f"{path}: the members of sample {sample.key} do not lie side by side; pack the tar again "
+                            "in the order of names (tar --sort=name)"
+                        )
+                    seen.add(sample.key)
+                    yield Damage(sample.position, sample.faults[0]) if sample.faults else sample
+                else:
+                    yield sample
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _split(stream: BinaryIO, wanted: Collection[str]) -> Iterator[TarSample | Damage]:
+    """Yields runs of members that have one key."""
+    sample = TarSample("")
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(0)
+    headers = _Headers(stream)
+    try:
+        with tarfile.open(fileobj=cast("BinaryIO", headers), mode="r:") as tar:
+            while (entry := tar.next()) is not None:
+                headers.left = MAX_HEADERS
+                tar.members.clear()  # type: ignore[attr-defined]  # tarfile remembers every member
+                held = 0 if entry.issparse() else entry.size  # that of a sparse file counts its holes
+                if tar.offset < entry.offset_data or not 0 <= held <= size - entry.offset_data:
+                    raise tarfile.ReadError(f"{entry.name} is said to have {entry.size:,} bytes")
                 folder, name = posixpath.split(entry.name)
                 stem, _, extension = name.partition(".")
+                if entry.isdir() or not stem:  # macOS puts a file ._NAME before each file
+                    continue
                 if (key := posixpath.join(folder, stem)) != sample.key:
                     if sample.key:
                         yield sample
                     sample = TarSample(key)
+                if fault := _find_fault(entry, sample, extension, extension in wanted):
+                    sample.faults.append(fault)
+                    continue
                 sample.places[extension] = entry.offset_data, entry.size
-                if extension in wanted and (content := tar.extractfile(entry)) is not None:
-                    sample.contents[extension] = content.read()
+                if extension in wanted:
+                    stream.seek(entry.offset_data)
+                    sample.contents[extension] = stream.read(entry.size)
             if sample.key:
                 yield sample
-            stream.seek(-min(2 * tarfile.BLOCKSIZE, stream.seek(0, io.SEEK_END)), io.SEEK_END)
+            stream.seek(-min(2 * tarfile.BLOCKSIZE, size), io.SEEK_END)
             if any(stream.read()):
                 yield Damage(f"after {sample.position}", "the tar has no end: it is cut off, samples may be missing")
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
         yield Damage(f"after {sample.position}", f"the tar is damaged or cut off ({error}): samples may be missing")
+
+
+def _find_fault(entry: tarfile.TarInfo, sample: TarSample, extension: str, wanted: bool) -> str | None:
+    """Returns why a member cannot be used."""
+    if not entry.isreg():
+        return f"its .{extension} is a link or a device"
+    if entry.issparse():
+        return f"its .{extension} is a sparse file"
+    if extension in sample.places:
+        return f"it has more than one .{extension}"
+    if wanted and entry.size > MAX_CONTENT:
+        return f"its .{extension} has more than {MAX_CONTENT:,} bytes"
+    return None
+
+
+class _Headers:
+    """A tar as tarfile reads its headers: what it reads for one member is bounded, whatever sizes they give."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.left = MAX_HEADERS
+        """how many bytes may still be read for the next member"""
+        self.seek, self.tell = stream.seek, stream.tell
+        self._read = stream.read
+
+    def read(self, size: int) -> bytes:
+        """Reads as the stream does."""
+        self.left -= max(size, tarfile.BLOCKSIZE)
+        if size < 0 or self.left < 0:
+            raise tarfile.ReadError(f"a header of more than {MAX_HEADERS:,} bytes")
+        return self._read(size)

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from parsers.command import InputError, console, progress, shorten_json
 from pipeline.execution.engines import Engine, P, WorkerFactory
+from pipeline.execution.inputs import Inputs
 from pipeline.execution.parts import read_marker
 from pipeline.files import is_inside, remove_leftovers, remove_tree
 from shards.stage_folder import REPORT, STAGE
@@ -74,9 +75,11 @@ def run_stage(stage: Stage[P], out: AnyPath, engine: Engine, *, max_rejects: flo
 
     Raises:
         InputError: the folder belongs to another stage or other options or cannot be written, there is too little
-            disk space, a worker died, or more than ``max_rejects`` (a share) of the rows were rejected.
+            disk space, a worker died, an input changed, or more than ``max_rejects`` (a share) of the rows were
+            rejected.
     """
     started = time.monotonic()
+    inputs = Inputs.observe(stage.inputs())
     try:
         _claim(stage, out, overwrite)
     except OSError as error:
@@ -97,6 +100,8 @@ def run_stage(stage: Stage[P], out: AnyPath, engine: Engine, *, max_rejects: flo
 
         for statistics in engine.run(stage, out, pending()):
             advance(1, statistics["rows"])
+            inputs.check_files()
+    inputs.check()
     try:
         merged = _merge_reports(out, done)
         stage.finish(out, done, merged.statistics)

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from parsers.command import InputError
-from pipeline.files import list_folder, read_items
+from pipeline.files import list_folder
 from pipeline.regions.formats.parquet import RegionsParquet
+from pipeline.text_files import open_json, read_items
 from shards.schema import Array
 from shards.storage.files import AnyPath
 from shards.storage.parquet import parquet_file
@@ -69,11 +70,9 @@ def _from_coco(path: AnyPath) -> GivenBoxes:
 
 
 def _first_key(path: AnyPath) -> str | None:
-    try:
-        with path.open("rb") as stream:
-            return next((value for _, event, value in ijson.parse(stream) if event == "map_key"), None)
-    except (OSError, ijson.JSONError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as JSON: {' '.join(str(error).split())}") from error
+    with open_json(path) as stream:
+        events = ijson.parse(stream, use_float=True)
+        return next((value for _, event, value in events if event == "map_key"), None)
 
 
 def _load(path: AnyPath) -> dict[str, object]:

@@ -17,9 +17,10 @@ from PIL import Image, UnidentifiedImageError
 
 from parsers.command import InputError, pluralize
 from pipeline.execution.parts import Reject
-from pipeline.files import fingerprint, list_folder, read_items
+from pipeline.files import fingerprint, list_folder
 from pipeline.ids import is_unicode, text_of_id
 from pipeline.tars import Damage, TarSample, read_samples
+from pipeline.text_files import read_items
 from shards.pictures import EXTENSIONS, FORMATS, ImageIds, image_id_of, to_rgb, upright_size
 from shards.schema import Array
 from shards.storage.files import AnyPath

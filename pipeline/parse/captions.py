@@ -5,18 +5,25 @@ Every row of a source becomes a `CaptionRow` or a `Reject`, so that nothing is l
 
 from __future__ import annotations
 
+import ast
+import html
+import io
 import re
+import tokenize
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from parsers.command import InputError
 from pipeline.execution.parts import Reject
-from pipeline.ids import is_unicode, text_of_id
-from pipeline.parse.formats import FORMATS, BadRow, Columns, RawRow
+from pipeline.ids import is_unicode, read_id, text_of_id
+from pipeline.parse.formats import FORMATS
+from pipeline.parse.rows import BadRow, Columns, RawRow
 from shards.storage.files import AnyPath
 
 MAX_WORDS = 512
 """the longest caption that is taken"""
+MAX_CHARACTERS = 20_000
+"""the longest caption in characters: words may have any length"""
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
 """This finds bytes that were not UTF-8, which Python's ``surrogateescape`` keeps as lone surrogates."""
 
@@ -32,6 +39,10 @@ class CaptionRow:
     caption: str
     segments: tuple[int, ...] = ()
     """the characters where the second and further segments of the caption begin"""
+    unescaped: bool = False
+    """whether HTML's entities were replaced in the caption"""
+    is_key: bool = False
+    """whether the image id is the key of a tar's sample, which other tars may have as well"""
 
 
 CaptionRows = Iterator[CaptionRow | Reject]
@@ -45,77 +56,85 @@ def read(path: AnyPath, format: str, columns: Columns | None = None) -> CaptionR
     """
     source = str(path)
     for row in FORMATS[format](path, columns or {}):
-        if isinstance(row, BadRow):
-            yield Reject(source, row.position, row.reason)
-        else:
-            yield _check(source, row)
+        for one in [row] if isinstance(row, BadRow) else _split(row):
+            yield Reject(source, one.position, one.reason) if isinstance(one, BadRow) else _check(source, one)
 
 
-def recognise(path: AnyPath, columns: Columns | None = None) -> tuple[str, str]:
-    """Returns the format of a captions file, and how it was recognised.
+def _split(row: RawRow) -> list[RawRow | BadRow]:
+    """Returns a row for each caption of a list, or of a list that was written into a cell of text."""
+    captions = row.caption
+    if isinstance(captions, str) and captions.startswith(("['", '["')) and captions.endswith(("']", '"]')):
+        try:
+            captions = _parse_list(captions)
+        except (SyntaxError, ValueError, tokenize.TokenError):
+            return [BadRow(row.position, "a list of captions that cannot be read")]
+    if not isinstance(captions, list | tuple) or not captions:
+        return [row]
+    # An id belongs to one caption, so each has its number behind the id that they share.
+    return [
+        replace(
+            row,
+            position=f"{row.position}, caption {number}",
+            caption_id=row.caption_id if len(captions) == 1 else _number(row.caption_id, number),
+            caption=caption,
+        )
+        for number, caption in enumerate(captions, 1)
+    ]
+
+
+def _number(caption_id: object, number: int) -> object:
+    text = text_of_id(caption_id)
+    return caption_id if text is None else f"{text}-{number}"
+
+
+def _parse_list(text: str) -> list[str]:
+    """Returns the texts of a list as JSON, Python or NumPy (without commas) writes it.
 
     Raises:
-        InputError: the file cannot be read, is empty, or has none of the known formats.
+        SyntaxError, tokenize.TokenError, ValueError: it is no such list.
     """
-    try:
-        with path.open("rb") as stream:
-            start = stream.read(1 << 17)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    line, start = start.split(b"\n", 1)[0], start.lstrip()
-    if not start:
-        raise InputError(f"{path}: is empty")
-    caption = (columns or {}).get("caption", "caption")
-    if start.startswith(b"PAR1"):
-        return "parquet", "it begins as Parquet does"
-    if start[257:262] == b"ustar":
-        return "webdataset", "a tar"
-    if start.startswith(b"{"):
-        one_line = line.rstrip().endswith(b"}")
-        if one_line and b'"answer_choices"' in line and b'"question"' in line:
-            return "vcr", "each line is a JSON object with a question and choices"
-        if one_line and f'"{caption}"'.encode() in line and b'"annotations"' not in line and b'"images"' not in line:
-            return "jsonl", f"each line is a JSON object with {caption!r}"
-        if b'"sentences"' in start or b'"sentids"' in start:
-            return "karpathy", "one JSON object whose images have sentences"
-        return "coco", "one JSON object"
-    text = line.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n").decode("utf-8", "replace")
-    fields = text.split("\t")
-    if caption in fields:
-        return "tsv", f"tab-separated columns under a header with {caption!r}"
-    if caption in [field.strip('"') for field in text.split(",")]:
-        return "csv", f"comma-separated columns under a header with {caption!r}"
-    if len(fields) == 2 and "://" in fields[1]:
-        return "conceptual-captions", "two columns, the second a URL"
-    raise InputError(f"{path}: format not recognised; name it with --format ({', '.join(FORMATS)})")
+    captions = []
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.STRING:
+            captions.append(str(ast.literal_eval(token.string)))
+        elif token.string.strip() not in ("[", "]", ",", ""):
+            raise ValueError("no list of texts")
+    return captions
+
+
+def _unescape(text: str) -> str:
+    """Returns the text with characters for HTML's entities, also for those that were escaped twice ("&amp;#39;")."""
+    for _ in range(2):
+        text = _ENTITY.sub(lambda match: html.unescape(match.group()), text)
+    return text
 
 
 def _check(source: str, row: RawRow) -> CaptionRow | Reject:
     try:
-        image_id = _need_id("image_id", row.image_id)
-        caption_id = None if row.caption_id is None else _need_id("caption_id", row.caption_id)
-        if not isinstance(row.caption, str):
+        image_id = read_id(row.image_id)
+        caption_id = None if row.caption_id is None else read_id(row.caption_id, "caption_id")
+        given = row.caption.decode() if isinstance(row.caption, bytes) else row.caption
+        if not isinstance(given, str):
             raise ValueError("no caption")
-        caption = row.caption.strip()
+        if len(given) > MAX_CHARACTERS:
+            raise ValueError(f"caption of more than {MAX_CHARACTERS} characters")
+        # The places of segments are characters of the text as it is given.
+        text = given if row.segments else _unescape(given)
+        caption = text.strip()
         if not caption:
             raise ValueError("empty caption")
         if len(caption.split()) > MAX_WORDS:
             raise ValueError(f"caption of more than {MAX_WORDS} words")
-        text = f"{image_id}{caption_id}{caption}"
-        if not is_unicode(text):
-            raise ValueError("invalid UTF-8" if _NOT_UTF8.search(text) else "not valid Unicode (a lone surrogate)")
+        whole = f"{image_id}{caption_id}{caption}"
+        if not is_unicode(whole):
+            raise ValueError("invalid UTF-8" if _NOT_UTF8.search(whole) else "not valid Unicode (a lone surrogate)")
+    except UnicodeDecodeError:
+        return Reject(source, row.position, "invalid UTF-8")
     except ValueError as error:
         return Reject(source, row.position, str(error))
-    shift = len(row.caption) - len(row.caption.lstrip())
+    shift = len(text) - len(text.lstrip())
     segments = tuple(start - shift for start in row.segments)
-    return CaptionRow(source, row.position, image_id, caption_id, caption, segments)
-
-
-def _need_id(name: str, value: object) -> str:
-    text = text_of_id(value)
-    if text is None:
-        raise ValueError(f"no {name}")
-    return text
+    return CaptionRow(source, row.position, image_id, caption_id, caption, segments, text != given, row.is_key)
 
 
 def parse_columns(text: str) -> Mapping[str, str]:

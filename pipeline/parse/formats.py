@@ -5,48 +5,19 @@ A reader yields a `RawRow` or a `BadRow` for every row of its source, and checks
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import posixpath
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
-import pyarrow as pa
 from pydantic import BaseModel, NonNegativeInt
 
-from parsers.command import InputError, pluralize
-from pipeline.files import read_items
+from pipeline.parse import tables
+from pipeline.parse.rows import BadRow, Columns, RawRow, RawRows, list_lines, pick
 from pipeline.tars import Damage, TarSample, read_samples
+from pipeline.text_files import read_items
+from shards.pictures import image_id_of
 from shards.storage.files import AnyPath
-from shards.storage.parquet import parquet_file
 from shards.vcr_text import PEOPLE, Word, check_words, name_objects, question_number, to_sentence
-
-
-@dataclass(frozen=True, slots=True)
-class RawRow:
-    """What a source says of a caption, before it is checked."""
-
-    position: str
-    image_id: object
-    caption_id: object
-    caption: object
-    segments: tuple[int, ...] = ()
-    """the characters where the second and further segments of the caption begin"""
-
-
-@dataclass(frozen=True, slots=True)
-class BadRow:
-    """A row that a reader cannot make sense of."""
-
-    position: str
-    reason: str
-
-
-RawRows = Iterator[RawRow | BadRow]
-Columns = Mapping[str, str]
-"""The names that a source has for the columns ``image_id``, ``caption_id`` and ``caption``, if they differ."""
-
 
 # --------------------------------------------------------------------------------------------------------------- JSON
 
@@ -82,20 +53,22 @@ def read_karpathy(path: AnyPath, _: Columns) -> RawRows:
                 yield BadRow(inside, "not a JSON object")
 
 
-# -------------------------------------------------------------------------------------------------------------- lines
+def read_json(path: AnyPath, columns: Columns) -> RawRows:
+    """Reads a JSON array of {"image": "folder/name.jpg", "caption": ...}, as BLIP's annotations are.
 
-
-def read_conceptual_captions(path: AnyPath, _: Columns) -> RawRows:
-    """Reads Conceptual Captions: lines of caption TAB image URL without a header. The URL is the image id."""
-    for position, line in _lines(path):
-        if isinstance(line, BadRow):
-            yield line
-            continue
-        columns = line.split("\t")
-        if len(columns) == 2:
-            yield RawRow(position, columns[1].strip(), None, columns[0])
+    The image id is that of the file name, see `shards.pictures.image_id_of`; without a file name, it is ``image_id``.
+    """
+    for number, record in enumerate(read_items(path, None)):
+        position = f"[{number}]"
+        if not isinstance(record, dict):
+            yield BadRow(position, "not a JSON object")
+        elif isinstance(name := record.get("image"), str) and "image_id" not in columns:
+            yield pick(position, {**record, "image_id": image_id_of(name, "auto")}, columns)
         else:
-            yield BadRow(position, f"{pluralize(len(columns), 'column')}, expected caption and URL")
+            yield pick(position, record, columns)
+
+
+# -------------------------------------------------------------------------------------------------------------- lines
 
 
 def read_jsonl(path: AnyPath, columns: Columns) -> RawRows:
@@ -104,21 +77,11 @@ def read_jsonl(path: AnyPath, columns: Columns) -> RawRows:
         if isinstance(row, BadRow):
             yield row
         else:
-            yield _pick(position, row, columns)
-
-
-def _lines(path: AnyPath) -> Iterator[tuple[str, str | BadRow]]:
-    with path.open("rb") as stream:
-        for number, raw in enumerate(stream, 1):
-            position = f"line {number}"
-            try:
-                yield position, raw.rstrip(b"\r\n").decode()
-            except UnicodeDecodeError:
-                yield position, BadRow(position, "invalid UTF-8")
+            yield pick(position, row, columns)
 
 
 def _objects(path: AnyPath) -> Iterator[tuple[str, dict[str, object] | BadRow]]:
-    for position, line in _lines(path):
+    for position, line in list_lines(path):
         if isinstance(line, BadRow):
             yield position, line
             continue
@@ -128,11 +91,6 @@ def _objects(path: AnyPath) -> Iterator[tuple[str, dict[str, object] | BadRow]]:
             yield position, BadRow(position, f"not JSON ({type(error).__name__})")
             continue
         yield position, row if isinstance(row, dict) else BadRow(position, "not a JSON object")
-
-
-def _pick(position: str, row: Mapping[str, object], columns: Columns) -> RawRow:
-    image_id, caption_id, caption = (row.get(columns.get(name, name)) for name in ("image_id", "caption_id", "caption"))
-    return RawRow(position, image_id, caption_id, caption)
 
 
 # ---------------------------------------------------------------------------------------------------------------- VCR
@@ -182,81 +140,6 @@ def read_vcr(path: AnyPath, _: Columns) -> RawRows:
         yield RawRow(position, row.get("img_fn"), row["annot_id"], " ".join(texts), starts)
 
 
-# ------------------------------------------------------------------------------------------------------------- tables
-
-
-def read_csv(path: AnyPath, columns: Columns) -> RawRows:
-    """Reads CSV with a header that names the columns image_id, caption and, perhaps, caption_id."""
-    with path.open("rb") as stream:
-        # Bytes that are not UTF-8 become lone surrogates, by which the row is later known to be bad.
-        rows = csv.reader(io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline=""))
-        header = next(rows, [])
-        _check_header(path, header, columns)
-        while True:
-            position = f"line {rows.line_num + 1}"
-            try:
-                row = next(rows)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield BadRow(position, f"not CSV ({error})")
-                continue
-            yield _from_fields(position, header, row, columns)
-
-
-def read_tsv(path: AnyPath, columns: Columns) -> RawRows:
-    """Reads tab-separated lines with a header that names the columns image_id, caption and, perhaps, caption_id."""
-    lines = _lines(path)
-    first = next(lines, ("line 1", ""))[1]
-    header = [] if isinstance(first, BadRow) else first.removeprefix("\ufeff").split("\t")
-    _check_header(path, header, columns)
-    for position, line in lines:
-        yield line if isinstance(line, BadRow) else _from_fields(position, header, line.split("\t"), columns)
-
-
-def read_parquet(path: AnyPath, columns: Columns) -> RawRows:
-    """Reads Parquet with the columns image_id, caption and, perhaps, caption_id."""
-    try:
-        file = parquet_file(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise InputError(f"{path}: cannot be read as Parquet: {error}") from error
-    _check_header(path, file.schema_arrow.names, columns)
-    wanted = {name: columns.get(name, name) for name in ("image_id", "caption_id", "caption")}
-    number = 0
-    for batch in file.iter_batches(4096, columns=[name for name in wanted.values() if name in file.schema_arrow.names]):
-        values = {name: _values(batch.column(name)) for name in batch.schema.names}
-        for i in range(len(batch)):
-            number += 1
-            yield _pick(f"row {number}", {name: column[i] for name, column in values.items()}, columns)
-
-
-def _values(column: pa.Array) -> list[object]:
-    """Returns Python values. Bytes that are not UTF-8 become lone surrogates, as in `read_csv`."""
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        raw = column.cast(pa.large_binary()).to_pylist()
-        return [None if value is None else value.decode("utf-8", "surrogateescape") for value in raw]
-    values: list[object] = column.to_pylist()
-    return values
-
-
-def _check_header(path: AnyPath, header: list[str], columns: Columns) -> None:
-    missing = [name for name in (columns.get(n, n) for n in ("image_id", "caption")) if name not in header]
-    if missing:
-        raise InputError(
-            f"{path}: has no column {' and no column '.join(map(repr, missing))}, "
-            f"only {', '.join(header) or 'nothing'}; "
-            "say which to read with --columns, for example --columns image_id=url,caption=text"
-        )
-
-
-def _from_fields(position: str, header: list[str], fields: list[str], columns: Columns) -> RawRow | BadRow:
-    if len(fields) != len(header):
-        return BadRow(position, f"{pluralize(len(fields), 'field')} under {pluralize(len(header), 'column name')}")
-    row = _pick(position, dict(zip(header, fields, strict=True)), columns)
-    # An empty field is a missing one, because a table cannot tell them apart.
-    return row if row.caption_id else RawRow(position, row.image_id, None, row.caption)
-
-
 # --------------------------------------------------------------------------------------------------------------- tars
 
 
@@ -276,23 +159,26 @@ def read_webdataset(path: AnyPath, columns: Columns) -> RawRows:
 
 def _from_sample(sample: TarSample, columns: Columns) -> RawRow | BadRow:
     try:
-        found = _pick(sample.position, sample.read_json(), columns)
+        found = pick(sample.position, sample.read_json(), columns)
         caption = sample.contents["txt"].decode() if "txt" in sample.contents else found.caption
     except UnicodeDecodeError:
         return BadRow(sample.position, "invalid UTF-8")
     except ValueError as error:
         return BadRow(sample.position, str(error))
-    return RawRow(sample.position, found.image_id or sample.key, found.caption_id, caption)
+    image_id, is_key = (found.image_id, False) if found.image_id else (sample.key, True)
+    return RawRow(sample.position, image_id, found.caption_id, caption, is_key=is_key)
 
 
 FORMATS: dict[str, Callable[[AnyPath, Columns], RawRows]] = {
     "coco": read_coco,
-    "conceptual-captions": read_conceptual_captions,
+    "conceptual-captions": tables.read_conceptual_captions,
+    "conceptual-12m": tables.read_conceptual_12m,
     "karpathy": read_karpathy,
+    "json": read_json,
     "jsonl": read_jsonl,
-    "csv": read_csv,
-    "tsv": read_tsv,
-    "parquet": read_parquet,
+    "csv": tables.read_csv,
+    "tsv": tables.read_tsv,
+    "parquet": tables.read_parquet,
     "webdataset": read_webdataset,
     "vcr": read_vcr,
 }

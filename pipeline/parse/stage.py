@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 import parsers
+from parsers.command import InputError
 from pipeline.execution.engines import Work
 from pipeline.execution.parts import Part, Reject
 from pipeline.files import fingerprint
@@ -29,6 +30,8 @@ class CaptionPartition:
     rows: pa.Table
     """the good rows, a table of `GIVEN`"""
     rejects: list[Reject]
+    unescaped: int
+    """the number of good rows in whose captions HTML's entities were replaced"""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class ParseStage:
     def partitions(self) -> Iterator[CaptionPartition]:
         """Yields runs of ``partition_size`` rows over all sources."""
         seen: set[bytes] = set()
+        tars: dict[bytes, str] = {}
         rows: list[CaptionRow] = []
         rejects: list[Reject] = []
         for path, format in self.sources:
@@ -82,11 +86,13 @@ class ParseStage:
                 else:
                     seen.add(digest)
                     rows.append(row)
+                    if row.is_key:
+                        _refuse_shared_key(row, tars)
                 if len(rows) + len(rejects) == self.partition_size:
-                    yield CaptionPartition(_to_table(rows), rejects)
+                    yield _to_partition(rows, rejects)
                     rows, rejects = [], []
         if rows or rejects:
-            yield CaptionPartition(_to_table(rows), rejects)
+            yield _to_partition(rows, rejects)
 
     def worker(self) -> Work[CaptionPartition]:
         """Builds the parser; see `pipeline.execution.executor.Stage`."""
@@ -107,11 +113,32 @@ class ParseStage:
             part.rejects.extend(partition.rejects)
             part.statistics["rows"] += len(texts) + len(partition.rejects)
             part.statistics["captions"] += len(texts)
+            if partition.unescaped:
+                part.statistics["captions with HTML entities"] += partition.unescaped
 
         return parse
 
     def finish(self, out: AnyPath, parts: int, statistics: Counter[str]) -> None:
         """Does nothing: there is nothing to merge."""
+
+
+def _refuse_shared_key(row: CaptionRow, tars: dict[bytes, str]) -> None:
+    """Raises InputError if another tar has a sample of this key: two pictures would get one id.
+
+    Args:
+        row: a caption whose image id is the key of its sample.
+        tars: which tar each key was found in; the row is added.
+    """
+    before = tars.setdefault(hashlib.blake2b(row.image_id.encode(), digest_size=16).digest(), row.source)
+    if before != row.source:
+        raise InputError(
+            f"{before} and {row.source} both have a sample {row.image_id}, and no `url` in a .json tells their "
+            "pictures apart; pack the tars again with keys that differ"
+        )
+
+
+def _to_partition(rows: list[CaptionRow], rejects: list[Reject]) -> CaptionPartition:
+    return CaptionPartition(_to_table(rows), rejects, sum(row.unescaped for row in rows))
 
 
 def _to_table(rows: list[CaptionRow]) -> pa.Table:

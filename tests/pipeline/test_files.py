@@ -1,7 +1,9 @@
+import os
+
 import pytest
 
 from parsers.command import InputError
-from pipeline.files import expand, fingerprint, location
+from pipeline.files import expand, fingerprint, list_folder, location
 from shards.storage.files import write_atomic
 
 
@@ -37,3 +39,34 @@ def test_patterns_stand_for_what_they_match_in_order(folder):
 def test_a_place_that_cannot_be_reached_is_an_input_error(bucket, address):
     with pytest.raises(InputError, match=address):
         expand([address])
+
+
+def test_links_that_lead_back_are_refused(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "x.jpg").write_bytes(b"")
+    assert [file.name for file in list_folder(tmp_path)] == ["a/b/x.jpg"]
+    (tmp_path / "a" / "b" / "c").symlink_to(tmp_path / "a")
+    with pytest.raises(InputError, match=r"c: is a link to .*a, whose files are listed already"):
+        list_folder(tmp_path)
+
+
+def test_links_that_multiply_are_refused(tmp_path):
+    """Thirty folders, each with two links to the next, hold a file under a billion names."""
+    for number in range(30):
+        (tmp_path / str(number)).mkdir()
+        for name in "ab":
+            (tmp_path / str(number) / name).symlink_to(tmp_path / str(number + 1))
+    (tmp_path / "30").mkdir()
+    with pytest.raises(InputError, match="listed already"):
+        list_folder(tmp_path / "0")
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device"])
+def test_what_is_neither_file_nor_folder_is_no_input(tmp_path, kind):
+    path = tmp_path / "a.json"
+    if kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(InputError, match="not a file"):
+        expand([path])

@@ -216,7 +216,10 @@ def test_another_stages_folder_is_never_replaced(tmp_path):
 @pytest.mark.parametrize("inside", [".", "a", "deep/a"])
 def test_a_folder_that_holds_an_input_is_refused_even_with_overwrite(tmp_path, inside):
     out = tmp_path / "out"
+    (tmp_path / "elsewhere").touch()
     start(ToyStage(source=tmp_path / "elsewhere"), out)
+    (out / inside).parent.mkdir(exist_ok=True)
+    (out / inside).exists() or (out / inside).touch()
     for overwrite in (False, True):
         with pytest.raises(InputError, match="holds an input of this run; name another --out folder"):
             start(ToyStage(source=out / inside), out, overwrite=overwrite)
@@ -246,3 +249,29 @@ def test_rejects_are_listed_counted_and_too_many_of_them_fail_the_stage(tmp_path
     report = start(ToyStage(numbers), out, max_rejects=0.1)
     assert (report.skipped, report.rejects) == (7, {"negative": 2})
     assert json.loads((out / "report.json").read_text())["rejects"] == {"negative": 2}
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+@pytest.mark.parametrize("moment", [0, 5])
+def test_an_input_that_changes_while_it_is_read_fails_the_stage(tmp_path, kind, moment):
+    """Part 0 is the first of seven, part 5 is not the last."""
+
+    class Changing(ToyStage):
+        def square(self, numbers, part):
+            super().square(numbers, part)
+            if part.number == moment:
+                (source / "b" if kind == "folder" else source).write_text("changed")
+
+    source = tmp_path / "source"
+    if kind == "folder":
+        source.mkdir()
+        (source / "a").write_text("a")
+    else:
+        source.write_text("a")
+    out = tmp_path / "out"
+    found = r"source: changed \(its newest file is b\)" if kind == "folder" else "source: changed while"
+    with pytest.raises(InputError, match=found):
+        run_stage(Changing(source=source), out, Engine(), max_rejects=0, overwrite=False)
+    assert not (out / "report.json").exists()
+    complete = sum(path_of_marker(out, number).exists() for number in range(7))
+    assert complete == (7 if kind == "folder" else moment + 1)

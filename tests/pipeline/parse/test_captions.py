@@ -10,6 +10,7 @@ from parsers.command import InputError
 from pipeline.execution.parts import Reject
 from pipeline.parse import captions
 from pipeline.parse.captions import MAX_WORDS, CaptionRow
+from pipeline.parse.recognition import recognise
 from tests.pipeline.parse.sources import COCO, jsonl, plain, write
 
 
@@ -33,26 +34,28 @@ def test_what_is_valid_comes_through_and_nothing_is_dropped(tmp_path_factory, im
     ],
 )
 def test_coco_is_recognised_however_it_is_laid_out(tmp_path, content):
-    assert captions.recognise(write(tmp_path, "a", content))[0] == "coco"
+    assert recognise(write(tmp_path, "a", content))[0] == "coco"
 
 
-@pytest.mark.parametrize("content", ["caption without a URL\n", "a,b,c\n", "a\tb\n", "a\thttp://x\tb\n", "[1]"])
+@pytest.mark.parametrize("content", ["caption without a URL\n", "a,b,c\n", "a\tb\n", "a\thttp://x\tb\n", "1"])
 def test_an_unknown_format_is_refused_with_the_known_ones(tmp_path, content):
     path = write(tmp_path, "a.txt", content)
-    with pytest.raises(InputError, match=r"--format \(coco, conceptual-captions, karpathy, jsonl") as error:
-        captions.recognise(path)
+    with pytest.raises(
+        InputError, match=r"--format \(coco, conceptual-captions, conceptual-12m, karpathy, json, jsonl"
+    ) as error:
+        recognise(path)
     assert str(path) in str(error.value)
 
 
 @pytest.mark.parametrize("content", ["", "\n", "  \n \n"])
 def test_an_empty_file_is_refused(tmp_path, content):
     with pytest.raises(InputError, match="empty"):
-        captions.recognise(write(tmp_path, "a.txt", content))
+        recognise(write(tmp_path, "a.txt", content))
 
 
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"a\.json: cannot be read"):
-        captions.recognise(tmp_path / "a.json")
+        recognise(tmp_path / "a.json")
 
 
 @pytest.mark.parametrize(
@@ -63,11 +66,13 @@ def test_a_missing_file_is_refused(tmp_path):
         ({"image_id": "a", "caption": "x " * (MAX_WORDS + 1)}, f"caption of more than {MAX_WORDS} words"),
         ({"image_id": "a"}, "no caption"),
         ({"image_id": "a", "caption": None}, "no caption"),
-        ({"image_id": "a", "caption": ["x"]}, "no caption"),
+        ({"image_id": "a", "caption": []}, "no caption"),
+        ({"image_id": "a", "caption": {}}, "no caption"),
+        ({"image_id": "a", "caption": "x" * 20_001}, "caption of more than 20000 characters"),
         ({"caption": "x"}, "no image_id"),
         ({"image_id": "", "caption": "x"}, "no image_id"),
         ({"image_id": True, "caption": "x"}, "no image_id"),
-        ({"image_id": 1.5, "caption": "x"}, "no image_id"),
+        ({"image_id": 1.5, "caption": "x"}, "image_id is 1.5, not a name"),
         ({"image_id": {}, "caption": "x"}, "no image_id"),
         ({"image_id": "a", "caption_id": "", "caption": "x"}, "no caption_id"),
         ({"image_id": "a", "caption_id": False, "caption": "x"}, "no caption_id"),

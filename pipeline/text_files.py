@@ -1,0 +1,156 @@
+"""Text and JSON as people keep them: plain or compressed, with a byte order mark or without.
+
+Every reader here holds a bounded part of its file: a line of `MAX_LINE` bytes, or one item of a list.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import AnyStr, BinaryIO, cast
+
+import ijson
+import numpy as np
+from fsspec.compression import compr
+
+from parsers.command import InputError
+from pipeline.files import check_regular
+from shards.storage.files import AnyPath
+
+MAX_LINE = 1 << 24
+"""the longest line that is read, in bytes; the records of Localized Narratives, the longest known, take 1 MB"""
+MAX_DEPTH = 100
+"""How deeply JSON may be nested: ijson keeps a path for every level, so memory grows with the square of the depth."""
+_COMPRESSED = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bz2",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"PK\x03\x04": "zip",
+}
+"""The first bytes of compressed files."""
+_BOM = b"\xef\xbb\xbf"
+_damage: tuple[type[Exception], ...] = (OSError, EOFError, zlib.error, lzma.LZMAError)
+with suppress(ImportError):  # fsspec reads zstd where this package is installed
+    _damage = (*_damage, importlib.import_module("zstandard").ZstdError)
+
+
+@contextmanager
+def open_text(path: AnyPath) -> Iterator[BinaryIO]:
+    """Opens a file of UTF-8: the bytes are decompressed, and a byte order mark is skipped.
+
+    Raises:
+        InputError: the file cannot be read, is damaged, or is not UTF-8 as a whole.
+    """
+    try:
+        check_regular(path)
+        with path.open("rb") as opened:
+            # The files of stores know no limit of a line.
+            raw = opened if isinstance(opened, io.BufferedIOBase) else io.BufferedReader(cast("io.RawIOBase", opened))
+            start = raw.read(6)
+            kind = next((name for magic, name in _COMPRESSED.items() if start.startswith(magic)), None)
+            start = _decompress(path, raw, kind).read(4)
+            if start.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in start:
+                raise InputError(
+                    f"{path}: is text in UTF-16 or UTF-32, or no text; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)"
+                )
+            stream = _decompress(path, raw, kind)
+            if start.startswith(_BOM):
+                stream.read(len(_BOM))
+            yield stream
+    except _damage as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise InputError(f"{path}: cannot be read: {reason}") from error
+
+
+def _decompress(path: AnyPath, raw: BinaryIO, kind: str | None) -> BinaryIO:
+    """Returns the text of a file from its beginning on."""
+    raw.seek(0)
+    if kind is None:
+        return raw
+    if kind == "zip":
+        raise InputError(f"{path}: is a zip of files; unpack it and name the file")
+    if kind not in compr:
+        raise InputError(f"{path}: is compressed with {kind}; install the package zstandard, or decompress it")
+    return cast("BinaryIO", compr[kind](raw, mode="rb"))
+
+
+def read_lines(readline: Callable[[int], AnyStr], end: AnyStr) -> Iterator[AnyStr | None]:
+    """Yields the lines of a stream with their ends. None stands for a line that is longer than `MAX_LINE`."""
+    while line := readline(MAX_LINE):
+        whole = len(line) < MAX_LINE or line.endswith(end)
+        rest = line
+        while not whole and rest:
+            rest = readline(MAX_LINE)
+            whole = rest.endswith(end)
+            line = line[:0]
+        yield line or None
+
+
+def read_items(path: AnyPath, key: str | None) -> Iterator[object]:
+    """Yields the items of a JSON array one by one: the list ``key`` of an object, or the file's own if there is no key.
+
+    Memory does not grow with the file.
+
+    Raises:
+        InputError: the file cannot be read as JSON, or there is no such list.
+    """
+    there = False
+    with open_json(path) as stream:
+        for item in ijson.items(stream, "item" if key is None else f"{key}.item", use_float=True):
+            there = True
+            yield item
+    if not there:  # the list may be empty
+        with open_json(path) as stream:
+            events = ijson.parse(stream, use_float=True)
+            there = any(prefix == (key or "") and event == "start_array" for prefix, event, _ in events)
+    if not there:
+        raise InputError(f"{path}: has no list{'' if key is None else f' `{key}`'}, so it is not of this format")
+
+
+@contextmanager
+def open_json(path: AnyPath) -> Iterator[BinaryIO]:
+    """Opens a file for ijson, which must be told ``use_float=True``: without it, a number of 5,000 digits ends Python.
+
+    Raises:
+        InputError: the file cannot be read as JSON, or is nested too deeply.
+    """
+    try:
+        with open_text(path) as stream:
+            yield cast("BinaryIO", _Shallow(stream))
+    except (ijson.JSONError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as JSON: {' '.join(str(error).split())}") from error
+
+
+class _Shallow:
+    """A stream of JSON whose ``read`` raises ValueError where the brackets nest deeper than `MAX_DEPTH`."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._depth = 0
+        self._in_string = False
+        self._rest = b""
+        """a backslash at the end of what was read, whose meaning the next byte decides"""
+
+    def read(self, size: int = -1) -> bytes:
+        """Reads as the stream does."""
+        data = self._stream.read(size)
+        text = (self._rest + data).replace(rb"\\", b"")
+        self._rest = b"\\" if text.endswith(b"\\") else b""
+        parts = text.replace(rb"\"", b"").split(b'"')
+        outside = b"".join(parts[int(self._in_string) :: 2])
+        self._in_string ^= len(parts) % 2 == 0
+        brackets = np.frombuffer(outside.translate(None, _NO_BRACKETS), np.uint8)
+        depths = self._depth + np.cumsum(np.where((brackets == ord("{")) | (brackets == ord("[")), 1, -1))
+        if len(depths):
+            if depths.max() > MAX_DEPTH:
+                raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
+            self._depth = int(depths[-1])
+        return data
+
+
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))

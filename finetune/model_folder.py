@@ -12,6 +12,7 @@ from torch import Tensor
 
 from finetune.heads import FineTunedModel
 from finetune.task import AnyTask
+from parsers.checksums import check_file, write_checksums
 from parsers.command import InputError
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG, ENCODER, WEIGHTS
@@ -50,6 +51,7 @@ def save_fine_tuned(
     """
     export(weights, config, vocabulary, folder)
     write_json({"task": task.name, "settings": task.settings.model_dump(mode="json")}, folder / TASK)
+    write_checksums(folder, (TASK,))
 
 
 def load_task(folder: Path, task_type: type[T]) -> T:
@@ -58,6 +60,7 @@ def load_task(folder: Path, task_type: type[T]) -> T:
     Raises:
         InputError: the model was fine-tuned on another task, or ``task.json`` is damaged.
     """
+    check_file(folder / TASK)
     record = read_json(folder / TASK)
     try:
         found, settings = record["task"], record["settings"]

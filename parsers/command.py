@@ -3,21 +3,52 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from types import FrameType
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 import typer
-from rich.console import Console
-from rich.markup import escape
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.segment import Segment
+from rich.text import Text
 
-console = Console(highlight=False)
-_errors = Console(stderr=True, highlight=False, soft_wrap=True)
+_INVISIBLE = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f"  # controls, the first character of an escape sequence among them; not the line feed
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # what turns the direction of the text that follows
+    "\u200b\u2028\u2029\u2060-\u2065\u206a-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff"  # what has no shape
+    "\ud800-\udfff]"  # bytes of file names that are no UTF-8; a terminal cannot be sent them
+)
+
+
+def make_visible(text: str) -> str:
+    """Spells out the characters of a text that a terminal would obey or hide: ESC becomes ``\\x1b``."""
+    return _INVISIBLE.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
+
+
+class SafeConsole(Console):
+    """A console that can print text from anywhere: brackets are no markup, and whatever acts unseen is spelled out."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """See `rich.console.Console`. A text gets its width here, so it is spelled out before."""
+        return super().render_str(make_visible(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """See `rich.console.Console`. Everything that is printed comes by here."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=make_visible(segment.text))
+
+
+console = SafeConsole()
+_errors = SafeConsole(stderr=True)
 
 PLAIN_PROGRESS_SECONDS = 10.0
 """Seconds between two progress lines where no bar can be shown."""
@@ -32,7 +63,7 @@ class InputError(Exception):
 
 def say(text: str) -> None:
     """Prints a line exactly as given: it is not wrapped, and brackets are not read as markup."""
-    console.print(text, soft_wrap=True, markup=False)
+    console.print(text, soft_wrap=True)
 
 
 def shorten_json(value: object) -> str:
@@ -50,7 +81,8 @@ def run(app: typer.Typer) -> NoReturn:
     try:
         app()
     except InputError as error:
-        _errors.print(f"[bold red]error:[/] {escape(str(error))}")
+        message = re.sub(r"\s*\n\s*", " ", str(error))  # a name with a line feed must not look like another line
+        _errors.print(Text("error:", "bold red"), message, soft_wrap=True)
         sys.exit(1)
     sys.exit(0)
 

@@ -299,7 +299,7 @@ def main(
     (out / "ablation.md").write_text(results, encoding="utf-8")
     if document is not None and text is not None:
         document.write_text(insert_results(text, results), encoding="utf-8")
-    console.print(results, markup=False)
+    console.print(results)
     console.print(f"written: {out / 'ablation.md'}, {picture}" + (f", {document}" if document else ""), soft_wrap=True)
 
 

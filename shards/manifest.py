@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Container, Mapping
-from functools import cached_property
 from typing import Annotated, Literal
 
 import numpy as np
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from parsers.command import InputError, shorten_json
@@ -17,6 +16,9 @@ from shards.storage.folders import Folder, LocalFolder
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
+_CHECKSUM = "sha256"
+_SHOWN = 5
+"""how many faults of a manifest a message names"""
 ClassKind = Literal["distribution", "top-k", "argmax", "none"]
 
 
@@ -37,11 +39,16 @@ class Classes(_Record):
     names: list[str] | None
 
 
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""A checksum. The cache names its files so, and no other text may get there."""
+Count = Annotated[int, Field(ge=0, lt=1 << 62)]
+
+
 class TokenizerInfo(_Record):
     """The WordPiece vocabulary, which is stored beside the manifest as ``vocab.txt``."""
 
-    sha256: str
-    size: int
+    sha256: Sha256
+    size: Count
     """the number of word pieces"""
 
 
@@ -55,14 +62,14 @@ class ParserInfo(_Record):
 class Totals(_Record):
     """How much a shard, or a set of shards, holds."""
 
-    samples: int = 0
-    captions: int = 0
-    boxes: int = 0
-    tokens: int = 0
+    samples: Count = 0
+    captions: Count = 0
+    boxes: Count = 0
+    tokens: Count = 0
     """word pieces"""
-    objects: int = 0
-    attributes: int = 0
-    relations: int = 0
+    objects: Count = 0
+    attributes: Count = 0
+    relations: Count = 0
 
     @classmethod
     def of(cls, sample: Sample) -> Totals:
@@ -88,10 +95,10 @@ class Totals(_Record):
 class ShardInfo(_Record):
     """One tar of a set."""
 
-    file: Annotated[str, Field(pattern=r"^[^/\\]+\.tar$")]
-    samples: int
-    bytes: int
-    sha256: str
+    file: Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f]+\.tar$")]
+    samples: Count
+    bytes: Count
+    sha256: Sha256
 
 
 class Manifest(_Record):
@@ -100,11 +107,11 @@ class Manifest(_Record):
     schema_version: int = SCHEMA_VERSION
     tokenizer: TokenizerInfo
     parser: ParserInfo
-    feature_size: int
+    feature_size: Count
     """numbers that describe a region"""
     classes: Classes
     totals: Totals
-    index_sha256: str | list[str]
+    index_sha256: Sha256 | list[Sha256]
     """the SHA-256 of ``index.parquet``, or of each file where `shards.index` made several"""
     shards: list[ShardInfo]
 
@@ -122,25 +129,26 @@ class Manifest(_Record):
             if name not in but and ours[name] != theirs[name]
         ]
 
-    @cached_property
+    @property
     def checksum(self) -> str:
         """The SHA-256 of the manifest. It identifies the data, and the order of every epoch depends on it."""
-        return hashlib.sha256(self.to_bytes()).hexdigest()
+        return hashlib.sha256((self.model_dump_json(indent=1) + "\n").encode()).hexdigest()
 
     def to_bytes(self) -> bytes:
-        """The content of the file. Equal manifests give equal bytes."""
-        return (self.model_dump_json(indent=1) + "\n").encode()
+        """The content of the file, with the checksum as its last value. Equal manifests give equal bytes."""
+        content = self.model_dump_json(indent=1).removesuffix("\n}")
+        return f'{content},\n "{_CHECKSUM}": "{self.checksum}"\n}}\n'.encode()
 
     @classmethod
     def from_bytes(cls, data: bytes, path: str) -> Manifest:
         """The manifest in the content of a file; error messages call the file ``path``.
 
         Raises:
-            InputError: the content is no manifest, or it has another schema version.
+            InputError: the content is no manifest, it has another schema version, or it differs from its checksum.
         """
         try:
-            raw = json.loads(data)
-        except ValueError as error:
+            raw = orjson.loads(data)
+        except orjson.JSONDecodeError as error:
             raise InputError(f"{path}: cannot be read as JSON: {error}") from error
         version = raw.get("schema_version") if isinstance(raw, dict) else None
         if version != SCHEMA_VERSION:
@@ -148,11 +156,15 @@ class Manifest(_Record):
                 f"{path}: schema version {version!r}, this release reads {SCHEMA_VERSION}; "
                 "pack the shards again with `python -m pipeline.pack`"
             )
+        checksum = raw.pop(_CHECKSUM, None)  # sets of earlier releases have none
         try:
-            return cls.model_validate(raw)
+            manifest = cls.model_validate(raw)
         except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:_SHOWN])
             raise InputError(f"{path}: {problems}") from error
+        if checksum not in (None, manifest.checksum):
+            raise InputError(f"{path}: differs from the {_CHECKSUM} in it: it was damaged or changed; copy it again")
+        return manifest
 
 
 def read_manifest(folder: Folder, files: Container[str]) -> Manifest:

@@ -23,6 +23,7 @@ from shards.schema import MEMBERS, Array, Masks, Record, Regions, Sample, key_of
 from shards.storage.cache import Cache
 from shards.storage.files import sha256_of_stream
 from shards.storage.folders import map_file, open_folder
+from shards.storage.parquet import name_errors
 from shards.vocabulary import VOCABULARY, parse_vocabulary
 
 _KEPT_SHARDS, _KEPT_INDEX_FILES = 64, 16
@@ -83,9 +84,11 @@ class ShardSet:
                     )
         # The file is mapped, because forked processes would share the position of an open one.
         data = memoryview(map_file(self.folder.open(file.name, file.sha256, size)))
-        table = pq.ParquetFile(pa.BufferReader(pa.py_buffer(data)))
-        if table.schema_arrow.names != index.SCHEMA.names:
-            raise InputError(f"{path}: unexpected columns {table.schema_arrow.names}; {_repair_hint(self.location)}")
+        with name_errors(path):
+            table = pq.ParquetFile(pa.BufferReader(pa.py_buffer(data)))
+        if not table.schema_arrow.equals(index.SCHEMA):
+            columns = ", ".join(f"{field.name}: {field.type}" for field in table.schema_arrow)
+            raise InputError(f"{path}: unexpected columns {columns}; {_repair_hint(self.location)}")
         rows = [table.metadata.row_group(i).num_rows for i in range(table.num_row_groups)]
         if rows != [shard.samples for shard in self.manifest.shards[file.first : file.first + file.shards]]:
             raise InputError(
@@ -106,14 +109,15 @@ class ShardSet:
                     "it was cut or changed; copy it again or pack the shards again"
                 )
 
-    def vocabulary_problem(self) -> str | None:
-        """What is wrong with ``vocab.txt``; None if it is the vocabulary that the captions were tokenized with."""
-        try:
-            if hashlib.sha256(self.vocabulary_bytes).hexdigest() == self.tokenizer.sha256:
-                return None
-        except InputError:
-            return "is missing; the manifest names its checksum"
-        return "is not the vocabulary that the manifest names"
+    def check_vocabulary(self) -> None:
+        """Checks that ``vocab.txt`` is the vocabulary that the captions were tokenized with.
+
+        Raises:
+            InputError: it is missing or another one, or the manifest says another number of word pieces.
+        """
+        pieces, size = len(self.vocabulary), self.tokenizer.size
+        if pieces != size:
+            raise InputError(f"{self.folder.path(VOCABULARY)} has {pieces:,} word pieces, the manifest says {size:,}")
 
     # ------------------------------------------------------------------------------------------------------- the set
 
@@ -150,15 +154,19 @@ class ShardSet:
     @property
     def vocabulary(self) -> list[str]:
         """See `shards.sample_reader.SampleReader`."""
-        return parse_vocabulary(self.vocabulary_bytes, f"{VOCABULARY} of {self.location}")
+        return parse_vocabulary(self.vocabulary_bytes, self.folder.path(VOCABULARY))
 
     @property
     def vocabulary_bytes(self) -> bytes:
         """See `shards.sample_reader.SampleReader`."""
+        path = self.folder.path(VOCABULARY)
         try:
-            return self.folder.read(VOCABULARY)
+            data = self.folder.read(VOCABULARY)
         except FileNotFoundError as error:
-            raise InputError(f"{self.folder.path(VOCABULARY)} is missing; copy the vocabulary there") from error
+            raise InputError(f"{path} is missing; copy the vocabulary there") from error
+        if hashlib.sha256(data).hexdigest() != self.tokenizer.sha256:
+            raise InputError(f"{path} is not the vocabulary that the manifest names; copy that one there")
+        return data
 
     def __len__(self) -> int:
         return self.totals.samples
@@ -200,7 +208,9 @@ class ShardSet:
     def index_table(self, shard: int, columns: list[str] | None = None) -> pa.Table:
         """The rows of the index that belong to a shard, with some or all columns of `shards.index.SCHEMA`."""
         number = min(shard // index.SHARDS_PER_FILE, len(self._index_files) - 1)
-        return self._index(number).read_row_group(shard - self._index_files[number].first, columns)
+        file = self._index_files[number]
+        with name_errors(self.folder.path(file.name)):
+            return self._index(number).read_row_group(shard - file.first, columns)
 
     def map(self, shard: int) -> memoryview:
         """The bytes of a shard's tar, mapped into memory."""
@@ -305,9 +315,10 @@ class ShardSet:
 
     def key_batches(self) -> Iterator[pa.Array]:
         """The keys of all samples, in stored order, at most a million at a time."""
-        for number in range(len(self._index_files)):
-            for batch in self._index(number).iter_batches(batch_size=1 << 20, columns=["key"]):
-                yield batch["key"]
+        for number, file in enumerate(self._index_files):
+            with name_errors(self.folder.path(file.name)):
+                for batch in self._index(number).iter_batches(batch_size=1 << 20, columns=["key"]):
+                    yield batch["key"]
 
     def find(self, key: str) -> tuple[int, int]:
         """(shard, row) of the sample with this key or image id.

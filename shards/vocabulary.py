@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from parsers.checksums import check_file
 from parsers.command import InputError
 
 VOCABULARY = "vocab.txt"
@@ -14,8 +15,9 @@ def read_vocabulary(path: Path) -> list[str]:
     """The word pieces of a vocabulary file; the position of a piece is its id.
 
     Raises:
-        InputError: the file cannot be read, or it lacks a special token.
+        InputError: the file cannot be read, lacks a special token, or differs from its checksum.
     """
+    check_file(path)
     try:
         return parse_vocabulary(path.read_bytes(), str(path))
     except OSError as error:

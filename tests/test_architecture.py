@@ -8,10 +8,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 MAY_IMPORT = {
     "parsers": set(),
-    "shards": {"parsers.command", "parsers.graph"},
+    "shards": {"parsers.checksums", "parsers.command", "parsers.graph"},
     "pipeline": {"parsers", "shards"},
-    "pretrain": {"parsers.command", "shards"},
-    "finetune": {"parsers.command", "pretrain", "shards"},
+    "pretrain": {"parsers.checksums", "parsers.command", "shards"},
+    "finetune": {"parsers.checksums", "parsers.command", "pretrain", "shards"},
 }
 
 

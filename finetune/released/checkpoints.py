@@ -16,6 +16,7 @@ import torch
 from finetune.heads import HEAD, TaskHead
 from finetune.released.paddle_files import COMBINED, read_combined, read_variable, write_record
 from finetune.tasks import TASKS, import_task
+from parsers.checksums import forget_checksums, write_checksums
 from parsers.command import InputError, pluralize
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG, ENCODER, WEIGHTS, ErnieViL
@@ -187,6 +188,7 @@ def import_released(
     tensors = {ENCODER + name: tensor.numpy() for name, tensor in model.state_dict().items()}
     tensors |= {HEAD + ours[name]: _transpose(checkpoint.arrays[name]) for name in heads}
     out.mkdir(parents=True, exist_ok=True)
+    forget_checksums(out)
     if vocabulary is not None:
         shutil.copyfile(vocabulary, out / VOCABULARY)
     write_weights({name: torch.tensor(array) for name, array in tensors.items()}, out / WEIGHTS)
@@ -199,7 +201,8 @@ def import_released(
         "sha256": checkpoint.checksums,
     }
     write_indented_json(record, out / RECORD)
-    config.save(out / CONFIG)  # last, because a folder with this file is taken as a complete model
+    config.save(out / CONFIG)  # after the others, because a folder with this file is taken as a complete model
+    write_checksums(out, [WEIGHTS, CONFIG, *([] if vocabulary is None else [VOCABULARY])])
     return record
 
 

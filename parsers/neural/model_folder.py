@@ -3,7 +3,7 @@
 ``config.json`` holds the sizes and ``model.safetensors`` the weights in float16. ``words.txt``, ``edits.txt`` and
 ``relation_labels.txt`` hold the vocabulary, one entry a line, in the order of the numbers. ``lookalikes.txt.gz`` is
 compressed because nobody needs to read it: it holds rare words of a dictionary, and some of them are abusive. A network
-over BERT or MPNet also has its ``tokenizer.json``.
+over BERT or MPNet also has its ``tokenizer.json``. ``checksums.json`` holds the SHA-256 of each.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 from safetensors.torch import save as save_weights
 
+from parsers.checksums import check_file, forget_checksums, write_checksums
 from parsers.neural.network import Encoder, ParserNetwork
 from parsers.neural.piece_encoder import PieceEncoder, read_tokenizer
 from parsers.neural.vocabulary import Vocabulary
@@ -30,6 +31,7 @@ FILES = (CONFIG, WORDS, EDITS, RELATION_LABELS, LOOKALIKES, WEIGHTS)
 def save_network(network: ParserNetwork, folder: Path) -> None:
     """Writes a network into a folder, which is made if it does not exist."""
     folder.mkdir(parents=True, exist_ok=True)
+    forget_checksums(folder)
     vocabulary = network.vocabulary
     _write_lines(folder / WORDS, vocabulary.words[1:])
     _write_lines(folder / EDITS, vocabulary.edits)
@@ -42,6 +44,7 @@ def save_network(network: ParserNetwork, folder: Path) -> None:
     (folder / CONFIG).write_text(json.dumps(config, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     weights = {name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}
     (folder / WEIGHTS).write_bytes(save_weights(weights))  # `save_file` makes files that only their owner can read
+    write_checksums(folder, [name for name in (*FILES, TOKENIZER) if (folder / name).is_file()])
 
 
 def load_network(folder: Path) -> ParserNetwork:
@@ -49,7 +52,10 @@ def load_network(folder: Path) -> ParserNetwork:
 
     Raises:
         OSError: a file is missing.
+        InputError: a file differs from its checksum.
     """
+    for name in (*FILES, TOKENIZER):
+        check_file(folder / name)
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     vocabulary = Vocabulary(
         words=("", *_read_lines(folder / WORDS)),

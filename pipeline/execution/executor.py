@@ -6,7 +6,6 @@ complete. A rerun skips complete parts. A rerun that would mix two settings in o
 
 from __future__ import annotations
 
-import json
 import platform
 import time
 from collections import Counter
@@ -23,7 +22,7 @@ from pipeline.execution.inputs import Inputs
 from pipeline.execution.parts import read_marker
 from pipeline.files import is_inside, remove_leftovers, remove_tree
 from shards.stage_folder import REPORT, STAGE
-from shards.storage.files import AnyPath, check_free_disk, write_indented_json
+from shards.storage.files import AnyPath, check_free_disk, read_record, write_record
 
 
 class Stage(WorkerFactory[P], Protocol[P]):
@@ -142,7 +141,7 @@ def _claim(stage: Stage[P], out: AnyPath, overwrite: bool) -> None:
         raise InputError(f"{out} holds an input of this run; name another --out folder")
     # A run that failed before its first part, for example on bad input, left nothing to protect.
     if path.exists() and any(out.glob("part-*.stats.json")):
-        found = json.loads(path.read_bytes())
+        found = read_record(path)
         if found.get("stage") != stage.name:
             raise InputError(f"{out} holds the output of the stage {found.get('stage')!r}; name another --out folder")
         differing = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
@@ -159,7 +158,7 @@ def _claim(stage: Stage[P], out: AnyPath, overwrite: bool) -> None:
     elif not path.exists() and _holds_anything(out):
         raise InputError(f"{out} is not empty and was not written by this command; name another --out folder")
     remove_leftovers(out)
-    write_indented_json(wanted, path)
+    write_record(wanted, path)
 
 
 def _holds_anything(out: AnyPath) -> bool:
@@ -182,7 +181,7 @@ def _write_report(stage: Stage[P], out: AnyPath, report: Report, engine: Engine)
         "workers": engine.workers,
         "versions": {"python": platform.python_version(), **{package: version(package) for package in packages}},
     }
-    write_indented_json(record, out / REPORT)
+    write_record(record, out / REPORT)
 
 
 def _check_rejects(out: AnyPath, report: Report, max_rejects: float) -> None:

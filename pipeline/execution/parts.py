@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
-from shards.storage.files import AnyPath, NewFile, write_indented_json
+from parsers.command import InputError
+from shards.storage.files import AnyPath, NewFile, read_record, write_record
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Part:
             dict(sorted(self.statistics.items())),
             dict(sorted(Counter(reject.reason for reject in self.rejects).items())),
         )
-        write_indented_json(asdict(marker), path_of_marker(self._out, self.number))
+        write_record(asdict(marker), path_of_marker(self._out, self.number))
 
     def discard(self) -> None:
         """Removes what was written. Files that are in place already are written again by the next run."""
@@ -83,8 +84,8 @@ def path_of_marker(out: AnyPath, number: int) -> AnyPath:
 def read_marker(out: AnyPath, number: int) -> Marker | None:
     """Reads the marker of a part. Returns None if the part is not complete."""
     try:
-        marker = Marker(**json.loads(path_of_marker(out, number).read_bytes()))
+        marker = Marker(**read_record(path_of_marker(out, number)))
         whole = all((out / file).stat().st_size == size for file, size in marker.files.items())
-    except (OSError, ValueError, TypeError, AttributeError):  # the file is missing, cut off or something else
+    except (InputError, OSError, TypeError, AttributeError):  # the file is missing, damaged or something else
         return None
     return marker if whole else None

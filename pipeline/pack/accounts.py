@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 from parsers.command import InputError
-from shards.storage.files import AnyPath, write_atomic
+from shards.storage.files import AnyPath, read_record, write_record
 
 FILE = "accounts.json"
 
@@ -41,14 +40,14 @@ class Account:
 def write_accounts(out: AnyPath, accounts: Mapping[str, Account]) -> None:
     """Writes the accounts of ``images`` and ``captions`` into the folder of the pack."""
     record = {what: asdict(account) for what, account in accounts.items()}
-    write_atomic(out / FILE, json.dumps(record, indent=1).encode() + b"\n")
+    write_record(record, out / FILE)
 
 
 def read_accounts(out: AnyPath) -> dict[str, Account]:
     """Reads what `write_accounts` wrote."""
     return {
         what: Account(record["total"], {Outcome(name): count for name, count in record["kinds"].items()})
-        for what, record in json.loads((out / FILE).read_bytes()).items()
+        for what, record in read_record(out / FILE).items()
     }
 
 

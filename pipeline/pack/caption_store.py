@@ -10,12 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 
-from pipeline.graph_table import GRAPHS
+from pipeline.graph_table import GRAPHS, read_graphs
 from pipeline.pack.image_ids import refuse_shared_images
 from shards.schema import Array
 from shards.stage_folder import parts_of
 from shards.storage.files import AnyPath
-from shards.storage.parquet import parquet_file
 
 BATCH = 1 << 14
 """rows of a batch of the Arrow file"""
@@ -47,7 +46,7 @@ class CaptionStore:
             for folder in folders:
                 rows = 0
                 for part in parts_of(folder):
-                    for batch in parquet_file(part).iter_batches(BATCH):
+                    for batch in read_graphs(part, BATCH):
                         writer.write_batch(_with_all_columns(batch))
                         column = batch["image_id"].cast(pa.large_string())
                         if rename is not None:

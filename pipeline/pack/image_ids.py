@@ -26,7 +26,7 @@ def read_id_map(path: AnyPath) -> dict[str, str]:
     try:
         table = parquet_file(path).read(["from", "to"])
         old, new = (table[name].cast(pa.string()).to_pylist() for name in ("from", "to"))
-    except (OSError, pa.ArrowInvalid, KeyError) as error:
+    except (pa.ArrowException, KeyError, ValueError) as error:
         raise InputError(f"{path}: is no Parquet file with the columns `from` and `to`: {error}") from error
     for name, values in (("from", old), ("to", new)):
         seen: set[str | None] = {None}

@@ -16,11 +16,10 @@ import pyarrow.compute as pc
 from pipeline.pack.accounts import Account, Outcome
 from pipeline.pack.caption_store import CaptionStore
 from pipeline.pack.image_ids import refuse_shared_images
-from shards.regions.table import REGIONS_VERSION
+from shards.regions.table import read_image_ids
 from shards.schema import Array
-from shards.stage_folder import parts_of, read_metadata
+from shards.stage_folder import parts_of
 from shards.storage.files import AnyPath
-from shards.storage.parquet import parquet_file
 
 
 class Fate(IntEnum):
@@ -153,8 +152,7 @@ def _read_rows(folders: Sequence[AnyPath], rename: Callable[[str], str] | None) 
 
 def _read_ids(part: AnyPath, rename: Callable[[str], str] | None) -> pa.Array:
     """Reads the image ids of a part, as the captions call the images."""
-    read_metadata(part, "regions_version", REGIONS_VERSION)
-    ids = parquet_file(part).read(["image_id"])["image_id"]
+    ids = read_image_ids(part)
     if rename is not None:
         ids = pa.chunked_array([list(map(rename, ids.to_pylist()))], pa.large_string())
     return ids.cast(pa.large_string()).combine_chunks()

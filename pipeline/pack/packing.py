@@ -19,10 +19,9 @@ from pipeline.pack.join import Fate
 from pipeline.pack.word_pieces import make_masks
 from shards.index import IndexRow
 from shards.manifest import ShardInfo, Totals
-from shards.regions.table import RegionsRow, read_rows
+from shards.regions.table import RegionsRow, open_regions, read_rows
 from shards.schema import Array, Caption, Regions, Sample
-from shards.storage.files import AnyPath
-from shards.storage.parquet import parquet_file
+from shards.storage.files import AnyPath, seal, unseal
 from shards.writer import ShardWriter
 
 TRAIN, VAL = "train", "val"
@@ -115,7 +114,7 @@ class Packer:
 
 def _read_rows(partition: PackPartition, feature_size: int) -> Iterator[RegionsRow | ValueError]:
     """Reads the rows of a partition; only the row groups that hold them are decoded."""
-    file = parquet_file(partition.regions)
+    file = open_regions(partition.regions)
     first = 0
     for group in range(file.num_row_groups):
         last = first + file.metadata.row_group(group).num_rows
@@ -160,7 +159,7 @@ def _new_shard(part: Part, split: str) -> Iterator[ShardWriter]:
             "totals": writer.totals.model_dump(),
             "rows": list(map(asdict, writer.rows)),
         }
-        stream.write(json.dumps(record, separators=(",", ":")).encode())
+        stream.write(seal(json.dumps(record, separators=(",", ":")).encode()))
 
 
 def parts_with_shard(out: AnyPath, parts: int, split: str) -> list[int]:
@@ -170,7 +169,8 @@ def parts_with_shard(out: AnyPath, parts: int, split: str) -> list[int]:
 
 def read_shard_of_part(out: AnyPath, part: int, split: str) -> ShardOfPart:
     """Reads what a worker left beside the shard of a part."""
-    record = json.loads((out / _path_of_index_rows(part, split)).read_bytes())
+    path = out / _path_of_index_rows(part, split)
+    record = json.loads(unseal(path.read_bytes(), path))
     return ShardOfPart(
         ShardInfo(**record["info"]), Totals(**record["totals"]), [IndexRow(**row) for row in record["rows"]]
     )

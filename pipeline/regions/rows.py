@@ -156,7 +156,7 @@ def make_argmax_row(
 
 def _check_shapes(image_id: str, boxes: Array, features: Array, info: RegionsInfo) -> None:
     if not image_id:
-        raise ValueError("no image id")
+        raise ValueError("no image_id")
     n = len(boxes)
     if boxes.shape != (n, 4) or features.shape != (n, info.feature_size):
         raise ValueError(

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from parsers.command import console, progress, run
@@ -61,7 +60,7 @@ def main(
         table.add_row(name, f"{count:,}")
     table.add_row("seconds", f"{time.monotonic() - started:.1f}")
     console.print(table)
-    console.print(f"Written to {escape(str(out))}", soft_wrap=True)
+    console.print(f"Written to {out}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from parsers.checksums import check_file
 from parsers.command import InputError, say
 from shards.storage.files import write_atomic
 
@@ -149,6 +150,7 @@ class ModelConfig(BaseModel):
             InputError: the file cannot be read, is no JSON object or no valid configuration; names the file and every
                 wrong key.
         """
+        check_file(Path(path))
         try:
             config = cls.model_validate_json(Path(path).read_bytes())
         except OSError as error:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from parsers.checksums import forget_checksums, write_checksums
 from pretrain.model.attention import LAYER_NORM_EPS, AttentionLayer, key_mask
 from pretrain.model.config import ModelConfig
 from shards.storage.weights import load_weights, read_weights, write_weights
@@ -133,8 +134,10 @@ class ErnieViL(
 
     def _save_pretrained(self, save_directory: Path) -> None:
         weights = {ENCODER + n: t.detach().float().cpu().contiguous() for n, t in self.state_dict().items()}
+        forget_checksums(save_directory)
         write_weights(weights, save_directory / WEIGHTS)
         self.config.save(save_directory / CONFIG)
+        write_checksums(save_directory, (WEIGHTS, CONFIG))
 
     @classmethod
     def _from_pretrained(

@@ -1,4 +1,4 @@
-"""Models for people: a folder of ``config.json``, ``model.safetensors`` (float32) and ``vocab.txt``."""
+"""Models for people: a folder of ``config.json``, ``model.safetensors`` (float32), ``vocab.txt`` and checksums."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from parsers.checksums import forget_checksums, write_checksums
 from parsers.command import InputError
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG, ENCODER, WEIGHTS
@@ -19,7 +20,7 @@ from shards.vocabulary import VOCABULARY, read_vocabulary
 def export(weights: Mapping[str, Tensor], config: ModelConfig, vocabulary: bytes, folder: Path) -> None:
     """Writes a model folder.
 
-    `model_folder` takes a folder with a ``config.json`` as complete, so this file is written last.
+    `model_folder` takes a folder with a ``config.json`` as complete, so only the checksums are written after this file.
 
     Args:
         weights: float32 on the CPU, by parameter name.
@@ -28,9 +29,11 @@ def export(weights: Mapping[str, Tensor], config: ModelConfig, vocabulary: bytes
         folder: is made if it does not exist.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    forget_checksums(folder)
     write_atomic(folder / VOCABULARY, vocabulary)
     write_weights(weights, folder / WEIGHTS)
     config.save(folder / CONFIG)
+    write_checksums(folder, (VOCABULARY, WEIGHTS, CONFIG))
 
 
 def model_folder(path: Path) -> Path:

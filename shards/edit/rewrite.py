@@ -88,8 +88,7 @@ def check_alike(sets: Sequence[ShardSet]) -> None:
     for shards in sets:
         if not isinstance(shards.folder, LocalFolder):
             raise InputError(f"{shards.location} is not on this machine; copy it to a folder first")
-        if problem := shards.vocabulary_problem():
-            raise InputError(f"{shards.folder.path(VOCABULARY)} {problem}")
+        shards.check_vocabulary()
         if differing := first.manifest.differences(shards.manifest):
             raise InputError(
                 f"{first.location} and {shards.location} cannot be one set of shards: {'; '.join(differing)}"

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -82,10 +81,8 @@ def head(location: Location, n: Annotated[int, typer.Option("-n", min=1, help="L
     for _, (shard, row) in zip(range(n), shards, strict=False):
         image_id, width, height, captions = shards.record(shard, row)
         boxes = shards.shard(shard).num_boxes[row]
-        console.print(
-            f"[bold]{escape(image_id)}[/]  {width} x {height}, {pluralize(int(boxes), 'box')}, "
-            f"{pluralize(len(captions), 'caption')}"
-        )
+        size = f"{width} x {height}, {pluralize(int(boxes), 'box')}, {pluralize(len(captions), 'caption')}"
+        console.print(Text(image_id, "bold"), size, sep="  ")
         for caption in captions:
             console.print(Text("  ").append_text(colour(caption)))
 
@@ -100,7 +97,8 @@ def show(
     image_id, width, height, captions = shards.record(shard, row)
     masks, regions = shards.masks(shard, row), shards.regions(shard, row)
     vocabulary = shards.vocabulary
-    console.print(f"[bold]{escape(image_id)}[/]  {width} x {height}, {pluralize(len(regions.boxes), 'box')}")
+    size = f"{width} x {height}, {pluralize(len(regions.boxes), 'box')}"
+    console.print(Text(image_id, "bold"), size, sep="  ")
     names = shards.manifest.classes.names
     if regions.class_ids is not None and regions.class_probs is not None and names:
         best = [f"{names[i]} {p:.2f}" for i, p in zip(regions.class_ids[:, 0], regions.class_probs[:, 0], strict=True)]
@@ -128,7 +126,7 @@ def verify(
     with progress("verify", tars, "shard") as advance:
         for _, problems in verify_shards(shards, workers=min(workers, max(1, tars))):
             for problem in problems:
-                console.print(f"[bold red]{escape(problem.where)}[/]: {escape(problem.what)}", soft_wrap=True)
+                console.print(Text(problem.where, "bold red"), problem.what, sep=": ", soft_wrap=True)
             count += len(problems)
             advance(1)
     if count:

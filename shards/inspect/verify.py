@@ -105,8 +105,11 @@ def _vocabulary_size(shards: ShardSet) -> int:
 
 
 def _verify_set(shards: ShardSet) -> Iterator[Problem]:
-    if problem := shards.vocabulary_problem():
-        yield Problem(shards.folder.path(VOCABULARY), problem)
+    path = shards.folder.path(VOCABULARY)
+    try:
+        shards.check_vocabulary()
+    except InputError as error:
+        yield Problem(path, str(error).removeprefix(path).lstrip(": "))
     for key in index.repeated(shards.keys):
         yield Problem(shards.location, f"sample {key} is there twice")
     listed = {shard.file for shard in shards.manifest.shards}

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 AnyPath = Path | UPath
 TEMPORARY = ".tmp"
 """The ending of the names of files and folders that are not finished."""
+_CHECKSUM = "sha256"
+_SEAL = b'\n{"sha256":"%s"}\n'
 _SENT_AT_ONCE = 1 << 22
 """After this many bytes of a new file, the disk is asked to write them."""
 
@@ -138,6 +140,16 @@ def write_indented_json(record: Mapping[str, object], path: AnyPath) -> None:
     write_atomic(path, text.encode(errors="backslashreplace"))
 
 
+def write_record(record: Mapping[str, object], path: AnyPath) -> None:
+    """Writes a record as `write_indented_json` does, with a checksum as its last value. `read_record` reads it."""
+    write_indented_json({**record, _CHECKSUM: _digest(record)}, path)
+
+
+def seal(data: bytes) -> bytes:
+    """The content of a file, with a last line that holds its checksum. `unseal` takes both apart."""
+    return data + _SEAL % hashlib.sha256(data).hexdigest().encode()
+
+
 def flush(path: Path) -> None:
     """Makes the content of a file, or the names in a folder, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -198,6 +210,40 @@ def read_json(path: AnyPath) -> Any:
         raise InputError(f"{path}: is no JSON: {error}") from error
 
 
+def read_record(path: AnyPath) -> dict[str, Any]:
+    """The record that `write_record` wrote. One of an earlier release, without a checksum, is read as it is.
+
+    Raises:
+        InputError: the file cannot be read, holds no record, or the record differs from its checksum.
+    """
+    try:
+        record = json.loads(_read_bytes(path))  # names of files may be lone surrogates, which orjson refuses
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: is no JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise InputError(f"{path}: holds no JSON object")
+    name, stored = next(reversed(record.items()), ("", None))
+    rest = {key: value for key, value in record.items() if key != name}
+    expected = _digest(rest)
+    if (name, stored) == (_CHECKSUM, expected):
+        return rest
+    if name == _CHECKSUM or stored == expected:  # the second if the name of the checksum itself is damaged
+        raise InputError(f"{path}: differs from the checksum in it: it was damaged or changed; restore it")
+    return record
+
+
+def unseal(data: bytes, path: AnyPath) -> bytes:
+    """The content that `seal` was given; error messages call the file ``path``.
+
+    Raises:
+        InputError: the content differs from its checksum, or there is none.
+    """
+    content = data[: -len(_SEAL % bytes(64))]
+    if seal(content) != data:
+        raise InputError(f"{path}: differs from the checksum at its end: it was damaged or changed")
+    return content
+
+
 def read_json_lines(path: AnyPath) -> list[Any]:
     """The values in a file that has one JSON value a line.
 
@@ -229,6 +275,10 @@ def sha256_of(path: AnyPath) -> str:
 def sha256_of_stream(stream: BinaryIO) -> str:
     """The SHA-256 of the rest of an open file, in hexadecimal."""
     return hashlib.file_digest(cast(io.BufferedReader, stream), "sha256").hexdigest()
+
+
+def _digest(record: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def _read_bytes(path: AnyPath) -> bytes:

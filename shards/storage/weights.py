@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from parsers.checksums import check_file
 from parsers.command import InputError
 from shards.storage.files import replace_atomic
 
@@ -32,8 +33,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """Reads the tensors of a safetensors file, by name, onto the CPU.
 
     Raises:
-        InputError: the file is missing, damaged or of another format.
+        InputError: the file is missing, damaged or of another format, or it differs from its checksum.
     """
+    check_file(path)
     try:
         weights: dict[str, Tensor] = load_file(path)
     except (OSError, SafetensorError) as error:

@@ -10,6 +10,7 @@ from finetune.heads import FineTunedModel
 from finetune.model_folder import find_fine_tuned, load_fine_tuned, load_task, save_fine_tuned, start_from
 from finetune.tasks.vcr import Vcr, VcrSettings
 from finetune.tasks.vqa import Vqa, VqaSettings
+from parsers.checksums import forget_checksums
 from parsers.command import InputError
 from pretrain.model.config import ModelConfig
 from tests.finetune.worlds import write_model
@@ -67,14 +68,23 @@ def test_a_model_of_another_task_is_refused(folder):
 
 @pytest.mark.parametrize("record", ["[]", '{"task": "vqa"}', '{"task": "vqa", "settings": {"margin": 1}}'])
 def test_a_damaged_record_is_refused(folder, record):
+    forget_checksums(folder)
     (folder / "task.json").write_text(record)
     with pytest.raises(InputError, match=r"task\.json: is not the record of a task"):
+        load_task(folder, Vqa)
+
+
+def test_a_damaged_task_is_found(folder):
+    path = folder / "task.json"
+    path.write_text(path.read_text().replace("blue", "glue"))
+    with pytest.raises(InputError, match=r"task\.json: differs from its checksum"):
         load_task(folder, Vqa)
 
 
 def test_weights_that_do_not_fit_are_refused(folder):
     record = json.loads((folder / "task.json").read_text())
     record["settings"]["answers"].append("green")
+    forget_checksums(folder)
     (folder / "task.json").write_text(json.dumps(record))
     with pytest.raises(InputError, match=r"head\.output\.weight, head\.output\.bias are missing"):
         load_fine_tuned(folder, load_task(folder, Vqa), CPU)
@@ -102,6 +112,7 @@ def test_an_encoder_that_lacks_a_parameter_is_no_start(start, model):
     path = start / "model.safetensors"
     weights = load_file(path)
     del weights["ernie_vil.text_pooler.weight"]
+    forget_checksums(start)
     save_file(weights, path)
     with pytest.raises(InputError, match=r"ernie_vil\.text_pooler\.weight"):
         start_from(start, model)

@@ -1,16 +1,26 @@
 """Every command has the same exit codes, error messages, printed lines and progress display."""
 
 import io
+import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from parsers import command
 
-PROGRAM = """
+ROOT = Path(__file__).resolve().parents[2]
+HOSTILE = "x[/b] \x1b]0;title\x07\x1b[2J \x9b31m \u202egnp.exe\u2066 \udcff\rerror: none\n:smile: [link=http://a]"
+"""Text that no terminal should be sent: markup, escape sequences, turned text, bytes that are no UTF-8, false lines."""
+HARMLESS = r"x[/b] \x1b]0;title\x07\x1b[2J \x9b31m \u202egnp.exe\u2066 \udcff\rerror: none"
+
+PROGRAM = (
+    f"HOSTILE = {HOSTILE!a}"
+    + """
 import signal, sys
 import typer
 from parsers.command import InputError, run
@@ -23,12 +33,15 @@ def main(do: str = "nothing", count: int = 0) -> None:
         raise InputError("data/[/]captions.csv:3: no caption; " + "write one, " * 40 + "or remove the line")
     if do == "break":
         raise RuntimeError("a bug")
+    if do == "attack":
+        raise InputError(HOSTILE)
     if do == "wait":
         print("waiting", flush=True)
         signal.pause()
 
 run(app)
 """
+)
 
 
 def run(*options):
@@ -78,7 +91,7 @@ def test_an_interrupted_command_exits_with_the_code_of_the_signal(number, code):
 @pytest.fixture
 def plain(monkeypatch):
     """The console of a command whose output goes to a file."""
-    console = Console(file=io.StringIO(), width=40, highlight=False)
+    console = command.SafeConsole(file=io.StringIO(), width=40)
     monkeypatch.setattr(command, "console", console)
     return console.file
 
@@ -86,7 +99,7 @@ def plain(monkeypatch):
 @pytest.fixture
 def terminal(monkeypatch):
     """The console of a command on a terminal."""
-    console = Console(file=io.StringIO(), width=120, highlight=False, force_terminal=True)
+    console = command.SafeConsole(file=io.StringIO(), width=120, force_terminal=True)
     monkeypatch.setattr(command, "console", console)
     return console.file
 
@@ -95,6 +108,54 @@ def test_say_prints_a_line_as_it_is(plain):
     text = "[bold]data[/] " + "a long line " * 20 + "[0, 1]"
     command.say(text)
     assert plain.getvalue() == text + "\n"
+
+
+@pytest.mark.parametrize("hostile", [HOSTILE, Text(HOSTILE)], ids=["text", "styled"])
+def test_whatever_a_terminal_would_obey_is_spelled_out(terminal, hostile):
+    table = Table(title=HOSTILE)
+    table.add_column(HOSTILE)
+    table.add_row(hostile)
+    for thing in (hostile, table):
+        command.console.print(thing, soft_wrap=True)
+    if isinstance(hostile, str):
+        command.say(hostile)
+        with command.progress(hostile, 2, "step") as advance:
+            advance(1)
+    printed = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())  # what styles and the bar's cursor need
+    assert not set(printed) & set("\x1b\x07\x9b\u202e\u2066\udcff")
+    assert "\x1b]" not in terminal.getvalue()
+    assert "\x1b[2J" not in terminal.getvalue()
+    assert r"\x1b[2J \x9b31m \u202egnp.exe\u2066 \udcff" in printed
+    assert ":smile: [link=http://a]" in printed
+
+
+def test_text_of_all_scripts_is_printed_as_it_is(plain):
+    text = "ein Hündchen, 子犬, كلب, a family: \N{MAN}\u200d\N{WOMAN}\u200d\N{GIRL}"
+    command.say(text)
+    assert plain.getvalue() == text + "\n"
+
+
+def test_an_error_with_foreign_text_is_one_harmless_line():
+    done = run("--do", "attack")
+    assert done.stderr == f"error: {HARMLESS} :smile: [link=http://a]\n"
+
+
+def test_nothing_is_printed_past_the_safe_console():
+    """`print` and other consoles would send foreign text to the terminal as it is; markup would be read in it."""
+    forbidden = re.compile(
+        r"(?<![\w.])print\(|typer\.echo|\bConsole\(|rich\.markup|markup=True|rich import print|\.from_markup"
+    )
+    folders = ("parsers", "shards", "pipeline", "pretrain", "finetune")
+    found = {
+        str(path.relative_to(ROOT)): line.strip()
+        for folder in folders
+        for path in (ROOT / folder).rglob("*.py")
+        for line in path.read_text().splitlines()
+        if forbidden.search(line)
+    }
+    assert found == {
+        "pretrain/training/watchdog.py": "print(",  # the rank and seconds alone, from a thread
+    }
 
 
 class Clock:

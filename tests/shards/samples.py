@@ -1,6 +1,7 @@
 """Samples and sets of shards to test with, and what is asked of them in several tests."""
 
 import hashlib
+import json
 
 import numpy as np
 from hypothesis import strategies as st
@@ -86,6 +87,13 @@ def write_shards(folder, shards):
     )
     (folder / "manifest.json").write_bytes(manifest.to_bytes())
     return folder
+
+
+def manifest_of(folder):
+    """The manifest of a set as a dict to change and write again, without its checksum."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest.pop("sha256", None)
+    return manifest
 
 
 def flip(path, position):

@@ -21,7 +21,18 @@ from shards.errors import ShardError
 from shards.reader import ShardSet
 from shards.schema import MASK_DTYPES, Caption, Masks, Regions, key_of
 from shards.writer import ShardWriter
-from tests.shards.samples import CLASSES, FEATURES, IDS, SAMPLES, contents, flip, make_sample, problems_of, write_shards
+from tests.shards.samples import (
+    CLASSES,
+    FEATURES,
+    IDS,
+    SAMPLES,
+    contents,
+    flip,
+    make_sample,
+    manifest_of,
+    problems_of,
+    write_shards,
+)
 
 
 def verified(folder, *options):
@@ -162,7 +173,7 @@ def test_an_index_is_not_made_from_damaged_tars(folder):
 
 def test_a_new_index_is_written_into_the_manifest(folder):
     """As if another version of Arrow had written the old one."""
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = manifest_of(folder)
     (folder / "manifest.json").write_text(json.dumps(manifest | {"index_sha256": "0" * 64}))
     output, error = verified(folder, "--repair-index")
     assert error is None, output
@@ -172,7 +183,7 @@ def test_a_new_index_is_written_into_the_manifest(folder):
 def test_an_index_of_an_older_release_is_brought_up_to_date(folder):
     sound = contents(folder)
     pq.write_table(pq.read_table(folder / "index.parquet").drop_columns("crc32"), folder / "index.parquet")
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = manifest_of(folder)
     manifest["index_sha256"] = hashlib.sha256((folder / "index.parquet").read_bytes()).hexdigest()
     (folder / "manifest.json").write_bytes(json.dumps(manifest).encode())
     with pytest.raises(InputError, match=r"unexpected columns.*--repair-index"):
@@ -207,7 +218,7 @@ def test_a_folder_of_several_sets_is_refused_with_their_names(tmp_path):
 
 
 def test_totals_that_are_not_those_of_the_samples_are_found(folder):
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = manifest_of(folder)
     manifest["totals"]["relations"] += 1
     (folder / "manifest.json").write_text(json.dumps(manifest))
     assert [problem.what for problem in problems_of(folder)] == ["its totals are not those of the samples"]

@@ -9,7 +9,7 @@ from parsers.command import InputError
 from shards.joined import JoinedSet, open_sets
 from shards.reader import ShardSet
 from shards.schema import key_of
-from tests.shards.samples import SAMPLES, make_sample, write_shards
+from tests.shards.samples import SAMPLES, make_sample, manifest_of, write_shards
 
 
 @pytest.fixture
@@ -21,8 +21,7 @@ def folders(tmp_path):
 
 
 def change(folder, **settings):
-    path = Path(folder) / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    (Path(folder) / "manifest.json").write_text(json.dumps(manifest_of(Path(folder)) | settings))
 
 
 def test_the_samples_of_all_sets_follow_each_other(folders):

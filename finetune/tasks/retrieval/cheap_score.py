@@ -24,6 +24,7 @@ from finetune.task import Split
 from finetune.tasks.retrieval.captions import RetrievalCaption, number_images
 from finetune.tasks.retrieval.score_matrix import PairScorer
 from finetune.tasks.retrieval.task import Retrieval
+from parsers.checksums import write_checksums
 from parsers.command import InputError, progress
 from pretrain.model.encoder import WEIGHTS
 from shards.schema import Array
@@ -199,6 +200,7 @@ def save_cheap_score(model: CheapScore, path: Path, record: Mapping[str, object]
     """Writes a trained score. ``record`` is JSON that says how it was trained; ``model`` is the model's checksum."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_weights(model.state_dict(), path, {"record": json.dumps(record)})
+    write_checksums(path.parent, [path.name])
 
 
 def load_cheap_score(path: Path, model_folder: Path) -> CheapScore:

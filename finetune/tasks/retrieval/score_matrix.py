@@ -26,7 +26,7 @@ from finetune.heads import FineTunedModel
 from finetune.inputs import ImageInput, Inputs, Sources, TokenizedText, move_inputs
 from parsers.command import InputError, progress
 from shards.schema import Array
-from shards.storage.files import read_json, write_atomic, write_json
+from shards.storage.files import read_record, seal, unseal, write_atomic, write_record
 
 if TYPE_CHECKING:
     from pretrain.training.distributed import DistributedContext
@@ -249,9 +249,9 @@ def _claim(folder: Path, fingerprint: Mapping[str, object]) -> None:
     path = folder / PLAN
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(fingerprint, path)
+        write_record(fingerprint, path)
         return
-    found = read_json(path)
+    found = read_record(path)
     wrong = sorted(key for key in fingerprint.keys() | found.keys() if fingerprint.get(key) != found.get(key))
     if wrong:
         raise InputError(f"{folder} holds scores with another {', '.join(wrong)}; name another --out or remove it")
@@ -264,13 +264,13 @@ def _name_block(number: int) -> str:
 def _to_bytes(block: Array) -> bytes:
     stream = io.BytesIO()
     np.save(stream, block)
-    return stream.getvalue()
+    return seal(stream.getvalue())
 
 
 def _read_block(path: Path, shape: tuple[int, int]) -> Array:
     try:
-        block: Array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        block: Array = np.load(io.BytesIO(unseal(path.read_bytes(), path)), allow_pickle=False)
+    except (InputError, OSError, ValueError, EOFError) as error:
         raise InputError(f"{path}: is damaged ({error}); remove it and run the command again") from error
     if block.shape != shape or block.dtype != np.float32:
         raise InputError(f"{path}: holds {block.dtype} {block.shape}, not float32 {shape}; remove it and run again")

@@ -13,8 +13,8 @@ from functools import lru_cache
 import numpy as np
 
 from parsers.command import InputError
-from pipeline.files import read_items
 from pipeline.ids import text_of_id
+from pipeline.text_files import read_items
 from shards.pictures import image_id_of
 from shards.regions.tsv import parse_integer
 from shards.schema import Array

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from parsers.command import pluralize
+from pipeline.ids import read_id
 from pipeline.regions.rows import ArgMax, argmax_info, distribution_info, make_argmax_row, make_row
 from shards.regions.table import RegionsInfo, RegionsRow
 from shards.regions.tsv import decode_base64, parse_integer, read_floats
@@ -53,7 +54,7 @@ def record_row(record: Record, info: RegionsInfo) -> RegionsRow:
     values = _named(record)
     n, width, height = (parse_integer(values[name], name) for name in ("num_boxes", "width", "height"))
     boxes, features = _matrix(values, "boxes", n, 4), _matrix(values, "features", n, info.feature_size)
-    image_id = _text(values["image_id"])
+    image_id = read_id(values["image_id"])
     if info.classes.kind == "argmax":
         found = ArgMax(*(_vector(record, name, n) for name in ("objects_id", "objects_conf", "attrs_id", "attrs_conf")))
         return make_argmax_row(image_id, width, height, boxes, features, found, info)
@@ -67,10 +68,6 @@ def _named(record: Record) -> dict[str, object]:
     if missing:
         raise ValueError(f"lacks the arrays {', '.join(missing)}")
     return found
-
-
-def _text(value: object) -> str:
-    return value.decode("utf-8", "strict") if isinstance(value, bytes) else str(value)
 
 
 def _vector(record: Record, name: str, n: int) -> Array | None:

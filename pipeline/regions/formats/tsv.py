@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from parsers.command import InputError
 from pipeline.execution.parts import Reject
+from pipeline.ids import read_id
 from pipeline.regions.rows import NO_CLASSES, ArgMax, RegionRows, argmax_info, make_argmax_row, make_row
 from shards.regions.table import RegionsInfo, RegionsRow
 from shards.regions.tsv import (
@@ -118,7 +119,7 @@ class BottomUpTsv(Lines):
         n, width, height = (parse_integer(fields[name], name) for name in ("num_boxes", "img_w", "img_h"))
         boxes, features = decode_regions(fields, n, info.feature_size)
         found = ArgMax(*(decode(fields, name, n) for name in LXMERT[3:7]))
-        return make_argmax_row(fields["img_id"], width, height, boxes, features, found, info)
+        return make_argmax_row(read_id(fields["img_id"]), width, height, boxes, features, found, info)
 
 
 class ErnieVilTsv(Lines):
@@ -155,7 +156,7 @@ def _is_reference(line: bytes) -> bool:
 def _plain_row(image_id: str, fields: Fields, info: RegionsInfo, gold: int = 0) -> RegionsRow:
     n, width, height = (parse_integer(fields[name], name) for name in ("num_boxes", "img_w", "img_h"))
     boxes, features = decode_regions(fields, n + gold, info.feature_size)
-    return make_row(image_id, width, height, boxes, features, None, info)
+    return make_row(read_id(image_id), width, height, boxes, features, None, info)
 
 
 def _first_good(

@@ -46,7 +46,7 @@ def test_a_network_over_bert_is_saved_and_loaded(bert, tmp_path):
 
 def test_settings_are_json_and_words_are_lines_and_no_abuse_can_be_read(tmp_path):
     save_network(make_network(), tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == FILES
+    assert {path.name for path in tmp_path.iterdir()} == {*FILES, "checksums.json"}
     assert json.loads((tmp_path / "config.json").read_text()) == {
         "encoder": {"width": 8}, "arc": 4, "frequent_words": 2,
     }  # fmt: skip
@@ -57,7 +57,7 @@ def test_settings_are_json_and_words_are_lines_and_no_abuse_can_be_read(tmp_path
 
 
 def test_the_shipped_model_has_this_layout():
-    assert {path.name for path in MODEL.iterdir()} == {*FILES, "README.md"}
+    assert {path.name for path in MODEL.iterdir()} == {*FILES, "README.md", "checksums.json"}
     assert all(len(line) < 100 for path in MODEL.glob("*.txt") for line in path.read_text().splitlines())
 
 

@@ -90,7 +90,7 @@ def pack(tmp_path, graphs, regions, *, out="out", workers=1, max_rejects=0.0, **
 
 def read(folder):
     shards = ShardSet(folder)
-    assert shards.vocabulary_problem() is None
+    shards.check_vocabulary()
     assert [problem for _, problems in verify(shards) for problem in problems] == []
     return {
         shards.record(*place)[0]: (shards.record(*place), shards.regions(*place), shards.masks(*place))

@@ -8,7 +8,17 @@ from typer.testing import CliRunner
 import shards.edit.__main__ as edit
 from parsers.command import InputError
 from shards.reader import ShardSet
-from tests.shards.samples import IDS, SAMPLES, VOCABULARY, assert_equal, contents, make_sample, samples_of, write_shards
+from tests.shards.samples import (
+    IDS,
+    SAMPLES,
+    VOCABULARY,
+    assert_equal,
+    contents,
+    make_sample,
+    manifest_of,
+    samples_of,
+    write_shards,
+)
 
 OTHERS = [make_sample(f"other {seed}", seed) for seed in range(5)]
 
@@ -114,7 +124,7 @@ def test_sets_of_another_vocabulary_parser_or_classes_are_refused_with_the_diffe
         ("classes", {"kind": "argmax", "count": None, "background": None, "names": None}, '"argmax"'),
     ):
         other = write_shards(tmp_path / key, [OTHERS])
-        manifest = json.loads((other / "manifest.json").read_text())
+        manifest = manifest_of(other)
         (other / "manifest.json").write_text(json.dumps(manifest | {key: value}))
         with pytest.raises(InputError, match="cannot be one set") as caught:
             edited("merge", folder, other, "--out", tmp_path / "new")

@@ -11,7 +11,7 @@ import shards.inspect.__main__ as inspect
 from shards.inspect.verify import verify
 from shards.reader import ShardSet
 from shards.schema import key_of
-from tests.shards.samples import IDS, VOCABULARY, flip, problems_of
+from tests.shards.samples import IDS, VOCABULARY, flip, manifest_of, problems_of
 
 
 def test_sound_shards_have_no_problems(folder):
@@ -45,7 +45,7 @@ def test_a_manifest_of_the_wrong_tar_is_found(folder, tmp_path):
     """Same size, checksum in the manifest adjusted: the samples themselves betray it."""
     path = folder / "shard-00000.tar"
     path.write_bytes(path.read_bytes().replace(b'"image_id":"a.b"', b'"image_id":"a.x"'))
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = manifest_of(folder)
     manifest["shards"][0]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     (folder / "manifest.json").write_text(json.dumps(manifest))
     assert [problem.what for problem in problems_of(folder)] == [
@@ -59,7 +59,10 @@ def test_another_vocabulary_is_found(folder):
 
 
 def test_word_pieces_outside_the_vocabulary_are_found(folder):
-    (folder / "vocab.txt").write_text("\n".join(VOCABULARY[:9]))
+    fewer = "\n".join(VOCABULARY[:9]).encode()
+    (folder / "vocab.txt").write_bytes(fewer)
+    tokenizer = {"sha256": hashlib.sha256(fewer).hexdigest(), "size": 9}
+    (folder / "manifest.json").write_text(json.dumps(manifest_of(folder) | {"tokenizer": tokenizer}))
     assert any("outside the vocabulary" in problem.what for problem in problems_of(folder))
 
 

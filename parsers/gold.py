@@ -13,13 +13,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from parsers.command import InputError
+from parsers.command import InputError, pluralize
 from parsers.graph import SceneGraph
 
 Triple = tuple[str, ...]
 """(object,) for an object alone, (object, "is", attribute) or (subject, relation, object)."""
 
 IS = "is"
+_SWALLOWED = re.compile(r"\n[^\n]*,\s*\(")
+"""A scene graph inside a caption."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,27 +50,44 @@ def _read_json_lines(path: Path, lines: Iterable[str]) -> list[GoldCaption]:
 
 
 def _read_csv(path: Path, lines: Iterable[str]) -> list[GoldCaption]:
-    rows = csv.DictReader(lines)
-    if not {"caption", "scene_graph"} <= set(rows.fieldnames or ()):
-        raise InputError(f"{path}: expected a header with the columns caption and scene_graph")
+    rows = csv.DictReader(lines, strict=True)
     found = []
-    for row in rows:
-        if row["caption"] is None or row["scene_graph"] is None:
-            raise InputError(f"{path}:{rows.line_num}: expected a caption and a scene graph")
-        found.append(GoldCaption(row["caption"], parse_triples(row["scene_graph"])))
+    place = f"{path}:1"
+    try:
+        names = rows.fieldnames or ()
+        if not {"caption", "scene_graph"} <= set(names):
+            raise InputError(f"{path}: expected a header with the columns caption and scene_graph")
+        place = f"{path}:{rows.line_num + 1}"
+        for row in rows:
+            # A row of more fields has them under None, and one of fewer has None in them.
+            if None in row or None in row.values():
+                fields = pluralize(len(names), "field")
+                raise InputError(f"{place}: expected a caption and a scene graph in {fields}")
+            if _SWALLOWED.search(row["caption"]):
+                raise InputError(f"{place}: the caption holds other rows; its quote stands open")
+            found.append(GoldCaption(row["caption"], parse_triples(row["scene_graph"])))
+            place = f"{path}:{rows.line_num + 1}"
+    except csv.Error as error:
+        raise InputError(f"{place}: is not CSV: {error}") from error
     return found
 
 
 def _parse_json(place: str, line: str) -> GoldCaption:
     try:
         row = json.loads(line)
-        triples = tuple(tuple(" ".join(str(part).split()) for part in triple) for triple in row["triples"])
-        caption = row["caption"]
-    except (ValueError, KeyError, TypeError) as error:
+        given, caption = row["triples"], row["caption"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f'{place}: expected {{"caption": ..., "triples": [[...], ...]}}: {error!r}') from error
+    if not isinstance(given, list) or not all(isinstance(t, list) and all(_is_name(p) for p in t) for t in given):
+        raise InputError(f"{place}: `triples` is not a list of lists of texts")
+    triples = tuple(tuple(" ".join(str(part).split()) for part in triple) for triple in given)
     if not isinstance(caption, str) or not all(len(triple) in (1, 3) and all(triple) for triple in triples):
         raise InputError(f"{place}: a caption is a text, and a triple is three texts, or one for an object alone")
     return GoldCaption(caption, triples)
+
+
+def _is_name(part: object) -> bool:
+    return isinstance(part, str | int) and not isinstance(part, bool)
 
 
 def parse_triples(text: str) -> tuple[Triple, ...]:

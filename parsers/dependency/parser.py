@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 import spacy
 from spacy.tokens import Doc
 
+from parsers.corrections import correct
 from parsers.dependency.attributes import find_described, label_attribute
 from parsers.dependency.objects import ObjectReader
 from parsers.dependency.prepositions import find_prepositions
@@ -23,7 +24,7 @@ from parsers.dependency.words import join_name
 from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
 from parsers.tokens import find_spans, prepare_caption
 
-RULES_VERSION = "1"
+RULES_VERSION = "2"
 
 ARTICLE = "the "
 """Put before captions that start with a bare noun: spaCy takes "sign on a post" for an order to sign."""
@@ -57,7 +58,7 @@ class DependencyParser:
     def parse(self, captions: Sequence[str]) -> list[SceneGraph]:
         """Returns one graph for each caption, in the same order."""
         docs = self._nlp.pipe(map(_add_article, captions))
-        return [_build_graph(caption, doc) for caption, doc in zip(captions, docs, strict=True)]
+        return [correct(_build_graph(caption, doc)) for caption, doc in zip(captions, docs, strict=True)]
 
 
 def _add_article(caption: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from parsers.neural.edits import JOINTS, REST, apply_edit
 from parsers.neural.network import ATTRIBUTE, KINDS, OBJECT, RELATION, ROLES, GraphScores
 from parsers.neural.tokenizer import TokenizedCaption
 from parsers.neural.vocabulary import Vocabulary
+from parsers.verbs import find_verbs
 
 SIDES = ("left", "right")
 """A whole label that names a side ("at the left of") is taken only if the caption names it, too.
@@ -27,6 +29,14 @@ LEAST_ODDS = math.log(0.1 / 0.9)
 """Smallest log-odds of the likeliest of several nouns, if it is to be taken."""
 MAX_NODES = 128
 """Number of objects, and of anchors, that are looked at in one caption; it bounds the memory that long texts take."""
+
+SINGULARS = frozenset(("-1+", "-2+", "-3+y"))
+"""Edits that make a singular of a plural. Objects keep the number that they have in the caption.
+
+So do nearly all in training, which is why the network uses these edits at random.
+"""
+NOT_VERBS = frozenset(("left",))
+"""Words of relations that look like forms of verbs: in "left of" nobody leaves."""
 
 _Rows = list[tuple[int, ...]]
 
@@ -91,6 +101,16 @@ class Decoder:
             )
             for b, rows in enumerate(nodes)
         ]
+
+
+@lru_cache(maxsize=1 << 16)
+def check_verb(label: str, form: str) -> str:
+    """Returns the label of a word of a relation. If the word is a form of a verb, the label is a verb of that form.
+
+    The network chooses an edit by what similar words have, which makes "pos" of "posed" and "crosse" of "crosses".
+    """
+    verbs = () if form in NOT_VERBS else find_verbs(form)
+    return label if label in verbs or not verbs else verbs[0]
 
 
 def _decide(scores: Tensor) -> Tensor:
@@ -231,7 +251,12 @@ class _Labeller:
         return self._vocabulary.edits[self._edits[i * len(KINDS) + kind]]
 
     def _make_word(self, i: int, kind: int) -> str:
-        return apply_edit(self._edit(i, kind), self._words.forms[i])
+        edit, form = self._edit(i, kind), self._words.forms[i]
+        if kind == OBJECT and edit in SINGULARS and form.endswith("s"):
+            return form
+        return (
+            check_verb(apply_edit(edit, form), form) if kind == RELATION and edit[0] == "-" else apply_edit(edit, form)
+        )
 
     def make_phrase(self, first: int, last: int, kind: int) -> str:
         """Returns the words from ``first`` to ``last``, spaced as in the caption; the last word is edited."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from parsers.corrections import correct
 from parsers.graph import SceneGraph
 from parsers.neural.decode import Decoder
 from parsers.neural.inference import Inference
@@ -13,6 +14,8 @@ from parsers.neural.spelling import SpellingCorrector
 from parsers.neural.tokenizer import TokenizedCaption, group_by_length, tokenize
 from parsers.neural.word_encoder import WordEncoder
 
+RULES_VERSION = "1"
+"""This changes with the rules around the network: those of the decoder and of `parsers.corrections`."""
 MODEL = Path(__file__).parent / "model"
 SCORES_PER_BATCH = 2_000_000
 """Number of anchor-subject-object scores in a batch; it bounds the memory that long captions take."""
@@ -36,7 +39,7 @@ class NeuralParser:
     def __init__(self, model: str | Path = MODEL, device: str = "cpu") -> None:
         folder = Path(model)
         network = load_network(folder).to(device)
-        self.version = f"model {compute_checksum(folder)}"
+        self.version = f"model {compute_checksum(folder)}, rules {RULES_VERSION}"
         self._score = Inference(network) if isinstance(network.encoder, WordEncoder) else network.score
         vocabulary = network.vocabulary
         self._decode = Decoder(vocabulary)
@@ -51,7 +54,8 @@ class NeuralParser:
         graphs: dict[int, SceneGraph] = {}
         for numbers in _make_batches(words):
             batch = [words[i] for i in numbers]
-            graphs |= zip(numbers, self._decode([captions[i] for i in numbers], batch, self._score(batch)), strict=True)
+            found = self._decode([captions[i] for i in numbers], batch, self._score(batch))
+            graphs |= zip(numbers, map(correct, found), strict=True)
         return [graphs[i] if i in graphs else SceneGraph(caption) for i, caption in enumerate(captions)]
 
 

@@ -12,6 +12,9 @@ _WORD = re.compile(r"['’]s\b|[^\W_]+|[^\w\s]|_", re.IGNORECASE)
 MAX_WORDS = 512
 """The rest of a longer text is not parsed: memory grows with the square of the length."""
 
+MAX_LETTERS = 100
+"""The rest of a longer word is not read: its span is whole, but what is remembered of words is bounded."""
+
 
 @dataclass(frozen=True, slots=True)
 class TokenizedCaption:
@@ -29,7 +32,7 @@ class TokenizedCaption:
 def tokenize(caption: str) -> TokenizedCaption:
     """Returns the first `MAX_WORDS` words of the caption; "man’s" becomes "man" and "'s"."""
     matches = list(islice(_WORD.finditer(caption), MAX_WORDS))
-    forms = [match.group().lower() for match in matches]
+    forms = [match.group().lower()[:MAX_LETTERS] for match in matches]
     if "’s" in forms:
         forms = ["'s" if form == "’s" else form for form in forms]
     return TokenizedCaption(forms, [match.span() for match in matches])

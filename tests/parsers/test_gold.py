@@ -87,3 +87,31 @@ def test_a_graph_as_triples():
     objects = (Object("hat", Span(6, 9)), Object("man", Span(15, 18)), Object("dog", Span(28, 31)))
     graph = SceneGraph(caption, objects, (Attribute(0, "red", Span(2, 5)),), (Relation(0, 1, "on", (Span(10, 12),)),))
     assert list_triples(graph) == (("hat", "is", "red"), ("hat", "on", "man"), ("dog",))
+
+
+@pytest.mark.parametrize(
+    ("rows", "line"),
+    [
+        ("a\nb,( b )\n", 2),
+        ("a,( a ),more\n", 2),
+        ('a,( a )\nb,"( b )\nc,( c )\n', 3),
+        ('a,( a )\n"b,( b )\nc,( c )\nd",( d )\n', 3),
+        ('a,( a )\n"b" c,( b )\n', 3),
+        (f"a,{'x' * 200_000}\n", 2),
+    ],
+)
+def test_a_bad_row_of_csv_is_named(tmp_path, rows, line):
+    path = tmp_path / "gold.csv"
+    path.write_text("caption,scene_graph\n" + rows)
+    with pytest.raises(InputError, match=rf"gold\.csv:{line}: "):
+        read_gold(path)
+
+
+@pytest.mark.parametrize(
+    "triples", ['["abc"]', '"abc"', '[[["a"]]]', "[[null]]", '{"a": 1}', "[" * 100_000, "9" * 5_000]
+)
+def test_triples_that_are_no_lists_of_texts_are_named(tmp_path, triples):
+    path = tmp_path / "gold.jsonl"
+    path.write_text(f'{{"caption": "a", "triples": {triples}}}\n')
+    with pytest.raises(InputError, match=r"gold\.jsonl:1: "):
+        read_gold(path)

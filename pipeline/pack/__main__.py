@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +20,9 @@ from pipeline.pack.accounts import Outcome, read_accounts
 from pipeline.pack.image_ids import read_id_lists
 from pipeline.pack.packing import PIECES, UNKNOWN
 from pipeline.pack.stage import WITHOUT_CAPTIONS, WITHOUT_REGIONS, PackStage, propose_coco_ids
-from shards.storage.files import AnyPath, read_lines
+from pipeline.parse.stage import OF_SPLIT
+from shards.stage_folder import REPORT
+from shards.storage.files import AnyPath, read_lines, read_record
 from shards.vocabulary import read_vocabulary
 
 MAX_UNKNOWN = 1 / 3
@@ -90,6 +93,7 @@ def main(
     )
     print_report("Shards", folder, report)
     _print_accounts(folder)
+    _print_splits(stage.graphs)
     _print_overlaps(lists)
     pieces, unknown = report.statistics[PIECES], report.statistics[UNKNOWN]
     if unknown > MAX_UNKNOWN * pieces:
@@ -114,6 +118,15 @@ def _print_accounts(out: AnyPath) -> None:
             say(f"images with {meaning}: {len(ids):,}; {some} (all in {out / file})")
     if proposal := propose_coco_ids(out):
         say(f"some images have either captions or regions{proposal}")
+
+
+def _print_splits(graphs: Iterable[AnyPath]) -> None:
+    """Says of which splits of a benchmark the captions are."""
+    for folder in graphs:
+        statistics = read_record(folder / REPORT).get("statistics", {})
+        counts = [f"{name}: {count:,}" for name, count in statistics.items() if OF_SPLIT in name]
+        if counts:
+            say(f"{folder}: {'; '.join(counts)}")
 
 
 def _print_overlaps(lists: tuple[AnyPath, ...]) -> None:

@@ -142,7 +142,7 @@ def make_argmax_row(
     if found.classes is None or found.confidence is None:
         raise ValueError("no classes")
     ids = to_ids(found.classes.reshape(n, 1), info.classes.count)
-    confidence = found.confidence.astype(np.float16).reshape(n, 1)
+    confidence = to_half(found.confidence).reshape(n, 1)
     regions = Regions(boxes.astype(np.float32), to_half(features), ids, confidence)
     regions.check(width, height)
     if found.attributes is None or found.attribute_confidence is None:

@@ -100,7 +100,9 @@ def _row(file: Any, number: int, image_id: str | None, info: RegionsInfo) -> Reg
         rows = slice(start, end)
     features, boxes, shares = (file[name][rows] for name in (FEATURES, BOXES, SHARES))
     width, height = measure(boxes, shares)
-    if (np.abs(boxes - shares[:, :4] * np.array([width, height] * 2)) > TOLERANCE).any():
+    with np.errstate(invalid="ignore"):  # NaN is not close to anything
+        fit = np.abs(boxes - shares[:, :4] * np.array([width, height] * 2)) <= TOLERANCE
+    if not fit.all():
         raise ValueError(f"{BOXES} and {SHARES} do not fit each other")
     return make_row(image_id, width, height, boxes, features, None, info)
 

@@ -172,7 +172,9 @@ def _measure(key: str, shares: Array, objects: list[object] | None, sizes: tuple
         width, height = size_of(key, read_sizes(sizes))
     else:
         width, height = measure(corners, shares)
-    if (np.abs(corners - to_pixels(shares, width, height)) > TOLERANCE).any():
+    with np.errstate(invalid="ignore"):  # NaN is not close to anything
+        fit = np.abs(corners - to_pixels(shares, width, height)) <= TOLERANCE
+    if not fit.all():
         raise ValueError("the boxes of the labels are not those of the features")
     return width, height
 

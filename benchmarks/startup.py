@@ -32,7 +32,7 @@ def commands() -> list[str]:
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
         for package in PACKAGES
         for path in sorted((ROOT / package).rglob("*.py"))
-        if 'if __name__ == "__main__":' in path.read_text(encoding="utf-8")
+        if "\n    run(app)" in path.read_text(encoding="utf-8")
     ]
 
 

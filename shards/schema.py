@@ -21,6 +21,10 @@ OBJECT, ATTRIBUTE, RELATION = 0, 1, 2
 KINDS = ("object", "attribute", "relation")
 """The names of the kinds; the position of a name is its value."""
 MAX_REGIONS = 100
+MAX_SIDE = (1 << 31) - 1
+"""The longest side of an image that tables hold, in pixels."""
+NORMALIZED = 1.01
+"""Boxes of which no corner exceeds this were divided by the size of the image; some divide by a pixel less."""
 
 MEMBERS = ("json", "boxes.npy", "features.npy", "class_ids.npy", "class_probs.npy", "masks.npz")
 """The members of a sample in the order in which they are stored. The two of the classes may be missing."""
@@ -197,6 +201,8 @@ def check_boxes(boxes: Array, width: int, height: int) -> None:
     """
     if width < 1 or height < 1:
         raise ValueError(f"the image size {width} x {height} is not positive")
+    if max(width, height) > MAX_SIDE:
+        raise ValueError(f"a side of the image is more than {MAX_SIDE:,} pixels")
     if not 1 <= len(boxes) <= MAX_REGIONS:
         raise ValueError(f"{pluralize(len(boxes), 'box')}, expected 1 to {MAX_REGIONS}")
     if boxes.shape != (len(boxes), 4):
@@ -205,6 +211,8 @@ def check_boxes(boxes: Array, width: int, height: int) -> None:
         raise ValueError("NaN or infinity in the boxes")
     if (boxes[:, 2:] <= boxes[:, :2]).any():
         raise ValueError("an empty box")
+    if boxes.max() <= NORMALIZED and min(width, height) > 2:
+        raise ValueError("all boxes lie within 0..1; boxes are in pixels")
     if boxes.min() < -1 or boxes[:, 2].max() > width + 1 or boxes[:, 3].max() > height + 1:
         raise ValueError(f"a box outside the {width} x {height} image")
 

@@ -6,9 +6,11 @@ came out, so a folder without it is unfinished.
 
 from __future__ import annotations
 
+import pyarrow as pa
+
 from parsers.command import InputError
 from shards.storage.files import AnyPath, sha256_of
-from shards.storage.parquet import parquet_file
+from shards.storage.parquet import ParquetFile, parquet_file
 
 STAGE, REPORT = "stage.json", "report.json"
 
@@ -33,6 +35,53 @@ def read_metadata(path: AnyPath, key: str, version: str) -> dict[str, str]:
     if metadata.get(key) != version:
         raise InputError(f"{path}: {key} is {metadata.get(key)}, this release reads {version}; run its stage again")
     return metadata
+
+
+def open_part(path: AnyPath, key: str, version: str, schema: pa.Schema) -> ParquetFile:
+    """Opens a part, which a stage wrote, and checks that it holds what the stage writes.
+
+    Args:
+        path: the part.
+        key: see `read_metadata`.
+        version: see `read_metadata`.
+        schema: the columns and their types. Columns that may be null may be missing.
+
+    Raises:
+        InputError: see `read_metadata`; or a column is missing or has another type.
+    """
+    read_metadata(path, key, version)
+    file = parquet_file(path)
+    found = file.schema_arrow
+    for field in schema:
+        places = found.get_all_field_indices(field.name)
+        if len(places) != 1 and (places or not field.nullable):
+            raise InputError(f"{path}: has {len(places)} columns {field.name}, expected one; run its stage again")
+        if places and found.field(places[0]).type != field.type:
+            raise InputError(
+                f"{path}: the column {field.name} is {found.field(places[0]).type}, expected {field.type}; "
+                "run its stage again"
+            )
+    return file
+
+
+def find_null(rows: pa.Table | pa.RecordBatch, schema: pa.Schema) -> str | None:
+    """Returns the name of a column with a null where its stage writes none, or None if all is well."""
+    for name, column in zip(rows.schema.names, rows.columns, strict=True):
+        chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+        place = schema.get_field_index(name)
+        if place >= 0 and any(_has_null(chunk, may_be_null=schema.field(place).nullable) for chunk in chunks):
+            return str(name)
+    return None
+
+
+def _has_null(array: pa.Array, *, may_be_null: bool = False) -> bool:
+    """Returns whether an array or an array in it has a null; ``may_be_null`` excuses those of the outermost."""
+    if array.null_count and not may_be_null:
+        return True
+    if pa.types.is_struct(array.type):
+        return any(map(_has_null, array.flatten()))
+    is_list = pa.types.is_list(array.type) or pa.types.is_fixed_size_list(array.type)
+    return is_list and _has_null(array.flatten())
 
 
 def parts_of(folder: AnyPath) -> list[AnyPath]:

@@ -1,7 +1,7 @@
 """Knows which files of an output folder a stage wrote, so that ``--overwrite`` removes these and no others.
 
-``.files.json`` lists what appeared or changed while a run held the folder. The marker of a part lists the part's files,
-so those of a killed run are known, too.
+The marker of a part lists the part's files, so those of a killed run are known, too. ``.files.json`` lists what else
+appeared or changed while a run held the folder. It is the same whether or not earlier runs were killed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def record_outputs(out: AnyPath, before: Mapping[str, str]) -> None:
     present = list_outputs(out)
     written = {name for name in present if before.get(name) != present[name] and not name.endswith(TEMPORARY)}
     listed = written | (_read_record(out) & present.keys())
-    write_record({"files": sorted(listed - {LOCK})}, out / FILES)
+    write_record({"files": sorted(listed - _list_marked(out, present) - {LOCK, FILES})}, out / FILES)
 
 
 def remove_outputs(out: AnyPath) -> None:

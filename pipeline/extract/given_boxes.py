@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from parsers.command import InputError
 from pipeline.files import list_folder
+from pipeline.ids import read_id
 from pipeline.regions.formats.parquet import RegionsParquet
 from pipeline.text_files import open_json, read_items
 from shards.schema import Array
@@ -42,8 +43,8 @@ def _from_parquet(path: AnyPath) -> Iterator[tuple[str, Array]]:
         try:
             for batch in parquet_file(file).iter_batches(columns=["image_id", "boxes"]):
                 for row in batch.to_pylist():
-                    yield str(row["image_id"]), _matrix(row["boxes"])
-        except (OSError, KeyError, pa.ArrowInvalid) as error:
+                    yield read_id(row["image_id"]), _matrix(row["boxes"])
+        except (OSError, KeyError, ValueError, pa.ArrowInvalid) as error:
             raise InputError(f"{file}: has no table with image_id and boxes: {error}") from error
 
 
@@ -64,9 +65,16 @@ def _from_coco(path: AnyPath) -> GivenBoxes:
         if not isinstance(annotation, dict) or not {"image_id", "bbox"} <= annotation.keys():
             raise InputError(f"{path}: an annotation has no image_id or no bbox; give the annotations of instances")
         if not annotation.get("iscrowd"):
-            found.setdefault(str(annotation["image_id"]), []).append(annotation["bbox"])
+            found.setdefault(_read_id(path, annotation["image_id"]), []).append(annotation["bbox"])
     boxes = {image_id: _matrix(rows) for image_id, rows in found.items()}
     return {image_id: np.hstack([b[:, :2], b[:, :2] + b[:, 2:]]) for image_id, b in boxes.items()}
+
+
+def _read_id(path: AnyPath, value: object) -> str:
+    try:
+        return read_id(value)
+    except ValueError as error:
+        raise InputError(f"{path}: an annotation: {error}") from error
 
 
 def _first_key(path: AnyPath) -> str | None:

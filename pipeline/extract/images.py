@@ -6,14 +6,13 @@ RGB pixels or a reject that says why not. docs/regions.md lists how formats and 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from parsers.command import InputError, pluralize
 from pipeline.execution.parts import Reject
@@ -21,12 +20,19 @@ from pipeline.files import fingerprint, list_folder
 from pipeline.ids import is_unicode, text_of_id
 from pipeline.tars import Damage, TarSample, read_samples
 from pipeline.text_files import read_items
-from shards.pictures import EXTENSIONS, FORMATS, ImageIds, image_id_of, to_rgb, upright_size
+from shards.pictures import (
+    EXTENSIONS,
+    MAX_BYTES,
+    ImageIds,
+    check_file,
+    image_id_of,
+    open_picture,
+    to_rgb,
+    upright_size,
+)
 from shards.schema import Array
 from shards.storage.files import AnyPath
 
-MAX_PIXELS = 1 << 26
-"""67 million pixels: more than cameras have, and few enough for the memory"""
 MIN_SIDE = 16
 """The shortest side that is taken, in pixels. What is smaller is a tracking pixel or an icon."""
 MAX_ASPECT = 100
@@ -53,7 +59,15 @@ class ImageSource:
         return Reject(_printable(str(self.path)), self.position, reason)
 
     def read(self) -> bytes:
-        """Reads the bytes of the picture."""
+        """Reads the bytes of the picture.
+
+        Raises:
+            ValueError: they cannot be read in bounded time and memory.
+        """
+        if self.size > MAX_BYTES:
+            raise ValueError(f"a picture of more than {MAX_BYTES:,} bytes")
+        if self.size < 0:
+            check_file(self.path)
         with self.path.open("rb") as stream:
             stream.seek(self.offset)
             data: bytes = stream.read(self.size)
@@ -262,18 +276,7 @@ def open_bytes(data: bytes) -> Opened:
     Raises:
         ValueError: it cannot be used, for the reason that the message gives.
     """
-    if not data:
-        raise ValueError("an empty file")
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except UnidentifiedImageError:
-        raise ValueError("no picture, or of an unknown format") from None
-    except Image.DecompressionBombError:
-        raise ValueError(f"more than {MAX_PIXELS:,} pixels") from None
-    except Exception as error:  # the errors that decoders raise on hostile bytes have no common class
-        raise ValueError(f"damaged or cut off: {_one_line(error)}") from None
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(f"more than {MAX_PIXELS:,} pixels")
+    image = open_picture(data)
     if min(image.size) < MIN_SIDE:
         raise ValueError(f"a side of less than {MIN_SIDE} pixels")
     if max(image.size) > MAX_ASPECT * min(image.size):

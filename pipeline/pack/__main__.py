@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated
@@ -10,17 +11,23 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from parsers.command import console, run
+from parsers.command import console, pluralize, run, say
 from pipeline.execution.engines import Engine
 from pipeline.execution.executor import print_report, run_stage
 from pipeline.execution.options import EngineKind, MaxRejects, Overwrite, RayAddress, Workers
 from pipeline.files import location
 from pipeline.pack.accounts import Outcome, read_accounts
 from pipeline.pack.image_ids import read_id_lists
-from pipeline.pack.stage import WITHOUT_CAPTIONS, WITHOUT_REGIONS, PackStage
-from shards.storage.files import AnyPath, read_lines
+from pipeline.pack.packing import PIECES, UNKNOWN
+from pipeline.pack.stage import WITHOUT_CAPTIONS, WITHOUT_REGIONS, PackStage, propose_coco_ids
+from pipeline.parse.stage import OF_SPLIT
+from shards.stage_folder import REPORT
+from shards.storage.files import AnyPath, read_lines, read_record
 from shards.vocabulary import read_vocabulary
 
+MAX_UNKNOWN = 1 / 3
+"""If a larger share of the word pieces belongs to unknown words, the vocabulary is said not to fit. BERT's has 3 % of
+English captions."""
 app = typer.Typer(add_completion=False)
 
 
@@ -37,12 +44,22 @@ def main(
     out: Annotated[str, typer.Option(help="The folder for the shards.")],
     holdout: Annotated[float, typer.Option(min=0, max=0.99, help="Hold out this share of the images in val/.")] = 0.0,
     exclude_ids: Annotated[
-        list[str], typer.Option(help="A list of images that must not be packed, one id a line; may be repeated.")
+        list[str],
+        typer.Option(help="A list of images that must not be packed, one id a line or a JSON array; may be repeated."),
     ] = [],  # noqa: B006
+    allow_unmatched: Annotated[
+        bool, typer.Option("--allow-unmatched", help="Pack even if a list of --exclude-ids names none of the images.")
+    ] = False,
     id_map: Annotated[
         str | None,
         typer.Option(help="A Parquet table that renames images of the regions: ids in `from` become those in `to`."),
     ] = None,
+    coco_ids: Annotated[
+        bool,
+        typer.Option(
+            "--coco-ids", help="Read COCO's names of pictures as its numbers: COCO_val2014_000000000042 as 42."
+        ),
+    ] = False,
     shard_size: Annotated[int, typer.Option(min=1, help="How many images a shard holds.")] = 1_000,
     class_top_k: Annotated[
         int | None,
@@ -68,13 +85,22 @@ def main(
         class_top_k,
         lists,
         None if id_map is None else location(id_map),
+        coco_ids,
+        allow_unmatched,
     )
     report = run_stage(
         stage, folder, Engine(engine, workers, ray_address), max_rejects=max_rejects, overwrite=overwrite
     )
     print_report("Shards", folder, report)
     _print_accounts(folder)
+    _print_splits(stage.graphs)
     _print_overlaps(lists)
+    pieces, unknown = report.statistics[PIECES], report.statistics[UNKNOWN]
+    if unknown > MAX_UNKNOWN * pieces:
+        say(
+            f"{tokenizer} knows few of the words: {unknown / pieces:.0%} of {pluralize(pieces, 'word piece')} are "
+            "[UNK] or parts of words that it lacks, and a model learns little from these. Is it made for such captions?"
+        )
 
 
 def _print_accounts(out: AnyPath) -> None:
@@ -89,7 +115,18 @@ def _print_accounts(out: AnyPath) -> None:
     for file, meaning in ((WITHOUT_REGIONS, "captions but no regions"), (WITHOUT_CAPTIONS, "regions but no captions")):
         if ids := read_lines(out / file):
             some = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
-            console.print(f"images with {meaning}: {len(ids):,}; {some} (all in {out / file})")
+            say(f"images with {meaning}: {len(ids):,}; {some} (all in {out / file})")
+    if proposal := propose_coco_ids(out):
+        say(f"some images have either captions or regions{proposal}")
+
+
+def _print_splits(graphs: Iterable[AnyPath]) -> None:
+    """Says of which splits of a benchmark the captions are."""
+    for folder in graphs:
+        statistics = read_record(folder / REPORT).get("statistics", {})
+        counts = [f"{name}: {count:,}" for name, count in statistics.items() if OF_SPLIT in name]
+        if counts:
+            say(f"{folder}: {'; '.join(counts)}")
 
 
 def _print_overlaps(lists: tuple[AnyPath, ...]) -> None:

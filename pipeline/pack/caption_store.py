@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -10,12 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 
-from pipeline.graph_table import GRAPHS
+from pipeline.graph_table import GRAPHS, read_graphs
 from pipeline.pack.image_ids import refuse_shared_images
 from shards.schema import Array
 from shards.stage_folder import parts_of
 from shards.storage.files import AnyPath
-from shards.storage.parquet import parquet_file
 
 BATCH = 1 << 14
 """rows of a batch of the Arrow file"""
@@ -31,8 +30,13 @@ class CaptionStore:
     sorted by image, are [0, 2, 1], and the rows of image i are the ``counts[i]`` numbers that end before [2, 3][i].
     """
 
-    def __init__(self, folders: Sequence[AnyPath], path: Path) -> None:
+    def __init__(self, folders: Sequence[AnyPath], path: Path, rename: Callable[[str], str] | None = None) -> None:
         """Reads the graphs of ``folders`` and writes them to ``path``, which must stay as long as the store is used.
+
+        Args:
+            folders: folders that `pipeline.parse` wrote.
+            path: the file to write.
+            rename: returns the id of an image in the shards; None: that of the captions.
 
         Raises:
             InputError: two folders hold captions of the same image.
@@ -42,9 +46,12 @@ class CaptionStore:
             for folder in folders:
                 rows = 0
                 for part in parts_of(folder):
-                    for batch in parquet_file(part).iter_batches(BATCH):
+                    for batch in read_graphs(part, BATCH):
                         writer.write_batch(_with_all_columns(batch))
-                        ids.append(batch["image_id"].cast(pa.large_string()))
+                        column = batch["image_id"].cast(pa.large_string())
+                        if rename is not None:
+                            column = pa.array(map(rename, column.to_pylist()), pa.large_string())
+                        ids.append(column)
                         rows += len(batch)
                 folder_rows.append(rows)
         self._starts = np.cumsum([0, *(len(column) for column in ids)])

@@ -5,7 +5,7 @@ Only ids are held in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -16,11 +16,10 @@ import pyarrow.compute as pc
 from pipeline.pack.accounts import Account, Outcome
 from pipeline.pack.caption_store import CaptionStore
 from pipeline.pack.image_ids import refuse_shared_images
-from shards.regions.table import REGIONS_VERSION
+from shards.regions.table import read_image_ids
 from shards.schema import Array
-from shards.stage_folder import parts_of, read_metadata
+from shards.stage_folder import parts_of
 from shards.storage.files import AnyPath
-from shards.storage.parquet import parquet_file
 
 
 class Fate(IntEnum):
@@ -54,13 +53,15 @@ class Join:
     captions: Account
     without_regions: Sequence[str]
     without_captions: Sequence[str]
+    region_ids: pa.LargeStringArray
+    """the image id of each row of the regions"""
 
 
 def join(
     captions: CaptionStore,
     folders: Sequence[AnyPath],
     excluded: pa.Array,
-    id_map: Mapping[str, str],
+    rename: Callable[[str], str] | None,
     held_out: Callable[[str], bool],
 ) -> Join:
     """Decides what becomes of every image.
@@ -83,13 +84,13 @@ def join(
         captions: the captions.
         folders: the folders of regions.
         excluded: the ids of images that must not be packed.
-        id_map: maps ids of the regions to those of the captions, where they differ.
+        rename: returns what the captions call an image of the regions; None: they have the same ids.
         held_out: says whether an image belongs to the held-out split.
 
     Raises:
         InputError: two folders hold regions of the same image.
     """
-    rows = _read_rows(folders, id_map)
+    rows = _read_rows(folders, rename)
     images = pc.fill_null(pc.index_in(rows.ids, value_set=captions.image_ids), -1).to_numpy().astype(np.int64)
     row_excluded = _is_in(rows.ids, excluded)
     fates = _decide_fates(rows, images, row_excluded, held_out)
@@ -118,6 +119,7 @@ def join(
         Account(len(captions), caption_outcomes),
         captions.image_ids.filter(pa.array(without_regions)).to_pylist(),
         [rows.names[row] for row in without_captions],
+        rows.ids,
     )
 
 
@@ -135,9 +137,9 @@ class _Rows:
     """int64 [images]: the first row of each image"""
 
 
-def _read_rows(folders: Sequence[AnyPath], id_map: Mapping[str, str]) -> _Rows:
+def _read_rows(folders: Sequence[AnyPath], rename: Callable[[str], str] | None) -> _Rows:
     parts = [(part, number) for number, folder in enumerate(folders) for part in parts_of(folder)]
-    columns = [_read_ids(part, id_map) for part, _ in parts]
+    columns = [_read_ids(part, rename) for part, _ in parts]
     lengths = [len(column) for column in columns]
     ids = pa.chunked_array(columns, pa.large_string()).combine_chunks()
     encoded = ids.dictionary_encode()
@@ -148,12 +150,11 @@ def _read_rows(folders: Sequence[AnyPath], id_map: Mapping[str, str]) -> _Rows:
     return _Rows([part for part, _ in parts], np.cumsum([0, *lengths]), ids, ids.to_pylist(), first)
 
 
-def _read_ids(part: AnyPath, id_map: Mapping[str, str]) -> pa.Array:
+def _read_ids(part: AnyPath, rename: Callable[[str], str] | None) -> pa.Array:
     """Reads the image ids of a part, as the captions call the images."""
-    read_metadata(part, "regions_version", REGIONS_VERSION)
-    ids = parquet_file(part).read(["image_id"])["image_id"]
-    if id_map:
-        ids = pa.chunked_array([[id_map.get(image_id, image_id) for image_id in ids.to_pylist()]], pa.large_string())
+    ids = read_image_ids(part)
+    if rename is not None:
+        ids = pa.chunked_array([list(map(rename, ids.to_pylist()))], pa.large_string())
     return ids.cast(pa.large_string()).combine_chunks()
 
 

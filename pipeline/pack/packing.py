@@ -6,7 +6,9 @@ import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 
+import numpy as np
 import pyarrow as pa
 from tokenizers import Tokenizer
 
@@ -17,10 +19,9 @@ from pipeline.pack.join import Fate
 from pipeline.pack.word_pieces import make_masks
 from shards.index import IndexRow
 from shards.manifest import ShardInfo, Totals
-from shards.regions.table import RegionsRow, read_rows
+from shards.regions.table import RegionsRow, open_regions, read_rows
 from shards.schema import Array, Caption, Regions, Sample
 from shards.storage.files import AnyPath, seal, unseal
-from shards.storage.parquet import parquet_file
 from shards.writer import ShardWriter
 
 TRAIN, VAL = "train", "val"
@@ -28,6 +29,8 @@ SPLIT_OF = {Fate.PACKED: TRAIN, Fate.HELD_OUT: VAL}
 """The split of the images that are packed."""
 OUTCOME_OF = {TRAIN: Outcome.PACKED, VAL: Outcome.HELD_OUT}
 """What the accounts call the images of a split."""
+PIECES, UNKNOWN = "word pieces", "word pieces of unknown words"
+"""What the statistics call all word pieces, and those of words that the vocabulary does not have as a whole."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,14 @@ class Packer:
     feature_size: int
     class_top_k: int | None
 
+    @cached_property
+    def _unknown(self) -> Array:
+        """bool [pieces of the vocabulary]: whether a piece belongs to a word that the vocabulary does not have."""
+        pieces = self.tokenizer.get_vocab()
+        unknown = np.zeros(len(pieces), bool)
+        unknown[[number for piece, number in pieces.items() if piece.startswith("##") or piece == "[UNK]"]] = True
+        return unknown
+
     def pack(self, partition: PackPartition, part: Part) -> None:
         """Writes the part; the images that cannot be packed are its rejects."""
         source = str(partition.regions)
@@ -76,6 +87,8 @@ class Packer:
                     if split not in shards:  # only now: a shard without samples is none
                         shards[split] = stack.enter_context(_new_shard(part, split))
                     shards[split].write(sample)
+                    part.statistics[PIECES] += len(sample.masks.token_ids)
+                    part.statistics[UNKNOWN] += int(self._unknown[sample.masks.token_ids].sum())
                     outcome = OUTCOME_OF[split]
                 except ValueError as error:
                     part.rejects.append(Reject(source, image_id, str(error)))
@@ -101,7 +114,7 @@ class Packer:
 
 def _read_rows(partition: PackPartition, feature_size: int) -> Iterator[RegionsRow | ValueError]:
     """Reads the rows of a partition; only the row groups that hold them are decoded."""
-    file = parquet_file(partition.regions)
+    file = open_regions(partition.regions)
     first = 0
     for group in range(file.num_row_groups):
         last = first + file.metadata.row_group(group).num_rows

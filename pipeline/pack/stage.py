@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import pairwise
@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from parsers.command import InputError
+from parsers.command import InputError, pluralize, say
 from pipeline.execution.parts import Part
 from pipeline.files import fingerprint, is_local
 from pipeline.graph_table import GRAPHS_VERSION
 from pipeline.pack.accounts import close_accounts, write_accounts
 from pipeline.pack.caption_store import CaptionStore
-from pipeline.pack.image_ids import read_id_lists, read_id_map
+from pipeline.pack.image_ids import coco_number, count_matches, read_id_lists, read_id_map, with_coco_numbers
 from pipeline.pack.join import Fate, Join, RegionsPart, join
 from pipeline.pack.packing import TRAIN, VAL, Packer, PackPartition, parts_with_shard, read_shard_of_part
 from shards import index
@@ -29,7 +29,7 @@ from shards.manifest import MANIFEST, SCHEMA_VERSION, Classes, Manifest, ParserI
 from shards.regions.table import RegionsInfo
 from shards.schema import Array
 from shards.stage_folder import parts_of, read_metadata
-from shards.storage.files import AnyPath, sha256_of, write_atomic
+from shards.storage.files import AnyPath, read_lines, sha256_of, write_atomic
 from shards.tokenizer import load_tokenizer
 from shards.vocabulary import VOCABULARY, read_vocabulary
 
@@ -60,6 +60,10 @@ class PackStage:
     """lists of images that must not be packed"""
     id_map: AnyPath | None = None
     """a table that maps ids of the regions to ids of the captions"""
+    coco_ids: bool = False
+    """whether COCO's names of pictures are read as its numbers, in captions and regions"""
+    allow_unmatched: bool = False
+    """whether a list of ``exclude_ids`` may name no image at all"""
     name: str = "pack"
 
     def inputs(self) -> list[AnyPath]:
@@ -78,6 +82,7 @@ class PackStage:
             "class_top_k": self.class_top_k,
             "exclude_ids": hashlib.sha256("\n".join(self.excluded.to_pylist()).encode()).hexdigest(),
             "id_map": None if self.id_map is None else fingerprint(self.id_map),
+            "coco_ids": self.coco_ids,
             "schema_version": SCHEMA_VERSION,
         }
 
@@ -94,7 +99,7 @@ class PackStage:
     def excluded(self) -> pa.Array:
         """The image ids that must not be packed, sorted."""
         lists = read_id_lists(self.exclude_ids).values()
-        return pa.array(sorted(frozenset().union(*lists)), pa.large_string())
+        return pa.array(sorted(with_coco_numbers(frozenset().union(*lists))), pa.large_string())
 
     @cached_property
     def info(self) -> RegionsInfo:
@@ -140,18 +145,43 @@ class PackStage:
             scratch = str(self.out) if is_local(self.out) else stack.enter_context(tempfile.TemporaryDirectory())
             path = Path(scratch) / "captions.arrow"
             stack.callback(path.unlink, missing_ok=True)
-            captions = CaptionStore(self.graphs, path)
+            captions = CaptionStore(self.graphs, path, coco_number if self.coco_ids else None)
             for part in self._plan(captions).parts:
                 yield from _cut_into_partitions(part, captions, self.shard_size)
 
     def _plan(self, captions: CaptionStore) -> Join:
         """Joins captions and regions, and writes what is known of the images that are not packed."""
-        id_map = {} if self.id_map is None else read_id_map(self.id_map)
-        plan = join(captions, self.regions, self.excluded, id_map, partial(is_held_out, share=self.holdout))
+        held_out = partial(is_held_out, share=self.holdout)
+        plan = join(captions, self.regions, self.excluded, self._rename(), held_out)
+        self._check_matches(count_matches(read_id_lists(self.exclude_ids), captions.image_ids, plan.region_ids))
         for name, ids in ((WITHOUT_REGIONS, plan.without_regions), (WITHOUT_CAPTIONS, plan.without_captions)):
             write_atomic(self.out / name, "".join(f"{image_id}\n" for image_id in ids).encode())
         write_accounts(self.out, {"images": plan.images, "captions": plan.captions})
         return plan
+
+    def _rename(self) -> Callable[[str], str] | None:
+        """Returns the function that says what the captions call an image of the regions; None: the same."""
+        if self.id_map is None:
+            return coco_number if self.coco_ids else None
+        id_map = read_id_map(self.id_map)
+
+        def rename(image_id: str) -> str:
+            known = id_map.get(image_id, image_id)
+            return coco_number(known) if self.coco_ids else known
+
+        return rename
+
+    def _check_matches(self, matches: Mapping[str, int]) -> None:
+        """Says how many ids of each list name an image, and refuses a list of which none does."""
+        for path, ids in read_id_lists(self.exclude_ids).items():
+            counts = f"{matches[path]:,} of {pluralize(len(ids), 'id')} of {path} occur"
+            say(f"{counts} among the images")
+            if not matches[path] and not self.allow_unmatched:
+                some = f", for example {min(ids)!r}," if ids else ""
+                raise InputError(
+                    f"{counts}: no image would be excluded by it. Its ids{some} must be those of the captions or "
+                    "COCO's numbers or names of files; --allow-unmatched packs without"
+                )
 
     def worker(self) -> Callable[[PackPartition, Part], None]:
         """Opens the tokenizer; see `pipeline.execution.executor.Stage`."""
@@ -168,7 +198,7 @@ class PackStage:
         if not any((out / split / MANIFEST).is_file() for split in (TRAIN, VAL)):
             raise InputError(
                 "no image has both captions and regions: nothing to pack. Compare the image ids in "
-                f"{out / WITHOUT_REGIONS} and {out / WITHOUT_CAPTIONS}"
+                f"{out / WITHOUT_REGIONS} and {out / WITHOUT_CAPTIONS}{propose_coco_ids(out)}"
             )
 
     def _write_split(self, out: AnyPath, split: str, parts: list[int]) -> None:
@@ -199,6 +229,13 @@ class PackStage:
             shards=infos,
         )
         write_atomic(folder / MANIFEST, manifest.to_bytes())
+
+
+def propose_coco_ids(out: AnyPath) -> str:
+    """Returns what to do if images of a pack would match by COCO's numbers, as the end of a sentence, or nothing."""
+    captions, regions = (set(map(coco_number, read_lines(out / file))) for file in (WITHOUT_REGIONS, WITHOUT_CAPTIONS))
+    matching = len(captions & regions)
+    return f"; with --coco-ids {pluralize(matching, 'image')} of them match" if matching else ""
 
 
 def is_held_out(image_id: str, share: float) -> bool:

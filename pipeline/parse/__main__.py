@@ -36,6 +36,12 @@ def main(
     columns: Annotated[
         str, typer.Option(help="What the columns of a table are called, for example image_id=url,caption=text.")
     ] = "",
+    splits: Annotated[
+        str,
+        typer.Option(
+            help="The splits of a Karpathy file to take, for example train,restval,val. Without it all but test."
+        ),
+    ] = "",
     engine: EngineKind = "local",
     ray_address: RayAddress = None,
     workers: Workers = os.cpu_count() or 1,
@@ -62,7 +68,15 @@ def main(
         raise InputError(f"the parser {parser!r} takes no --spacy-model") from error
     except (ValueError, OSError, ImportError) as error:
         raise InputError(str(error)) from error
-    stage = ParseStage(tuple(recognised), parser, version, partition_size, tuple(options.items()), tuple(names.items()))
+    stage = ParseStage(
+        tuple(recognised),
+        parser,
+        version,
+        partition_size,
+        tuple(options.items()),
+        tuple(names.items()),
+        tuple(sorted({split.strip() for split in splits.split(",")} - {""})),
+    )
     folder = location(out)
     report = run_stage(
         stage, folder, Engine(engine, workers, ray_address), max_rejects=max_rejects, overwrite=overwrite

@@ -43,6 +43,8 @@ class CaptionRow:
     """whether HTML's entities were replaced in the caption"""
     is_key: bool = False
     """whether the image id is the key of a tar's sample, which other tars may have as well"""
+    split: str | None = None
+    """the split of a benchmark that the image belongs to, if the source names it"""
 
 
 CaptionRows = Iterator[CaptionRow | Reject]
@@ -134,7 +136,8 @@ def _check(source: str, row: RawRow) -> CaptionRow | Reject:
         return Reject(source, row.position, str(error))
     shift = len(text) - len(text.lstrip())
     segments = tuple(start - shift for start in row.segments)
-    return CaptionRow(source, row.position, image_id, caption_id, caption, segments, text != given, row.is_key)
+    unescaped = text != given
+    return CaptionRow(source, row.position, image_id, caption_id, caption, segments, unescaped, row.is_key, row.split)
 
 
 def parse_columns(text: str) -> Mapping[str, str]:

@@ -35,7 +35,7 @@ def read_coco(path: AnyPath, _: Columns) -> RawRows:
 def read_karpathy(path: AnyPath, _: Columns) -> RawRows:
     """Reads Karpathy's JSON with ``images`` of {filename, sentences: [{sentid, raw}]}.
 
-    The image id is COCO's (``cocoid``) or else the file name without its extension.
+    The image id is COCO's (``cocoid``) or else the file name without its extension. ``split`` is the image's split.
     """
     for number, image in enumerate(read_items(path, "images")):
         position = f"images[{number}]"
@@ -44,11 +44,12 @@ def read_karpathy(path: AnyPath, _: Columns) -> RawRows:
             yield BadRow(position, "not an object with a list `sentences`")
             continue
         name = image.get("filename")
+        split = image.get("split") if isinstance(image.get("split"), str) else None
         image_id = image.get("cocoid", posixpath.splitext(name)[0] if isinstance(name, str) else None)
         for place, sentence in enumerate(sentences):
             inside = f"{position}.sentences[{place}]"
             if isinstance(sentence, dict):
-                yield RawRow(inside, image_id, sentence.get("sentid"), sentence.get("raw"))
+                yield RawRow(inside, image_id, sentence.get("sentid"), sentence.get("raw"), split=split)
             else:
                 yield BadRow(inside, "not a JSON object")
 

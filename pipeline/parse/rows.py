@@ -22,6 +22,8 @@ class RawRow:
     """the characters where the second and further segments of the caption begin"""
     is_key: bool = False
     """whether the image id is the key of a tar's sample, which other tars may have as well"""
+    split: str | None = None
+    """the split of a benchmark that the image belongs to, if the source names it"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,10 @@ from shards.storage.files import AnyPath
 
 GIVEN = pa.schema([GRAPHS.field(name) for name in ("image_id", "caption_id", "caption", "segments")])
 """The columns of the graphs that come from the sources."""
+TEST = "test"
+"""the split that is left out unless it is asked for"""
+OF_SPLIT = "captions of the split "
+"""The statistics call the captions of a split this, and its name."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,10 @@ class CaptionPartition:
     rows: pa.Table
     """the good rows, a table of `GIVEN`"""
     rejects: list[Reject]
+    splits: Counter[str]
+    """the number of good rows of each split of a benchmark"""
+    left_out: Counter[str]
+    """the number of rows that were left out because of their split"""
     unescaped: int
     """the number of good rows in whose captions HTML's entities were replaced"""
 
@@ -47,6 +55,8 @@ class ParseStage:
     """options of the parser"""
     columns: tuple[tuple[str, str], ...] = ()
     """the names that tables have for ``image_id``, ``caption_id`` and ``caption``"""
+    splits: tuple[str, ...] = ()
+    """the splits of a benchmark that are taken; none: all but its test split"""
     name: str = "parse"
 
     def inputs(self) -> list[AnyPath]:
@@ -59,6 +69,7 @@ class ParseStage:
             "inputs": [{**fingerprint(path), "format": format} for path, format in self.sources],
             "parser": {"name": self.parser, "version": self.parser_version, **dict(self.options)},
             "columns": dict(self.columns),
+            "splits": list(self.splits),
             "partition_size": self.partition_size,
             "graphs_version": GRAPHS_VERSION,
         }
@@ -77,10 +88,16 @@ class ParseStage:
         tars: dict[bytes, str] = {}
         rows: list[CaptionRow] = []
         rejects: list[Reject] = []
+        left_out: Counter[str] = Counter()
+        splits: set[str] = set()
         for path, format in self.sources:
             for row in captions.read(path, format, dict(self.columns)):
+                if not isinstance(row, Reject) and row.split is not None:
+                    splits.add(row.split)
                 if isinstance(row, Reject):
                     rejects.append(row)
+                elif row.split is not None and not self._takes(row.split):
+                    left_out[row.split] += 1
                 elif (digest := _digest(row)) in seen:
                     rejects.append(Reject(row.source, row.position, "duplicate caption of the image"))
                 else:
@@ -89,10 +106,19 @@ class ParseStage:
                     if row.is_key:
                         _refuse_shared_key(row, tars)
                 if len(rows) + len(rejects) == self.partition_size:
-                    yield _to_partition(rows, rejects)
-                    rows, rejects = [], []
-        if rows or rejects:
-            yield _to_partition(rows, rejects)
+                    yield _to_partition(rows, rejects, left_out)
+                    rows, rejects, left_out = [], [], Counter()
+        if rows or rejects or left_out:
+            yield _to_partition(rows, rejects, left_out)
+        if unknown := set(self.splits) - splits:
+            raise InputError(
+                f"--splits names {', '.join(sorted(unknown))}, but the captions have "
+                f"{', '.join(sorted(splits)) or 'no splits'}"
+            )
+
+    def _takes(self, split: str) -> bool:
+        """Returns whether the captions of a split are parsed."""
+        return split in self.splits if self.splits else split != TEST
 
     def worker(self) -> Work[CaptionPartition]:
         """Builds the parser; see `pipeline.execution.executor.Stage`."""
@@ -113,6 +139,10 @@ class ParseStage:
             part.rejects.extend(partition.rejects)
             part.statistics["rows"] += len(texts) + len(partition.rejects)
             part.statistics["captions"] += len(texts)
+            for split, count in partition.splits.items():
+                part.statistics[f"{OF_SPLIT}{split}"] += count
+            for split, count in partition.left_out.items():
+                part.statistics[f"left out: {OF_SPLIT}{split}"] += count
             if partition.unescaped:
                 part.statistics["captions with HTML entities"] += partition.unescaped
 
@@ -137,8 +167,9 @@ def _refuse_shared_key(row: CaptionRow, tars: dict[bytes, str]) -> None:
         )
 
 
-def _to_partition(rows: list[CaptionRow], rejects: list[Reject]) -> CaptionPartition:
-    return CaptionPartition(_to_table(rows), rejects, sum(row.unescaped for row in rows))
+def _to_partition(rows: list[CaptionRow], rejects: list[Reject], left_out: Counter[str]) -> CaptionPartition:
+    splits = Counter(row.split for row in rows if row.split is not None)
+    return CaptionPartition(_to_table(rows), rejects, splits, left_out, sum(row.unescaped for row in rows))
 
 
 def _to_table(rows: list[CaptionRow]) -> pa.Table:

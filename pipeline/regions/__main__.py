@@ -13,6 +13,7 @@ from pipeline.execution.executor import print_report, run_stage
 from pipeline.execution.options import EngineKind, MaxRejects, Overwrite, RayAddress, Workers
 from pipeline.files import expand, location
 from pipeline.regions.formats import FORMATS, recognise
+from pipeline.regions.rows import check_first_images
 from pipeline.regions.stage import RegionsStage
 from shards.storage.files import read_lines
 
@@ -31,6 +32,10 @@ def main(
         str | None,
         typer.Option(help="A file with the names of the detector's classes, one a line, without the background."),
     ] = None,
+    feature_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="The numbers in a feature, where bytes may be float16 or float64 instead of float32."),
+    ] = None,
     engine: EngineKind = "local",
     ray_address: RayAddress = None,
     workers: Workers = os.cpu_count() or 1,
@@ -46,8 +51,10 @@ def main(
     console.print(f"{paths[0]}: {found} ({why})")
     names = None if class_names is None else read_lines(location(class_names))
     reader = FORMATS[found]
-    info = reader.inspect(paths, names)
-    stage = RegionsStage(tuple(reader.files(paths)), found, info, partition_size)
+    info = reader.inspect(paths, names, feature_size)
+    files = tuple(reader.files(paths))
+    check_first_images(reader, files, info)
+    stage = RegionsStage(files, found, info, partition_size)
     folder = location(out)
     report = run_stage(
         stage, folder, Engine(engine, workers, ray_address), max_rejects=max_rejects, overwrite=overwrite

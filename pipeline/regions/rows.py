@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -18,18 +20,24 @@ from shards.storage.files import AnyPath
 RegionRows = Iterator[RegionsRow | Reject]
 P = TypeVar("P")
 """a partition of the sources; it can be pickled"""
+FIRST_IMAGES = 16
+"""how many images are read before the work begins, to refuse sources that hold nothing else than bad ones"""
 NO_CLASSES = Classes(kind="none", count=None, background=None, names=None)
 
 
 class RegionFormat(Protocol[P]):
     """A layout in which region features are published."""
 
-    def inspect(self, sources: Sequence[AnyPath], class_names: list[str] | None) -> RegionsInfo:
+    def inspect(
+        self, sources: Sequence[AnyPath], class_names: list[str] | None, feature_size: int | None = None
+    ) -> RegionsInfo:
         """Returns what holds for all rows, which the first good row tells.
 
         Args:
             sources: the files or folders that the user named.
             class_names: the names of the detector's classes without the background, if the user gave them.
+            feature_size: the numbers in a feature, if the user gave it. Bytes are then float16, float32 or float64,
+                whichever gives that many numbers; without it they are float32.
 
         Raises:
             InputError: the sources do not have this format, or the names do not fit.
@@ -49,6 +57,22 @@ class RegionFormat(Protocol[P]):
         ...
 
 
+def check_first_images(format: RegionFormat[P], files: Sequence[AnyPath], info: RegionsInfo) -> None:
+    """Reads a few images and refuses sources of which all are rejected, before any work is done.
+
+    Raises:
+        InputError: none of the first images can be used; the message has the reason for the first one.
+    """
+    rows = (row for partition in format.partitions(files, FIRST_IMAGES) for row in format.read(partition, info))
+    first = list(islice(rows, FIRST_IMAGES))
+    reasons = [row.reason for row in first if isinstance(row, Reject)]
+    if reasons and len(reasons) == len(first):
+        hint = "; give their number with --feature-size N" if "perhaps float16" in reasons[0] else ""
+        raise InputError(
+            f"{files[0]}: none of the first {pluralize(len(first), 'image')} can be used: {reasons[0]}{hint}"
+        )
+
+
 def make_row(
     image_id: str, width: int, height: int, boxes: Array, features: Array, distribution: Array | None, info: RegionsInfo
 ) -> RegionsRow:
@@ -66,14 +90,8 @@ def make_row(
     Raises:
         ValueError: they are not valid, for the reason that the message gives.
     """
-    if not image_id:
-        raise ValueError("no image id")
     n = len(boxes)
-    if boxes.shape != (n, 4) or features.shape != (n, info.feature_size):
-        raise ValueError(
-            f"wrong sizes: boxes {boxes.shape}, features {features.shape}, expected ({n}, 4) and "
-            f"({n}, {info.feature_size})"
-        )
+    _check_shapes(image_id, boxes, features, info)
     ids = probabilities = None
     if info.classes.count is not None:
         if distribution is None or distribution.shape != (n, info.classes.count):
@@ -86,6 +104,65 @@ def make_row(
     regions = Regions(boxes.astype(np.float32), to_half(features), ids, probabilities)
     regions.check(width, height)
     return RegionsRow(image_id, width, height, regions)
+
+
+@dataclass(frozen=True)
+class ArgMax:
+    """The most likely class and attribute of each region, and how likely they are."""
+
+    classes: Array | None
+    """int [n]"""
+    confidence: Array | None
+    """float [n]"""
+    attributes: Array | None = None
+    """int [n]; None if the source has no attributes"""
+    attribute_confidence: Array | None = None
+    """float [n]"""
+
+
+def make_argmax_row(
+    image_id: str, width: int, height: int, boxes: Array, features: Array, found: ArgMax, info: RegionsInfo
+) -> RegionsRow:
+    """Checks the regions of an image of which only the most likely classes are known, and returns them as a row.
+
+    Args:
+        image_id: the id of the image.
+        width: the width of the image in pixels.
+        height: its height.
+        boxes: float [n, 4], x1, y1, x2, y2 in pixels.
+        features: float [n, d].
+        found: the classes.
+        info: what holds for all rows.
+
+    Raises:
+        ValueError: they are not valid, for the reason that the message gives.
+    """
+    n = len(boxes)
+    _check_shapes(image_id, boxes, features, info)
+    if found.classes is None or found.confidence is None:
+        raise ValueError("no classes")
+    ids = to_ids(found.classes.reshape(n, 1), info.classes.count)
+    confidence = to_half(found.confidence).reshape(n, 1)
+    regions = Regions(boxes.astype(np.float32), to_half(features), ids, confidence)
+    regions.check(width, height)
+    if found.attributes is None or found.attribute_confidence is None:
+        return RegionsRow(image_id, width, height, regions)
+    if not ((found.attribute_confidence >= 0) & (found.attribute_confidence <= 1.001)).all():
+        raise ValueError("attribute probabilities are negative, not finite or more than 1")
+    attributes = to_ids(found.attributes.reshape(n, 1), None)
+    shares = found.attribute_confidence.astype(np.float16).reshape(n, 1)
+    return RegionsRow(image_id, width, height, regions, attributes, shares)
+
+
+def _check_shapes(image_id: str, boxes: Array, features: Array, info: RegionsInfo) -> None:
+    if not image_id:
+        raise ValueError("no image_id")
+    n = len(boxes)
+    if boxes.shape != (n, 4) or features.shape != (n, info.feature_size):
+        raise ValueError(
+            f"wrong sizes: boxes {boxes.shape}, features {features.shape}, expected ({n}, 4) and "
+            f"({n}, {info.feature_size})"
+        )
 
 
 def most_likely(probabilities: Array, k: int | None = None) -> tuple[Array, Array]:
@@ -133,6 +210,12 @@ def distribution_info(
         )
     names = None if class_names is None else ["background", *class_names]
     return RegionsInfo(feature_size, Classes(kind="distribution", count=columns, background=0, names=names), None)
+
+
+def argmax_info(feature_size: int, class_names: list[str] | None) -> RegionsInfo:
+    """Returns what holds for regions of which only the most likely class is known; the background is no class."""
+    count = None if class_names is None else len(class_names)
+    return RegionsInfo(feature_size, Classes(kind="argmax", count=count, background=None, names=class_names), None)
 
 
 def to_half(features: Array) -> Array:

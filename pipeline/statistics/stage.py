@@ -17,8 +17,8 @@ from parsers.command import pluralize
 from pipeline.execution.engines import Work
 from pipeline.execution.parts import Part
 from pipeline.files import fingerprint
-from pipeline.graph_table import GRAPHS_VERSION, NODE_COLUMNS
-from shards.stage_folder import parts_of, read_metadata
+from pipeline.graph_table import GRAPHS_VERSION, NODE_COLUMNS, read_graphs
+from shards.stage_folder import parts_of
 from shards.storage.files import AnyPath, write_atomic
 from shards.storage.parquet import parquet_file, write_table
 
@@ -36,6 +36,8 @@ most frequent one. Labels with equal counts are in the order of their characters
 """
 NODES, PICTURE = "nodes.parquet", "nodes.png"
 COLOURS = {"objects": "#0891b2", "attributes": "#16a34a", "relations": "#c026d3"}
+BATCH = 1 << 16
+"""rows that are counted at a time"""
 SHOWN = 20
 """how many labels of each kind the picture shows"""
 
@@ -85,9 +87,8 @@ class StatisticsStage:
 
 def _count(source: AnyPath, part: Part) -> None:
     """Counts the labels of a part of the graphs."""
-    read_metadata(source, "graphs_version", GRAPHS_VERSION)
     counts: Counter[tuple[str, str]] = Counter()
-    for batch in parquet_file(source).iter_batches(columns=["caption", *NODE_COLUMNS]):
+    for batch in read_graphs(source, BATCH, ["caption", *NODE_COLUMNS]):
         part.statistics["rows"] += len(batch)
         part.statistics["words"] += pc.sum(pc.list_value_length(pc.utf8_split_whitespace(batch["caption"]))).as_py()
         for kind in NODE_COLUMNS:

@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import pyarrow.parquet as pq
 import typer
 
-from parsers.command import pluralize, run, say
+from parsers.command import InputError, pluralize, run, say
 from pipeline.files import location
 from pipeline.toyworld.scene import Scene
 from pipeline.toyworld.write import read_scenes
 from shards.boxes import intersection_over_union
-from shards.regions.table import RegionsInfo, RegionsRow, read_rows
+from shards.regions.table import RegionsInfo, RegionsRow, open_regions, read_rows
 from shards.stage_folder import parts_of
 from shards.storage.files import AnyPath
 
@@ -32,15 +31,19 @@ def main(
     """Count the toys that a region covers (IoU of 0.5 or more), and those whose region also has the right class."""
     folder = location(regions)
     info = RegionsInfo.from_file(parts_of(folder)[0])
+    if info.classes.kind == "none" or info.classes.names is None:
+        raise InputError(f"{folder}: its regions have no classes with names, so none can be right; extract them again")
     found = {row.image_id: row for part in parts_of(folder) for row in _rows(part, info)}
     toys = covered = named = boxes = 0
     for scene in read_scenes(scenes):
         row = found.get(str(scene.image_id))
         toys += len(scene.things)
-        if row is not None:
+        if row is not None and scene.things:
             boxes += len(row.regions.boxes)
             hits = recall(scene, row, info)
             covered, named = covered + hits[0], named + hits[1]
+    if not toys:
+        raise InputError(f"{scenes}: holds no toys to count")
     say(
         f"{pluralize(toys, 'toy')}, {pluralize(boxes, 'region')}; a region covers {covered / toys:.1%} of the "
         f"toys (IoU >= {MIN_IOU}), one of the right class {named / toys:.1%}"
@@ -48,7 +51,23 @@ def main(
 
 
 def _rows(part: AnyPath, info: RegionsInfo) -> list[RegionsRow]:
-    return [row for row in read_rows(pq.read_table(part), info.feature_size) if isinstance(row, RegionsRow)]
+    rows = list(read_rows(open_regions(part).read(), info.feature_size))
+    for row in rows:
+        if isinstance(row, ValueError):
+            raise InputError(f"{part}: {row}; write it again")
+        try:
+            _check_classes(row, info)
+        except ValueError as error:
+            raise InputError(f"{part}: image {row.image_id!r}: {error}; write it again") from error
+    return [row for row in rows if isinstance(row, RegionsRow)]
+
+
+def _check_classes(row: RegionsRow, info: RegionsInfo) -> None:
+    """Raises ValueError if the regions of an image are not valid, or a class has no name."""
+    row.regions.check(row.width, row.height)
+    ids = row.regions.class_ids
+    if ids is None or not ids.size or ids.max() >= len(info.classes.names or ()):
+        raise ValueError("a region has no class, or one without a name")
 
 
 def recall(scene: Scene, row: RegionsRow, info: RegionsInfo) -> tuple[int, int]:

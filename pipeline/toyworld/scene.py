@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -184,7 +184,18 @@ class Scene:
 
     @classmethod
     def from_dict(cls, scene: Mapping[str, Any]) -> Scene:
-        """Returns the scene of a line of scenes.jsonl. Its relations follow from the boxes again."""
-        things = tuple(Thing(**{**thing, "box": PixelBox(*thing["box"])}) for thing in scene["things"])
-        shelf = None if scene["shelf"] is None else PixelBox(*scene["shelf"])
+        """Returns the scene of a line of scenes.jsonl. Its relations follow from the boxes again.
+
+        Raises:
+            ValueError, TypeError, KeyError: the line holds something else.
+        """
+        things = tuple(Thing(**{**thing, "box": _read_box(thing["box"])}) for thing in scene["things"])
+        shelf = None if scene["shelf"] is None else _read_box(scene["shelf"])
         return cls(scene["image_id"], things, shelf, scene["backdrop"])
+
+
+def _read_box(corners: Sequence[object]) -> PixelBox:
+    x1, y1, x2, y2 = (corner for corner in corners if isinstance(corner, int))
+    if not (0 <= x1 < x2 <= WIDTH and 0 <= y1 < y2 <= HEIGHT):
+        raise ValueError(f"the box {x1}, {y1}, {x2}, {y2} is not in the picture")
+    return PixelBox(x1, y1, x2, y2)

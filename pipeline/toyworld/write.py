@@ -14,12 +14,14 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
+from parsers.command import InputError
 from pipeline.toyworld.captions import ToyCaption, describe
 from pipeline.toyworld.layout import sample_scene
 from pipeline.toyworld.render import render
 from pipeline.toyworld.scene import HEIGHT, SHAPES, WIDTH, Scene
 from pipeline.toyworld.simulated_features import SimulatedDetector, SimulatedRegions
 from pipeline.toyworld.task_files import picture_name, write_tasks
+from shards.storage.files import read_lines
 from shards.storage.lock import LOCK
 
 OUTPUTS = ("captions.json", "class_names.txt", "images", "regions", "scenes.jsonl", "tasks", "vocab.txt")
@@ -118,10 +120,17 @@ def _write_image(
 
 
 def read_scenes(path: Path) -> Iterator[Scene]:
-    """Reads ``scenes.jsonl``."""
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            yield Scene.from_dict(json.loads(line))
+    """Reads ``scenes.jsonl``.
+
+    Raises:
+        InputError: the file cannot be read, or a line holds no scene.
+    """
+    for number, line in enumerate(read_lines(path), 1):
+        try:
+            scene = Scene.from_dict(json.loads(line))
+        except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{path}: line {number}: is no scene ({error}); make the world again") from error
+        yield scene
 
 
 def train_vocabulary(texts: Iterator[str]) -> list[str]:

@@ -14,12 +14,11 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from parsers.command import InputError, pluralize
 from parsers.graph import Relation, SceneGraph
 from shards.nodes import list_nodes, spans_by_kind
-from shards.pictures import FORMATS, find_pictures, to_rgb
+from shards.pictures import check_file, find_pictures, open_picture, to_rgb
 from shards.reader import ShardSet
 from shards.regions.store import RegionStore
 from shards.regions.table import RegionsInfo, label_regions
@@ -47,12 +46,14 @@ def make_page(
 
     Raises:
         ShardError: a sample is damaged.
-        InputError: ``regions`` does not have the boxes of the samples.
+        InputError: ``images`` holds no picture of the samples, or ``regions`` does not have their boxes.
     """
     vocabulary = shards.vocabulary
     attributes = None if regions is None else _Attributes(regions)
     places = list(places)
     pictures = {} if images is None else find_pictures(images, [shards.record(*place)[0] for place in places])
+    if images is not None and places and not pictures:
+        raise InputError(f"{images}: holds no picture of these images; pictures are called as their image ids")
     cards = [_card(shards, shard, row, vocabulary, pictures, attributes) for shard, row in places]
     legend = " ".join(f'<span class="{kind}">{kind}</span>' for kind in KINDS)
     title = escape(f"{shards.location}: {len(cards):,} of {pluralize(len(shards), 'image')}")
@@ -98,7 +99,8 @@ def _card(
 def _embedded(path: Path) -> str | None:
     """A small JPEG of a picture, as a data URL; None if the picture cannot be read."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        check_file(path)
+        with open_picture(path.read_bytes()) as image:
             image.draft("RGB", (_PICTURE_WIDTH, _PICTURE_WIDTH))
             small = to_rgb(image)
     except Exception:  # the errors of decoders have no common class

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from parsers.command import InputError
-from shards.regions.table import REGIONS, RegionsInfo, RegionsRow, read_image_ids, read_rows
+from shards.regions.table import REGIONS, RegionsInfo, RegionsRow, open_regions, read_image_ids, read_rows
 from shards.stage_folder import parts_of
 from shards.storage.files import AnyPath
 from shards.storage.parquet import parquet_file
@@ -53,7 +53,7 @@ class RegionStore:
                     if image_id in self._rows:
                         raise InputError(f"{path}: image {image_id!r} has regions twice; give one of the folders")
                     self._rows[image_id] = row
-                metadata = parquet_file(path).metadata
+                metadata = open_regions(path).metadata
                 for group in range(metadata.num_row_groups):
                     self._groups.append((len(self._paths), group))
                     starts.append(starts[-1] + metadata.row_group(group).num_rows)

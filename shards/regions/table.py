@@ -13,13 +13,14 @@ from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
+from pydantic import TypeAdapter
 
-from parsers.command import pluralize
+from parsers.command import InputError, pluralize
 from shards.manifest import Classes
 from shards.schema import Array, Regions
-from shards.stage_folder import read_metadata
+from shards.stage_folder import find_null, open_part, read_metadata
 from shards.storage.files import AnyPath
-from shards.storage.parquet import parquet_file, write_table
+from shards.storage.parquet import ParquetFile, write_table
 
 REGIONS_VERSION = "1"
 REGIONS = pa.schema(
@@ -35,6 +36,9 @@ REGIONS = pa.schema(
         pa.field("attribute_probs", pa.list_(pa.list_(pa.float16()))),
     ]
 )
+
+
+_ATTRIBUTE_NAMES: TypeAdapter[tuple[str, ...] | None] = TypeAdapter(tuple[str, ...] | None)
 
 
 @dataclass(frozen=True)
@@ -65,12 +69,16 @@ class RegionsInfo:
             InputError: this is no such part.
         """
         metadata = read_metadata(path, "regions_version", REGIONS_VERSION)
-        names = json.loads(metadata["attribute_names"])
-        return cls(
-            int(metadata["feature_size"]),
-            Classes.model_validate_json(metadata["classes"]),
-            None if names is None else tuple(names),
-        )
+        try:
+            names = _ATTRIBUTE_NAMES.validate_json(metadata["attribute_names"])
+            classes = Classes.model_validate_json(metadata["classes"])
+            size = int(metadata["feature_size"])
+            if size < 1:
+                raise ValueError("feature_size is not positive")
+        except (KeyError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{path}: its metadata cannot be read: {reason}; run its stage again") from error
+        return cls(size, classes, names)
 
 
 @dataclass(frozen=True)
@@ -127,6 +135,9 @@ def read_rows(table: pa.Table, feature_size: int) -> Iterator[RegionsRow | Value
     Returns:
         For each row a `RegionsRow`, or a ValueError that says why it is damaged.
     """
+    if (column := find_null(table, REGIONS)) is not None:
+        yield from (ValueError(f"a null among the values of {column}") for _ in range(len(table)))
+        return
     columns = {name: table[name].combine_chunks() for name in table.column_names}
     boxes = columns["boxes"]
     corners = boxes.values.flatten().to_numpy().reshape(-1, 4)
@@ -198,14 +209,25 @@ def write_regions(stream: BinaryIO, rows: Sequence[RegionsRow], info: RegionsInf
     write_table(stream, regions_table(rows), info.to_metadata(), group_rows=64, group_bytes=1 << 20)
 
 
+def open_regions(path: AnyPath) -> ParquetFile:
+    """Opens a part of a regions folder.
+
+    Raises:
+        InputError: this is no such part, or it has other columns than `REGIONS`.
+    """
+    return open_part(path, "regions_version", REGIONS_VERSION, REGIONS)
+
+
 def read_image_ids(path: AnyPath) -> pa.ChunkedArray:
     """The image ids of a part of a regions folder, in the order of its rows.
 
     Raises:
-        InputError: this is no such part.
+        InputError: this is no such part, or an image has no id.
     """
-    read_metadata(path, "regions_version", REGIONS_VERSION)
-    return parquet_file(path).read(["image_id"])["image_id"]
+    ids = open_regions(path).read(["image_id"])
+    if find_null(ids, REGIONS) is not None:
+        raise InputError(f"{path}: a row has no image_id; run its stage again")
+    return ids["image_id"]
 
 
 def _offsets(lengths: Iterable[int]) -> pa.Array:

@@ -1,9 +1,12 @@
 """Which files are the pictures of which images, and how they are seen."""
 
+import io
+import os
+
 import pytest
 from PIL import Image
 
-from shards.pictures import find_pictures, image_id_of, to_rgb, upright_size
+from shards.pictures import MAX_BYTES, check_file, find_pictures, image_id_of, open_picture, to_rgb, upright_size
 
 
 @pytest.mark.parametrize(
@@ -34,3 +37,35 @@ def test_the_header_tells_the_size_of_the_picture_as_it_is_seen(tmp_path, orient
     Image.new("RGB", (30, 20)).save(tmp_path / "a.jpg", exif=exif)
     with Image.open(tmp_path / "a.jpg") as image:
         assert upright_size(image) == to_rgb(image).size
+
+
+def many_scans(count):
+    """A progressive JPEG of a few bytes whose last scan is repeated."""
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(stream, "JPEG", progressive=True)
+    data = stream.getvalue()
+    last = data.rindex(b"\xff\xda")
+    return data[:last] + data[last:-2] * count + data[-2:]
+
+
+def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded():
+    assert open_picture(many_scans(1)).convert("RGB").size == (64, 64)
+    with pytest.raises(ValueError, match="more than 100 scans"):
+        open_picture(many_scans(5_000))
+
+
+def test_what_is_no_file_or_a_huge_one_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(ValueError, match="a pipe"):
+        check_file(tmp_path / "pipe.jpg")
+    with (tmp_path / "large.jpg").open("wb") as stream:
+        stream.truncate(MAX_BYTES + 1)
+    with pytest.raises(ValueError, match="more than"):
+        check_file(tmp_path / "large.jpg")
+
+
+def test_folders_that_link_to_themselves_are_walked_once(tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / name).symlink_to(tmp_path)
+    (tmp_path / "1.jpg").write_bytes(b"")
+    assert find_pictures(tmp_path, ["1"]) == {"1": tmp_path / "1.jpg"}

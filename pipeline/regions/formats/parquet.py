@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from parsers.command import InputError, pluralize
 from pipeline.execution.parts import Reject
+from pipeline.ids import read_id
 from pipeline.regions.rows import RegionRows, distribution_info, make_row
-from shards.regions.table import REGIONS_VERSION, RegionsInfo, RegionsRow, read_rows
-from shards.regions.tsv import parse_integer
+from shards.regions.table import REGIONS_VERSION, RegionsInfo, RegionsRow, open_regions, read_rows
+from shards.regions.tsv import parse_integer, read_floats
 from shards.schema import Array
 from shards.storage.files import AnyPath
 from shards.storage.parquet import parquet_file
@@ -37,7 +37,8 @@ class RegionsParquet:
     """Reads Parquet with the columns image_id, width, height, boxes, features and, perhaps, cls_prob.
 
     The matrices boxes [n, 4], features [n, d] and cls_prob [n, classes] are lists of lists, flat lists, or bytes of
-    little-endian float32. A table that `pipeline.regions` wrote keeps its classes.
+    little-endian float32; features may be bytes of float16 or float64 where their number is given. A table that
+    `pipeline.regions` wrote keeps its classes.
     """
 
     def files(self, sources: Sequence[AnyPath]) -> list[AnyPath]:
@@ -47,30 +48,35 @@ class RegionsParquet:
             files.extend(sorted(source.glob("*.parquet"), key=str) if source.is_dir() else [source])
         return files
 
-    def inspect(self, sources: Sequence[AnyPath], class_names: list[str] | None) -> RegionsInfo:
+    def inspect(
+        self, sources: Sequence[AnyPath], class_names: list[str] | None, feature_size: int | None = None
+    ) -> RegionsInfo:
         """See `RegionFormat`."""
         for path in self.files(sources):
-            file = _open(path)
+            file = parquet_file(path)
             if _is_ours(file.schema_arrow):
+                open_regions(path)
                 return RegionsInfo.from_file(path)
             missing = [name for name in NEEDED if name not in file.schema_arrow.names]
             if missing:
                 raise InputError(f"{path}: has no columns {', '.join(missing)}; needed are {', '.join(NEEDED)}")
             for batch in file.iter_batches(CHUNK):
-                for row in batch.to_pylist():
+                for row in _values_of_rows(batch):
                     try:
+                        if isinstance(row, ValueError):
+                            raise row
                         boxes = _matrix(row["boxes"], 4)
-                        features = _rows(row["features"], len(boxes))
+                        size = feature_size or _rows(row["features"], len(boxes)).shape[1]
                         columns = None if row.get("cls_prob") is None else _rows(row["cls_prob"], len(boxes)).shape[1]
                     except ValueError:
                         continue
-                    return distribution_info(path, features.shape[1], columns, class_names)
+                    return distribution_info(path, size, columns, class_names)
         raise InputError(f"{sources[0]}: no row with boxes and features that fit each other")
 
     def partitions(self, files: Sequence[AnyPath], size: int) -> Iterator[RowGroups]:
         """Yields runs of row groups that hold at least ``size`` rows."""
         for path in files:
-            metadata = _open(path).metadata
+            metadata = parquet_file(path).metadata
             groups: list[int] = []
             first = rows = 0
             for group in range(metadata.num_row_groups):
@@ -82,12 +88,12 @@ class RegionsParquet:
 
     def read(self, partition: RowGroups, info: RegionsInfo) -> RegionRows:
         """See `RegionFormat`."""
-        file = _open(partition.path)
+        file = parquet_file(partition.path)
         ours = _is_ours(file.schema_arrow)
         number = partition.first_row
         for batch in file.iter_batches(CHUNK, row_groups=list(partition.groups)):
             table = pa.Table.from_batches([batch])
-            for row in read_rows(table, info.feature_size) if ours else batch.to_pylist():
+            for row in read_rows(table, info.feature_size) if ours else _values_of_rows(batch):
                 number += 1
                 try:
                     if isinstance(row, RegionsRow):
@@ -101,15 +107,16 @@ class RegionsParquet:
                     yield Reject(str(partition.path), f"row {number}", str(error))
 
 
-def _open(path: AnyPath) -> pq.ParquetFile:
-    try:
-        return parquet_file(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise InputError(f"{path}: cannot be read as Parquet: {error}") from error
-
-
 def _is_ours(schema: pa.Schema) -> bool:
     return (schema.metadata or {}).get(b"regions_version") == REGIONS_VERSION.encode()
+
+
+def _values_of_rows(batch: pa.RecordBatch) -> Iterator[dict[str, object] | ValueError]:
+    for number in range(len(batch)):
+        try:
+            yield batch.slice(number, 1).to_pylist()[0]
+        except UnicodeDecodeError:
+            yield ValueError("invalid UTF-8")
 
 
 def _row(row: dict[str, object], info: RegionsInfo) -> RegionsRow:
@@ -117,10 +124,10 @@ def _row(row: dict[str, object], info: RegionsInfo) -> RegionsRow:
     if missing:
         raise ValueError(f"no {', no '.join(missing)}")
     boxes = _matrix(row["boxes"], 4)
-    features = _rows(row["features"], len(boxes))
+    features = _features(row["features"], len(boxes), info.feature_size)
     distribution = None if row.get("cls_prob") is None else _rows(row["cls_prob"], len(boxes))
     width, height = (parse_integer(row[name], name) for name in ("width", "height"))
-    return make_row(str(row["image_id"]), width, height, boxes, features, distribution, info)
+    return make_row(read_id(row["image_id"]), width, height, boxes, features, distribution, info)
 
 
 def _values(value: object) -> Array:
@@ -132,6 +139,10 @@ def _values(value: object) -> Array:
         return np.array(value, np.float32).reshape(-1)
     except (TypeError, ValueError):
         raise ValueError("a matrix is not numbers, or its rows differ in length") from None
+
+
+def _features(value: object, n: int, size: int) -> Array:
+    return read_floats(value, "features", n, size) if isinstance(value, bytes) else _rows(value, n)
 
 
 def _matrix(value: object, columns: int) -> Array:

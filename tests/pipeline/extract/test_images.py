@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import struct
 import tarfile
 import zlib
@@ -322,3 +323,11 @@ def test_a_source_is_a_stretch_of_a_file(tmp_path):
     (tmp_path / "x").write_bytes(b"0123456789")
     assert ImageSource("x", tmp_path / "x", "", 3, 4).read() == b"3456"
     assert ImageSource("x", tmp_path / "x", "").read() == b"0123456789"
+
+
+def test_a_pipe_among_the_pictures_is_rejected_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (source,) = recognise(tmp_path, "auto", None)[0].sources()
+    found = images.load(source)
+    assert isinstance(found, Reject)
+    assert found.reason == "a pipe, a socket or a device, not a file"

@@ -11,7 +11,7 @@ def regions_of(folder, *parts):
 
 def test_the_example_of_the_docstring(tmp_path):
     captions = captions_of(tmp_path, ["a", "a", "b", "c"])
-    plan = join(captions, [regions_of(tmp_path / "regions", ["b", "a", "d", "b"])], ids("a"), {}, lambda _: False)
+    plan = join(captions, [regions_of(tmp_path / "regions", ["b", "a", "d", "b"])], ids("a"), None, lambda _: False)
     (part,) = plan.parts
     assert part.image_ids == ["b", "a", "d", "b"]
     assert part.images.tolist() == [1, 0, -1, 1]
@@ -24,7 +24,9 @@ def test_the_example_of_the_docstring(tmp_path):
 def test_rows_of_several_parts_and_folders_stay_with_their_part(tmp_path):
     captions = captions_of(tmp_path, ["a", "b"], ["c"])
     folders = [regions_of(tmp_path / "one", ["c"], ["x", "a"]), regions_of(tmp_path / "two", ["b"])]
-    plan = join(captions, folders, ids(), {"x": "y"}, lambda image_id: image_id == "a")
+    plan = join(
+        captions, folders, ids(), {"x": "y", "c": "c", "a": "a", "b": "b"}.get, lambda image_id: image_id == "a"
+    )
     found = [(part.path.parent.name, part.image_ids, [Fate(fate) for fate in part.fates]) for part in plan.parts]
     assert found == [
         ("one", ["c"], [Fate.PACKED]),
@@ -38,7 +40,7 @@ def test_an_excluded_image_is_in_one_account_only(tmp_path):
     captions = captions_of(tmp_path, ["both", "captions only", "kept"])
     regions = regions_of(tmp_path / "regions", ["both", "regions only", "kept"])
     excluded = ids("both", "captions only", "neither", "regions only")
-    plan = join(captions, [regions], excluded, {}, lambda _: False)
+    plan = join(captions, [regions], excluded, None, lambda _: False)
     assert plan.images == Account(4, {Outcome.EXCLUDED: 3, Outcome.NO_REGIONS: 0, Outcome.NO_CAPTIONS: 0})
     assert plan.captions == Account(3, {Outcome.EXCLUDED: 2, Outcome.NO_REGIONS: 0})
     assert not plan.without_regions

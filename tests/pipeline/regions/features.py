@@ -118,7 +118,7 @@ IMAGE_REJECTS = [
     pytest.param(with_box(GOOD, -2, 1, 10, 5), "outside", id="left of the image"),
     pytest.param(with_box(GOOD, 5, 1, 5, 5), "empty box", id="empty box"),
     pytest.param(GOOD | {"width": 0}, "not positive", id="no width"),
-    pytest.param(GOOD | {"image_id": ""}, "no image id", id="no image id"),
+    pytest.param(GOOD | {"image_id": ""}, "no image_id", id="no image id"),
     pytest.param(GOOD | {"features": GOOD["features"][:3]}, "wrong size", id="features of three boxes"),
     pytest.param(GOOD | {"features": GOOD["features"][:, :7]}, "wrong size", id="other feature size"),
 ]

@@ -14,7 +14,7 @@ def test_sources_of_no_known_format_are_refused(tmp_path):
         expand([tmp_path / "missing"])
     (tmp_path / "a.tsv").write_text("a\tb\n")
     for source in (tmp_path, tmp_path / "a.tsv"):
-        with pytest.raises(InputError, match=r"--format \(butd-tsv, ernie-vil-tsv, vilbert-npz, "):
+        with pytest.raises(InputError, match=r"--format \(butd-tsv, ernie-vil-tsv, butd-hdf5, "):
             recognise([source])
     with pytest.raises(InputError, match="no line with the tab-separated columns img_id"):
         FORMATS["butd-tsv"].inspect([tmp_path / "a.tsv"], None)

@@ -178,3 +178,42 @@ def test_npy_dicts_come_through(tmp_path):
     assert info.classes.kind == "distribution"
     for row, image in zip(rows, IMAGES, strict=True):
         assert_row(row, image)
+
+
+def read_lmdb(path, info):
+    reader = FORMATS["vilbert-lmdb"]
+    return [row for partition in reader.partitions([path], 3) for row in reader.read(partition, info)]
+
+
+def test_a_damaged_lmdb_is_refused_and_ends_no_process(tmp_path):
+    """Whatever 16 bytes of a page hold: rows, rejects, or one error that names the file."""
+    values = {b"%03d" % number: pickle.dumps(record(image, "arrays")) for number, image in enumerate(IMAGES)}
+    path = write_lmdb(tmp_path / "x.lmdb", values) / "data.mdb"
+    info, _ = read_all("vilbert-lmdb", path)
+    sound = path.read_bytes()
+    refused = []
+    for number in range(20):
+        draw = np.random.default_rng(number)
+        data = bytearray(sound)
+        start = 4096 * (number % (len(sound) // 4096)) + int(draw.integers(0, 64 if number % 2 else 4080))
+        data[start : start + 16] = draw.bytes(16)
+        path.write_bytes(data)
+        try:
+            assert all(isinstance(row, Reject) or row.image_id for row in read_lmdb(path, info))
+        except InputError as error:
+            refused.append(str(error).startswith(str(path)))
+    assert refused
+    assert all(refused)
+
+
+def test_a_page_beyond_the_end_of_an_lmdb_is_refused(tmp_path):
+    """A long value lies in pages of its own, whose number stands behind its key. Reading it there is a SIGBUS."""
+    wide = [image | {"features": np.ones((len(image["boxes"]), 4096), np.float32)} for image in IMAGES[:4]]
+    values = {b"image %d" % number: pickle.dumps(record(image, "arrays")) for number, image in enumerate(wide)}
+    path = write_lmdb(tmp_path / "x.lmdb", values) / "data.mdb"
+    info, _ = read_all("vilbert-lmdb", path)
+    data = path.read_bytes()
+    start = data.index(b"image 2") + len("image 2")
+    path.write_bytes(data[:start] + (1 << 20).to_bytes(8, "little") + data[start + 8 :])
+    with pytest.raises(InputError, match=r"data\.mdb: (is damaged|cannot be read as an LMDB)"):
+        read_lmdb(path, info)

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,21 +11,7 @@ from safetensors.torch import load_file
 from pretrain.model.folder import load
 from shards.reader import ShardSet
 from shards.schema import MEMBERS
-from tests.pretrain.launch import Launch
-from tests.pretrain.runs import MODEL, NO_DROPOUT, RECIPE
-
-
-@pytest.fixture
-def play(tmp_path, shard_folder):
-    """Plays a scenario of `rank.py` on some ranks."""
-
-    def play(scenario, ranks, model=NO_DROPOUT, shards=shard_folder):
-        (tmp_path / "model.json").write_text(json.dumps(model))
-        (tmp_path / "recipe.yaml").write_text(RECIPE)
-        script = Path(__file__).parents[1] / "rank.py"
-        return Launch([sys.executable, script, scenario, tmp_path, shards], tmp_path, ranks)
-
-    return play
+from tests.pretrain.runs import MODEL
 
 
 def test_gradients_do_not_depend_on_how_targets_are_spread(play, tmp_path):

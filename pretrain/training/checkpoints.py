@@ -50,6 +50,8 @@ class LoopState(BestState):
     """steps that were done"""
     threads: NotRequired[Annotated[int, Field(ge=1)] | None]
     """threads of each process on a CPU; older checkpoints lack it"""
+    to_evaluate: NotRequired[bool]
+    """whether the evaluation of this step comes after the checkpoint and has not ended"""
 
 
 class _Record(TypedDict):
@@ -179,6 +181,13 @@ class Checkpoints:
             files = self._world.share(writing.files.result)
             self._world.on_first(lambda: self._publish(writing, files))
 
+    def update(self, state: LoopState) -> None:
+        """Replaces the state of the loop in the latest checkpoint, which is finished."""
+        path = self.folder / f"{_PREFIX}{state['step']}" / RECORD
+        self._world.on_first(
+            lambda: write_atomic(path, json.dumps(json.loads(path.read_bytes()) | {"state": state}, indent=1).encode())
+        )
+
     @contextmanager
     def _waiting(self) -> Iterator[None]:
         started = time.perf_counter()
@@ -235,6 +244,13 @@ class Checkpoints:
             for number, path in enumerate(sorted(folder.iterdir()))
             if path.name != RECORD and number % self._world.size == self._world.rank
         }
+
+    def advise(self) -> str:
+        """Says how to go on after the end of a run."""
+        if not self.exist():
+            return "There is no checkpoint yet: start again"
+        latest = self.folder / _read(self.folder / LATEST)
+        return f"The checkpoint is {latest}; to go on, run the same command with --resume"
 
     # ---------------------------------------------------------------------------------------------------------- read
 

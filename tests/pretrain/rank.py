@@ -4,6 +4,7 @@ import gc
 import itertools
 import json
 import os
+import signal
 import sys
 from bisect import bisect
 from collections import Counter
@@ -180,6 +181,62 @@ def hostile():
             path.write_bytes(content)
 
 
+class Ending(Pretraining):
+    """Its data or its evaluation fail, as ``fault`` says."""
+
+    fault = ""
+
+    def evaluate(self, model, world):
+        if self.fault == "evaluation":
+            raise InputError("the held-out shards are gone")
+        return {"held-out/loss": 1.0}
+
+    def dataset(self, rank, ranks):
+        return Ended(super().dataset(rank, ranks), self.fault)
+
+
+@dataclass
+class Ended(Dataset):
+    steps: StepDataset
+    fault: str
+
+    def __getitem__(self, step):
+        if step == 4 and self.fault == "worker":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if step == 4 and self.fault == "waiting":
+            os.kill(os.getppid(), signal.SIGTERM)
+            signal.pause()
+        return self.steps[step]
+
+
+def endings():
+    """Each way to end leaves a checkpoint, from which the run goes on to its end."""
+    for fault, settings in (
+        ("worker", []),
+        ("waiting", []),
+        ("evaluation", ["best={metric: held-out/loss, mode: min}", "evaluate_every=2", "checkpoint_every=2"]),
+    ):
+        settings = ["batch_size=6", "steps=6", "workers=1", "log_every=1", *settings]
+        Ending.fault = fault
+        found = trainer(fault, *settings, kind=Ending)
+        if fault == "evaluation":
+            found.workload.guaranteed_metrics = ("held-out/loss",)  # so it is not tried before the first step
+        try:
+            found.train()
+        except InputError as error:
+            print(fault, "|", error, flush=True)
+        except SystemExit as end:
+            print(fault, "|", "code", end.code, flush=True)
+        latest = (FOLDER / fault / "checkpoints/latest").read_text()
+        Ending.fault = ""
+        trainer(fault, *settings, kind=Ending, resume=True).train()
+        lines = [json.loads(line) for line in (FOLDER / fault / "metrics.jsonl").read_text().splitlines()]
+        seen = [(line["step"], "held-out/loss" in line) for line in lines]
+        best = (FOLDER / fault / "best/model.safetensors").is_file()
+        early = latest in ("step-2", "step-3", "step-4")  # a worker reads ahead of the steps
+        print(fault, "|", early, seen, best, flush=True)
+
+
 def peaks():
     """The most that PyTorch hands out during a step, beside what the plan says; in bytes."""
     both = itertools.product((0, 1, 2, 3), ("fp32", "bf16"))
@@ -217,4 +274,6 @@ def peak(stage, precision):
     return least, planned.total, planned.exchange
 
 
-with_process_group({f.__name__: f for f in (gradients, poisoned, steep, stalled, stages, hostile, peaks)}[SCENARIO])
+with_process_group(
+    {f.__name__: f for f in (gradients, poisoned, steep, stalled, stages, hostile, endings, peaks)}[SCENARIO]
+)

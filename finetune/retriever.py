@@ -64,8 +64,9 @@ class ErnieVilForRetrieval:
                 raise InputError(
                     f"{folder}: the model has no head for retrieval; fine-tune it (finetune/run.py retrieval)"
                 )
-        texts = TextEncoder(load_tokenizer(folder / VOCABULARY))
-        return cls(model, texts, task.settings.max_text, chosen)
+        tokenizer = load_tokenizer(folder / VOCABULARY)
+        model.ernie_vil.config.check_vocabulary(folder / VOCABULARY, tokenizer.get_vocab_size())
+        return cls(model, TextEncoder(tokenizer), task.settings.max_text, chosen)
 
     def score(self, texts: Sequence[str], regions: Sequence[RegionsRow], *, batch_size: int = 64) -> Array:
         """Scores every text with every image.

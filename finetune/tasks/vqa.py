@@ -38,7 +38,7 @@ class VqaSettings(TaskSettings):
     """an answer becomes a class if it is the main answer of this many training questions"""
     answers: tuple[str, ...] | None = None
     """the classes; by default they are found in the training questions. A recipe may name a JSON file with a list"""
-    hidden_size: Annotated[int, Field(ge=1)] = 2048
+    hidden_size: Annotated[int, Field(ge=1, le=65_536)] = 2048
     """width of the classifier's hidden layer"""
 
     @field_validator("answers", mode="before")

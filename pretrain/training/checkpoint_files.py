@@ -1,7 +1,6 @@
 """DeepSpeed's files in a checkpoint: copied, verified, converted, and read without running code that they name.
 
-The files are pickles, and a pickle is a program. ``python -m pretrain.training.checkpoint_files`` takes the options of
-DeepSpeed's ``ds_to_universal``, and does the same under the guard of `refuse_code`.
+The files are pickles, and a pickle is a program.
 """
 
 from __future__ import annotations
@@ -142,7 +141,8 @@ def refuse_code(source: Path) -> Iterator[None]:
             os.environ[_FORCED] = before
 
 
-if __name__ == "__main__":
+def convert() -> None:
+    """Converts a checkpoint, in a process of its own, as DeepSpeed's ``ds_to_universal`` does with the same options."""
     arguments = ds_to_universal.parse_arguments()
     try:
         with refuse_code(Path(arguments.input_folder)):

@@ -29,9 +29,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from parsers.command import InputError
-from pretrain.training import checkpoint_files
 from pretrain.training.best import BestState
-from pretrain.training.checkpoint_files import CopyingEngine, FileRecord, measure, refuse_code, verify
+from pretrain.training.checkpoint_files import REFUSED, CopyingEngine, FileRecord, convert, measure, refuse_code, verify
 from pretrain.training.distributed import DistributedContext
 from shards.storage.files import check_free_disk, flush, write_atomic
 
@@ -328,7 +327,12 @@ class Checkpoints:
         """Writes the checkpoint in DeepSpeed's universal format."""
         shutil.rmtree(folder, ignore_errors=True)
         check_free_disk(folder, 2 * checkpoint.size, "the conversion to another number of ranks")
-        command = [sys.executable, "-m", checkpoint_files.__name__, "--inject_missing_state"]
+        command = [
+            sys.executable,
+            "-c",
+            f"from {convert.__module__} import convert; convert()",
+            "--inject_missing_state",
+        ]
         command += ["--input_folder", str(checkpoint.folder), "--output_folder", str(folder)]
         launcher = {"RANK", "LOCAL_RANK", "WORLD_SIZE"}
         environment = {key: value for key, value in os.environ.items() if key not in launcher}
@@ -337,7 +341,7 @@ class Checkpoints:
         (self.folder / "latest_universal").unlink(missing_ok=True)
         if done.returncode != 0:
             tail = (done.stdout + done.stderr).strip().splitlines()[-1:]
-            if done.returncode == checkpoint_files.REFUSED:
+            if done.returncode == REFUSED:
                 raise InputError(" ".join(tail))
             raise InputError(
                 f"{checkpoint.folder}: cannot be converted from {checkpoint.ranks} to {self._world.size} ranks "

@@ -26,6 +26,7 @@ from shards.storage.files import read_json, write_json
 if TYPE_CHECKING:
     from pretrain.training.distributed import DistributedContext
 
+FalsePairCount = Annotated[int, Field(ge=0, le=10_000)]
 BEST = 10
 """Number of images that are written for each caption."""
 
@@ -37,10 +38,10 @@ class RetrievalSettings(TaskSettings):
     from the images that ``hard_negatives`` names for the image. The paper has 20 false pairs of all four kinds.
     """
 
-    easy_images: Annotated[int, Field(ge=0)] = 20
-    hard_images: Annotated[int, Field(ge=0)] = 0
-    easy_captions: Annotated[int, Field(ge=0)] = 0
-    hard_captions: Annotated[int, Field(ge=0)] = 0
+    easy_images: FalsePairCount = 20
+    hard_images: FalsePairCount = 0
+    easy_captions: FalsePairCount = 0
+    hard_captions: FalsePairCount = 0
     hard_negatives: Path | None = None
     """images like each training image: JSON of finetune.shortlist (lists of ids by id), or a released pickle"""
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.3

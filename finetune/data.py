@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
-from finetune.inputs import JoinedRegions, RegionSource, Sources, TextEncoder
+from finetune.inputs import JoinedRegions, RegionsByCocoName, RegionSource, Sources, TextEncoder
 from finetune.task import AnyTask, E, Example, P, S, Split, Task
 from parsers.command import InputError, pluralize, say
 from pretrain.model.config import ModelConfig
@@ -31,6 +31,8 @@ class TaskFiles:
     """folders of the same kind, with the regions of ground-truth boxes"""
     allow_missing_images: bool = False
     """show a blank image where there are no regions, instead of refusing"""
+    coco_ids: bool = False
+    """look for the regions of image 42 under COCO's names of pictures as well"""
 
     def open(
         self, task: Task[S, E, P], splits: Sequence[str], model_folder: Path, device_type: str = "cpu"
@@ -47,14 +49,17 @@ class TaskFiles:
             InputError: a file is missing or damaged, or does not fit the model.
         """
         config = ModelConfig.load(model_folder / CONFIG)
-        texts = TextEncoder(load_tokenizer(model_folder / VOCABULARY))
+        tokenizer = load_tokenizer(model_folder / VOCABULARY)
+        config.check_vocabulary(model_folder / VOCABULARY, tokenizer.get_vocab_size())
+        texts = TextEncoder(tokenizer)
         examples = list(chain.from_iterable(task.read(self.folder, split) for split in splits))
         named = ", ".join(splits)
         if not examples:
             raise InputError(f"{self.folder}: {named} holds no examples")
-        regions, gold = (
-            None if store is None else task.rename_regions(store, examples) for store in (self._regions, self._gold)
-        )
+        stores = [
+            RegionsByCocoName(store) if store and self.coco_ids else store for store in (self._regions, self._gold)
+        ]
+        regions, gold = (None if store is None else task.rename_regions(store, examples) for store in stores)
         images = JoinedRegions([task.open_regions(self.folder, split, regions) for split in splits])
         if images.feature_size != config.v_feature_size:
             raise InputError(
@@ -65,7 +70,10 @@ class TaskFiles:
         if missing := _find_missing(examples, images):
             found = f"no regions for {pluralize(len(missing), 'image')} of {named}, e.g. {min(missing)}"
             if not self.allow_missing_images:
-                raise InputError(f"{found}; add their --regions, or show blank images with --allow-missing-images")
+                raise InputError(
+                    f"{found}; {_propose_coco_ids(missing, images)}add their --regions, or show blank images with "
+                    "--allow-missing-images"
+                )
             say(f"{found}; blank images are shown instead")
         if gold is not None and (missing := _find_missing(examples, gold)):
             say(f"no --gold-regions for {pluralize(len(missing), 'image')} of {named}, e.g. {min(missing)}")
@@ -90,6 +98,12 @@ def _check_text_length(task: AnyTask, config: ModelConfig, model_folder: Path) -
             f"texts of {task.settings.longest_text} positions are longer than the {config.max_position_embeddings} "
             f"positions of {model_folder}; lower task.max_text"
         )
+
+
+def _propose_coco_ids(missing: set[str], images: RegionSource) -> str:
+    by_name = RegionsByCocoName(images)
+    found = sum(image_id in by_name for image_id in missing)
+    return f"--coco-ids finds {found:,} of them under COCO's names of pictures; otherwise " if found else ""
 
 
 def _find_missing(examples: Sequence[Example], images: RegionSource) -> set[str]:

@@ -21,6 +21,9 @@ Inputs = dict[str, Tensor | None]
 """The keyword arguments of `pretrain.model.encoder.ErnieViL.forward`, or those of one stream."""
 
 
+COCO_SPLITS = ("train2014", "val2014", "test2014", "test2015", "train2017", "val2017", "test2017")
+
+
 class RegionSource(Protocol):
     """The regions of images by image id: `shards.regions.store.RegionStore`, or the lines of a released file."""
 
@@ -62,6 +65,27 @@ class JoinedRegions:
             if image_id in source:
                 return source[image_id]
         raise KeyError(image_id)
+
+
+class RegionsByCocoName:
+    """Regions that are named as COCO names its pictures, read by COCO's numbers.
+
+    Image 42 is ``42``, ``000000000042`` or, as in LXMERT's files, ``COCO_val2014_000000000042``.
+    """
+
+    def __init__(self, regions: RegionSource) -> None:
+        self._regions, self.feature_size = regions, regions.feature_size
+
+    def __contains__(self, image_id: object) -> bool:
+        return self._find_name(str(image_id)) in self._regions
+
+    def __getitem__(self, image_id: str) -> RegionsRow:
+        return self._regions[self._find_name(image_id)]
+
+    def _find_name(self, image_id: str) -> str:
+        number = image_id.zfill(12)
+        names = (image_id, number, *(f"COCO_{split}_{number}" for split in COCO_SPLITS))
+        return next((name for name in names if name in self._regions), image_id)
 
 
 @dataclass(frozen=True, slots=True)

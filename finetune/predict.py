@@ -9,6 +9,7 @@ import typer
 
 from finetune.options import (
     AllowMissingImagesOption,
+    CocoIdsOption,
     DataOption,
     GoldRegionsOption,
     RegionsOption,
@@ -39,6 +40,7 @@ def main(
     regions: RegionsOption = None,
     gold_regions: GoldRegionsOption = None,
     allow_missing_images: AllowMissingImagesOption = False,
+    coco_ids: CocoIdsOption = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Examples of a batch.")] = 64,
 ) -> None:
     """Predict a split with a fine-tuned model."""
@@ -51,7 +53,7 @@ def main(
     from pretrain.training.distributed import DistributedContext
 
     world = DistributedContext(0, 1, choose_device())
-    files = TaskFiles(data, regions or [], gold_regions or [], allow_missing_images)
+    files = TaskFiles(data, regions or [], gold_regions or [], allow_missing_images, coco_ids)
     predictions = []
     for folder in map(find_fine_tuned, checkpoint):
         trained = load_task(folder, chosen)

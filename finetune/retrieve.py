@@ -17,6 +17,7 @@ from finetune.evaluate import print_scores
 from finetune.options import (
     AllowMissingImagesOption,
     CheckpointOption,
+    CocoIdsOption,
     DataOption,
     LocalRankOption,
     PrecisionOption,
@@ -48,6 +49,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for the blocks, scores, ranks and recalls.")],
     regions: RegionsOption = None,
     allow_missing_images: AllowMissingImagesOption = False,
+    coco_ids: CocoIdsOption = False,
     precision: PrecisionOption = "fp32",
     batch_size: Annotated[int, typer.Option(min=1, help="Pairs that are scored at once.")] = 64,
     shortlist: Annotated[
@@ -78,7 +80,7 @@ def main(
     folder = find_fine_tuned(checkpoint)
     settings = load_task(folder, Retrieval).settings
     task = Retrieval(settings.model_copy(update={"as_released": settings.as_released or as_released}))
-    files = TaskFiles(data, regions or [], allow_missing_images=allow_missing_images)
+    files = TaskFiles(data, regions or [], allow_missing_images=allow_missing_images, coco_ids=coco_ids)
 
     def work(world: DistributedContext) -> None:
         on_cpu = world.device.type == "cpu"

@@ -64,8 +64,9 @@ class ErnieVilForRetrieval:
                 raise InputError(
                     f"{folder}: the model has no head for retrieval; fine-tune it (finetune/run.py retrieval)"
                 )
-        texts = TextEncoder(load_tokenizer(folder / VOCABULARY))
-        return cls(model, texts, task.settings.max_text, chosen)
+        tokenizer = load_tokenizer(folder / VOCABULARY)
+        model.ernie_vil.config.check_vocabulary(folder / VOCABULARY, tokenizer.get_vocab_size())
+        return cls(model, TextEncoder(tokenizer), task.settings.max_text, chosen)
 
     def score(self, texts: Sequence[str], regions: Sequence[RegionsRow], *, batch_size: int = 64) -> Array:
         """Scores every text with every image.
@@ -79,8 +80,10 @@ class ErnieVilForRetrieval:
             float32 [C, I], the log-odds that text and image belong together. Higher is better.
 
         Raises:
-            InputError: regions are damaged, or are from another detector.
+            InputError: regions are damaged, or are from another detector, or ``texts`` is one text and no sequence.
         """
+        if isinstance(texts, str):
+            raise InputError(f"{texts!r:.100} is one text; give a list of texts: score([text], regions)")
         for row in regions:
             self._check(row)
         if not texts or not regions:
@@ -97,6 +100,12 @@ class ErnieVilForRetrieval:
             row.regions.check(row.width, row.height)
         except ValueError as error:
             raise InputError(f"regions of {row.image_id}: {error}") from error
+        boxes = row.regions.boxes
+        if len(boxes) and boxes.max() <= 1 < min(row.width, row.height):
+            raise InputError(
+                f"regions of {row.image_id}: all boxes lie within 0..1 of {row.width} x {row.height} pixels; boxes are "
+                "in pixels: multiply them by the width and height of the image"
+            )
         if (size := row.regions.features.shape[1]) != self._feature_size:
             raise InputError(
                 f"regions of {row.image_id}: features of size {size}, but the model takes {self._feature_size}; "

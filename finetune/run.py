@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Python gives a s
 
 from finetune.options import (
     AllowMissingImagesOption,
+    CocoIdsOption,
     DataOption,
     GoldRegionsOption,
     LocalRankOption,
@@ -41,6 +42,7 @@ def main(
     regions: RegionsOption = None,
     gold_regions: GoldRegionsOption = None,
     allow_missing_images: AllowMissingImagesOption = False,
+    coco_ids: CocoIdsOption = False,
     set_: Settings = None,
     resume: Annotated[bool, typer.Option(help="Continue from the latest checkpoint in --out.")] = False,
     _local_rank: LocalRankOption = 0,
@@ -53,7 +55,7 @@ def main(
     from finetune.training.recipe import FineTuneRecipe
 
     recipe = FineTuneRecipe.for_task(chosen.settings_type).load(config, set_ or [])
-    files = TaskFiles(data, regions or [], gold_regions or [], allow_missing_images)
+    files = TaskFiles(data, regions or [], gold_regions or [], allow_missing_images, coco_ids)
 
     from finetune.training.finetuning import fine_tune
     from pretrain.training.distributed import with_process_group

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from finetune.options import CheckpointOption, DataOption, RegionsOption
+from finetune.options import CheckpointOption, CocoIdsOption, DataOption, RegionsOption
 from parsers.command import console, run, say
 from shards.storage.files import sha256_of, write_json
 
@@ -31,6 +31,7 @@ def main(
     data: DataOption,
     out: Annotated[Path, typer.Option(help="File for the trained score.")],
     regions: RegionsOption = None,
+    coco_ids: CocoIdsOption = False,
     split: Annotated[str, typer.Option(help="The split to train on.")] = "train",
     dev: Annotated[str, typer.Option(help="The split to measure on.")] = "val",
     steps: Annotated[int, typer.Option(min=2, help="Steps of the training.")] = 2000,
@@ -59,7 +60,11 @@ def main(
     from pretrain.model.encoder import WEIGHTS
 
     folder = find_fine_tuned(checkpoint)
-    task, device, files = load_task(folder, Retrieval), choose_device(), TaskFiles(data, regions or [])
+    task, device, files = (
+        load_task(folder, Retrieval),
+        choose_device(),
+        TaskFiles(data, regions or [], coco_ids=coco_ids),
+    )
     training, held_out = (files.open(task, [name], folder, device.type) for name in (split, dev))
     model = load_fine_tuned(folder, task, device)
     pooled, pooled_dev = (

@@ -145,6 +145,13 @@ class Task(ABC, Generic[S, E, P]):
             InputError: the predictions are not those of the examples, or the labels of the split are not public.
         """
 
+    def check_labels(self, examples: Sequence[E]) -> None:
+        """Checks that `evaluate` can score predictions of the examples, before anything is predicted.
+
+        Raises:
+            InputError: the labels of the split are not public.
+        """
+
     # ----------------------------------------------------------------------------------------------------- training
 
     def fit(self, examples: Sequence[E]) -> Self:  # noqa: ARG002

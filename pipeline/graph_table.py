@@ -13,6 +13,8 @@ from shards.storage.files import AnyPath
 from shards.storage.parquet import ParquetFile, write_table
 
 GRAPHS_VERSION = "1"
+OF_SPLIT = "captions of the split "
+"""The statistics call the captions of a split this, and its name."""
 _node = [pa.field("lemma", pa.string()), pa.field("start", pa.int32()), pa.field("end", pa.int32())]
 _span = pa.struct([pa.field("start", pa.int32()), pa.field("end", pa.int32())])
 GRAPHS = pa.schema(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Mapping
@@ -16,15 +15,16 @@ import torch
 from finetune.heads import HEAD, TaskHead
 from finetune.released.paddle_files import COMBINED, read_combined, read_variable, write_record
 from finetune.tasks import TASKS, import_task
+from finetune.tasks.checks import expect_layout, read_text
 from parsers.checksums import forget_checksums, write_checksums
 from parsers.command import InputError, pluralize
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG, ENCODER, WEIGHTS, ErnieViL
 from pretrain.model.released_names import load_released, released_arrays, released_shapes
 from shards.schema import Array
-from shards.storage.files import sha256_of, write_indented_json
+from shards.storage.files import read_json, sha256_of, write_indented_json
 from shards.storage.weights import load_weights, read_weights, write_weights
-from shards.vocabulary import VOCABULARY
+from shards.vocabulary import VOCABULARY, read_vocabulary
 
 Arrays = dict[str, Array]
 
@@ -187,6 +187,8 @@ def import_released(
         )
     tensors = {ENCODER + name: tensor.numpy() for name, tensor in model.state_dict().items()}
     tensors |= {HEAD + ours[name]: _transpose(checkpoint.arrays[name]) for name in heads}
+    if vocabulary is not None:
+        config.check_vocabulary(vocabulary, len(read_vocabulary(vocabulary)))
     out.mkdir(parents=True, exist_ok=True)
     forget_checksums(out)
     if vocabulary is not None:
@@ -225,8 +227,11 @@ def export_released(source: Path, out: Path, *, combined: bool) -> int:
     model = ErnieViL(config)
     encoder = {name.removeprefix(ENCODER): tensor for name, tensor in tensors.items() if name.startswith(ENCODER)}
     load_weights(model, encoder, source / WEIGHTS)
-    record = json.loads((source / RECORD).read_text()) if (source / RECORD).exists() else {}
-    arrays: Arrays = {n: a for n, a in released_arrays(model).items() if n not in record.get("untouched", ())}
+    untouched: list[str] = []
+    if (source / RECORD).exists():
+        with expect_layout(source / RECORD, "the record of an import"):
+            untouched = [read_text(name) for name in read_json(source / RECORD)["untouched"]]
+    arrays: Arrays = {n: a for n, a in released_arrays(model).items() if n not in untouched}
     arrays |= _convert_head({n.removeprefix(HEAD): t.numpy() for n, t in tensors.items() if n.startswith(HEAD)}, source)
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out} is not empty; name another --out folder")

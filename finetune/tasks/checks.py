@@ -10,6 +10,8 @@ from typing import TypeVar
 from parsers.command import InputError
 
 P = TypeVar("P")
+_LONGEST_REASON = 200
+"""Characters of a reason: a damaged file may hold a value of any length."""
 
 
 @contextmanager
@@ -21,8 +23,28 @@ def expect_layout(path: Path, layout: str) -> Iterator[None]:
     """
     try:
         yield
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: is not {layout}: {error!r}") from error
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: is not {layout}: {error!r:.{_LONGEST_REASON}}") from error
+
+
+def read_integer(value: object) -> int:
+    """Returns an integer that a file holds as a number or as text; 3.0 is 3. Raises ValueError for anything else."""
+    whole = isinstance(value, int | str) or (isinstance(value, float) and value.is_integer())
+    if not whole or isinstance(value, bool):
+        raise ValueError(f"{value!r} is no integer")
+    return int(value)  # type: ignore[call-overload, no-any-return]
+
+
+def read_text(value: object) -> str:
+    """Returns a text. Raises ValueError for anything else: null is no text, and nor is a list of words."""
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is no text")
+    return value
+
+
+def read_id(value: object) -> str:
+    """Returns an id, which a file may hold as a number or as text. Raises ValueError for anything else."""
+    return value if isinstance(value, str) and value else str(read_integer(value))
 
 
 def match_predictions(

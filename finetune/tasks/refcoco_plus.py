@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NotRequired, TypedDict
@@ -16,7 +16,7 @@ from finetune.heads import RegionHead, compute_region_loss
 from finetune.inputs import ImageInput, Sources, TaskBatch
 from finetune.released.tsv import is_released, read_lines
 from finetune.task import Split, Task, TaskSettings
-from finetune.tasks.checks import expect_layout, match_predictions
+from finetune.tasks.checks import expect_layout, match_predictions, read_id, read_integer, read_text
 from parsers.command import InputError
 from pretrain.model.config import ModelConfig
 from shards.boxes import intersection_over_union
@@ -26,7 +26,8 @@ from shards.schema import Array, Regions
 from shards.storage import pickles
 from shards.storage.files import read_json, write_json
 
-SPLITS = ("train", "val", "testA", "testB")
+SPLITS = ("train", "val", "testA", "testB", "testC", "testAB", "testBC", "testAC", "test")
+"""The splits that REFER knows. RefCOCO+ has the first four; an annotation of ``testAB`` is in testA and in testB."""
 HIT = 0.5
 """A region is right if it overlaps with the box that is meant at least this much (intersection over union)."""
 
@@ -99,8 +100,8 @@ class RefcocoPlus(Task[RefcocoPlusSettings, Expression, BoxPrediction]):
         with expect_layout(path, "a list of expression_id, region and box"):
             return [
                 {
-                    "expression_id": str(item["expression_id"]),
-                    "region": int(item["region"]),
+                    "expression_id": read_id(item["expression_id"]),
+                    "region": read_integer(item["region"]),
                     "box": list(_check_box(item["box"])),
                 }
                 for item in read_json(path)
@@ -240,23 +241,43 @@ def _read_refer(references: Path, instances: Path, split: str) -> list[Expressio
         raise InputError(f"{references}: {error}") from error
     with expect_layout(instances, "a file of COCO instances"):
         coco = read_json(instances)
-        sizes = {int(item["id"]): (int(item["width"]), int(item["height"])) for item in coco["images"]}
-        boxes = {int(item["id"]): _find_corners(item["bbox"]) for item in coco["annotations"]}
+        sizes = {read_integer(item["id"]): _read_size(item) for item in coco["images"]}
+        boxes = {read_integer(item["id"]): _find_corners(item["bbox"]) for item in coco["annotations"]}
     expressions = []
     with expect_layout(references, "a file of REFER's references"):
         for ref in refs:
-            if ref["split"] != split:
+            if not _is_in(read_text(ref["split"]), split):
                 continue
-            image, annotation = int(ref["image_id"]), int(ref["ann_id"])
+            image, annotation = read_integer(ref["image_id"]), read_integer(ref["ann_id"])
             if image not in sizes or annotation not in boxes:
                 raise InputError(f"{instances}: lacks image {image} or annotation {annotation} of {references}")
             expressions += [
                 Expression(
-                    str(sentence["sent_id"]), str(image), *sizes[image], str(sentence["sent"]), boxes[annotation]
+                    read_id(sentence["sent_id"]),
+                    str(image),
+                    *sizes[image],
+                    read_text(sentence["sent"]),
+                    boxes[annotation],
                 )
                 for sentence in ref["sentences"]
             ]
     return expressions
+
+
+def _is_in(annotated: str, split: str) -> bool:
+    """Says whether REFER counts an annotation among those of a split."""
+    if split == "test":
+        return "test" in annotated
+    if split in ("testA", "testB", "testC"):
+        return split[-1] in annotated
+    return annotated == split
+
+
+def _read_size(item: Mapping[str, object]) -> tuple[int, int]:
+    width, height = read_integer(item["width"]), read_integer(item["height"])
+    if min(width, height) < 1:
+        raise ValueError(f"an image of {width} x {height}")
+    return width, height
 
 
 def _find_corners(box: Sequence[float]) -> Box:

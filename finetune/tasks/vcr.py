@@ -110,14 +110,10 @@ class Vcr(Task[VcrSettings, VcrQuestion, VcrPrediction]):
         Q->A is the share of questions with the right answer, QA->R the share with the right rationale given the right
         answer, and Q->AR the share with both.
         """
+        self.check_labels(examples)
         found = {(item["annot_id"], item["given"]): item["probabilities"] for item in predictions}
         right: dict[VcrPart, dict[str, bool]] = {part: {} for part in self.settings.parts}
         for question in examples:
-            if question.right is None:
-                raise InputError(
-                    f"{question.annot_id} has no public answer: only the leaderboard has the labels of test; send the "
-                    "predictions there"
-                )
             key = question.annot_id, question.given
             if key not in found:
                 raise InputError(
@@ -130,6 +126,14 @@ class Vcr(Task[VcrSettings, VcrQuestion, VcrPrediction]):
             both = [hit and right[RATIONALE][annot_id] for annot_id, hit in right[ANSWER].items()]
             scores["Q->AR"] = sum(both) / len(both)
         return scores
+
+    def check_labels(self, examples: Sequence[VcrQuestion]) -> None:
+        """See `Task.check_labels`."""
+        if hidden := next((question for question in examples if question.right is None), None):
+            raise InputError(
+                f"{hidden.annot_id} has no public answer: only the leaderboard has the labels of test; send the "
+                "predictions there"
+            )
 
     # ----------------------------------------------------------------------------------------------------- training
 

@@ -8,11 +8,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final, Literal, NotRequired, TypedDict
 
 from finetune.inputs import RegionSource
-from finetune.tasks.checks import expect_layout
+from finetune.tasks.checks import expect_layout, read_id, read_integer, read_text
 from parsers.command import InputError
 from shards.regions.table import RegionsRow
 from shards.storage.files import read_json_lines, write_atomic
@@ -86,19 +87,19 @@ def read_questions(path: Path, parts: Sequence[VcrPart]) -> list[VcrQuestion]:
     for number, item in enumerate(read_json_lines(path), 1):
         try:
             questions += [question for question in _parse_questions(item) if question.part in parts]
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise InputError(f"{path}: line {number}: {error!r}") from error
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError, IndexError) as error:
+            raise InputError(f"{path}: line {number}: {error!r:.200}") from error
     return questions
 
 
 def _parse_questions(item: Mapping[str, Any]) -> Iterator[VcrQuestion]:
     """Yields the choice of the answer, then that of the rationale, for each answer if the right one is not public."""
-    objects = tuple(sys.intern(str(name)) for name in item["objects"])
+    objects = tuple(sys.intern(read_text(name)) for name in item["objects"])
     question = check_words(item["question"], objects)
     answers, rationales = (_check_choices(item[f"{name}_choices"], objects) for name in ("answer", "rationale"))
-    annot_id, image_id = str(item["annot_id"]), sys.intern(str(item["img_id"]))
+    annot_id, image_id = read_text(item["annot_id"]), sys.intern(read_id(item["img_id"]))
     number = question_number(annot_id)
-    file = sys.intern(str(item.get("img_fn", image_id)))
+    file = sys.intern(read_text(item.get("img_fn", image_id)))
     right, reason = _check_label(item.get("answer_label")), _check_label(item.get("rationale_label"))
     yield VcrQuestion(annot_id, number, image_id, file, ANSWER, objects, question, None, answers, right)
     for given in range(CHOICES) if right is None else (right,):
@@ -110,9 +111,9 @@ def _parse_questions(item: Mapping[str, Any]) -> Iterator[VcrQuestion]:
 def _check_label(value: str | int | None) -> int | None:
     if value is None:
         return None
-    if not 0 <= int(value) < CHOICES:
+    if not 0 <= (label := read_integer(value)) < CHOICES:
         raise ValueError(f"label {value} is outside the {CHOICES} choices")
-    return int(value)
+    return label
 
 
 def _check_choices(choices: Sequence[Sequence[Word]], objects: Sequence[str]) -> tuple[tuple[Word, ...], ...]:
@@ -196,6 +197,8 @@ def read_leaderboard(path: Path) -> list[VcrPrediction]:
                 values = [row[_name_column(given, choice)] for choice in range(CHOICES)]
                 if any(values):
                     probabilities = [float(value) for value in values]
+                    if not all(map(isfinite, probabilities)):
+                        raise ValueError(f"{values} of {row['annot_id']} are no probabilities")
                     predictions.append({"annot_id": row["annot_id"], "given": given, "probabilities": probabilities})
     except (OSError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error

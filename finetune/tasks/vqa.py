@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Self, TypedDict
+from typing import Annotated, Any, Self, TypedDict
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from finetune.heads import VqaHead, compute_answer_loss
 from finetune.inputs import TaskBatch
 from finetune.released.tsv import is_released, read_lines
 from finetune.task import Split, Task, TaskSettings
-from finetune.tasks.checks import expect_layout, match_predictions
+from finetune.tasks.checks import expect_layout, match_predictions, read_id, read_integer, read_text
 from finetune.tasks.vqa_accuracy import compute_accuracy, normalise
 from parsers.command import InputError
 from pretrain.model.config import ModelConfig
@@ -38,7 +38,7 @@ class VqaSettings(TaskSettings):
     """an answer becomes a class if it is the main answer of this many training questions"""
     answers: tuple[str, ...] | None = None
     """the classes; by default they are found in the training questions. A recipe may name a JSON file with a list"""
-    hidden_size: Annotated[int, Field(ge=1)] = 2048
+    hidden_size: Annotated[int, Field(ge=1, le=65_536)] = 2048
     """width of the classifier's hidden layer"""
 
     @field_validator("answers", mode="before")
@@ -69,16 +69,8 @@ class VqaPrediction(TypedDict):
     """An entry of the result file."""
 
     question_id: int
-    answer: str
-
-
-class VqaAnnotation(TypedDict):
-    """An entry of the annotations file, as far as it is read."""
-
-    question_id: int
-    answers: list[Mapping[str, str]]
-    multiple_choice_answer: str
-    answer_type: str
+    answer: str | None
+    """None, in a file of somebody else, is no answer and earns nothing"""
 
 
 class Vqa(Task[VqaSettings, VqaQuestion, VqaPrediction]):
@@ -107,7 +99,7 @@ class Vqa(Task[VqaSettings, VqaQuestion, VqaPrediction]):
         path = data / f"v2_OpenEnded_mscoco_{split}_questions.json"
         with expect_layout(path, "a file of VQA questions"):
             questions = [
-                VqaQuestion(int(item["question_id"]), str(item["image_id"]), str(item["question"]))
+                VqaQuestion(read_integer(item["question_id"]), read_id(item["image_id"]), read_text(item["question"]))
                 for item in read_json(path)["questions"]
             ]
         annotations = data / f"v2_mscoco_{split}_annotations.json"
@@ -132,11 +124,16 @@ class Vqa(Task[VqaSettings, VqaQuestion, VqaPrediction]):
         """See `Task.read_predictions`."""
         with expect_layout(path, "a VQA result file, a list of question_id and answer"):
             return [
-                {"question_id": int(item["question_id"]), "answer": str(item["answer"])} for item in read_json(path)
+                {
+                    "question_id": read_integer(item["question_id"]),
+                    "answer": None if item["answer"] is None else read_text(item["answer"]),
+                }
+                for item in read_json(path)
             ]
 
     def evaluate(self, predictions: Sequence[VqaPrediction], examples: Sequence[VqaQuestion]) -> dict[str, float]:
         """Returns the VQA accuracy, also for each answer type. For a released file it is the mean target."""
+        self.check_labels(examples)
         wanted = [question.question_id for question in examples]
         ordered = match_predictions(predictions, wanted, lambda item: item["question_id"], "questions")
         by_type = defaultdict[str | None, list[float]](list)
@@ -145,6 +142,14 @@ class Vqa(Task[VqaSettings, VqaQuestion, VqaPrediction]):
         rated = [value for values in by_type.values() for value in values]
         scores = {self.metric: sum(rated) / len(rated)}
         return scores | {f"{self.metric}/{kind}": sum(v) / len(v) for kind, v in by_type.items() if kind is not None}
+
+    def check_labels(self, examples: Sequence[VqaQuestion]) -> None:
+        """See `Task.check_labels`."""
+        if hidden := next((question for question in examples if question.targets is None), None):
+            raise InputError(
+                f"question {hidden.question_id} has no public answer: only the server has the labels of the test "
+                "splits; upload the predictions there"
+            )
 
     # ----------------------------------------------------------------------------------------------------- training
 
@@ -224,18 +229,16 @@ class Vqa(Task[VqaSettings, VqaQuestion, VqaPrediction]):
 def _annotate(questions: Sequence[VqaQuestion], path: Path, annotations: Path) -> list[VqaQuestion]:
     """Adds to the questions, which are from ``path``, what the annotators said."""
     with expect_layout(annotations, "a file of VQA annotations"):
-        found: dict[int, VqaAnnotation] = {int(i["question_id"]): i for i in read_json(annotations)["annotations"]}
+        found = {read_integer(item["question_id"]): item for item in read_json(annotations)["annotations"]}
     if unmatched := found.keys() ^ {question.question_id for question in questions}:
         raise InputError(f"{annotations}: question {min(unmatched)} is not in both this file and {path}")
     return [_add_answers(question, found[question.question_id], annotations) for question in questions]
 
 
-def _add_answers(question: VqaQuestion, item: VqaAnnotation, path: Path) -> VqaQuestion:
-    try:
-        answers = tuple(sys.intern(str(answer["answer"])) for answer in item["answers"])
-        main, kind = sys.intern(str(item["multiple_choice_answer"])), sys.intern(str(item["answer_type"]))
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{path}: question {question.question_id}: {error!r}") from error
+def _add_answers(question: VqaQuestion, item: Mapping[str, Any], path: Path) -> VqaQuestion:
+    with expect_layout(path, f"a file of VQA annotations (question {question.question_id})"):
+        answers = tuple(sys.intern(read_text(answer["answer"])) for answer in item["answers"])
+        main, kind = (sys.intern(read_text(item[key])) for key in ("multiple_choice_answer", "answer_type"))
     if not answers:
         raise InputError(f"{path}: question {question.question_id} has no answers")
     counts = Counter(map(normalise, answers))
@@ -243,13 +246,11 @@ def _add_answers(question: VqaQuestion, item: VqaAnnotation, path: Path) -> VqaQ
     return replace(question, targets=targets, answers=answers, main_answer=main, answer_type=kind)
 
 
-def _rate(answer: str, question: VqaQuestion) -> float:
+def _rate(answer: str | None, question: VqaQuestion) -> float:
     """Returns how right an answer is, between 0 and 1."""
+    if answer is None:
+        return 0.0
     if question.answers is not None:
         return compute_accuracy(answer, question.answers)
-    if question.targets is not None:
-        return question.targets.get(answer, 0.0)
-    raise InputError(
-        f"question {question.question_id} has no public answer: only the server has the labels of the test splits; "
-        "upload the predictions there"
-    )
+    assert question.targets is not None, "check_labels() comes first"
+    return question.targets.get(answer, 0.0)

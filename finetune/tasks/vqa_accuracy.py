@@ -65,18 +65,14 @@ def compute_accuracy(answer: str, annotated: Sequence[str]) -> float:
     """Returns how right an answer is, between 0 and 1.
 
     For each annotator, count a third for every other annotator who gave this answer, at most 1; then average over the
-    annotators. As in the evaluator's present version, annotated answers that are all the same are not normalised. In
-    that case the evaluator does not normalise the given answer either. Here it is always normalised, as in the
-    evaluator's earlier versions.
+    annotators. As in the evaluator's present version, no answer is normalised where all annotators agree.
 
     Args:
         answer: the answer of a model.
         annotated: the ten answers of the annotators.
     """
-    given = normalise(answer)
-    if len({_clean(other) for other in annotated}) > 1:
-        annotated = [normalise(other) for other in annotated]
-    else:
-        annotated = [_clean(other) for other in annotated]
+    given, annotated = _clean(answer), [_clean(other) for other in annotated]
+    if len(set(annotated)) > 1:
+        given, annotated = normalise(given), [normalise(other) for other in annotated]
     matches = sum(other == given for other in annotated)
     return sum(min(1.0, (matches - (other == given)) / 3) for other in annotated) / len(annotated)

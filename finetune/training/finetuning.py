@@ -212,11 +212,17 @@ def fine_tune(
     training = data.open(task, recipe.train, start, world.device.type)
     task = task.fit(training.examples)
     dev = None if recipe.dev is None else data.open(task, [recipe.dev], start, world.device.type)
+    if dev is not None:
+        task.check_labels(dev.examples)
     if dev is not None and recipe.best is None:
         recipe = recipe.model_copy(update={"best": Best(metric=f"dev/{task.metric}", mode="max")})
     checksums = {"regions": data.compute_checksums(), "files": [sha256_of(path) for path in task.files]}
     workload = FineTuning(task, recipe, start, training, dev, checksums)
     if world.rank == 0:
+        if recipe.batch_size > (count := len(training.examples)):
+            say(
+                f"batch_size {recipe.batch_size:,} is more than the {count:,} examples: a batch holds all of them, once"
+            )
         say(f"{task.name}: {len(training.examples):,} examples, weights from {start}")
         if not resume:
             say(f"parameters with random values at the start: {', '.join(workload.random_parameters) or 'none'}")

@@ -16,11 +16,11 @@ from pipeline.execution.engines import Engine
 from pipeline.execution.executor import print_report, run_stage
 from pipeline.execution.options import EngineKind, MaxRejects, Overwrite, RayAddress, Workers
 from pipeline.files import location
+from pipeline.graph_table import OF_SPLIT
 from pipeline.pack.accounts import Outcome, read_accounts
 from pipeline.pack.image_ids import read_id_lists
 from pipeline.pack.packing import PIECES, UNKNOWN
 from pipeline.pack.stage import WITHOUT_CAPTIONS, WITHOUT_REGIONS, PackStage, propose_coco_ids
-from pipeline.parse.stage import OF_SPLIT
 from shards.stage_folder import REPORT
 from shards.storage.files import AnyPath, read_lines, read_record
 from shards.vocabulary import read_vocabulary

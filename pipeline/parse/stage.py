@@ -14,7 +14,7 @@ from parsers.command import InputError
 from pipeline.execution.engines import Work
 from pipeline.execution.parts import Part, Reject
 from pipeline.files import fingerprint
-from pipeline.graph_table import GRAPHS, GRAPHS_VERSION, NODE_COLUMNS, write_graphs
+from pipeline.graph_table import GRAPHS, GRAPHS_VERSION, NODE_COLUMNS, OF_SPLIT, write_graphs
 from pipeline.parse import captions
 from pipeline.parse.captions import CaptionRow
 from shards.storage.files import AnyPath
@@ -23,8 +23,6 @@ GIVEN = pa.schema([GRAPHS.field(name) for name in ("image_id", "caption_id", "ca
 """The columns of the graphs that come from the sources."""
 TEST = "test"
 """the split that is left out unless it is asked for"""
-OF_SPLIT = "captions of the split "
-"""The statistics call the captions of a split this, and its name."""
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,13 @@ from parsers.checksums import check_file
 from parsers.command import InputError, say
 from shards.storage.files import write_atomic
 
-Size = Annotated[int, Field(ge=1)]
+Size = Annotated[int, Field(ge=1, le=2**31 - 1)]
 DropoutRate = Annotated[float, Field(ge=0, lt=1)]
-LayerIds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+_MOST_LAYERS = 1000
+MOST_PARAMETERS = 10_000_000_000
+"""The most parameters of an encoder; large has 0.4 billion. A damaged file must not ask for any amount of memory."""
+_LONGEST_VALUE = 120
+LayerIds = Annotated[tuple[Annotated[int, Field(ge=0, lt=_MOST_LAYERS)], ...], Field(min_length=1)]
 SIZES = Path(__file__).resolve().parents[2] / "configs/model"
 """The folder of the model sizes that come with the project."""
 RegionTarget = Literal["distribution", "argmax", "features"]
@@ -99,6 +103,28 @@ class ModelConfig(BaseModel):
         """Feed-forward width of the text stream, also in the co-layers; the released code hard-codes it."""
         return 4 * self.hidden_size
 
+    @property
+    def parameters(self) -> int:
+        """Number of the encoder's parameters, but for biases, layer norms and poolers."""
+        text, image, co = self.hidden_size, self.v_hidden_size, self.co_hidden_size
+        rows = self.vocab_size + self.max_position_embeddings + self.sent_type_vocab_size
+        text_inner, image_inner = 2 * text * self.intermediate_size, 2 * image * self.v_intermediate_size
+        return (
+            rows * text
+            + self.v_feature_size * image
+            + self.num_text_layers * (4 * text**2 + text_inner)
+            + self.num_image_layers * (4 * image**2 + image_inner)
+            + self.num_co_layers * (4 * co * (text + image) + text_inner + image_inner)
+        )
+
+    @model_validator(mode="after")
+    def _check_size(self) -> Self:
+        if self.parameters > MOST_PARAMETERS:
+            raise ValueError(
+                f"the sizes make an encoder of {self.parameters:,} parameters; at most {MOST_PARAMETERS:,} are possible"
+            )
+        return self
+
     @model_validator(mode="after")
     def _check_heads(self) -> Self:
         for width_key, heads_key in (
@@ -126,6 +152,27 @@ class ModelConfig(BaseModel):
                 f"{len(self.v_biattention_id)}; give both one entry for each co-layer"
             )
         return self
+
+    def check_vocabulary(self, path: Path, pieces: int) -> None:
+        """Checks that the model has a row for each word piece. Says so if it has rows beyond the vocabulary.
+
+        Args:
+            path: of the vocabulary.
+            pieces: number of its word pieces.
+
+        Raises:
+            InputError: there are more word pieces than rows.
+        """
+        if pieces > self.vocab_size:
+            raise InputError(
+                f"{path}: holds {pieces:,} word pieces, but the model has rows for {self.vocab_size:,}; "
+                "take the vocab.txt that the model was trained with"
+            )
+        if pieces < self.vocab_size:
+            say(
+                f"{path}: holds {pieces:,} word pieces, and the model has rows for {self.vocab_size:,}: the others are "
+                "never used. If the model was not padded, this is the vocabulary of another one"
+            )
 
     @classmethod
     def of_size(cls, name: str) -> ModelConfig:
@@ -184,4 +231,4 @@ def _explain(detail: ErrorDetails) -> str:
         case "json_invalid":
             return detail["msg"]
         case _:
-            return f"{key}: {detail['msg']}, but it is {detail['input']!r}" if key else detail["msg"]
+            return f"{key}: {detail['msg']}, but it is {detail['input']!r:.{_LONGEST_VALUE}}" if key else detail["msg"]

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from parsers.checksums import forget_checksums, write_checksums
+from parsers.command import InputError
 from pretrain.model.attention import LAYER_NORM_EPS, AttentionLayer, key_mask
 from pretrain.model.config import ModelConfig
 from shards.storage.weights import load_weights, read_weights, write_weights
@@ -123,6 +124,13 @@ class ErnieViL(
         super().__init__()
         self.config = config
         self.gradient_checkpointing = False
+        try:
+            self._add_layers(config)
+        except (MemoryError, RuntimeError) as error:
+            reason = str(error).splitlines()[0] if str(error) else "no memory is left"
+            raise InputError(f"a model of {config.parameters:,} parameters cannot be made: {reason}") from error
+
+    def _add_layers(self, config: ModelConfig) -> None:
         self.text_embeddings = TextEmbeddings(config)
         self.image_embeddings = ImageEmbeddings(config)
         self.text_layers = nn.ModuleList(_text_layer(config) for _ in range(config.num_text_layers))

@@ -10,31 +10,34 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
-import zipfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import Annotated, NotRequired
 
 import deepspeed
 import torch
-from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointCommitInfo, CheckpointEngine
-from torch import Tensor, UntypedStorage
+from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointEngine
+from pydantic import Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from parsers.command import InputError
 from pretrain.training.best import BestState
+from pretrain.training.checkpoint_files import REFUSED, CopyingEngine, FileRecord, convert, measure, refuse_code, verify
 from pretrain.training.distributed import DistributedContext
-from shards.storage.files import check_free_disk, flush, sha256_of, write_atomic
+from shards.storage.files import check_free_disk, flush, write_atomic
 
 LATEST = "latest"
 RECORD = "checkpoint.json"
 _PREFIX, _TEMPORARY = "step-", ".writing-"
+_NAME = re.compile(rf"{_PREFIX}\d{{1,18}}")
 _BYTES_PER_PARAMETER = 16
 """The most that a first checkpoint takes: fp32 weights, two moments, and the weights in the model's own type."""
 
@@ -42,27 +45,27 @@ _BYTES_PER_PARAMETER = 16
 class LoopState(BestState):
     """The state of the loop, from which a run continues."""
 
-    step: int
+    step: Annotated[int, Field(ge=0)]
     """steps that were done"""
-    threads: NotRequired[int | None]
+    threads: NotRequired[Annotated[int, Field(ge=1)] | None]
     """threads of each process on a CPU; older checkpoints lack it"""
-
-
-class FileRecord(TypedDict):
-    """What must be found on the disk when a file is read again."""
-
-    bytes: int
-    sha256: str
+    to_evaluate: NotRequired[bool]
+    """whether the evaluation of this step comes after the checkpoint and has not ended"""
 
 
 class _Record(TypedDict):
-    """``checkpoint.json``, but for the files."""
+    """``checkpoint.json``."""
 
     step: int
-    ranks: int
+    ranks: Annotated[int, Field(ge=1)]
     state: LoopState
     identity: dict[str, object]
     """the fingerprint of the run; the key is that of checkpoints that exist"""
+    files: dict[str, FileRecord]
+    """by name"""
+
+
+_RECORD_TYPE = TypeAdapter(_Record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,7 @@ class _Writing:
     target: Path
     """the name under which it appears"""
     record: _Record
+    """without the files"""
     files: Future[dict[str, FileRecord]]
     """this rank's files by name"""
 
@@ -139,7 +143,7 @@ class Checkpoints:
             writing, target = self.folder / f"{_TEMPORARY}{step}", self.folder / f"{_PREFIX}{step}"
             self._world.on_first(lambda: self._make_room(engine))
             plain = engine.checkpoint_engine
-            engine.checkpoint_engine = copies = _Copies(plain)
+            engine.checkpoint_engine = copies = CopyingEngine(plain)
             try:
                 engine.save_checkpoint(str(self.folder), tag=writing.name, save_latest=False)
             except (OSError, RuntimeError) as error:
@@ -147,7 +151,7 @@ class Checkpoints:
                 raise self._cannot_be_written(target, error) from error
             finally:
                 engine.checkpoint_engine = plain
-            record = _Record(step=step, ranks=self._world.size, state=state, identity=self._fingerprint)
+            record = _Record(step=step, ranks=self._world.size, state=state, identity=self._fingerprint, files={})
             files = self._thread.submit(self._write, copies.files, plain, target)
             self._writing = _Writing(writing, target, record, files)
 
@@ -176,6 +180,13 @@ class Checkpoints:
             files = self._world.share(writing.files.result)
             self._world.on_first(lambda: self._publish(writing, files))
 
+    def update(self, state: LoopState) -> None:
+        """Replaces the state of the loop in the latest checkpoint, which is finished."""
+        path = self.folder / f"{_PREFIX}{state['step']}" / RECORD
+        self._world.on_first(
+            lambda: write_atomic(path, json.dumps(json.loads(path.read_bytes()) | {"state": state}, indent=1).encode())
+        )
+
     @contextmanager
     def _waiting(self) -> Iterator[None]:
         started = time.perf_counter()
@@ -193,13 +204,13 @@ class Checkpoints:
         try:
             for path in list(files):
                 plain.save(files.pop(path), str(path))
-                found[path.name] = _verify(path)
+                found[path.name] = verify(path)
         except (OSError, RuntimeError) as error:
             raise self._cannot_be_written(target, error) from error
         return found
 
     def _publish(self, writing: _Writing, files: dict[str, FileRecord]) -> None:
-        write_atomic(writing.folder / RECORD, json.dumps({**writing.record, "files": files}, indent=1).encode())
+        write_atomic(writing.folder / RECORD, json.dumps(writing.record | {"files": files}, indent=1).encode())
         flush(writing.folder)
         if writing.target.exists():  # a run left it that was killed before it became the latest
             shutil.rmtree(writing.target)
@@ -221,7 +232,8 @@ class Checkpoints:
 
     def _found(self) -> list[Path]:
         """The folders of all checkpoints, from the oldest to the newest."""
-        return sorted(self.folder.glob(f"{_PREFIX}*"), key=lambda path: int(path.name.removeprefix(_PREFIX)))
+        found = (path for path in self.folder.glob(f"{_PREFIX}*") if _NAME.fullmatch(path.name))
+        return sorted(found, key=lambda path: int(path.name.removeprefix(_PREFIX)))
 
     def _cannot_be_written(self, target: Path, error: Exception) -> InputError:
         advice = "continue with --resume" if self.exist() else "start again"
@@ -230,10 +242,17 @@ class Checkpoints:
     def _read_files(self, folder: Path) -> dict[str, FileRecord]:
         """Reads this rank's share of the files from the disk and returns their records."""
         return {
-            path.name: _read_file(path)
+            path.name: measure(path)
             for number, path in enumerate(sorted(folder.iterdir()))
             if path.name != RECORD and number % self._world.size == self._world.rank
         }
+
+    def advise(self) -> str:
+        """Says how to go on after the end of a run."""
+        if not self.exist():
+            return "There is no checkpoint yet: start again"
+        latest = self.folder / _read(self.folder / LATEST)
+        return f"The checkpoint is {latest}; to go on, run the same command with --resume"
 
     # ---------------------------------------------------------------------------------------------------------- read
 
@@ -243,7 +262,10 @@ class Checkpoints:
         Raises:
             InputError: it is damaged, or was written with other data or another recipe.
         """
-        return self._check(self.folder / _read(self.folder / LATEST))
+        name = _read(self.folder / LATEST)
+        if not _NAME.fullmatch(name):
+            raise InputError(f"{self.folder / LATEST}: names no checkpoint; {self._alternatives(self.folder / LATEST)}")
+        return self._check(self.folder / name)
 
     def last(self, count: int) -> list[Checkpoint]:
         """Returns the last ``count`` checkpoints, the newest last, without those of another number of ranks.
@@ -258,10 +280,11 @@ class Checkpoints:
 
     def _check(self, folder: Path) -> Checkpoint:
         try:
-            record = json.loads(_read(folder / RECORD))
-            found, files = record["identity"], record["files"]
-        except (ValueError, TypeError, KeyError) as error:
-            raise InputError(f"{folder / RECORD}: is damaged: {error!r}; {self._alternatives(folder)}") from error
+            record = _RECORD_TYPE.validate_json(_read(folder / RECORD))
+        except ValidationError as error:
+            problem = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".lstrip(": ") for e in error.errors()[:3])
+            raise InputError(f"{folder / RECORD}: is damaged: {problem}; {self._alternatives(folder)}") from error
+        found, files = record["identity"], record["files"]
         differing = [
             key for key in sorted({*found, *self._fingerprint}) if found.get(key) != self._fingerprint.get(key)
         ]
@@ -275,7 +298,7 @@ class Checkpoints:
         if damaged:
             what = ", ".join(f"{name} ({'differs' if name in on_disk else 'is missing'})" for name in damaged)
             raise InputError(f"{folder}: is damaged: {what}; {self._alternatives(folder)}")
-        return Checkpoint(folder, int(record["ranks"]), record["state"])
+        return Checkpoint(folder, record["ranks"], record["state"])
 
     def _alternatives(self, damaged: Path) -> str:
         others = [path.name for path in self._found() if path != damaged]
@@ -293,9 +316,12 @@ class Checkpoints:
             folder = self.folder / f"{_TEMPORARY}universal"
             self._world.on_first(lambda: self._convert(checkpoint, folder))
         try:
-            path, _ = engine.load_checkpoint(str(self.folder), tag=folder.name)
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
-            raise InputError(f"{folder}: cannot be loaded: {error}") from error
+            with refuse_code(checkpoint.folder):
+                path, _ = engine.load_checkpoint(str(self.folder), tag=folder.name)
+        except InputError:
+            raise
+        except Exception as error:  # whatever a stranger's values bring about in DeepSpeed
+            raise InputError(f"{folder}: cannot be loaded: {error!r}") from error
         if path is None:
             raise InputError(f"{folder}: cannot be loaded")
         self._world.on_first(lambda: shutil.rmtree(self.folder / f"{_TEMPORARY}universal", ignore_errors=True))
@@ -304,64 +330,26 @@ class Checkpoints:
         """Writes the checkpoint in DeepSpeed's universal format."""
         shutil.rmtree(folder, ignore_errors=True)
         check_free_disk(folder, 2 * checkpoint.size, "the conversion to another number of ranks")
-        command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state"]
+        command = [
+            sys.executable,
+            "-c",
+            f"from {convert.__module__} import convert; convert()",
+            "--inject_missing_state",
+        ]
         command += ["--input_folder", str(checkpoint.folder), "--output_folder", str(folder)]
         launcher = {"RANK", "LOCAL_RANK", "WORLD_SIZE"}
         environment = {key: value for key, value in os.environ.items() if key not in launcher}
+        environment["PYTHONPATH"] = os.pathsep.join(sys.path)  # a script has put its project there
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         (self.folder / "latest_universal").unlink(missing_ok=True)
         if done.returncode != 0:
             tail = (done.stdout + done.stderr).strip().splitlines()[-1:]
+            if done.returncode == REFUSED:
+                raise InputError(" ".join(tail))
             raise InputError(
                 f"{checkpoint.folder}: cannot be converted from {checkpoint.ranks} to {self._world.size} ranks "
                 f"({' '.join(command)}: {' '.join(tail)}); resume on {checkpoint.ranks}"
             )
-
-
-class _Copies(CheckpointEngine):  # type: ignore[misc]  # DeepSpeed has no types
-    """Stands in for DeepSpeed's writer, and copies what it is given into the host's memory.
-
-    Attributes:
-        files: the content of each file, in the order in which DeepSpeed has handed them over.
-    """
-
-    def __init__(self, plain: CheckpointEngine) -> None:
-        super().__init__()
-        self.files: dict[Path, object] = {}
-        self._plain = plain
-
-    def create(self, info: CheckpointCommitInfo) -> None:
-        """Announces a checkpoint."""
-        self._plain.create(info)
-
-    def save(self, state_dict: object, path: str) -> None:
-        """Copies the content of a file."""
-        self.files[Path(path)] = _copy(state_dict, {})
-
-    def load(self, path: str, map_location: object = None) -> object:
-        """Reads a file."""
-        return self._plain.load(path, map_location)
-
-    def commit(self, info: CheckpointCommitInfo) -> bool:
-        """Says that all files were handed over."""
-        return bool(self._plain.commit(info))
-
-
-def _copy(value: object, storages: dict[tuple[torch.device, int], UntypedStorage]) -> object:
-    """Copies the tensors in nested containers. Tensors that share memory share it in the copy, too."""
-    if isinstance(value, Tensor):
-        storage = value.untyped_storage()
-        key = storage.device, storage.data_ptr()
-        if key not in storages:
-            on_cpu = storage.device.type == "cpu"
-            storages[key] = storage.clone() if on_cpu else storage.cpu()  # type: ignore[no-untyped-call]
-        copy = torch.empty(0, dtype=value.dtype)
-        return copy.set_(storages[key], value.storage_offset(), value.shape, value.stride())
-    if isinstance(value, dict):
-        return type(value)((key, _copy(item, storages)) for key, item in value.items())
-    if isinstance(value, list | tuple) and type(value) in (list, tuple):
-        return type(value)(_copy(item, storages) for item in value)
-    return value
 
 
 def _read(path: Path) -> str:
@@ -373,26 +361,3 @@ def _read(path: Path) -> str:
 
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
-
-
-def _read_file(path: Path) -> FileRecord:
-    return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
-
-
-def _verify(path: Path) -> FileRecord:
-    """Flushes a file to the disk, compares what is read back with the CRC-32 of each tensor, and returns its record.
-
-    ``torch.save`` computes the CRC-32 in memory.
-
-    Raises:
-        InputError: the disk holds something else.
-    """
-    flush(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            bad = archive.testzip()
-    except zipfile.BadZipFile as error:
-        bad = str(error)
-    if bad is not None:
-        raise InputError(f"{path}: what the disk holds is not what was written ({bad}); check the disk")
-    return _read_file(path)

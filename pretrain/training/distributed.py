@@ -83,7 +83,7 @@ def with_process_group(work: Callable[[], None], out: Path | None = None) -> Non
     Rank 0 holds the lock of the folder ``out`` for all ranks.
 
     Raises:
-        InputError: another run writes to ``out``.
+        InputError: another run writes to ``out``, or another program has the port on which the processes would meet.
     """
     if "RANK" not in os.environ:
         alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
@@ -93,7 +93,15 @@ def with_process_group(work: Callable[[], None], out: Path | None = None) -> Non
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     # DeepSpeed still calls some collectives by their older names.
     warnings.filterwarnings("ignore", message=".*is deprecated. Please use", module="torch.distributed")
-    deepspeed.init_distributed(dist_init_required=True, verbose=False)
+    try:
+        deepspeed.init_distributed(dist_init_required=True, verbose=False)
+    except dist.DistNetworkError as error:
+        if "EADDRINUSE" not in str(error):
+            raise
+        raise InputError(
+            f"the port {os.environ['MASTER_PORT']} is in use, most often by another run; name another one to "
+            "the launcher, e.g. deepspeed --master_port 29501 (torchrun: --master-port)"
+        ) from error
     try:
         with ExitStack() as held:
             if out is not None:

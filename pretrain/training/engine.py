@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import deepspeed
 import torch
 from deepspeed.utils import safe_get_full_fp32_param
 from torch import Tensor, nn
 
+from parsers.command import InputError
 from pretrain.training.settings import REDUCE_BUCKET_ELEMENTS, TrainingRecipe
 
 
@@ -73,3 +77,25 @@ def gather_weights(engine: deepspeed.DeepSpeedEngine) -> dict[str, Tensor]:
         master = safe_get_full_fp32_param(parameter)  # None where the parameter is its own master
         weights[name] = (parameter if master is None else master).detach().float().cpu().clone()
     return weights
+
+
+@contextmanager
+def explain_full_memory(what: str) -> Iterator[None]:
+    """Turns the error of a full memory, of the device or of the host, into one that says what to change.
+
+    Args:
+        what: was tried; the subject of the message.
+
+    Raises:
+        InputError: the memory was full.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+            raise
+        tried = ". ".join(" ".join(str(error).split()).split(". ")[:2]) or "the host's memory is full"
+        raise InputError(
+            f"{what}: {tried}. Either raise accumulation or set gradient_checkpointing: true, and go on with --resume; "
+            "or start anew with a smaller batch_size (or tokens), a higher zero_stage or offload_optimizer: true"
+        ) from error

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM end a run at the end of a step, with a checkpoint."""
+"""Signals end a run at the end of a step, or while it waits for data, with a checkpoint."""
 
 from __future__ import annotations
 
@@ -6,31 +6,46 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
+
+from parsers.command import InputError
 
 if TYPE_CHECKING:
     from pretrain.training.distributed import DistributedContext
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+T = TypeVar("T")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+"""Slurm can be told to send SIGUSR1 before the time is up. A terminal that is closed sends SIGHUP."""
 ECHO_SECONDS = 1.0
 """Terminals and launchers each pass the same request on. A signal that comes so soon after the first is its echo."""
 
 
+class _StopWaitingError(Exception):
+    """Leaves `Interruption.wait_for`."""
+
+
 class Interruption:
-    """A context in which the first signal is a request to end, and a second one quits at once."""
+    """A context in which the first signal is a request to end, and a second one quits at once.
+
+    SIGHUP stays ignored where it was ignored before, as under ``nohup``.
+    """
 
     def __init__(self, rank: int) -> None:
         self._received: signal.Signals | None = None
         self._rank = rank
         self._since = 0.0
+        self._waits = False
 
     def __enter__(self) -> Interruption:
         self._previous = {}
         if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._receive) for number in SIGNALS}
+            taken = [s for s in SIGNALS if s != signal.SIGHUP or signal.getsignal(s) != signal.SIG_IGN]
+            self._previous = {number: signal.signal(number, self._receive) for number in taken}
         return self
 
     def __exit__(
@@ -39,14 +54,31 @@ class Interruption:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def agree(self, world: DistributedContext) -> signal.Signals | None:
-        """Returns the signal that any of the ranks has received, or None. All ranks call it, and all get the same.
+    def wait_for(self, receive: Callable[[], T]) -> T | None:
+        """Returns what ``receive`` returns, or None as soon as there is a signal. It is cut off wherever it is."""
+        with suppress(_StopWaitingError):
+            try:
+                self._waits = True
+                if self._received is None:
+                    return receive()
+            finally:
+                self._waits = False
+        return None
+
+    def agree(self, world: DistributedContext, problem: str | None) -> SystemExit | InputError | None:
+        """Returns the error with which all ranks end now, or None. All ranks call it, and all get the same.
 
         A launcher may signal one rank alone, but a run can only end if all of its ranks end after the same step.
+
+        Args:
+            world: the ranks.
+            problem: why this rank cannot go on, for the user; None if it can.
         """
-        received = torch.tensor([float(self._received == number) for number in SIGNALS], device=world.device)
-        counts = world.all_reduce(received).tolist()
-        return next((number for number, count in zip(SIGNALS, counts, strict=True) if count), None)
+        mine = [float(self._received == number) for number in SIGNALS]
+        *signals, problems = world.all_reduce(torch.tensor([*mine, float(problem is not None)], device=world.device))
+        if problems:
+            return InputError(next(text for text in world.gather(problem) if text is not None))
+        return next((SystemExit(128 + number) for number, count in zip(SIGNALS, signals, strict=True) if count), None)
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         if self._received is None:
@@ -55,5 +87,7 @@ class Interruption:
                 name = self._received.name
                 # os.write, because the signal may have interrupted print.
                 os.write(2, f"\n{name}: ends after this step, with a checkpoint; again to quit at once\n".encode())
+            if self._waits:
+                raise _StopWaitingError
         elif time.monotonic() - self._since > ECHO_SECONDS:
             os._exit(128 + number)

@@ -6,18 +6,31 @@ import faulthandler
 import multiprocessing
 import os
 import signal
+import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import fields, is_dataclass
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
 from typing import Generic, TypeVar
 
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from parsers.command import InputError
+from pretrain.training.interruption import SIGNALS
 
 BatchT = TypeVar("BatchT")
-STACKS = signal.SIGUSR1
+STACKS = signal.SIGUSR2
 """The signal that makes a worker print its stacks."""
+_DYING_SECONDS = 5.0
+"""The most between a connection that breaks off and the end of the worker at its other end."""
+_ENLARGE = "enlarge /dev/shm (docker run --shm-size), lower batch_size (or tokens), or set workers: 0"
+_CAUSES = {
+    signal.SIGKILL: "most often the host's memory was full; lower workers, or batch_size (or tokens)",
+    signal.SIGBUS: f"most often the shared memory was full; {_ENLARGE}",
+}
 
 
 class StepLoader(Generic[BatchT]):
@@ -27,6 +40,7 @@ class StepLoader(Generic[BatchT]):
         self.waited = 0.0
         """seconds that were spent waiting for items"""
         others = set(multiprocessing.active_children())
+        handler = signal.getsignal(signal.SIGCHLD)
         self._items: Iterator[Sequence[BatchT] | InputError] = iter(
             DataLoader(
                 _Reporting(dataset),
@@ -37,17 +51,51 @@ class StepLoader(Generic[BatchT]):
             )
         )
         self._workers = set(multiprocessing.active_children()) - others
+        self._main = threading.current_thread() is threading.main_thread()
+        if (
+            self._main
+        ):  # PyTorch's handler raises the end of a worker in the middle of a step, this loader between steps
+            signal.signal(signal.SIGCHLD, handler)
 
     def __iter__(self) -> StepLoader[BatchT]:
         return self
 
     def __next__(self) -> Sequence[BatchT]:
+        """Returns the next item.
+
+        Raises:
+            InputError: the item cannot be read, or a worker has ended.
+        """
         started = time.perf_counter()
-        item = next(self._items)
+        with self._watch_workers():
+            item = next(self._items)
         self.waited += time.perf_counter() - started
         if isinstance(item, InputError):
             raise item
         return item
+
+    @contextmanager
+    def _watch_workers(self) -> Iterator[None]:
+        """Ends the waiting for an item as soon as a worker ends, with an error that says how."""
+        self._check_workers()
+        if self._main:
+            handler = signal.signal(signal.SIGCHLD, lambda *_: self._check_workers())
+        try:
+            yield
+        except (RuntimeError, OSError, EOFError):  # what PyTorch makes of it, and of a connection that breaks off
+            by_sentinel = {worker.sentinel: worker for worker in self._workers}
+            for ending in connection.wait(list(by_sentinel), timeout=_DYING_SECONDS):
+                by_sentinel[ending].join()  # type: ignore[index]  # they are the sentinels that were given
+            self._check_workers()
+            raise
+        finally:
+            if self._main:
+                signal.signal(signal.SIGCHLD, handler)
+
+    def _check_workers(self) -> None:
+        lost = next((worker for worker in self._workers if worker.exitcode), None)  # at the end of all steps it is 0
+        if lost is not None:
+            raise InputError(_describe_end(lost))
 
     def print_stacks(self) -> None:
         """Makes every worker print its stacks to stderr."""
@@ -62,23 +110,63 @@ class StepLoader(Generic[BatchT]):
         for worker in self._workers:
             worker.kill()
             worker.join()
+        self._workers = set()
+
+
+def _describe_end(worker: BaseProcess) -> str:
+    code = worker.exitcode
+    assert code, "it has ended before its work was done"
+    if code > 0:
+        return f"a worker that reads the data (process {worker.pid}) has ended with exit code {code}; see its messages"
+    ended_by = signal.Signals(-code)
+    cause = _CAUSES.get(ended_by, "see the messages of whoever has sent it")
+    return f"a worker that reads the data (process {worker.pid}) was ended by {ended_by.name}: {cause}"
 
 
 class _Reporting(Dataset[Sequence[BatchT] | InputError]):
-    """Returns an `InputError` as an item, because one that a worker raises arrives with a traceback in its text."""
+    """Returns an error as an item, because one that a worker raises arrives with a traceback in its text.
+
+    A worker puts the tensors into shared memory here. Where PyTorch does it, later, a failure loses the item, and the
+    trainer waits for ever.
+    """
 
     def __init__(self, dataset: Dataset[Sequence[BatchT]]) -> None:
         self._dataset = dataset
 
     def __getitem__(self, step: int) -> Sequence[BatchT] | InputError:
         try:
-            return self._dataset[step]
+            item = self._dataset[step]
         except InputError as error:
             return error
+        except MemoryError:
+            return InputError(f"the memory of a worker that reads the data was full: {_CAUSES[signal.SIGKILL]}")
+        if get_worker_info() is None:
+            return item
+        try:
+            for tensor in _find_tensors(item):
+                tensor.share_memory_()  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            return InputError(f"the shared memory cannot take a batch ({error}); {_ENLARGE}")
+        return item
+
+
+def _find_tensors(value: object) -> Iterator[Tensor]:
+    """Yields the tensors in dataclasses and containers."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _find_tensors(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _find_tensors(item)
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield from _find_tensors(getattr(value, field.name))
 
 
 def _begin_worker(_worker: int) -> None:
     """Prepares a worker. It ignores signals to end: they reach all processes, and the trainer ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     faulthandler.register(STACKS, all_threads=True)

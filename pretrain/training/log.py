@@ -74,7 +74,7 @@ class Log:
             # Lines after the checkpoint belong to steps that are run again.
             lines = [line for line in self._path.read_text().splitlines() if _is_until(line, step)]
             write_atomic(self._path, "".join(line + "\n" for line in lines).encode())
-        self._board = SummaryWriter(str(out / "tensorboard"), purge_step=step or None)
+        self._board = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
         if wandb_project is not None:
             self._wandb = _wandb_run(wandb_project, out)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -12,9 +13,9 @@ from torch import Tensor
 
 from parsers.command import InputError, say
 from pretrain.training.best import BestTracker
-from pretrain.training.checkpoints import Checkpoint, Checkpoints
+from pretrain.training.checkpoints import Checkpoint, Checkpoints, LoopState
 from pretrain.training.distributed import DistributedContext
-from pretrain.training.engine import clip_and_step, gather_weights, make_engine
+from pretrain.training.engine import clip_and_step, explain_full_memory, gather_weights, make_engine
 from pretrain.training.interruption import Interruption
 from pretrain.training.loader import StepLoader
 from pretrain.training.log import Log, StepRecord, check_wandb, measure_peak_flops
@@ -72,13 +73,16 @@ class Trainer(Generic[BatchT]):
         found = self._find_checkpoint(resume)
         # Without ZeRO every rank has all states of the optimiser, and any number of ranks can load them.
         universal = found is not None and recipe.zero_stage > 0 and found.ranks != world.size
-        self.engine = make_engine(workload.model, workload.make_optimizer(), recipe, load_universal=universal)
+        with explain_full_memory("the model and its optimizer"):
+            self.engine = make_engine(workload.model, workload.make_optimizer(), recipe, load_universal=universal)
         self._compiled = self._compile_encoder() if recipe.compile else None
         self.peak_flops = measure_peak_flops(recipe, world.device)
         self._norms = Norms(self.engine.module)
         self._weights = torch.tensor(workload.weights, dtype=torch.float64, device=world.device)
+        self._to_evaluate = False
         if found is not None:
             self._restore(found)
+        self._saved = self.step
 
     # ---------------------------------------------------------------------------------------------------------- loop
 
@@ -86,11 +90,11 @@ class Trainer(Generic[BatchT]):
         """Runs the steps that are left and exports the model to ``model/``; returns the metrics of the last evaluation.
 
         Raises:
-            InputError: a loss or gradient is not finite, a step does not fit the memory, or the recipe asks for the
-                best of a metric that there is not.
+            InputError: a loss or gradient is not finite, a step does not fit the memory, data cannot be read, or the
+                recipe asks for the best of a metric that there is not.
             SystemExit: after a signal; there is a checkpoint.
         """
-        recipe, checkpoints = self.recipe, self.checkpoints
+        recipe = self.recipe
         self._begin()
         metrics = None
         done = self.step == self.steps or self._best.stops_early()
@@ -106,34 +110,38 @@ class Trainer(Generic[BatchT]):
             closing(loader),
             self._profiler() as profiler,
         ):
-            for micro_batches in loader:
+            if self._to_evaluate:
+                metrics = self._evaluate(log)
+                self.checkpoints.update(self._state())
+                done = done or self._best.stops_early()
+            while not done:
+                micro_batches = self._receive(loader, interruption, log)
                 if self.step in recipe.skip_steps:
                     self._say(f"step {self.step}: passed over (skip_steps)")
                 else:
                     profiler.begin_step()
                     log.add(self._train_step_that_fits(micro_batches))
                 self.step += 1
-                checkpoints.publish_written()
-                stop = interruption.agree(self.world)
+                self.checkpoints.publish_written()
                 done = self.step == self.steps
-                if self._due(recipe.log_every) or self._due(recipe.checkpoint_every) or done or stop:
-                    log.write(self.step, loader.waited, checkpoints.waited)
+                evaluates, saves = self._due(recipe.evaluate_every) or done, self._due(recipe.checkpoint_every) or done
+                if self._due(recipe.log_every) or saves:
+                    log.write(self.step, loader.waited, self.checkpoints.waited)
                 metrics = None
-                if self._due(recipe.evaluate_every) or done:
-                    watchdog.beat()
-                    metrics = self._evaluate()
-                    log.write_metrics(self.step, metrics)
-                    done = done or self._best.stops_early()
-                if self._due(recipe.checkpoint_every) or done or stop:
-                    watchdog.beat()
-                    self._begin_checkpoint()
-                    if done or stop:
-                        checkpoints.finish()
                 watchdog.beat()
-                if stop is not None:
-                    raise SystemExit(128 + stop)
-                if done:
-                    break
+                if saves:
+                    self._save(to_evaluate=evaluates)
+                    watchdog.beat()
+                if evaluates:
+                    metrics = self._evaluate(log)
+                    done = done or self._best.stops_early()
+                    watchdog.beat()
+                    if saves:
+                        self.checkpoints.update(self._state())
+                    elif done:
+                        self._save()
+                        watchdog.beat()
+            self.checkpoints.finish()
         self._export(gather_weights(self.engine), "model")
         metrics = self._evaluate() if metrics is None else metrics
         if recipe.average > 0:
@@ -147,6 +155,32 @@ class Trainer(Generic[BatchT]):
         self.world.on_first(lambda: write_run(self.out, recipe, workload.fingerprint(), self.world, self.step))
         if recipe.best is not None and self.step == 0 and recipe.best.metric not in workload.guaranteed_metrics:
             self._best.check_metric(self._measure())
+
+    def _receive(self, loader: StepLoader[BatchT], interruption: Interruption, log: Log) -> Sequence[BatchT]:
+        """Returns the micro-batches of the next step.
+
+        Where a rank cannot read them, or has received a signal, all ranks end here, with a checkpoint of the steps that
+        were done.
+        """
+        micro_batches, problem = None, None
+        try:
+            micro_batches = interruption.wait_for(loader.__next__)
+        except InputError as error:
+            problem = str(error)
+        end = interruption.agree(self.world, problem)
+        if end is None:
+            assert micro_batches is not None, "a rank that was interrupted has a signal, on which all ranks agree"
+            return micro_batches
+        log.write(self.step, loader.waited, self.checkpoints.waited)
+        if self.step > self._saved:
+            self._save()
+        self.checkpoints.finish()
+        advice = self.checkpoints.advise()
+        if isinstance(end, InputError):
+            raise InputError(f"step {self.step}: {end}. {advice}")
+        if self.world.rank == 0:
+            print(advice, file=sys.stderr, flush=True)
+        raise end
 
     def train_step(self, micro_batches: Sequence[BatchT]) -> StepRecord:
         """Takes one optimiser step over a global batch, of which this rank has ``micro_batches``.
@@ -243,22 +277,21 @@ class Trainer(Generic[BatchT]):
     def _train_step_that_fits(self, micro_batches: Sequence[BatchT]) -> StepRecord:
         """Trains; where the device's memory is too small, says what to change. The other ranks end with this one."""
         try:
-            return self.train_step(micro_batches)
-        except torch.OutOfMemoryError as error:
+            with explain_full_memory(f"step {self.step}"):
+                return self.train_step(micro_batches)
+        except InputError:
             if self.world.size == 1:  # of several ranks the others may still be in the step
                 self.checkpoints.finish()
-            tried = ". ".join(" ".join(str(error).split()).split(". ")[:2])
-            raise InputError(
-                f"step {self.step}: {tried}. Either raise accumulation or set gradient_checkpointing: true, and go on "
-                "with --resume; or start anew with a smaller batch_size (or tokens), a higher zero_stage or "
-                "offload_optimizer: true"
-            ) from error
+            raise
 
     # ---------------------------------------------------------------------------------------------------- evaluation
 
-    def _evaluate(self) -> dict[str, float]:
-        """Returns the metrics of the model; exports it to ``best/`` if it is the best one so far."""
-        metrics = self._measure()
+    def _evaluate(self, log: Log | None = None) -> dict[str, float]:
+        """Returns the metrics of the model, and logs them; exports it to ``best/`` if it is the best one so far."""
+        with explain_full_memory(f"evaluation after step {self.step}"):
+            metrics = self._measure()
+        if log is not None:
+            log.write_metrics(self.step, metrics)
         if self._best.is_best(metrics):
             self._export(gather_weights(self.engine), "best")
         return metrics
@@ -289,6 +322,7 @@ class Trainer(Generic[BatchT]):
         self._keep_threads(checkpoint)
         self.step = checkpoint.state["step"]
         self._best.restore(checkpoint.state)
+        self._to_evaluate = checkpoint.state.get("to_evaluate", False)
 
     @property
     def _threads(self) -> int | None:
@@ -303,8 +337,15 @@ class Trainer(Generic[BatchT]):
         self._say(f"threads of each process: {threads}, as before, not {self._threads}")
         torch.set_num_threads(threads)
 
-    def _begin_checkpoint(self) -> None:
-        self.checkpoints.begin(self.engine, {"step": self.step, "threads": self._threads, **self._best.state()})
+    def _save(self, *, to_evaluate: bool = False) -> None:
+        """Begins a checkpoint. Before an evaluation it is also finished, so that nothing is lost if that fails."""
+        self.checkpoints.begin(self.engine, {**self._state(), "to_evaluate": to_evaluate})
+        self._saved = self.step
+        if to_evaluate:
+            self.checkpoints.finish()
+
+    def _state(self) -> LoopState:
+        return {"step": self.step, "threads": self._threads, "to_evaluate": False, **self._best.state()}
 
     def _average_checkpoints(self) -> dict[str, Tensor]:
         """The mean of the weights over the last checkpoints. The engine ends with those of the newest."""

@@ -39,16 +39,34 @@ def test_ground_truth_regions_may_lack_images(files, task, model, tmp_path, caps
     gold = regions_folder(tmp_path / "gold", {"0": grid(1)})
     split = TaskFiles(files.folder, files.regions, [gold]).open(task, ["train"], model)
     assert "0" in split.sources.gold
-    assert "3 images of train have no --gold-regions, e.g. 1" in capsys.readouterr().out
+    assert "no --gold-regions for 3 images of train, e.g. 1" in capsys.readouterr().out
 
 
 def test_images_without_regions_are_refused_or_blank(files, task, model, tmp_path, capsys):
     some = [regions_folder(tmp_path / "some", {"0": grid(1)})]
-    with pytest.raises(InputError, match=r"3 images of train have no regions, e.g. 1; add their --regions"):
+    with pytest.raises(InputError, match=r"no regions for 3 images of train, e\.g\. 1; add their --regions"):
         TaskFiles(files.folder, some).open(task, ["train"], model)
     split = TaskFiles(files.folder, some, allow_missing_images=True).open(task, ["train"], model)
     assert len(split.sources.read_image("1").features) == 1
     assert "blank images are shown instead" in capsys.readouterr().out
+
+
+def test_regions_under_cocos_names_are_found_by_an_option_that_is_proposed(files, task, model, tmp_path):
+    names = ["COCO_train2014_000000000000", "COCO_val2014_000000000001", "000000000002", "4"]
+    named = [regions_folder(tmp_path / "named", {name: grid(4) for name in names})]
+    with pytest.raises(InputError, match=r"no regions for 3 images .*--coco-ids finds 3 of them"):
+        TaskFiles(files.folder, named).open(task, ["train"], model)
+    split = TaskFiles(files.folder, named, coco_ids=True).open(task, ["train"], model)
+    assert all(len(split.sources.read_image(example.image_id).features) == 5 for example in split.examples)
+    with pytest.raises(InputError, match=r"e\.g\. 5; add their --regions, or show blank"):
+        TaskFiles(files.folder, named, coco_ids=True).open(task, ["val"], model)
+
+
+def test_a_vocabulary_that_is_too_large_for_the_model_is_refused(files, task, model):
+    with (model / "vocab.txt").open("a") as stream:
+        stream.write("another\n")
+    with pytest.raises(InputError, match=r"vocab\.txt: holds \d+ word pieces, but the model has rows for"):
+        files.open(task, ["train"], model)
 
 
 def test_what_does_not_fit_the_model_is_refused(files, task, model, tmp_path):

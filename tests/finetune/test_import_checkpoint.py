@@ -12,7 +12,7 @@ from tests.models import SMALL as CONFIG
 
 def test_a_checkpoint_goes_in_and_comes_out(released_checkpoint, tmp_path):
     (tmp_path / "config.json").write_text(CONFIG.model_dump_json(exclude_none=True))
-    (tmp_path / "vocab.txt").write_text("[PAD]\n")
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n")
     arguments = [str(released_checkpoint), "--out", str(tmp_path / "ours")]
     assert CliRunner().invoke(app, arguments).exit_code == 2
     options = ["--config", str(tmp_path / "config.json"), "--vocab", str(tmp_path / "vocab.txt")]
@@ -20,6 +20,7 @@ def test_a_checkpoint_goes_in_and_comes_out(released_checkpoint, tmp_path):
     assert result.exit_code == 0, result.output
     assert json.loads((tmp_path / "ours/import.json").read_text())["head"] == sorted(RELEASED_HEAD)
     assert (tmp_path / "ours/vocab.txt").exists()
+    assert f"holds 5 word pieces, and the model has rows for {CONFIG.vocab_size}" in " ".join(result.output.split())
     back = CliRunner().invoke(app, [str(tmp_path / "ours"), "--to-paddle", "--out", str(tmp_path / "back")])
     assert back.exit_code == 0, back.output
     assert isinstance(

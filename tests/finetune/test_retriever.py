@@ -31,6 +31,11 @@ def test_unfit_regions_and_models_are_refused(trained, small, tmp_path):
     wider = replace(row, regions=replace(row.regions, features=np.repeat(row.regions.features, 2, 1)))
     with pytest.raises(InputError, match="size 128, but the model takes 64"):
         model.score(["a cube"], [wider])
+    with pytest.raises(InputError, match=r"'a red cube' is one text; give a list"):
+        model.score("a red cube", [row])
+    shares = row.regions.boxes / np.float32([row.width, row.height] * 2)
+    with pytest.raises(InputError, match=r"regions of 2: all boxes lie within 0\.\.1"):
+        model.score(["a red cube"], [replace(row, regions=replace(row.regions, boxes=shares))])
     model.model.ernie_vil.save_pretrained(tmp_path / "encoder")
     with pytest.raises(InputError, match="no head for retrieval"):
         ErnieVilForRetrieval.from_pretrained(tmp_path / "encoder")

@@ -1,4 +1,6 @@
 import hashlib
+import json
+import sys
 
 import numpy as np
 import pytest
@@ -17,8 +19,8 @@ from shards.manifest import Classes, Manifest, ParserInfo, TokenizerInfo, Totals
 from shards.reader import ShardSet
 from shards.schema import Caption, Masks, Regions, Sample
 from shards.writer import ShardWriter
-from tests.pretrain.launch import ROOT
-from tests.pretrain.runs import MODEL, Runs
+from tests.pretrain.launch import ROOT, Launch
+from tests.pretrain.runs import MODEL, NO_DROPOUT, RECIPE, Runs
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(45))]
 CLASSES, FEATURES = 6, 8
@@ -95,6 +97,19 @@ def shards(shard_folder):
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory, shard_folder):
     return Runs(tmp_path_factory.mktemp("runs"), shard_folder)
+
+
+@pytest.fixture
+def play(tmp_path, shard_folder):
+    """Plays a scenario of `rank.py` on some ranks."""
+
+    def play(scenario, ranks, model=NO_DROPOUT, shards=shard_folder):
+        (tmp_path / "model.json").write_text(json.dumps(model))
+        (tmp_path / "recipe.yaml").write_text(RECIPE)
+        script = ROOT / "tests/pretrain/rank.py"
+        return Launch([sys.executable, script, scenario, tmp_path, shards], tmp_path, ranks)
+
+    return play
 
 
 @pytest.fixture

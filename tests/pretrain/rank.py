@@ -4,6 +4,7 @@ import gc
 import itertools
 import json
 import os
+import signal
 import sys
 from bisect import bisect
 from collections import Counter
@@ -26,14 +27,15 @@ from pretrain.training.engine import gather_weights
 from pretrain.training.loader import StepLoader
 from pretrain.training.trainer import Trainer
 from shards.reader import ShardSet
+from shards.storage.files import sha256_of
 
 SCENARIO, FOLDER, SHARDS = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 
 
-def trainer(name, *settings, kind=Pretraining, held_out=None):
+def trainer(name, *settings, kind=Pretraining, held_out=None, resume=False):
     recipe = PretrainRecipe.load(FOLDER / "recipe.yaml", list(settings))
     world = DistributedContext.current()
-    return Trainer(kind(recipe, ShardSet(SHARDS), held_out, "cpu"), recipe, FOLDER / name, world)
+    return Trainer(kind(recipe, ShardSet(SHARDS), held_out, "cpu"), recipe, FOLDER / name, world, resume=resume)
 
 
 def gradients():
@@ -142,6 +144,99 @@ def stages():
         trainer(name, *settings, held_out=ShardSet(SHARDS)).train()
 
 
+class Hostile:
+    """A pickle of it makes a folder when it is read."""
+
+    def __reduce__(self):
+        return os.mkdir, (str(FOLDER / "code-was-run"),)
+
+
+def hostile():
+    """Resumes from checkpoints that a stranger has changed, on as many ranks as before and on another number."""
+    for settings in (
+        [],
+        ["zero_stage=1"],
+        ["zero_stage=2", "offload_optimizer=true"],
+        ["zero_stage=3"],
+        ["zero_stage=2", "precision=bf16"],
+    ):
+        name = "hostile-" + "-".join(settings)
+        trainer(name, "steps=1", "workers=0", *settings).train()
+        again = trainer(name, "steps=1", "workers=0", *settings, resume=True)
+        assert again.step == 1, "what nobody has changed is loaded"
+        folder = again.checkpoints.find().folder
+        record = json.loads((folder / "checkpoint.json").read_text())
+        for path in sorted(folder.glob("*.pt")):
+            content = path.read_bytes()
+            torch.save(torch.load(path, weights_only=False) | {"extra": Hostile()}, path)
+            own = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+            for ranks in (1, 2) if settings else (1,):
+                changed = record | {"ranks": ranks, "files": record["files"] | {path.name: own}}
+                (folder / "checkpoint.json").write_text(json.dumps(changed))
+                try:
+                    trainer(name, "steps=1", "workers=0", *settings, resume=True)
+                except InputError as error:
+                    print(path.name, ranks, error, flush=True)
+                assert not (FOLDER / "code-was-run").exists(), f"{settings}, {path.name} on {ranks} ranks"
+            path.write_bytes(content)
+
+
+class Ending(Pretraining):
+    """Its data or its evaluation fail, as ``fault`` says."""
+
+    fault = ""
+
+    def evaluate(self, model, world):
+        if self.fault == "evaluation":
+            raise InputError("the held-out shards are gone")
+        return {"held-out/loss": 1.0}
+
+    def dataset(self, rank, ranks):
+        return Ended(super().dataset(rank, ranks), self.fault)
+
+
+@dataclass
+class Ended(Dataset):
+    steps: StepDataset
+    fault: str
+
+    def __getitem__(self, step):
+        if step == 4 and self.fault == "worker":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if step == 4 and self.fault == "waiting":
+            os.kill(os.getppid(), signal.SIGTERM)
+            signal.pause()
+        return self.steps[step]
+
+
+def endings():
+    """Each way to end leaves a checkpoint, from which the run goes on to its end."""
+    for fault, settings in (
+        ("worker", []),
+        ("waiting", []),
+        ("evaluation", ["best={metric: held-out/loss, mode: min}", "evaluate_every=2", "checkpoint_every=2"]),
+    ):
+        settings = ["batch_size=6", "steps=6", "workers=1", "log_every=1", *settings]
+        Ending.fault = fault
+        found = trainer(fault, *settings, kind=Ending)
+        if fault == "evaluation":
+            found.workload.guaranteed_metrics = ("held-out/loss",)  # so it is not tried before the first step
+        try:
+            found.train()
+        except InputError as error:
+            print(fault, "|", error, flush=True)
+        except SystemExit as end:
+            print(fault, "|", "code", end.code, flush=True)
+        latest = (FOLDER / fault / "checkpoints/latest").read_text()
+        Ending.fault = ""
+        trainer(fault, *settings, kind=Ending, resume=True).train()
+        lines = [json.loads(line) for line in (FOLDER / fault / "metrics.jsonl").read_text().splitlines()]
+        seen = [(line["step"], "held-out/loss" in line) for line in lines]
+        best = (FOLDER / fault / "best/model.safetensors").is_file()
+        early = latest in ("step-2", "step-3", "step-4")  # a worker reads ahead of the steps
+        print(fault, "|", early, seen, best, flush=True)
+
+
 def peaks():
     """The most that PyTorch hands out during a step, beside what the plan says; in bytes."""
     both = itertools.product((0, 1, 2, 3), ("fp32", "bf16"))
@@ -179,4 +274,6 @@ def peak(stage, precision):
     return least, planned.total, planned.exchange
 
 
-with_process_group({f.__name__: f for f in (gradients, poisoned, steep, stalled, stages, peaks)}[SCENARIO])
+with_process_group(
+    {f.__name__: f for f in (gradients, poisoned, steep, stalled, stages, hostile, endings, peaks)}[SCENARIO]
+)

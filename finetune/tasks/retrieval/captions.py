@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from finetune.released.tsv import is_released, read_lines
-from finetune.tasks.checks import expect_layout
+from finetune.tasks.checks import expect_layout, read_id, read_text
 from parsers.command import InputError
 from shards.regions.tsv import Fields
 from shards.schema import Array
@@ -57,10 +57,12 @@ def _read_karpathy(data: Path, split: str) -> list[RetrievalCaption]:
     captions, splits = list[RetrievalCaption](), set[str]()
     with expect_layout(path, "a file of Karpathy's layout"):
         for image in read_json(path)["images"]:
-            splits.add(image["split"])
+            splits.add(read_text(image["split"]))
             if image["split"] == split:
-                image_id = str(image["cocoid"]) if "cocoid" in image else Path(image["filename"]).stem
-                captions += [RetrievalCaption(str(s["sentid"]), image_id, s["raw"]) for s in image["sentences"]]
+                image_id = read_id(image["cocoid"]) if "cocoid" in image else Path(read_text(image["filename"])).stem
+                captions += [
+                    RetrievalCaption(read_id(s["sentid"]), image_id, read_text(s["raw"])) for s in image["sentences"]
+                ]
     if split not in splits:
         raise InputError(f"{path}: has no split {split!r}, only {', '.join(sorted(splits))}")
     return captions

@@ -14,7 +14,7 @@ from torch import Tensor
 from finetune.heads import FineTunedModel, RetrievalHead, compute_retrieval_loss
 from finetune.inputs import TaskBatch
 from finetune.task import Split, Task, TaskSettings
-from finetune.tasks.checks import expect_layout, match_predictions
+from finetune.tasks.checks import expect_layout, match_predictions, read_id
 from finetune.tasks.retrieval.captions import RetrievalCaption, number_images, read_captions
 from finetune.tasks.retrieval.false_pairs import KINDS, FalsePairKind, FalsePairs, read_hard_negatives
 from finetune.tasks.retrieval.ranking import compute_recalls, rank, rank_in_folds
@@ -26,6 +26,7 @@ from shards.storage.files import read_json, write_json
 if TYPE_CHECKING:
     from pretrain.training.distributed import DistributedContext
 
+FalsePairCount = Annotated[int, Field(ge=0, le=10_000)]
 BEST = 10
 """Number of images that are written for each caption."""
 
@@ -37,10 +38,10 @@ class RetrievalSettings(TaskSettings):
     from the images that ``hard_negatives`` names for the image. The paper has 20 false pairs of all four kinds.
     """
 
-    easy_images: Annotated[int, Field(ge=0)] = 20
-    hard_images: Annotated[int, Field(ge=0)] = 0
-    easy_captions: Annotated[int, Field(ge=0)] = 0
-    hard_captions: Annotated[int, Field(ge=0)] = 0
+    easy_images: FalsePairCount = 20
+    hard_images: FalsePairCount = 0
+    easy_captions: FalsePairCount = 0
+    hard_captions: FalsePairCount = 0
     hard_negatives: Path | None = None
     """images like each training image: JSON of finetune.shortlist (lists of ids by id), or a released pickle"""
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.3
@@ -118,7 +119,10 @@ class Retrieval(Task[RetrievalSettings, RetrievalCaption, RankPrediction]):
         with expect_layout(path, "a list of ranks by caption_id, as finetune.predict writes it"):
             predictions: list[RankPrediction] = read_json(path)
             for prediction in predictions:
-                prediction["caption_id"] = str(prediction["caption_id"])
+                prediction["caption_id"] = read_id(prediction["caption_id"])
+                for name in ("rank", "fold_rank"):
+                    if name in prediction:
+                        _check_ranks(prediction[name], least=1 if name == "rank" else 0)
         return predictions
 
     def evaluate(self, predictions: Sequence[RankPrediction], examples: Sequence[RetrievalCaption]) -> dict[str, float]:
@@ -253,6 +257,13 @@ def _pair_ranks(image_rank: float, text_rank: float) -> RankPair:
         0 if np.isnan(value) else None if np.isinf(value) else int(value) for value in (image_rank, text_rank)
     )
     return {"image": image, "text": text}
+
+
+def _check_ranks(pair: RankPair, least: int) -> None:
+    """Raises ValueError if a value is no rank: recalls leave out what is below 1."""
+    for rank_ in (pair["image"], pair["text"]):
+        if rank_ is not None and (type(rank_) is not int or rank_ < least):
+            raise ValueError(f"{rank_!r} is no rank")
 
 
 def _make_array(ranks: Sequence[int | None]) -> Array:

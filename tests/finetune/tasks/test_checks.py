@@ -1,13 +1,24 @@
 """Checks of layouts and of predictions."""
 
+import re
+
 import pytest
 
-from finetune.tasks.checks import expect_layout, match_predictions
+from finetune.tasks.checks import expect_layout, match_predictions, read_id, read_integer, read_text
 from parsers.command import InputError
 
 
 @pytest.mark.parametrize(
-    "read", [lambda: {}["id"], lambda: int("x"), lambda: [][0], lambda: None + 1, lambda: None.items()]
+    "read",
+    [
+        lambda: {}["id"],
+        lambda: int("x"),
+        lambda: [][0],
+        lambda: None + 1,
+        lambda: None.items(),
+        lambda: int(float("inf")),
+        lambda: {}["x" * 1000],
+    ],
 )
 def test_an_error_of_reading_names_the_file_and_its_layout(tmp_path, read):
     with (
@@ -15,6 +26,24 @@ def test_an_error_of_reading_names_the_file_and_its_layout(tmp_path, read):
         expect_layout(tmp_path / "x.json", "a list of answers"),
     ):
         read()
+
+
+@pytest.mark.parametrize("value", [None, True, 1.5, float("inf"), float("nan"), "one", "1.0", [1], {}])
+def test_what_is_no_integer_is_refused(value):
+    with pytest.raises(ValueError, match=re.escape(repr(value)) + "|invalid literal"):
+        read_integer(value)
+
+
+def test_integers_texts_and_ids_are_taken_as_they_stand():
+    assert [read_integer(value) for value in (3, 3.0, "3", 2**60 + 1)] == [3, 3, 3, 2**60 + 1]
+    assert [read_id(value) for value in (3, 3.0, "3", "a.jpg")] == ["3", "3", "3", "a.jpg"]
+    assert read_text("") == ""
+    for value in (None, 3, ["a"]):
+        with pytest.raises(ValueError, match="is no text"):
+            read_text(value)
+    for value in (None, "", 0.5, ["a"]):
+        with pytest.raises(ValueError, match=r"is no integer|invalid literal"):
+            read_id(value)
 
 
 def test_other_errors_are_left_alone(tmp_path):

@@ -1,6 +1,7 @@
 """RefCOCO+: overlaps, expressions from REFER's files, and the choice of a region."""
 
 import json
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -36,7 +37,50 @@ def test_expressions_are_read_by_split(tmp_path, task, protocol):
     first = task.read(tmp_path, "train")[0]
     assert (first.image_id, first.text, first.box) == ("0", "the red thing", (0, 10, 8, 30))
     with pytest.raises(InputError, match="there are train, val, testA, testB"):
-        task.read(tmp_path, "test")
+        task.read(tmp_path, "test-A")
+
+
+def test_an_annotation_counts_in_the_splits_that_refer_counts_it_in(tmp_path, task):
+    write_refer(tmp_path)
+    path = tmp_path / "refs(unc).p"
+    annotated = ["train", "val", "testA", "testB", "testAB", "testBC"]
+    refs = pickle.loads(path.read_bytes())[:6]
+    for ref, split in zip(refs, annotated, strict=False):
+        ref["split"] = split
+    path.write_bytes(pickle.dumps(refs, protocol=2))
+    by_split = {
+        split: [s["sent_id"] for r in refs if r["split"] == split for s in r["sentences"]] for split in annotated
+    }
+
+    def read(split):
+        return [int(expression.expression_id) for expression in task.read(tmp_path, split)]
+
+    assert read("train") == by_split["train"]
+    assert read("testA") == by_split["testA"] + by_split["testAB"]
+    assert sorted(read("testB")) == by_split["testB"] + by_split["testAB"] + by_split["testBC"]
+    assert read("testAB") == by_split["testAB"]
+    assert read("test") == [number for split in annotated[2:] for number in by_split[split]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_id": 1e999}, "is no integer"),
+        ({"image_id": 0.5}, "0.5 is no integer"),
+        ({"ann_id": None}, "None is no integer"),
+        ({"split": None}, "None is no text"),
+        ({"sentences": [{"sent_id": 1, "sent": None}]}, "None is no text"),
+        ({"sentences": 7}, "not iterable"),
+    ],
+)
+def test_references_with_other_values_are_refused(tmp_path, task, change, message):
+    write_refer(tmp_path)
+    path = tmp_path / "refs(unc).p"
+    refs = pickle.loads(path.read_bytes())
+    refs[0] |= {"split": "train"} | change
+    path.write_bytes(pickle.dumps(refs, protocol=2))
+    with pytest.raises(InputError, match=message):
+        task.read(tmp_path, "train")
 
 
 def test_files_that_do_not_fit_are_refused(tmp_path, task):

@@ -64,6 +64,36 @@ def test_predictions_come_back_from_the_servers_file(tmp_path):
         task.read_predictions(path)
 
 
+def test_no_answer_earns_nothing(files, tmp_path):
+    """Not even where annotators have said "none", which is also how Python writes it."""
+    task = Vqa(VqaSettings())
+    path = files / "v2_mscoco_train_annotations.json"
+    record = json.loads(path.read_text())
+    for item in record["annotations"]:
+        item["answers"] = [{"answer": answer} for answer in ["none"] * 9 + [""]]
+    path.write_text(json.dumps(record))
+    questions = task.read(files, "train")
+    result = tmp_path / "result.json"
+    result.write_text(json.dumps([{"question_id": q.question_id, "answer": None} for q in questions]))
+    assert task.evaluate(task.read_predictions(result), questions)["accuracy"] == 0
+    result.write_text(json.dumps([{"question_id": q.question_id, "answer": "None"} for q in questions]))
+    assert task.evaluate(task.read_predictions(result), questions)["accuracy"] == 1
+
+
+@pytest.mark.parametrize("wrong", [2, ["red"], {"a": 1}, True])
+def test_an_answer_that_is_no_text_is_refused(files, tmp_path, wrong):
+    task, result = Vqa(VqaSettings()), tmp_path / "result.json"
+    result.write_text(json.dumps([{"question_id": 3, "answer": wrong}]))
+    with pytest.raises(InputError, match="is no text"):
+        task.read_predictions(result)
+    path = files / "v2_mscoco_train_annotations.json"
+    record = json.loads(path.read_text())
+    record["annotations"][2]["answers"][0]["answer"] = None
+    path.write_text(json.dumps(record))
+    with pytest.raises(InputError, match=r"\(question \d+\): .*None is no text"):
+        task.read(files, "train")
+
+
 def test_questions_without_public_answers_are_read_and_cannot_be_scored(files):
     task = Vqa(VqaSettings())
     (files / "v2_mscoco_train_annotations.json").unlink()

@@ -2,10 +2,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from pydantic import ValidationError
 
 from parsers.command import InputError
 from pretrain.model.config import ModelConfig
+from pretrain.model.encoder import ErnieViL
 
 MODELS = Path(__file__).parents[3] / "configs" / "model"
 BASE = json.loads((MODELS / "base.json").read_text())
@@ -35,6 +37,41 @@ def test_saved_and_loaded_again(name, tmp_path):
     config.save(tmp_path / "config.json")
     assert ModelConfig.load(tmp_path / "config.json") == config
     assert json.loads((tmp_path / "config.json").read_text()) == json.loads((MODELS / f"{name}.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["tiny", "base", "large"])
+def test_parameters_are_counted(name):
+    config = ModelConfig.load(MODELS / f"{name}.json")
+    with torch.device("meta"):
+        counted = sum(parameter.numel() for parameter in ErnieViL(config).parameters())
+    assert config.parameters == pytest.approx(counted, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"t_biattention_id": [1_000_000], "v_biattention_id": [0]}, "t_biattention_id.0: .*less than 1000"),
+        ({"vocab_size": 10**9}, "an encoder of 768,[0-9,]* parameters; at most 10,000,000,000"),
+        ({"v_feature_size": 10**400}, "v_feature_size: "),
+        ({"hidden_size": 12 * 10**6}, "parameters; at most"),
+        ({"v_intermediate_size": 2**31 - 1}, "parameters; at most"),
+        ({"v_biattention_id": list(range(5000))}, "v_biattention_id"),
+    ],
+)
+def test_sizes_that_ask_for_any_memory_are_one_short_error(tmp_path, changes, message):
+    with pytest.raises(InputError, match=message) as error:
+        load_changed(tmp_path, **changes)
+    assert len(str(error.value)) < 1_000_000
+
+
+def test_a_vocabulary_must_fit_the_table(tmp_path, capsys):
+    config, path = load_changed(tmp_path), tmp_path / "vocab.txt"
+    config.check_vocabulary(path, config.vocab_size)
+    assert capsys.readouterr().out == ""
+    config.check_vocabulary(path, config.vocab_size - 1)
+    assert "rows for 30,522: the others are never used" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"vocab\.txt: holds 30,523 word pieces, but the model has rows for 30,522"):
+        config.check_vocabulary(path, config.vocab_size + 1)
 
 
 def test_released_file_needs_no_key_of_ours(tmp_path):

@@ -6,7 +6,11 @@ import signal
 import subprocess
 
 import pytest
+import torch
 
+from parsers.command import InputError
+from pretrain.training.checkpoints import Checkpoints
+from pretrain.training.distributed import DistributedContext
 from tests.pretrain.runs import assert_undisturbed, copy_until, while_writing
 
 
@@ -21,6 +25,38 @@ def test_a_damaged_checkpoint_is_refused_and_an_earlier_one_is_named(runs):
     assert subprocess.run(advice, shell=True).returncode == 0
     runs.start("damaged", "--resume").succeed()
     assert_undisturbed(runs, "damaged")
+
+
+def test_a_checkpoint_of_a_stranger_runs_no_code(play):
+    """Of each stage of ZeRO; every file of it, on as many ranks and, through the conversion, on another number."""
+    output = play("hostile", 1).succeed()
+    model, optimizer = "mp_rank_00_model_states.pt", "zero_pp_rank_0_mp_rank_00_optim_states.pt"
+    partitioned = f"zero_pp_rank_0_{model}"
+    files = [model, model, optimizer, model, optimizer, partitioned, optimizer, model, f"bf16_{optimizer}"]
+    refused = [line for line in output.splitlines() if "asks for posix.mkdir, which a checkpoint does not need" in line]
+    assert len(refused) == len(files) * 2 - 1, output
+    assert {line.split()[0] for line in refused} == set(files)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("checkpoint.json", "[" * 100_000, "checkpoint.json: is damaged"),
+        ("checkpoint.json", "null", "checkpoint.json: is damaged"),
+        ("checkpoint.json", '{"step": 1, "ranks": 1e999, "state": {}, "identity": [], "files": 7}', "ranks: "),
+        ("../latest", "../elsewhere", "latest: names no checkpoint"),
+        ("../latest", "", "latest: names no checkpoint"),
+    ],
+)
+def test_a_record_of_anything_else_is_refused(tmp_path, name, text, message):
+    folder = tmp_path / "step-4"
+    (tmp_path / "step-four").mkdir()
+    folder.mkdir()
+    (tmp_path / "latest").write_text("step-4")
+    (folder / name).write_text(text)
+    world = DistributedContext(0, 1, torch.device("cpu"))
+    with pytest.raises(InputError, match=message):
+        Checkpoints(tmp_path, keep=1, fingerprint={}, world=world).find()
 
 
 def test_a_full_disk_loses_nothing(runs):

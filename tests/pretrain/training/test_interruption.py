@@ -1,5 +1,6 @@
 """Signals end a run with a checkpoint."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -72,24 +73,61 @@ def test_a_second_signal_quits_at_once():
 
 
 class Ranks:
-    """Two ranks, of which the other one has these signals."""
+    """Two ranks, of which the other one has these signals and this problem."""
 
     device = torch.device("cpu")
 
-    def __init__(self, *others):
-        self.others = others
+    def __init__(self, *others, problem=None):
+        self.others, self.problem = others, problem
 
     def all_reduce(self, tensor):
-        return tensor + torch.tensor([float(number in self.others) for number in SIGNALS])
+        signals = [float(number in self.others) for number in SIGNALS]
+        return tensor + torch.tensor([*signals, float(self.problem is not None)])
+
+    def gather(self, item):
+        return [item, self.problem]
 
 
 def test_the_ranks_agree_on_a_signal_that_any_of_them_has():
     with Interruption(1) as interruption:
-        assert interruption.agree(Ranks()) is None
-        assert interruption.agree(Ranks(signal.SIGTERM)) == signal.SIGTERM
+        assert interruption.agree(Ranks(), None) is None
+        assert interruption.agree(Ranks(signal.SIGTERM), None).code == 143
         signal.raise_signal(signal.SIGINT)
-        assert interruption.agree(Ranks()) == signal.SIGINT
-        assert interruption.agree(Ranks(signal.SIGTERM)) == signal.SIGINT, "all ranks decide alike"
+        assert interruption.agree(Ranks(), None).code == 130
+        assert interruption.agree(Ranks(signal.SIGTERM), None).code == 130, "all ranks decide alike"
+
+
+def test_the_ranks_end_with_the_problem_that_any_of_them_has():
+    with Interruption(1) as interruption:
+        assert str(interruption.agree(Ranks(signal.SIGTERM), "a worker is gone")) == "a worker is gone"
+        assert str(interruption.agree(Ranks(problem="a disk is gone"), None)) == "a disk is gone"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGUSR1, 138)])
+def test_a_signal_ends_the_waiting_for_data(number, code):
+    reader, writer = os.pipe()
+
+    def receive():
+        signal.raise_signal(number)
+        return os.read(reader, 1)  # nobody ever writes
+
+    with Interruption(1) as interruption:
+        assert interruption.wait_for(lambda: "data") == "data"
+        assert interruption.wait_for(receive) is None
+        assert interruption.wait_for(lambda: os.read(reader, 1)) is None, "nor does it begin to wait"
+        assert interruption.agree(Ranks(), None).code == code
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_hangup_that_nohup_has_turned_off_stays_off():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interruption(1) as interruption:
+            signal.raise_signal(signal.SIGHUP)
+            assert interruption.agree(Ranks(), None) is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_signals_mean_afterwards_what_they_meant_before():

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pretrain.training.distributed import DistributedContext
 from pretrain.training.log import Log, StepRecord
@@ -82,6 +83,25 @@ def test_lines_after_the_checkpoint_are_dropped_when_a_run_is_resumed(log, tmp_p
     with log(step=2) as found:
         found.write_metrics(3, {"loss": 2.0})
     assert lines(tmp_path) == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 1.0}, {"step": 3, "loss": 2.0}]
+
+
+def points(folder):
+    """The points that TensorBoard shows, by the name of the curve."""
+    found = EventAccumulator(str(folder / "tensorboard"), purge_orphaned_data=True).Reload()
+    return {name: [(event.step, event.value) for event in found.Scalars(name)] for name in found.Tags()["scalars"]}
+
+
+def test_tensorboard_shows_each_step_once_and_none_is_lost(log, tmp_path):
+    with log() as found:  # ends before its first checkpoint
+        found.write_metrics(1, {"loss": 5.0})
+        found.write_metrics(2, {"loss": 4.0})
+    with log() as found:  # ends after the checkpoint of step 2, with its evaluation
+        for step, loss in ((1, 3.0), (2, 2.0), (3, 1.0)):
+            found.write_metrics(step, {"loss": loss})
+        found.write_metrics(2, {"dev": 7.0})
+    with log(step=2) as found:
+        found.write_metrics(3, {"loss": 0.5})
+    assert points(tmp_path) == {"loss": [(1, 3.0), (2, 2.0), (3, 0.5)], "dev": [(2, 7.0)]}
 
 
 def test_only_the_first_rank_writes(log, tmp_path):

@@ -1,9 +1,8 @@
 """The loop itself, with one and two processes: losses, the guard, the watchdog, what DeepSpeed can be asked for."""
 
 import json
+import re
 import shutil
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,21 +12,7 @@ from safetensors.torch import load_file
 from pretrain.model.folder import load
 from shards.reader import ShardSet
 from shards.schema import MEMBERS
-from tests.pretrain.launch import Launch
-from tests.pretrain.runs import MODEL, NO_DROPOUT, RECIPE
-
-
-@pytest.fixture
-def play(tmp_path, shard_folder):
-    """Plays a scenario of `rank.py` on some ranks."""
-
-    def play(scenario, ranks, model=NO_DROPOUT, shards=shard_folder):
-        (tmp_path / "model.json").write_text(json.dumps(model))
-        (tmp_path / "recipe.yaml").write_text(RECIPE)
-        script = Path(__file__).parents[1] / "rank.py"
-        return Launch([sys.executable, script, scenario, tmp_path, shards], tmp_path, ranks)
-
-    return play
+from tests.pretrain.runs import MODEL
 
 
 def test_gradients_do_not_depend_on_how_targets_are_spread(play, tmp_path):
@@ -76,6 +61,22 @@ def test_a_poisoned_sample_stops_all_ranks_before_the_step_and_is_named(play, tm
 def test_a_gradient_that_is_not_finite_stops_before_the_step(play):
     output = play("steep", 1).succeed()
     assert output.count("the gradient is not finite, so the step was not taken") == 2
+
+
+def test_whatever_ends_a_run_leaves_a_checkpoint_from_which_it_goes_on(play):
+    output = play("endings", 1).succeed()
+    found = re.findall(r"^(worker|waiting|evaluation) \| (.*)$", output, re.MULTILINE)
+    advice = r"The checkpoint is \S+/step-[234]; to go on, run the same command with --resume"
+    steps = [(step, False) for step in range(1, 7)]
+    plain = f"True {[*steps, (6, True)]} False"
+    evaluated = f"True {sorted([*steps, (2, True), (4, True), (6, True)])} True"
+    messages = [text for _, text in found]
+    assert [name for name, _ in found] == ["worker", "worker", "waiting", "waiting", "evaluation", "evaluation"], output
+    assert re.fullmatch(rf"step [234]: a worker .* was ended by SIGKILL: most often .*\. {advice}", messages[0])
+    assert messages[2] == "code 143"
+    assert re.search(rf"\n{advice}\nwaiting \| code", output), "the advice is the last line after a signal"
+    assert messages[4] == "the held-out shards are gone"
+    assert messages[1::2] == [plain, plain, evaluated]
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

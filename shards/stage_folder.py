@@ -9,7 +9,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from parsers.command import InputError
-from shards.storage.files import AnyPath, sha256_of
+from shards.storage.files import AnyPath, read_record, sha256_of
 from shards.storage.parquet import ParquetFile, parquet_file
 
 STAGE, REPORT = "stage.json", "report.json"
@@ -35,6 +35,18 @@ def read_metadata(path: AnyPath, key: str, version: str) -> dict[str, str]:
     if metadata.get(key) != version:
         raise InputError(f"{path}: {key} is {metadata.get(key)}, this release reads {version}; run its stage again")
     return metadata
+
+
+def read_statistics(folder: AnyPath) -> dict[str, int]:
+    """The counts that a stage reported, by what was counted.
+
+    Raises:
+        InputError: the stage did not finish, or its report is damaged.
+    """
+    statistics = read_record(folder / REPORT).get("statistics", {})
+    if not isinstance(statistics, dict) or not all(isinstance(count, int) for count in statistics.values()):
+        raise InputError(f"{folder / REPORT}: has no counts under `statistics`; run the stage again")
+    return statistics
 
 
 def open_part(path: AnyPath, key: str, version: str, schema: pa.Schema) -> ParquetFile:

@@ -21,8 +21,8 @@ from pipeline.pack.accounts import Outcome, read_accounts
 from pipeline.pack.image_ids import read_id_lists
 from pipeline.pack.packing import PIECES, UNKNOWN
 from pipeline.pack.stage import WITHOUT_CAPTIONS, WITHOUT_REGIONS, PackStage, propose_coco_ids
-from shards.stage_folder import REPORT
-from shards.storage.files import AnyPath, read_lines, read_record
+from shards.stage_folder import read_statistics
+from shards.storage.files import AnyPath, read_lines
 from shards.vocabulary import read_vocabulary
 
 MAX_UNKNOWN = 1 / 3
@@ -123,8 +123,7 @@ def _print_accounts(out: AnyPath) -> None:
 def _print_splits(graphs: Iterable[AnyPath]) -> None:
     """Says of which splits of a benchmark the captions are."""
     for folder in graphs:
-        statistics = read_record(folder / REPORT).get("statistics", {})
-        counts = [f"{name}: {count:,}" for name, count in statistics.items() if OF_SPLIT in name]
+        counts = [f"{name}: {count:,}" for name, count in read_statistics(folder).items() if OF_SPLIT in name]
         if counts:
             say(f"{folder}: {'; '.join(counts)}")
 

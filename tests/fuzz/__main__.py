@@ -70,13 +70,13 @@ def import_all() -> None:
     """Imports everything that cases in process need, and sees to it that PyTorch makes no threads."""
     import torch
 
-    from finetune.tasks import TASKS, task_type
+    from finetune.tasks import TASKS, import_task
 
     torch.set_num_threads(1)
     for name in IMPORTED:
         importlib.import_module(name)
     for name in TASKS:
-        task_type(name)
+        import_task(name)
     for target in IN_PROCESS:
         if (module := target.line.split()[0]) not in READERS:
             app_of(module)

@@ -253,19 +253,21 @@ def write_models(folder: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from finetune.model_folder import save
-    from finetune.task import FineTuned
-    from finetune.tasks import task_type
+    from finetune.heads import FineTunedModel
+    from finetune.model_folder import save_fine_tuned
+    from finetune.tasks import import_task
     from pretrain.model.config import ModelConfig
 
     torch.manual_seed(0)
     config = ModelConfig.load("recipes/model.json")
     vocabulary = Path("world/vocab.txt").read_bytes()
     for name, data in TASKS.items():
-        kind = task_type(name)
+        kind = import_task(name)
         task = kind(kind.settings_type(**({"least_count": 1} if name == "vqa" else {})))
-        task = task.fitted(task.read(Path("world/tasks", data), "train"))
-        save(FineTuned(config, task.make_head(config)).state_dict(), config, vocabulary, task, folder / name)
+        task = task.fit(task.read(Path("world/tasks", data), "train"))
+        save_fine_tuned(
+            FineTunedModel(config, task.make_head(config)).state_dict(), config, vocabulary, task, folder / name
+        )
         split = "testA" if name == "refcoco_plus" else "val"
         call(
             f"finetune.predict {name} --checkpoint models/{name} --data world/tasks/{data} --split {split} "

@@ -166,7 +166,7 @@ def read_boxes(name: str) -> int:
 def read_graphs(name: str) -> int:
     """Graphs, as `pipeline.statistics` counts them."""
     from pipeline.execution.parts import Part
-    from pipeline.statistics import StatisticsStage
+    from pipeline.statistics.stage import StatisticsStage
 
     stage = StatisticsStage((Path(name),))
     for number, part in enumerate(stage.partitions()):
@@ -178,10 +178,10 @@ def read_batches(shards: str, recipe: str) -> int:
     """Batches of a training run."""
     from pretrain.data.batches import Collator
     from pretrain.data.order import BatchPlan
-    from pretrain.recipe import Recipe, model_config
+    from pretrain.recipe import PretrainRecipe, model_config
     from shards.joined import open_sets
 
-    wanted, found = Recipe.load(Path(recipe), []), open_sets([shards])
+    wanted, found = PretrainRecipe.load(Path(recipe), []), open_sets([shards])
     model_config(wanted, found)
     plan, collator = BatchPlan.of(wanted, found), Collator.of(wanted, found, "cpu")
     for step in range(4):
@@ -192,7 +192,7 @@ def read_batches(shards: str, recipe: str) -> int:
 def read_model(name: str, vocabulary: str) -> int:
     """A pretrained model, to be scored and to start from."""
     from pretrain.model.folder import load, model_folder, start_from
-    from shards.reader import read_vocabulary
+    from shards.vocabulary import read_vocabulary
 
     model = load(model_folder(Path(name)))
     start_from(model, read_vocabulary(Path(vocabulary)), Path(name))
@@ -219,11 +219,11 @@ def read_bert(name: str, config: str) -> int:
 
 def read_recipe(name: str, task: str) -> int:
     """A recipe of fine-tuning, and the files that it names."""
-    from finetune.tasks import task_type
-    from finetune.training.recipe import Recipe
+    from finetune.tasks import import_task
+    from finetune.training.recipe import FineTuneRecipe
 
-    kind = task_type(task)
-    kind(Recipe[kind.settings_type].load(Path(name), ["seed=1", "optimizer.learning_rate=1e-3"]).task)
+    kind = import_task(task)
+    kind(FineTuneRecipe.for_task(kind.settings_type).load(Path(name), ["seed=1", "optimizer.learning_rate=1e-3"]).task)
     return 0
 
 
@@ -232,14 +232,16 @@ def read_checkpoints(name: str) -> int:
     import torch
 
     from pretrain.training.checkpoints import Checkpoints
-    from pretrain.training.distributed import World
+    from pretrain.training.distributed import DistributedContext
 
-    folder, identity = Path(name), None
+    folder, fingerprint = Path(name), None
     for path in folder.glob("*/checkpoint.json"):  # what the run says it was is taken for true
         with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-            identity = json.loads(path.read_bytes())["identity"]
-    identity = identity if isinstance(identity, dict) else {}
-    checkpoints = Checkpoints(folder, keep=2, identity=identity, world=World(0, 1, torch.device("cpu")))
+            fingerprint = json.loads(path.read_bytes())["identity"]
+    fingerprint = fingerprint if isinstance(fingerprint, dict) else {}
+    checkpoints = Checkpoints(
+        folder, keep=2, fingerprint=fingerprint, world=DistributedContext(0, 1, torch.device("cpu"))
+    )
     if checkpoints.exist():
         checkpoints.find()
         checkpoints.last(2)

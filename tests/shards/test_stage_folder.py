@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from parsers.command import InputError
-from shards.stage_folder import hash_stage, parts_of, read_metadata
+from shards.stage_folder import hash_stage, parts_of, read_metadata, read_statistics
 
 
 def write_part(path, metadata):
@@ -47,3 +47,13 @@ def test_a_stage_is_known_by_what_it_was_asked_to_do(tmp_path):
     assert a == b != c
     with pytest.raises(InputError, match=r"stage\.json: cannot be read"):
         hash_stage(tmp_path)
+
+
+def test_the_counts_of_a_stage_are_counts(tmp_path):
+    report = tmp_path / "report.json"
+    report.write_text('{"statistics": {"rows": 3}}')
+    assert read_statistics(tmp_path) == {"rows": 3}
+    for content in ('{"statistics": "rows"}', '{"statistics": {"rows": null}}', "[]", "{"):
+        report.write_text(content)
+        with pytest.raises(InputError, match=r"report\.json"):
+            read_statistics(tmp_path)

@@ -13,9 +13,9 @@ import torch
 from rich.table import Table
 from torch import Tensor, nn
 
-from parsers.command import console, pluralize
+from parsers.command import console, pluralize, say
 from pretrain.data.batches import Collator, PretrainBatch, StepDataset
-from pretrain.data.order import BatchPlan
+from pretrain.data.order import BatchPlan, pairs_per_batch
 from pretrain.evaluation import Result, evaluate, format_share
 from pretrain.model.costs import PairCosts
 from pretrain.model.folder import export, start_from
@@ -170,6 +170,12 @@ def pretrain(
         taken = init_text(workload.model.ernie_vil, text_from)
         if world.rank == 0:
             console.print(make_text_table(taken, text_from))
+    pairs = pairs_per_batch(recipe, shards)
+    if world.rank == 0 and pairs > (count := len(shards)):
+        say(
+            f"a batch of {pairs:,} pairs is more than the {count:,} images of the shards: "
+            "batches are smaller than the recipe says"
+        )
     metrics = Trainer(workload, recipe, out, world, resume=resume).train()
     if world.rank == 0:
         if metrics:

@@ -61,6 +61,11 @@ def main(
     evaluation = open_sets(held_out) if held_out else None
     if evaluation is not None and evaluation.tokenizer != training.tokenizer:
         raise InputError(f"{training.location} and {evaluation.location} were packed with different vocabularies")
+    if evaluation is not None and evaluation.feature_size != training.feature_size:
+        raise InputError(
+            f"{evaluation.location} has features of size {evaluation.feature_size}, and {training.location} of size "
+            f"{training.feature_size}; hold out shards with regions of the same detector"
+        )
 
     # Imported late: DeepSpeed takes seconds, and a wrong argument should answer at once.
     from pretrain.pretraining import pretrain

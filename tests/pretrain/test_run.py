@@ -1,5 +1,6 @@
 """The trainer as users start it: trained, killed, resumed, interrupted."""
 
+import json
 import random
 import shutil
 
@@ -44,6 +45,19 @@ def test_another_run_is_refused(runs):
     runs.start(runs.whole(), "--resume", "seed=1", "optimizer.learning_rate=0.01").fail(
         "recipe.optimizer.learning_rate: 0.0001 -> 0.01; recipe.seed: 0 -> 1"
     )
+
+
+def test_held_out_shards_of_another_detector_are_refused(runs, shard_folder):
+    other = runs.folder / "other-detector"
+    shutil.copytree(shard_folder, other)
+    manifest = json.loads((other / "manifest.json").read_text())
+    (other / "manifest.json").write_text(json.dumps(manifest | {"feature_size": 16}))
+    runs.start("other", "--held-out", other).fail("has features of size 16, and", "regions of the same detector")
+
+
+def test_a_batch_larger_than_the_set_is_said(runs):
+    printed = runs.start("small-set", "batch_size=50", "steps=1").succeed()
+    assert "a batch of 50 pairs is more than the 37 images of the shards" in printed
 
 
 # ------------------------------------------------------------------------------------------------------ interruptions

@@ -1,10 +1,15 @@
 """The processes that train together, played by one."""
 
+import socket
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from parsers.command import InputError
 from pretrain.training.distributed import DistributedContext
+from tests.pretrain.launch import ROOT, environment
 
 
 class Two(DistributedContext):
@@ -50,3 +55,24 @@ def test_only_the_first_rank_works(alone):
     alone.on_first(lambda: done.append("first"))
     DistributedContext(1, 1, torch.device("cpu")).on_first(lambda: done.append("second"))
     assert done == ["first"]
+
+
+MEETING = """
+from parsers.command import InputError
+from pretrain.training.distributed import with_process_group
+try:
+    with_process_group(lambda: print("they have met"))
+except InputError as error:
+    print(error)
+"""
+
+
+def test_a_port_in_use_is_an_error_that_names_the_option():
+    with socket.socket() as other:
+        other.bind(("0.0.0.0", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        found = environment(ROOT, 0, 2, port)
+        done = subprocess.run([sys.executable, "-c", MEETING], env=found, capture_output=True, text=True, timeout=300)
+    assert f"the port {port} is in use" in done.stdout, done.stdout + done.stderr
+    assert "--master_port" in done.stdout

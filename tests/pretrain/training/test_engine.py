@@ -1,9 +1,11 @@
 """What DeepSpeed is told of a recipe."""
 
 import pytest
+import torch
 
+from parsers.command import InputError
 from pretrain.recipe import PretrainRecipe
-from pretrain.training.engine import make_deepspeed_config
+from pretrain.training.engine import explain_full_memory, make_deepspeed_config
 
 
 @pytest.mark.parametrize(
@@ -24,3 +26,19 @@ def test_the_gradient_is_clipped_in_one_place(changes, clip, stage, offload):
     assert ("offload_optimizer" in found["zero_optimization"]) == offload
     assert found["checkpoint"] == {"load_universal": offload}
     assert found["bf16"]["enabled"] == (changes.get("precision") == "bf16")
+
+
+def _allocate():
+    torch.empty(1 << 50)
+
+
+@pytest.mark.parametrize("error", [_allocate, lambda: bytearray(1 << 60)])
+def test_full_memory_of_the_host_is_an_error_that_says_what_needs_less(error):
+    levers = r"^step 3: .*accumulation.*gradient_checkpointing.*tokens.*zero_stage"
+    with pytest.raises(InputError, match=levers), explain_full_memory("step 3"):
+        error()
+
+
+def test_other_errors_are_left_alone():
+    with pytest.raises(RuntimeError, match=r"^shapes$"), explain_full_memory("step 3"):
+        raise RuntimeError("shapes")

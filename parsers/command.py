@@ -70,6 +70,11 @@ def say(text: str) -> None:
     console.print(text, soft_wrap=True)
 
 
+def warn(text: str) -> None:
+    """Prints a line as `say` does, but on standard error."""
+    _errors.print(text, soft_wrap=True)
+
+
 def shorten_json(value: object) -> str:
     """A value as JSON for a message, cut off after 120 characters."""
     text = json.dumps(value, ensure_ascii=False)

@@ -23,7 +23,7 @@ from deepspeed.utils.tensor_fragment import fragment_address
 from torch import Tensor, UntypedStorage
 from typing_extensions import TypedDict
 
-from parsers.command import InputError
+from parsers.command import InputError, say
 from shards.storage.files import flush, sha256_of
 
 _NEEDED = [LossScaler, ZeroStageEnum, fragment_address]
@@ -148,5 +148,5 @@ def convert() -> None:
         with refuse_code(Path(arguments.input_folder)):
             ds_to_universal.main(arguments)
     except InputError as error:
-        print(error)
+        say(str(error))
         sys.exit(REFUSED)

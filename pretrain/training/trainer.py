@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Generic, NoReturn
 import torch
 from torch import Tensor
 
-from parsers.command import InputError, say
+from parsers.command import InputError, say, warn
 from pretrain.training.best import BestTracker
 from pretrain.training.checkpoints import Checkpoint, Checkpoints, LoopState
 from pretrain.training.distributed import DistributedContext
@@ -179,7 +178,7 @@ class Trainer(Generic[BatchT]):
         if isinstance(end, InputError):
             raise InputError(f"step {self.step}: {end}. {advice}")
         if self.world.rank == 0:
-            print(advice, file=sys.stderr, flush=True)
+            warn(advice)
         raise end
 
     def train_step(self, micro_batches: Sequence[BatchT]) -> StepRecord:

@@ -6,6 +6,7 @@ import pytest
 
 from finetune.data import TaskFiles
 from finetune.tasks.refcoco_plus import RefcocoPlus, RefcocoPlusSettings
+from parsers.checksums import forget_checksums
 from parsers.command import InputError
 from tests.finetune.worlds import FEATURES, grid, regions_folder, write_model, write_refer
 
@@ -65,6 +66,7 @@ def test_regions_under_cocos_names_are_found_by_an_option_that_is_proposed(files
 def test_a_vocabulary_that_is_too_large_for_the_model_is_refused(files, task, model):
     with (model / "vocab.txt").open("a") as stream:
         stream.write("another\n")
+    forget_checksums(model)
     with pytest.raises(InputError, match=r"vocab\.txt: holds \d+ word pieces, but the model has rows for"):
         files.open(task, ["train"], model)
 

@@ -12,6 +12,7 @@ from finetune.data import TaskFiles
 from finetune.tasks.refcoco_plus import RefcocoPlus, RefcocoPlusSettings
 from finetune.training.finetuning import FineTuning
 from finetune.training.recipe import FineTuneRecipe
+from parsers.checksums import forget_checksums
 from pipeline.regions.rows import NO_CLASSES
 from pretrain.training.distributed import DistributedContext
 from shards.regions.table import RegionsInfo, RegionsRow, write_regions
@@ -74,6 +75,7 @@ def test_referring_expressions_of_real_photos(phrases):
         t_biattention_id=(1, 2), v_biattention_id=(0, 1),
     )  # fmt: skip
     (start / "vocab.txt").write_text("".join(piece + "\n" for piece in vocabulary))
+    forget_checksums(start)
     task = RefcocoPlus(RefcocoPlusSettings(max_text=20))
     recipe = FineTuneRecipe.for_task(RefcocoPlusSettings)(
         train=("train",), steps=300, batch_size=24, task=task.settings,

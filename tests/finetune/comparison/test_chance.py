@@ -35,7 +35,7 @@ def test_answers_are_guessed_by_how_often_they_are_right_in_training():
     def questions(*answers):
         return Split(
             [
-                VqaQuestion(n, "1", "?", answers=(a,) * 10, main_answer=a, answer_type="other")
+                VqaQuestion(n, "1", "?", targets={a: 1.0}, answers=(a,) * 10, main_answer=a, answer_type="other")
                 for n, a in enumerate(answers)
             ],
             None,

@@ -95,7 +95,9 @@ def test_of_two_that_start_together_one_runs(tmp_path):
             write(racer, "")
     for racer in racers:
         racer.communicate()
-    assert list(tmp_path.iterdir()) == []
+    assert [
+        path for folder in tmp_path.iterdir() for path in folder.iterdir()
+    ] == []  # a loser may have made the folder
 
 
 def test_the_lock_leaves_no_trace(tmp_path):

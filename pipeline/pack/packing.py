@@ -62,7 +62,7 @@ class Packer:
     def _unknown(self) -> Array:
         """bool [pieces of the vocabulary]: whether a piece belongs to a word that the vocabulary does not have."""
         pieces = self.tokenizer.get_vocab()
-        unknown = np.zeros(len(pieces), bool)
+        unknown = np.zeros(1 + max(pieces.values()), bool)  # fewer pieces than lines if a vocabulary repeats one
         unknown[[number for piece, number in pieces.items() if piece.startswith("##") or piece == "[UNK]"]] = True
         return unknown
 

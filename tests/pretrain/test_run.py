@@ -10,6 +10,7 @@ import yaml
 from shards.reader import ShardSet
 from tests.pretrain.launch import ROOT, Launch, deepspeed
 from tests.pretrain.runs import FULL, assert_undisturbed, kill_at
+from tests.shards.samples import manifest_of
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
@@ -50,8 +51,7 @@ def test_another_run_is_refused(runs):
 def test_held_out_shards_of_another_detector_are_refused(runs, shard_folder):
     other = runs.folder / "other-detector"
     shutil.copytree(shard_folder, other)
-    manifest = json.loads((other / "manifest.json").read_text())
-    (other / "manifest.json").write_text(json.dumps(manifest | {"feature_size": 16}))
+    (other / "manifest.json").write_text(json.dumps(manifest_of(other) | {"feature_size": 16}))
     runs.start("other", "--held-out", other).fail("has features of size 16, and", "regions of the same detector")
 
 

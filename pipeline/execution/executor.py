@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Protocol
 
@@ -21,7 +21,7 @@ from parsers.command import InputError, console, progress, shorten_json
 from pipeline.execution.engines import Engine, P, WorkerFactory
 from pipeline.execution.inputs import Inputs
 from pipeline.execution.outputs import FILES, list_outputs, record_outputs, remove_outputs
-from pipeline.execution.parts import read_marker
+from pipeline.execution.parts import path_of_marker, read_marker
 from pipeline.files import is_inside, remove_leftovers
 from shards.stage_folder import REPORT, STAGE
 from shards.storage.files import AnyPath, check_free_disk, read_record, write_record
@@ -67,6 +67,8 @@ class Report:
     skipped: int = 0
     """the number of parts that an earlier run had completed"""
     seconds: float = 0.0
+    files: set[str] = field(default_factory=set)
+    """the markers of the parts and the files that they list"""
 
 
 # ------------------------------------------------------------------------------------------------------- running it
@@ -88,11 +90,13 @@ def run_stage(stage: Stage[P], out: AnyPath, engine: Engine, *, max_rejects: flo
             before = list_outputs(out)
         except OSError as error:
             raise InputError(f"{out}: cannot be written: {error}") from error
+        marked: set[str] = set()
         try:
             report = _run_claimed(stage, out, engine)
+            marked = report.files
         finally:
             with suppress(OSError):  # what is not recorded is not removed later
-                record_outputs(out, before)
+                record_outputs(out, before, marked)
     _check_rejects(out, report, max_rejects)
     return report
 
@@ -122,7 +126,7 @@ def _run_claimed(stage: Stage[P], out: AnyPath, engine: Engine) -> Report:
         merged = _merge_reports(out, done)
         stage.finish(out, done, merged.statistics)
         remove_leftovers(out)  # workers of a killed run may have outlived it for a moment
-        report = Report(merged.statistics, merged.rejects, done, skipped, time.monotonic() - started)
+        report = replace(merged, parts=done, skipped=skipped, seconds=time.monotonic() - started)
         _write_report(stage, out, report, engine)
     except OSError as error:
         raise InputError(
@@ -141,6 +145,7 @@ def _merge_reports(out: AnyPath, parts: int) -> Report:
             raise InputError(f"{out}: part {number} vanished while the stage ran; run the same command again")
         report.statistics.update(marker.statistics)
         report.rejects.update(marker.rejects)
+        report.files.update([path_of_marker(out, number).name, *marker.files])
     return report
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from parsers.command import InputError
@@ -38,12 +38,18 @@ def list_outputs(out: AnyPath) -> dict[str, str]:
     return found
 
 
-def record_outputs(out: AnyPath, before: Mapping[str, str]) -> None:
-    """Adds to the record what appeared or changed since ``before``, which `list_outputs` returned."""
+def record_outputs(out: AnyPath, before: Mapping[str, str], marked: Collection[str]) -> None:
+    """Adds to the record what appeared or changed, but for what the markers of parts list already.
+
+    Args:
+        out: the output folder.
+        before: what `list_outputs` returned when the run began.
+        marked: the markers and the files that they list, as far as the run knows them.
+    """
     present = list_outputs(out)
     written = {name for name in present if before.get(name) != present[name] and not name.endswith(TEMPORARY)}
     listed = written | (_read_record(out) & present.keys())
-    write_record({"files": sorted(listed - _list_marked(out, present) - {LOCK, FILES})}, out / FILES)
+    write_record({"files": sorted(listed - {*marked, LOCK, FILES})}, out / FILES)
 
 
 def remove_outputs(out: AnyPath) -> None:

@@ -28,6 +28,7 @@ from benchmarks.turns import ROUNDS, Rounds, cpu, machine, ratio, spread, take_t
 from parsers.command import console, run
 from pretrain.model.attention import AttentionLayer, MultiHeadAttention
 from pretrain.model.config import ModelConfig
+from pretrain.model.folder import choose_device
 from pretrain.model.heads import ErnieViLForPreTraining, PretrainingOutput
 
 ModelSize = Annotated[str, typer.Option(help="Size of our model.")]
@@ -228,7 +229,7 @@ def main(
 ) -> None:
     """Time the model."""
     size, model_config = BatchShape(batch, text, rows), ModelConfig.of_size(config)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device()
     torch.set_num_threads(1)
     if memory_of is not None:
         print(_memory(make(memory_of, model_config, size, device), device))

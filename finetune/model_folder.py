@@ -71,11 +71,6 @@ def load_task(folder: Path, task_type: type[T]) -> T:
         raise InputError(f"{folder / TASK}: is not the record of a task: {error}") from error
 
 
-def choose_device() -> torch.device:
-    """Returns the GPU if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def load_fine_tuned(folder: Path, task: AnyTask, device: torch.device) -> FineTunedModel:
     """Returns a fine-tuned model in evaluation mode.
 

@@ -49,7 +49,8 @@ def main(
     if len(checkpoint) > 1 and not chosen.has_parts:
         raise typer.BadParameter(f"{task} has no parts for several models; name one", param_hint="--checkpoint")
     from finetune.data import TaskFiles
-    from finetune.model_folder import choose_device, find_fine_tuned, load_fine_tuned, load_task
+    from finetune.model_folder import find_fine_tuned, load_fine_tuned, load_task
+    from pretrain.model.folder import choose_device
     from pretrain.training.distributed import DistributedContext
 
     world = DistributedContext(0, 1, choose_device())

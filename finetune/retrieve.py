@@ -64,7 +64,7 @@ def main(
         raise typer.BadParameter("give --shortlist and --cheap-score together, or neither")
     # Imported late: PyTorch takes seconds, and --help should answer at once.
     from finetune.data import TaskFiles
-    from finetune.model_folder import choose_device, find_fine_tuned, load_fine_tuned, load_task
+    from finetune.model_folder import find_fine_tuned, load_fine_tuned, load_task
     from finetune.tasks.retrieval.cheap_score import (
         choose_candidates,
         compute_cheap_scores,
@@ -75,6 +75,7 @@ def main(
     from finetune.tasks.retrieval.score_matrix import PairScorer
     from finetune.tasks.retrieval.task import Retrieval
     from pretrain.model.encoder import WEIGHTS
+    from pretrain.model.folder import choose_device
     from pretrain.training.distributed import DistributedContext, with_process_group
 
     folder = find_fine_tuned(checkpoint)

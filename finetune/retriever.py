@@ -13,12 +13,13 @@ from huggingface_hub.errors import HFValidationError
 
 from finetune.heads import FineTunedModel
 from finetune.inputs import ImageInput, Sources, TextEncoder
-from finetune.model_folder import TASK, choose_device, find_fine_tuned, load_fine_tuned, load_task, start_from
+from finetune.model_folder import TASK, find_fine_tuned, load_fine_tuned, load_task, start_from
 from finetune.tasks.retrieval.score_matrix import PairScorer
 from finetune.tasks.retrieval.task import Retrieval, RetrievalSettings
 from parsers.command import InputError
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG
+from pretrain.model.folder import choose_device
 from shards.regions.table import RegionsRow
 from shards.schema import Array
 from shards.tokenizer import load_tokenizer

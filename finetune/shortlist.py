@@ -44,7 +44,7 @@ def main(
     """Train a cheap score for shortlists, and measure what they miss."""
     # Imported late: PyTorch takes seconds, and --help should answer at once.
     from finetune.data import TaskFiles
-    from finetune.model_folder import choose_device, find_fine_tuned, load_fine_tuned, load_task
+    from finetune.model_folder import find_fine_tuned, load_fine_tuned, load_task
     from finetune.tasks.retrieval.captions import number_images
     from finetune.tasks.retrieval.cheap_score import (
         choose_candidates,
@@ -58,6 +58,7 @@ def main(
     from finetune.tasks.retrieval.score_matrix import PairScorer
     from finetune.tasks.retrieval.task import Retrieval
     from pretrain.model.encoder import WEIGHTS
+    from pretrain.model.folder import choose_device
 
     folder = find_fine_tuned(checkpoint)
     task, device, files = (

@@ -63,7 +63,7 @@ def main(
     import torch
 
     from pretrain.model.encoder import CONFIG
-    from pretrain.model.folder import load, model_folder
+    from pretrain.model.folder import choose_device, load, model_folder
 
     folder, held_out = model_folder(checkpoint), ShardSet(shards)
     config = ModelConfig.load(folder / CONFIG)
@@ -86,7 +86,7 @@ def main(
     ranks: dict[str, list[Array]] = {}
     if training is not None:
         ranks[GUESS] = rank_guesses(find_probes(training, max_text), probes, held_out.tokenizer.size)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device()
     model = load(folder).to(device)
     for name, images in shown.items():
         ranks[name] = rank_answers(

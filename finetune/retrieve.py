@@ -24,8 +24,9 @@ from finetune.options import (
     RegionsOption,
     SplitOption,
 )
+from parsers.checksums import sha256_of
 from parsers.command import run, say
-from shards.storage.files import sha256_of, write_json
+from shards.storage.files import write_json
 from shards.storage.lock import lock_folder
 
 if TYPE_CHECKING:

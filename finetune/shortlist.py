@@ -13,8 +13,9 @@ import typer
 from rich.table import Table
 
 from finetune.options import CheckpointOption, CocoIdsOption, DataOption, RegionsOption
+from parsers.checksums import sha256_of
 from parsers.command import console, run, say
-from shards.storage.files import sha256_of, write_json
+from shards.storage.files import write_json
 
 LENGTHS = (5, 10, 20, 50, 100)
 """The lengths of the shortlists that are measured."""

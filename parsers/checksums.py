@@ -1,4 +1,4 @@
-"""``checksums.json``: the SHA-256 of the files of a model, beside them.
+"""Checksums of files, and ``checksums.json``: those of the files of a model, beside them.
 
 Whoever writes a model calls `write_checksums`, and whoever reads one of its files calls `check_file` first. A folder
 without ``checksums.json``, or a file that it does not list, is read as it is: earlier releases wrote none.
@@ -7,12 +7,17 @@ without ``checksums.json``, or a file that it does not list, is read as it is: e
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from parsers.command import InputError
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 CHECKSUMS = "checksums.json"
 
@@ -20,7 +25,7 @@ CHECKSUMS = "checksums.json"
 def write_checksums(folder: Path, names: Iterable[str]) -> None:
     """Writes the checksums of some files of a folder. Those of other files stay as they are."""
     path = folder / CHECKSUMS
-    record = _read(path) | {name: _hash(folder / name) for name in names}
+    record = _read(path) | {name: sha256_of(folder / name) for name in names}
     temporary = folder / f".{CHECKSUMS}.{uuid.uuid4().hex}.tmp"
     temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     temporary.replace(path)
@@ -38,7 +43,7 @@ def check_file(path: Path) -> None:
         InputError: the file differs from its checksum, or ``checksums.json`` is damaged.
     """
     expected = _read(path.parent / CHECKSUMS).get(path.name)
-    if expected is not None and path.is_file() and _hash(path) != expected:
+    if expected is not None and path.is_file() and sha256_of(path) != expected:
         raise InputError(
             f"{path}: differs from its checksum in {CHECKSUMS}: it was damaged or changed; copy it again, or remove "
             f"{CHECKSUMS} if it was changed on purpose"
@@ -57,9 +62,19 @@ def _read(path: Path) -> dict[str, object]:
     return record
 
 
-def _hash(path: Path) -> str:
+def sha256_of(path: Path | UPath) -> str:
+    """The SHA-256 of a file, in hexadecimal.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
     try:
         with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+            return sha256_of_stream(stream)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def sha256_of_stream(stream: BinaryIO) -> str:
+    """The SHA-256 of the rest of an open file, in hexadecimal."""
+    return hashlib.file_digest(cast(io.BufferedReader, stream), "sha256").hexdigest()

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from parsers.checksums import sha256_of_stream
 from parsers.command import InputError
 from shards import index
 from shards.errors import ShardError
@@ -21,7 +22,6 @@ from shards.members import ARRAY_DTYPES, decode_masks, decode_npy, decode_record
 from shards.sample_reader import ShardIndex, each_place
 from shards.schema import MEMBERS, Array, Masks, Record, Regions, Sample, key_of
 from shards.storage.cache import Cache
-from shards.storage.files import sha256_of_stream
 from shards.storage.folders import map_file, open_folder
 from shards.storage.parquet import name_errors
 from shards.vocabulary import VOCABULARY, parse_vocabulary

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from parsers.checksums import sha256_of
 from parsers.command import InputError
-from shards.storage.files import AnyPath, read_record, sha256_of
+from shards.storage.files import AnyPath, read_record
 from shards.storage.parquet import ParquetFile, parquet_file
 
 STAGE, REPORT = "stage.json", "report.json"

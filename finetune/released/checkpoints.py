@@ -16,13 +16,13 @@ from finetune.heads import HEAD, TaskHead
 from finetune.released.paddle_files import COMBINED, read_combined, read_variable, write_record
 from finetune.tasks import TASKS, import_task
 from finetune.tasks.checks import expect_layout, read_text
-from parsers.checksums import forget_checksums, write_checksums
+from parsers.checksums import forget_checksums, sha256_of, write_checksums
 from parsers.command import InputError, pluralize
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG, ENCODER, WEIGHTS, ErnieViL
 from pretrain.model.released_names import load_released, released_arrays, released_shapes
 from shards.schema import Array
-from shards.storage.files import read_json, sha256_of, write_indented_json
+from shards.storage.files import read_json, write_indented_json
 from shards.storage.weights import load_weights, read_weights, write_weights
 from shards.vocabulary import VOCABULARY, read_vocabulary
 

@@ -21,6 +21,7 @@ from finetune.model_folder import save_fine_tuned, start_from
 from finetune.task import AnyTask, Example, Split
 from finetune.training.optimization import group_parameters, prepare_step
 from finetune.training.recipe import FineTuneRecipe
+from parsers.checksums import sha256_of
 from parsers.command import say
 from pretrain.data.bucketing import slice_of
 from pretrain.model.config import ModelConfig
@@ -33,7 +34,6 @@ from pretrain.training.trainer import Trainer
 from pretrain.training.workload import Scores
 from shards.random_numbers import generator
 from shards.schema import Array
-from shards.storage.files import sha256_of
 from shards.vocabulary import VOCABULARY
 
 if TYPE_CHECKING:

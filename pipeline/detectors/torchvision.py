@@ -19,9 +19,9 @@ from torchvision.models import WeightsEnum, detection, get_model, get_model_weig
 from torchvision.models.detection.faster_rcnn import FasterRCNN
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
+from parsers.checksums import sha256_of
 from pipeline.detectors import Detections
 from shards.schema import MAX_REGIONS, Array
-from shards.storage.files import sha256_of
 
 NMS_IOU = 0.5
 """Regions of one class that overlap more are taken for one object."""

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from parsers.checksums import sha256_of
 from parsers.command import InputError, pluralize, say
 from pipeline.execution.parts import Part
 from pipeline.files import fingerprint, is_local
@@ -29,7 +30,7 @@ from shards.manifest import MANIFEST, SCHEMA_VERSION, Classes, Manifest, ParserI
 from shards.regions.table import RegionsInfo
 from shards.schema import Array
 from shards.stage_folder import parts_of, read_metadata
-from shards.storage.files import AnyPath, read_lines, sha256_of, write_atomic
+from shards.storage.files import AnyPath, read_lines, write_atomic
 from shards.tokenizer import load_tokenizer
 from shards.vocabulary import VOCABULARY, read_vocabulary
 

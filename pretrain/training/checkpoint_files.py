@@ -23,8 +23,9 @@ from deepspeed.utils.tensor_fragment import fragment_address
 from torch import Tensor, UntypedStorage
 from typing_extensions import TypedDict
 
+from parsers.checksums import sha256_of
 from parsers.command import InputError, say
-from shards.storage.files import flush, sha256_of
+from shards.storage.files import flush
 
 _NEEDED = [LossScaler, ZeroStageEnum, fragment_address]
 """The classes of DeepSpeed that its files hold. They keep numbers alone, and run no code when they are made."""

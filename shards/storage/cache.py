@@ -26,9 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from parsers.checksums import sha256_of_stream
 from parsers.command import InputError
 from shards.errors import ShardError
-from shards.storage.files import sha256_of_stream
 
 _TAR, _PARTIAL = ".tar", ".partial"
 _SHA256 = re.compile("[0-9a-f]{64}")

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import orjson
 from upath import UPath
@@ -268,24 +268,6 @@ def read_json_lines(path: AnyPath) -> list[Any]:
         except orjson.JSONDecodeError as error:
             raise InputError(f"{path}: line {number}: is no JSON: {error}") from error
     return values
-
-
-def sha256_of(path: AnyPath) -> str:
-    """The SHA-256 of a file, in hexadecimal.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
-    try:
-        with path.open("rb") as stream:
-            return sha256_of_stream(stream)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-
-
-def sha256_of_stream(stream: BinaryIO) -> str:
-    """The SHA-256 of the rest of an open file, in hexadecimal."""
-    return hashlib.file_digest(cast(io.BufferedReader, stream), "sha256").hexdigest()
 
 
 def _digest(record: Mapping[str, object]) -> str:

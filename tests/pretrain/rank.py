@@ -16,6 +16,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.data import Dataset
 
+from parsers.checksums import sha256_of
 from parsers.command import InputError
 from pretrain.data.batches import StepDataset
 from pretrain.model.costs import PairCosts
@@ -27,7 +28,6 @@ from pretrain.training.engine import gather_weights
 from pretrain.training.loader import StepLoader
 from pretrain.training.trainer import Trainer
 from shards.reader import ShardSet
-from shards.storage.files import sha256_of
 
 SCENARIO, FOLDER, SHARDS = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 

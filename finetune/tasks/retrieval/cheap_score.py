@@ -24,11 +24,10 @@ from finetune.task import Split
 from finetune.tasks.retrieval.captions import RetrievalCaption, number_images
 from finetune.tasks.retrieval.score_matrix import PairScorer
 from finetune.tasks.retrieval.task import Retrieval
-from parsers.checksums import write_checksums
+from parsers.checksums import sha256_of, write_checksums
 from parsers.command import InputError, progress
 from pretrain.model.encoder import WEIGHTS
 from shards.schema import Array
-from shards.storage.files import sha256_of
 from shards.storage.weights import load_weights, read_metadata, read_weights, write_weights
 
 WIDTH = 128

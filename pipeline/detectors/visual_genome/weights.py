@@ -12,11 +12,11 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 from torch import Tensor
 
+from parsers.checksums import sha256_of
 from parsers.command import InputError, pluralize
 from pipeline.detectors.visual_genome.network import VisualGenomeNetwork
 from pipeline.detectors.visual_genome.proposals import cell_anchors
 from shards.storage import pickles
-from shards.storage.files import sha256_of
 from shards.storage.weights import read_weights
 
 HUB_ID = "unc-nlp/frcnn-vg-finetuned"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from upath import UPath
 
+from parsers.checksums import sha256_of
 from parsers.command import InputError
 from shards.storage.files import (
     NewFile,
@@ -17,7 +18,6 @@ from shards.storage.files import (
     read_json_lines,
     read_lines,
     replace_atomic,
-    sha256_of,
     write_atomic,
     write_indented_json,
     write_json,

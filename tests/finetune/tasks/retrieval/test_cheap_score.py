@@ -15,8 +15,8 @@ from finetune.tasks.retrieval.cheap_score import (
     save_cheap_score,
     train_cheap_score,
 )
+from parsers.checksums import sha256_of
 from parsers.command import InputError
-from shards.storage.files import sha256_of
 
 
 @pytest.fixture

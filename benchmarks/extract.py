@@ -82,7 +82,7 @@ def main(
     network = detectors.get(detector, **options)
     stage, every = make_stage(folder, detector, options, network, batch_size, PART)
     sources, part_of_sources, info = every[:count], list(islice(cycle(every), PART)), stage.info
-    pixels = [picture for picture in map(images.load, sources) if not isinstance(picture, Reject)]
+    pixels = [picture for picture in map(images.load_picture, sources) if not isinstance(picture, Reject)]
     if len(pixels) < len(sources):
         raise InputError(f"{folder}: {len(sources) - len(pixels)} pictures cannot be decoded; name others")
     batches = list(by_shape(enumerate(pixels), batch_size, HELD_BYTES))
@@ -100,7 +100,7 @@ def main(
     def one_by_one(network: Detector, sources: list[ImageSource], folder: Path) -> None:
         rows = []
         for source in sources:
-            picture = images.load(source)
+            picture = images.load_picture(source)
             assert not isinstance(picture, Reject)
             rows.append(to_row(source, picture, network.detect([picture])[0], info, None))
         write(rows, folder)
@@ -113,7 +113,7 @@ def main(
     waiting = Waiting(network, detections[0], wait / 1000)
 
     contestants: dict[str, Callable[[Path], object]] = {
-        "decode": lambda _: [images.load(source) for source in sources],
+        "decode": lambda _: [images.load_picture(source) for source in sources],
         "network": lambda _: [network.detect([picture for _, picture in batch]) for batch in batches],
         "post-processing": post_process,
         PEER: partial(one_by_one, network, sources),
@@ -157,7 +157,7 @@ def make_stage(
     folder: Path, detector: str, options: Mapping[str, Any], network: Detector, batch_size: int, count: int
 ) -> tuple[ExtractStage, list[ImageSource]]:
     """Returns the stage for a folder of pictures, and the first ``count`` pictures; ``network`` is the detector."""
-    found, _ = images.recognise(folder, "auto", None)
+    found, _ = images.recognise_pictures(folder, "auto", None)
     sources = [source for source in found.sources() if isinstance(source, ImageSource)][:count]
     info = regions_info(network, None)
     stage = ExtractStage(

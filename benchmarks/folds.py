@@ -20,7 +20,7 @@ import typer
 from rich.table import Table
 
 from parsers.command import InputError, console, run
-from pretrain.model.folder import load
+from pretrain.model.folder import load_model
 from pretrain.options import Settings, as_arguments
 from pretrain.probes import TOP, estimate_interval, find_probes, rank_answers
 from pretrain.recipe import PretrainRecipe, ShownImage
@@ -102,7 +102,7 @@ def main(
         command += ["--out", folder / "run", *as_arguments(settings)]
         if subprocess.run(list(map(str, command))).returncode != 0:
             raise InputError(f"{folder / 'run'}: training failed, see above")
-        model, held_out = load(folder / "run" / "model"), ShardSet(folder / "val")
+        model, held_out = load_model(folder / "run" / "model"), ShardSet(folder / "val")
         probes = list(find_probes(held_out, max_text))
         kinds += [probe.kind for probe in probes]
         images += [probe.image + fold * len(whole) for probe in probes]

@@ -24,7 +24,7 @@ from benchmarks.turns import ROUNDS, Rounds, Turn, cpu, machine, others, ratio, 
 from parsers.command import console, run
 from pipeline.parse import captions
 from pipeline.parse.captions import CaptionRow
-from pipeline.parse.recognition import recognise
+from pipeline.parse.recognition import recognise_captions
 
 PEER = "SceneGraphParser"
 PARTITION = 3000
@@ -137,7 +137,7 @@ def _print(turns: Turns, counts: dict[Contestant, int]) -> None:
 
 
 def _rows(path: Path) -> list[CaptionRow]:
-    return [row for row in captions.read(path, recognise(path)[0]) if isinstance(row, CaptionRow)]
+    return [row for row in captions.read(path, recognise_captions(path)[0]) if isinstance(row, CaptionRow)]
 
 
 def _write(path: Path, texts: Sequence[str]) -> None:

@@ -23,7 +23,7 @@ from rich.table import Table
 
 from benchmarks.turns import ROUNDS, Rounds, cpu, machine, ratio, spread, take_turns
 from finetune.heads import FineTunedModel, RetrievalHead
-from finetune.inputs import ImageInput, Sources, TokenizedText
+from finetune.inputs import ImageRows, Sources, TokenizedText
 from finetune.tasks.retrieval.score_matrix import PairScorer
 from parsers.command import console, run
 from pretrain.model.config import ModelConfig
@@ -65,28 +65,28 @@ class Slice:
         self.near = [self._some(int(a * CAPTIONS), texts, int(b * IMAGES), images) for a, b in starts]
         self.mixed = [self._any(texts, images) for _ in range(strata)]
 
-    def _some(self, caption: int, texts: int, image: int, images: int) -> tuple[list[TokenizedText], list[ImageInput]]:
+    def _some(self, caption: int, texts: int, image: int, images: int) -> tuple[list[TokenizedText], list[ImageRows]]:
         """Returns captions and images that are neighbours in length, as the score matrix puts them together."""
         caption, image = min(caption, CAPTIONS - texts), min(image, IMAGES - images)
         return self._make(self.text_lengths[caption : caption + texts], self.rows[image : image + images])
 
-    def _any(self, texts: int, images: int) -> tuple[list[TokenizedText], list[ImageInput]]:
+    def _any(self, texts: int, images: int) -> tuple[list[TokenizedText], list[ImageRows]]:
         return self._make(self._random.choice(self.text_lengths, texts), self._random.choice(self.rows, images))
 
-    def _make(self, text_lengths: Array, rows: Array) -> tuple[list[TokenizedText], list[ImageInput]]:
+    def _make(self, text_lengths: Array, rows: Array) -> tuple[list[TokenizedText], list[ImageRows]]:
         random, config = self._random, self._config
         ids = [random.integers(1, config.vocab_size, length) for length in text_lengths]
         return (
             [TokenizedText(pieces, np.zeros_like(pieces)) for pieces in ids],
             [
-                ImageInput(
+                ImageRows(
                     random.random((count, config.v_feature_size), np.float32), random.random((count, 5), np.float32)
                 )
                 for count in rows
             ],
         )
 
-    def padded(self, part: tuple[list[TokenizedText], list[ImageInput]], *, longest: bool) -> dict[str, Any]:
+    def padded(self, part: tuple[list[TokenizedText], list[ImageRows]], *, longest: bool) -> dict[str, Any]:
         """Returns all pairs of the texts and images of a part, as the inputs of a plain forward pass.
 
         Args:

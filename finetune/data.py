@@ -15,8 +15,7 @@ from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG
 from shards.regions.store import RegionStore
 from shards.stage_folder import hash_stage
-from shards.tokenizer import load_tokenizer
-from shards.vocabulary import VOCABULARY
+from shards.vocabulary import VOCABULARY, load_tokenizer
 
 
 @dataclass(frozen=True)

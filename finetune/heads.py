@@ -194,7 +194,7 @@ def compute_circle_loss(positives_B: Tensor, negatives_BM: Tensor, margin: float
 # ------------------------------------------------------------------------------------------------------------ RefCOCO+
 
 
-class RegionHead(TaskHead):
+class RegionScoreHead(TaskHead):
     """One score for each image row: does the expression mean this region?"""
 
     released: ClassVar[Mapping[str, str]] = {

@@ -99,7 +99,7 @@ class TokenizedText:
 
 
 @dataclass(frozen=True, slots=True)
-class ImageInput:
+class ImageRows:
     """An image as the model takes it. Row 0 is the whole image, the others are its regions."""
 
     features: Array
@@ -108,7 +108,7 @@ class ImageInput:
     """float32 [R, 5]: x1/W, y1/H, x2/W, y2/H and the share of the image's area"""
 
     @classmethod
-    def from_regions(cls, row: RegionsRow) -> ImageInput:
+    def from_regions(cls, row: RegionsRow) -> ImageRows:
         """Puts the whole image before its regions. Its features are their mean, or zeros if there are no regions."""
         features = row.regions.features.astype(np.float32)
         whole = features.mean(0, keepdims=True) if len(features) else np.zeros((1, features.shape[1]), np.float32)
@@ -155,13 +155,13 @@ class Sources:
     device_type: str = "cpu"
     """device of the model: how far a batch is padded depends on it"""
 
-    def read_image(self, image_id: str) -> ImageInput:
+    def read_image(self, image_id: str) -> ImageRows:
         """Returns an image as the model takes it. One without regions is blank: a whole image of zeros."""
         if image_id in self.images:
-            return ImageInput.from_regions(self.images[image_id])
-        return ImageInput(np.zeros((1, self.images.feature_size), np.float32), WHOLE_IMAGE)
+            return ImageRows.from_regions(self.images[image_id])
+        return ImageRows(np.zeros((1, self.images.feature_size), np.float32), WHOLE_IMAGE)
 
-    def pad(self, texts: Sequence[TokenizedText], images: Sequence[ImageInput]) -> Inputs:
+    def pad(self, texts: Sequence[TokenizedText], images: Sequence[ImageRows]) -> Inputs:
         """Pads pairs to the inputs of a batch. Text i is shown with image i."""
         return self.pad_texts(texts) | self.pad_images(images)
 
@@ -174,7 +174,7 @@ class Sources:
         """
         return pad_texts(texts, pad=self.texts.pad, device_type=self.device_type)._asdict()
 
-    def pad_images(self, images: Sequence[ImageInput]) -> Inputs:
+    def pad_images(self, images: Sequence[ImageRows]) -> Inputs:
         """Pads B images with rows of zeros to R rows, as many as `pretrain.data.padding.padded_length` says.
 
         Returns:

@@ -83,7 +83,7 @@ def load_fine_tuned(folder: Path, task: AnyTask, device: torch.device) -> FineTu
     return model.to(device).eval()
 
 
-def start_from(folder: Path, model: FineTunedModel) -> list[str]:
+def start_task_from(folder: Path, model: FineTunedModel) -> list[str]:
     """Copies the weights of a folder into a model: those of the encoder, and those of the head that fit.
 
     Returns:

@@ -12,8 +12,8 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError
 
 from finetune.heads import FineTunedModel
-from finetune.inputs import ImageInput, Sources, TextEncoder
-from finetune.model_folder import TASK, find_fine_tuned, load_fine_tuned, load_task, start_from
+from finetune.inputs import ImageRows, Sources, TextEncoder
+from finetune.model_folder import TASK, find_fine_tuned, load_fine_tuned, load_task, start_task_from
 from finetune.tasks.retrieval.score_matrix import PairScorer
 from finetune.tasks.retrieval.task import Retrieval, RetrievalSettings
 from parsers.command import InputError
@@ -22,8 +22,7 @@ from pretrain.model.encoder import CONFIG
 from pretrain.model.folder import choose_device
 from shards.regions.table import RegionsRow
 from shards.schema import Array
-from shards.tokenizer import load_tokenizer
-from shards.vocabulary import VOCABULARY
+from shards.vocabulary import VOCABULARY, load_tokenizer
 
 
 class ErnieVilForRetrieval:
@@ -61,7 +60,7 @@ class ErnieVilForRetrieval:
             config = ModelConfig.load(folder / CONFIG)
             task = Retrieval(RetrievalSettings())
             model = FineTunedModel(config, task.make_head(config))
-            if start_from(folder, model):
+            if start_task_from(folder, model):
                 raise InputError(
                     f"{folder}: the model has no head for retrieval; fine-tune it (finetune/run.py retrieval)"
                 )
@@ -92,7 +91,7 @@ class ErnieVilForRetrieval:
         sources = Sources(self._texts, _Regions(regions, self._feature_size), device_type=self._device.type)
         scorer = PairScorer(self.model, sources, device=self._device, batch_size=batch_size)
         encoded_texts = scorer.encode_texts([self._texts.encode(text, self.max_text) for text in texts])
-        encoded_images = scorer.encode_images(ImageInput.from_regions(row) for row in regions)
+        encoded_images = scorer.encode_images(ImageRows.from_regions(row) for row in regions)
         pairs = np.argwhere(np.ones((len(texts), len(regions)), bool))
         return scorer.score(encoded_texts, encoded_images, pairs).reshape(len(texts), len(regions))
 

@@ -56,14 +56,14 @@ class TarSample:
 
 
 @dataclass(frozen=True, slots=True)
-class Damage:
+class TarDamage:
     """A sample, or all that follows in the tar, cannot be read."""
 
     position: str
     reason: str
 
 
-def read_samples(path: AnyPath, wanted: Collection[str]) -> Iterator[TarSample | Damage]:
+def read_samples(path: AnyPath, wanted: Collection[str]) -> Iterator[TarSample | TarDamage]:
     """Yields the samples of a tar, with the contents of the members whose extension is in ``wanted``.
 
     A tar that is cut off or damaged ends with `Damage`. All keys are held in memory.
@@ -83,14 +83,14 @@ def read_samples(path: AnyPath, wanted: Collection[str]) -> Iterator[TarSample |
                             "in the order of names (tar --sort=name)"
                         )
                     seen.add(sample.key)
-                    yield Damage(sample.position, sample.faults[0]) if sample.faults else sample
+                    yield TarDamage(sample.position, sample.faults[0]) if sample.faults else sample
                 else:
                     yield sample
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _split(stream: BinaryIO, wanted: Collection[str]) -> Iterator[TarSample | Damage]:
+def _split(stream: BinaryIO, wanted: Collection[str]) -> Iterator[TarSample | TarDamage]:
     """Yields runs of members that have one key."""
     sample = TarSample("")
     size = stream.seek(0, io.SEEK_END)
@@ -123,9 +123,9 @@ def _split(stream: BinaryIO, wanted: Collection[str]) -> Iterator[TarSample | Da
                 yield sample
             stream.seek(-min(2 * tarfile.BLOCKSIZE, size), io.SEEK_END)
             if any(stream.read()):
-                yield Damage(f"after {sample.position}", "the tar has no end: it is cut off, samples may be missing")
+                yield TarDamage(f"after {sample.position}", "the tar has no end: it is cut off, samples may be missing")
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
-        yield Damage(f"after {sample.position}", f"the tar is damaged or cut off ({error}): samples may be missing")
+        yield TarDamage(f"after {sample.position}", f"the tar is damaged or cut off ({error}): samples may be missing")
 
 
 def _find_fault(entry: tarfile.TarInfo, sample: TarSample, extension: str, wanted: bool) -> str | None:

@@ -79,7 +79,7 @@ def _decompress(path: AnyPath, raw: BinaryIO, kind: str | None) -> BinaryIO:
     return cast("BinaryIO", compr[kind](raw, mode="rb"))
 
 
-def read_lines(readline: Callable[[int], AnyStr], end: AnyStr) -> Iterator[AnyStr | None]:
+def read_bounded_lines(readline: Callable[[int], AnyStr], end: AnyStr) -> Iterator[AnyStr | None]:
     """Yields the lines of a stream with their ends. None stands for a line that is longer than `MAX_LINE`."""
     while line := readline(MAX_LINE):
         whole = len(line) < MAX_LINE or line.endswith(end)

@@ -143,7 +143,7 @@ class _Trials:
 # ------------------------------------------------------------------------------------------------------------- report
 
 
-def write_report(arms: Sequence[Arm], *, settings: str, picture: str) -> str:
+def write_ablation_report(arms: Sequence[Arm], *, settings: str, picture: str) -> str:
     """Returns the results in Markdown. Differences are those of the last arm to each of the others.
 
     Args:
@@ -309,7 +309,7 @@ def main(
         f"the captions of {len(ShardSet(held_out)):,} held-out images. Each caption is shown with its own image."
     )
     relative = picture.name if document is None else f"images/{picture.name}"
-    results = write_report(arms, settings=described, picture=relative)
+    results = write_ablation_report(arms, settings=described, picture=relative)
     (out / "ablation.md").write_text(results, encoding="utf-8")
     if document is not None and text is not None:
         document.write_text(insert_results(text, results), encoding="utf-8")

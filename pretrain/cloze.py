@@ -63,7 +63,7 @@ def main(
     import torch
 
     from pretrain.model.encoder import CONFIG
-    from pretrain.model.folder import choose_device, load, model_folder
+    from pretrain.model.folder import choose_device, load_model, model_folder
 
     folder, held_out = model_folder(checkpoint), ShardSet(shards)
     config = ModelConfig.load(folder / CONFIG)
@@ -87,7 +87,7 @@ def main(
     if training is not None:
         ranks[GUESS] = rank_guesses(find_probes(training, max_text), probes, held_out.tokenizer.size)
     device = choose_device()
-    model = load(folder).to(device)
+    model = load_model(folder).to(device)
     for name, images in shown.items():
         ranks[name] = rank_answers(
             model, held_out, probes, images, max_text=max_text, batch_size=batch_size, device=device

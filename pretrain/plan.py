@@ -57,7 +57,7 @@ def main(
     simulation = Simulation.of(PretrainRecipe.load(config, set_ or []), open_sets(shards), batches)
     if from_run is not None:
         throughput = read_throughput(from_run)
-    report: Report = {
+    report: PlanReport = {
         "length": asdict(simulation.length),
         "parameters": simulation.parameters,
         "batches": _report_batches(simulation),
@@ -146,7 +146,7 @@ class RankReport(TypedDict):
     memory: list[dict[str, int | bool | None]]
 
 
-class Report(TypedDict):
+class PlanReport(TypedDict):
     """What ``--json`` writes."""
 
     length: dict[str, int | float]
@@ -176,7 +176,7 @@ def _report_memory(found: Memory, device_memory: float | None) -> dict[str, int 
     return {**asdict(found), "total": found.total, "fits": fits}
 
 
-def _print(report: Report, recipe: PretrainRecipe) -> None:
+def _print(report: PlanReport, recipe: PretrainRecipe) -> None:
     length, batches = report["length"], report["batches"]
     say(f"{length['steps']:,} steps, {length['steps_per_epoch']:,} an epoch: {length['epochs']:.2f} epochs")
     say(f"{length['samples']:,} samples, about {batches['run_tokens']:,} text positions and image rows")

@@ -78,9 +78,9 @@ def _score(trained: Path, shards: ShardSet, recipe: PretrainRecipe, images: Show
     import torch
 
     from pretrain.evaluation import evaluate
-    from pretrain.model.folder import load
+    from pretrain.model.folder import load_model
 
-    return evaluate(load(trained / "model"), shards, recipe, images=images, device=torch.device("cpu"))
+    return evaluate(load_model(trained / "model"), shards, recipe, images=images, device=torch.device("cpu"))
 
 
 def _curves(trained: Path) -> dict[str, tuple[list[int], list[float]]]:

@@ -35,7 +35,7 @@ _ON_THEIR_SIDE = (5, 6, 7, 8)
 _COCO_NAME = re.compile(r"(?:(?:COCO|coco)_\w+_)?(\d{12})")
 
 
-def image_id_of(name: str, rule: ImageIds) -> str:
+def image_id_of_file(name: str, rule: ImageIds) -> str:
     """The image id that a rule gives a file.
 
     Args:
@@ -54,8 +54,8 @@ def image_id_of(name: str, rule: ImageIds) -> str:
 def find_pictures(folder: Path, image_ids: Iterable[str]) -> dict[str, Path]:
     """Finds the pictures of some images below a folder.
 
-    A picture belongs to every id that a rule of `image_id_of` gives its name. If several pictures belong to an id, the
-    first by name is taken. If none does, the last part of the id is looked for, because an id may be a web address.
+    A picture belongs to every id that a rule of `image_id_of_file` gives its name. If several pictures belong to an id,
+    the first by name is taken. If none does, the last part of the id is looked for, because an id may be a web address.
 
     Returns:
         The paths of the pictures that were found, by image id.
@@ -74,13 +74,13 @@ def find_pictures(folder: Path, image_ids: Iterable[str]) -> dict[str, Path]:
         for path in (PurePosixPath(below, name) for name in names):
             if path.suffix and path.suffix.lower() not in EXTENSIONS:
                 continue
-            for image_id in wanted & {image_id_of(str(path), rule) for rule in get_args(ImageIds)}:
+            for image_id in wanted & {image_id_of_file(str(path), rule) for rule in get_args(ImageIds)}:
                 found[image_id] = min(str(path), found.get(image_id, str(path)))
     known = {image_id: found.get(image_id, found.get(name)) for image_id, name in last.items()}
     return {image_id: folder / path for image_id, path in known.items() if path is not None}
 
 
-def check_file(path: AnyPath) -> None:
+def check_picture_file(path: AnyPath) -> None:
     """Checks that the file of a picture can be read in bounded time and memory.
 
     Raises:

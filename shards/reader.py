@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 from parsers.checksums import sha256_of_stream
 from parsers.command import InputError
 from shards import index
-from shards.errors import ShardError
 from shards.manifest import Classes, TokenizerInfo, Totals, read_manifest
 from shards.members import ARRAY_DTYPES, decode_masks, decode_npy, decode_record
 from shards.sample_reader import ShardIndex, each_place
 from shards.schema import MEMBERS, Array, Masks, Record, Regions, Sample, key_of
 from shards.storage.cache import Cache
+from shards.storage.errors import ShardError
 from shards.storage.folders import map_file, open_folder
 from shards.storage.parquet import name_errors
 from shards.vocabulary import VOCABULARY, parse_vocabulary

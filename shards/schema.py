@@ -259,7 +259,7 @@ def key_of(image_id: str) -> str:
     return quote(image_id, safe="").replace(".", "%2E").replace("~", "%7E")
 
 
-def image_id_of(key: str) -> str:
+def image_id_of_key(key: str) -> str:
     """The image id that `key_of` made a key of.
 
     Raises:

@@ -16,7 +16,7 @@ from shards.storage.parquet import ParquetFile, parquet_file
 STAGE, REPORT = "stage.json", "report.json"
 
 
-def read_metadata(path: AnyPath, key: str, version: str) -> dict[str, str]:
+def read_part_metadata(path: AnyPath, key: str, version: str) -> dict[str, str]:
     """The metadata of a part, which a stage wrote.
 
     Args:
@@ -55,14 +55,14 @@ def open_part(path: AnyPath, key: str, version: str, schema: pa.Schema) -> Parqu
 
     Args:
         path: the part.
-        key: see `read_metadata`.
-        version: see `read_metadata`.
+        key: see `read_part_metadata`.
+        version: see `read_part_metadata`.
         schema: the columns and their types. Columns that may be null may be missing.
 
     Raises:
-        InputError: see `read_metadata`; or a column is missing or has another type.
+        InputError: see `read_part_metadata`; or a column is missing or has another type.
     """
-    read_metadata(path, key, version)
+    read_part_metadata(path, key, version)
     file = parquet_file(path)
     found = file.schema_arrow
     for field in schema:

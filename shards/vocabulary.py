@@ -1,11 +1,18 @@
-"""``vocab.txt``: the word pieces of a BERT vocabulary, one a line; the line number from 0 is the id."""
+"""``vocab.txt``: the word pieces of a BERT vocabulary, one a line; the line number from 0 is the id.
+
+And the tokenizer that pack, fine-tuning and evaluation make of it.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from parsers.checksums import check_file
 from parsers.command import InputError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 VOCABULARY = "vocab.txt"
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -39,3 +46,24 @@ def parse_vocabulary(data: bytes, path: str) -> list[str]:
     if missing:
         raise InputError(f"{path}: lacks {', '.join(missing)}; a BERT vocabulary has one word piece a line")
     return pieces
+
+
+def load_tokenizer(vocabulary: Path) -> Tokenizer:
+    """Makes BERT's lower-casing WordPiece tokenizer for a ``vocab.txt``.
+
+    It does not recognise special tokens inside a text, as ERNIE-ViL's released code does not: "[MASK]" becomes three
+    word pieces.
+
+    Raises:
+        InputError: the file is no such vocabulary.
+    """
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordPiece
+    from tokenizers.normalizers import BertNormalizer
+    from tokenizers.pre_tokenizers import BertPreTokenizer
+
+    pieces = {piece: number for number, piece in enumerate(read_vocabulary(vocabulary))}
+    tokenizer = Tokenizer(WordPiece(pieces, unk_token="[UNK]", max_input_chars_per_word=100))
+    tokenizer.normalizer = BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = BertPreTokenizer()
+    return tokenizer

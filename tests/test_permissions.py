@@ -5,7 +5,7 @@ import os
 import pytest
 
 from finetune.tasks.retrieval.cheap_score import CheapScore, save_cheap_score
-from parsers.neural.model_folder import load_network, save_network
+from parsers.neural.model_folder import load_parser_network, save_network
 from parsers.neural.parser import MODEL
 from pretrain.model.encoder import ErnieViL
 from pretrain.model.folder import export
@@ -16,7 +16,7 @@ WRITERS = {
     "export": lambda folder: export(ErnieViLForPreTraining(SMALL).state_dict(), SMALL, b"[PAD]\n", folder),
     "hub": lambda folder: ErnieViL(SMALL).save_pretrained(folder),
     "cheap score": lambda folder: save_cheap_score(CheapScore(8, 8), folder / "score.safetensors", {}),
-    "parser": lambda folder: save_network(load_network(MODEL), folder),
+    "parser": lambda folder: save_network(load_parser_network(MODEL), folder),
 }
 
 

@@ -13,7 +13,7 @@ from benchmarks.gpu.kernels import synchronize
 from benchmarks.gpu.steps import Findings, Setting
 from benchmarks.retrieval import Slice
 from finetune.heads import FineTunedModel, RetrievalHead
-from finetune.inputs import ImageInput, TokenizedText
+from finetune.inputs import ImageRows, TokenizedText
 from finetune.tasks.retrieval.score_matrix import PairScorer
 from pretrain.model.config import ModelConfig
 from shards.schema import Array
@@ -30,7 +30,7 @@ def speed(setting: Setting, findings: Findings) -> None:
     part = Slice(config, pairs, strata=4)
 
     def scores(
-        texts: list[TokenizedText], images: list[ImageInput], device: str, precision: Literal["fp32", "bf16"]
+        texts: list[TokenizedText], images: list[ImageRows], device: str, precision: Literal["fp32", "bf16"]
     ) -> Array:
         scorer = PairScorer(
             model.to(device), part.sources, device=torch.device(device), precision=precision, batch_size=batch

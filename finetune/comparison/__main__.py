@@ -51,8 +51,8 @@ def main(
     if not (world / "tasks").is_dir():
         raise InputError(f"{world}: has no tasks; make the world with --tasks")
     # Imported late: PyTorch takes seconds, and --help should answer at once.
-    from finetune.comparison.report import write_report
-    from finetune.comparison.runs import COMPARED, Comparison, compare, write_untrained
+    from finetune.comparison.report import write_comparison
+    from finetune.comparison.runs import COMPARED, Comparison, compare_runs, write_untrained
     from pretrain.model.folder import model_folder
     from pretrain.training.distributed import with_process_group
 
@@ -67,8 +67,8 @@ def main(
     def work() -> None:
         results, rates = {}, {}
         for name in task or COMPARED:
-            results[name], rates[name] = compare(comparison, starts, name, seeds=seeds, rates=learning_rate or [])
-        write_report(results, rates, list(starts), out)
+            results[name], rates[name] = compare_runs(comparison, starts, name, seeds=seeds, rates=learning_rate or [])
+        write_comparison(results, rates, list(starts), out)
 
     with_process_group(work, out)
 

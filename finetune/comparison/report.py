@@ -13,7 +13,7 @@ from parsers.command import console
 from shards.storage.files import write_atomic, write_json
 
 
-def write_report(
+def write_comparison(
     results: Mapping[str, Results], rates: Mapping[str, Mapping[str, LearningRate]], starts: Sequence[str], out: Path
 ) -> None:
     """Writes and prints the scores.

@@ -132,7 +132,7 @@ def write_untrained(like: Path, out: Path, seed: int) -> Path:
     return out
 
 
-def compare(
+def compare_runs(
     comparison: Comparison,
     starts: Mapping[str, Sequence[Path]],
     name: str,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from finetune.heads import HEAD, TaskHead
-from finetune.released.paddle_files import COMBINED, read_combined, read_variable, write_record
+from finetune.released.paddle_files import COMBINED, read_combined, read_variable, write_variable
 from finetune.tasks import TASKS, import_task
 from finetune.tasks.checks import expect_layout, read_text
 from parsers.checksums import forget_checksums, sha256_of, write_checksums
@@ -239,11 +239,11 @@ def export_released(source: Path, out: Path, *, combined: bool) -> int:
     if combined:
         with (out / COMBINED).open("wb") as stream:
             for name in sorted(arrays):
-                write_record(stream, arrays[name])
+                write_variable(stream, arrays[name])
     else:
         for name, array in arrays.items():
             with (out / name).open("wb") as stream:
-                write_record(stream, array)
+                write_variable(stream, array)
     return len(arrays)
 
 

@@ -61,7 +61,7 @@ def read_combined(path: Path) -> list[Array]:
     return variables
 
 
-def write_record(stream: BinaryIO, array: Array) -> None:
+def write_variable(stream: BinaryIO, array: Array) -> None:
     """Writes the record of one variable, without its name, at the stream's position.
 
     Args:

@@ -13,7 +13,7 @@ from typing import BinaryIO, TypeVar
 
 from parsers.command import InputError
 from shards.regions.table import RegionsRow
-from shards.regions.tsv import Fields, decode, decode_regions, parse_integer, split_line
+from shards.regions.tsv import Fields, decode_numbers, decode_regions, parse_integer, split_line
 from shards.schema import Regions
 
 T = TypeVar("T")
@@ -25,7 +25,7 @@ def is_released(split: str) -> bool:
     return split.endswith((SUFFIX, SUFFIX + ".gz"))
 
 
-def read_lines(path: Path, columns: tuple[str, ...], parse: Callable[[str, Fields], T]) -> list[T]:
+def parse_lines(path: Path, columns: tuple[str, ...], parse: Callable[[str, Fields], T]) -> list[T]:
     """Parses every line of a file.
 
     Args:
@@ -105,7 +105,7 @@ class LineRegions:
 
 
 def _feature_size(fields: Fields) -> int:
-    return len(decode(fields, "features")) // max(_count_boxes(fields), 1)
+    return len(decode_numbers(fields, "features")) // max(_count_boxes(fields), 1)
 
 
 def _count_boxes(fields: Fields) -> int:

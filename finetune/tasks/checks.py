@@ -42,7 +42,7 @@ def read_text(value: object) -> str:
     return value
 
 
-def read_id(value: object) -> str:
+def read_example_id(value: object) -> str:
     """Returns an id, which a file may hold as a number or as text. Raises ValueError for anything else."""
     return value if isinstance(value, str) and value else str(read_integer(value))
 

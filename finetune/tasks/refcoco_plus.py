@@ -12,11 +12,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from finetune.heads import RegionHead, compute_region_loss
-from finetune.inputs import ImageInput, Sources, TaskBatch
-from finetune.released.tsv import is_released, read_lines
+from finetune.heads import RegionScoreHead, compute_region_loss
+from finetune.inputs import ImageRows, Sources, TaskBatch
+from finetune.released.tsv import is_released, parse_lines
 from finetune.task import Split, Task, TaskSettings
-from finetune.tasks.checks import expect_layout, match_predictions, read_id, read_integer, read_text
+from finetune.tasks.checks import expect_layout, match_predictions, read_example_id, read_integer, read_text
 from parsers.command import InputError
 from pretrain.model.config import ModelConfig
 from shards.boxes import intersection_over_union
@@ -75,7 +75,7 @@ class RefcocoPlus(Task[RefcocoPlusSettings, Expression, BoxPrediction]):
     name = "refcoco_plus"
     metric = "accuracy"
     settings_type = RefcocoPlusSettings
-    head_type = RegionHead
+    head_type = RegionScoreHead
     released_columns = REFERENCE
 
     # -------------------------------------------------------------------------------------------------------- files
@@ -86,7 +86,7 @@ class RefcocoPlus(Task[RefcocoPlusSettings, Expression, BoxPrediction]):
         An image id is the image's number as text.
         """
         if is_released(split):
-            return read_lines(data / split, REFERENCE, _parse_released)
+            return parse_lines(data / split, REFERENCE, _parse_released)
         if split not in SPLITS:
             raise InputError(f"there is no split {split!r} of RefCOCO+; there are {', '.join(SPLITS)}")
         return _read_refer(data / "refs(unc).p", data / "instances.json", split)
@@ -100,7 +100,7 @@ class RefcocoPlus(Task[RefcocoPlusSettings, Expression, BoxPrediction]):
         with expect_layout(path, "a list of expression_id, region and box"):
             return [
                 {
-                    "expression_id": read_id(item["expression_id"]),
+                    "expression_id": read_example_id(item["expression_id"]),
                     "region": read_integer(item["region"]),
                     "box": list(_check_box(item["box"])),
                 }
@@ -130,9 +130,9 @@ class RefcocoPlus(Task[RefcocoPlusSettings, Expression, BoxPrediction]):
 
     # ----------------------------------------------------------------------------------------------------- training
 
-    def make_head(self, config: ModelConfig) -> RegionHead:
+    def make_head(self, config: ModelConfig) -> RegionScoreHead:
         """Makes a head with the dropout of the settings."""
-        return RegionHead(config, dropout=self.settings.dropout)
+        return RegionScoreHead(config, dropout=self.settings.dropout)
 
     def collate(
         self,
@@ -150,7 +150,7 @@ class RefcocoPlus(Task[RefcocoPlusSettings, Expression, BoxPrediction]):
         for expression in split.take(numbers):
             row = _join_regions(sources, expression, with_gold=random is not None)
             texts.append(sources.texts.encode(expression.text, self.settings.max_text))
-            images.append(ImageInput.from_regions(row))
+            images.append(ImageRows.from_regions(row))
             boxes.append(np.concatenate([np.zeros((1, 4), np.float32), row.regions.boxes]))
             labels.append(self._compute_overlaps(expression, row))
         inputs = sources.pad(texts, images)
@@ -234,7 +234,7 @@ def _join_regions(sources: Sources, expression: Expression, *, with_gold: bool) 
 
 def _read_refer(references: Path, instances: Path, split: str) -> list[Expression]:
     try:
-        refs = pickles.load(references.read_bytes())
+        refs = pickles.unpickle(references.read_bytes())
     except OSError as error:
         raise InputError(f"{references}: cannot be read: {error.strerror}") from error
     except ValueError as error:
@@ -253,7 +253,7 @@ def _read_refer(references: Path, instances: Path, split: str) -> list[Expressio
                 raise InputError(f"{instances}: lacks image {image} or annotation {annotation} of {references}")
             expressions += [
                 Expression(
-                    read_id(sentence["sent_id"]),
+                    read_example_id(sentence["sent_id"]),
                     str(image),
                     *sizes[image],
                     read_text(sentence["sent"]),

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from finetune.heads import VcrHead, compute_choice_loss
-from finetune.inputs import ImageInput, RegionSource, Sources, TaskBatch, TokenizedText
+from finetune.inputs import ImageRows, RegionSource, Sources, TaskBatch, TokenizedText
 from finetune.task import Split, Task, TaskSettings
 from finetune.tasks.vcr_files import (
     ANSWER,
@@ -182,7 +182,7 @@ class Vcr(Task[VcrSettings, VcrQuestion, VcrPrediction]):
             texts.append(encoder.encode_pair(shown, second[:room_second]))
         return texts
 
-    def _join_regions(self, question: VcrQuestion, sources: Sources) -> ImageInput:
+    def _join_regions(self, question: VcrQuestion, sources: Sources) -> ImageRows:
         """Returns the whole image, the detected regions, then the ground-truth boxes.
 
         At most ``max_regions`` rows are kept. Ground-truth boxes take their rows first.
@@ -194,19 +194,19 @@ class Vcr(Task[VcrSettings, VcrQuestion, VcrPrediction]):
         ]
         if not found:
             return sources.read_image(question.image_id)
-        images = [ImageInput.from_regions(row) for row in found]
+        images = [ImageRows.from_regions(row) for row in found]
         if self.settings.as_released:  # its weights count the rows of the whole image as well
             counts = [len(image.features) for image in images]
             whole = np.average([image.features[:1] for image in images], axis=0, weights=counts).astype(np.float32)
         else:
             whole = np.concatenate([image.features[1:] for image in images]).mean(0, keepdims=True)
         room = self.settings.max_regions - 1
-        kept: list[ImageInput] = []
+        kept: list[ImageRows] = []
         for image in reversed(images):
             rows = slice(1, 1 + room)
-            kept.insert(0, ImageInput(image.features[rows], image.locations[rows]))
+            kept.insert(0, ImageRows(image.features[rows], image.locations[rows]))
             room -= len(kept[0].features)
-        return ImageInput(
+        return ImageRows(
             np.concatenate([whole, *(image.features for image in kept)]),
             np.concatenate([WHOLE_IMAGE, *(image.locations for image in kept)]),
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, NotRequired, TypedDict
 
 from finetune.inputs import RegionSource
-from finetune.tasks.checks import expect_layout, read_id, read_integer, read_text
+from finetune.tasks.checks import expect_layout, read_example_id, read_integer, read_text
 from parsers.command import InputError
 from shards.regions.table import RegionsRow
 from shards.storage.files import read_json_lines, write_atomic
@@ -97,7 +97,7 @@ def _parse_questions(item: Mapping[str, Any]) -> Iterator[VcrQuestion]:
     objects = tuple(sys.intern(read_text(name)) for name in item["objects"])
     question = check_words(item["question"], objects)
     answers, rationales = (_check_choices(item[f"{name}_choices"], objects) for name in ("answer", "rationale"))
-    annot_id, image_id = read_text(item["annot_id"]), sys.intern(read_id(item["img_id"]))
+    annot_id, image_id = read_text(item["annot_id"]), sys.intern(read_example_id(item["img_id"]))
     number = question_number(annot_id)
     file = sys.intern(read_text(item.get("img_fn", image_id)))
     right, reason = _check_label(item.get("answer_label")), _check_label(item.get("rationale_label"))

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from finetune.heads import VqaHead, compute_answer_loss
 from finetune.inputs import TaskBatch
-from finetune.released.tsv import is_released, read_lines
+from finetune.released.tsv import is_released, parse_lines
 from finetune.task import Split, Task, TaskSettings
-from finetune.tasks.checks import expect_layout, match_predictions, read_id, read_integer, read_text
+from finetune.tasks.checks import expect_layout, match_predictions, read_example_id, read_integer, read_text
 from finetune.tasks.vqa_accuracy import compute_accuracy, normalise
 from parsers.command import InputError
 from pretrain.model.config import ModelConfig
@@ -95,11 +95,13 @@ class Vqa(Task[VqaSettings, VqaQuestion, VqaPrediction]):
                 raise InputError(
                     f"{data / split}: its labels are positions in a list of answers; give it as task.answers"
                 )
-            return read_lines(data / split, VQA, self._parse_released)
+            return parse_lines(data / split, VQA, self._parse_released)
         path = data / f"v2_OpenEnded_mscoco_{split}_questions.json"
         with expect_layout(path, "a file of VQA questions"):
             questions = [
-                VqaQuestion(read_integer(item["question_id"]), read_id(item["image_id"]), read_text(item["question"]))
+                VqaQuestion(
+                    read_integer(item["question_id"]), read_example_id(item["image_id"]), read_text(item["question"])
+                )
                 for item in read_json(path)["questions"]
             ]
         annotations = data / f"v2_mscoco_{split}_annotations.json"

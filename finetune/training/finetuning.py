@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from finetune.data import TaskFiles
 from finetune.heads import FineTunedModel
 from finetune.inputs import TaskBatch
-from finetune.model_folder import save_fine_tuned, start_from
+from finetune.model_folder import save_fine_tuned, start_task_from
 from finetune.task import AnyTask, Example, Split
 from finetune.training.optimization import group_parameters, prepare_step
 from finetune.training.recipe import FineTuneRecipe
@@ -106,7 +106,7 @@ class FineTuning:
         self._vocabulary = (start / VOCABULARY).read_bytes()
         torch.manual_seed(recipe.seed)  # the same head on every rank
         self.model = FineTunedModel(self.config, task.make_head(self.config))
-        self.random_parameters = start_from(start, self.model)
+        self.random_parameters = start_task_from(start, self.model)
         self.model.ernie_vil.gradient_checkpointing = recipe.gradient_checkpointing
         self.objectives = (task.name,)
         self.weights = (task.compute_loss_weight(recipe.batch_size),)

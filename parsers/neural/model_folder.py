@@ -47,7 +47,7 @@ def save_network(network: ParserNetwork, folder: Path) -> None:
     write_checksums(folder, [name for name in (*FILES, TOKENIZER) if (folder / name).is_file()])
 
 
-def load_network(folder: Path) -> ParserNetwork:
+def load_parser_network(folder: Path) -> ParserNetwork:
     """Reads what `save_network` wrote; the network is in evaluation mode.
 
     Raises:

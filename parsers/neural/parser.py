@@ -9,7 +9,7 @@ from parsers.corrections import correct
 from parsers.graph import SceneGraph
 from parsers.neural.decode import Decoder
 from parsers.neural.inference import Inference
-from parsers.neural.model_folder import compute_checksum, load_network
+from parsers.neural.model_folder import compute_checksum, load_parser_network
 from parsers.neural.spelling import SpellingCorrector
 from parsers.neural.tokenizer import TokenizedCaption, group_by_length, tokenize
 from parsers.neural.word_encoder import WordEncoder
@@ -38,7 +38,7 @@ class NeuralParser:
 
     def __init__(self, model: str | Path = MODEL, device: str = "cpu") -> None:
         folder = Path(model)
-        network = load_network(folder).to(device)
+        network = load_parser_network(folder).to(device)
         self.version = f"model {compute_checksum(folder)}, rules {RULES_VERSION}"
         self._score = Inference(network) if isinstance(network.encoder, WordEncoder) else network.score
         vocabulary = network.vocabulary

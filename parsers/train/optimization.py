@@ -85,7 +85,7 @@ def train_network(
         assert isinstance(averaged.module, ParserNetwork)
         result = save_and_score(averaged.module, dev, out)
         report = {"epoch": epoch + 1, "loss": mean, **result.to_dict()}
-    write_report(report, out)
+    write_training_report(report, out)
 
 
 def save_and_score(network: ParserNetwork, dev: Sequence[GoldCaption], out: Path) -> ParserScores:
@@ -100,7 +100,7 @@ def save_and_score(network: ParserNetwork, dev: Sequence[GoldCaption], out: Path
     return result
 
 
-def write_report(report: Mapping[str, object], out: Path) -> None:
+def write_training_report(report: Mapping[str, object], out: Path) -> None:
     """Writes the scores of a network that is ready."""
     (out / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 

@@ -28,7 +28,7 @@ import parsers
 from parsers.command import InputError, say
 from parsers.gold import GoldCaption, read_gold
 from parsers.lemmatizer import Lemmatizer
-from parsers.neural.model_folder import load_network
+from parsers.neural.model_folder import load_parser_network
 from parsers.neural.network import ParserNetwork
 from parsers.neural.piece_encoder import PieceEncoder
 from parsers.neural.spelling import SpellingCorrector, find_lookalikes
@@ -40,7 +40,14 @@ from parsers.train.augmentation import splice_randomly
 from parsers.train.distillation import add_teacher_scores
 from parsers.train.examples import TrainingExample, select_complete, select_short
 from parsers.train.labels import FREQUENT, LEAST_WORD, make_vocabulary
-from parsers.train.optimization import REPORT, THREADS, get_lemmatizer, save_and_score, train_network, write_report
+from parsers.train.optimization import (
+    REPORT,
+    THREADS,
+    get_lemmatizer,
+    save_and_score,
+    train_network,
+    write_training_report,
+)
 from parsers.train.recipe import FROM_PRETRAINED, FROM_SCRATCH, FROM_TEACHERS, WITHOUT_RULES
 
 RULES_WEIGHT = 0.2
@@ -86,14 +93,14 @@ def train_parser(
         [*examples, *ruled, *splice_randomly(examples)], taught_by, lambda form: form in gold_words or knows(form)
     )
     train_network(network, learned, examples, scored, out, recipe, rng)
-    mean = AveragedModel(load_network(out))
+    mean = AveragedModel(load_parser_network(out))
     mean.update_parameters(mean.module)
     without_rules = [replace(example, graph=None, weight=0.0) if example.weight < 1 else example for example in learned]
     train_network(network, without_rules, examples, scored, out, WITHOUT_RULES, rng)
-    mean.update_parameters(load_network(out))
+    mean.update_parameters(load_parser_network(out))
     say("the weights before and after that, averaged:")
     assert isinstance(mean.module, ParserNetwork)
-    write_report(save_and_score(mean.module, scored, out).to_dict(), out)
+    write_training_report(save_and_score(mean.module, scored, out).to_dict(), out)
 
 
 def _prepare_teachers(
@@ -109,7 +116,7 @@ def _prepare_teachers(
         InputError: an earlier teacher stands on another model or has another vocabulary.
     """
     folders = [folder / f"pretrained-{i}" for i in range(len(encoders))]
-    found = {path: load_network(path) for path in folders if (path / REPORT).is_file()}
+    found = {path: load_parser_network(path) for path in folders if (path / REPORT).is_file()}
     for encoder, path in zip(encoders, folders, strict=True):
         if path in found and not _is_teacher(found[path], encoder, vocabulary):
             raise InputError(
@@ -121,7 +128,7 @@ def _prepare_teachers(
             torch.manual_seed(i)
             network = ParserNetwork(encoder, vocabulary, dropout=FROM_PRETRAINED.dropout)
             train_network(network, examples, examples, scored, path, FROM_PRETRAINED, np.random.default_rng(i))
-            found[path] = load_network(path)
+            found[path] = load_parser_network(path)
     return [found[path] for path in folders]
 
 

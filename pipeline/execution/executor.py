@@ -57,7 +57,7 @@ class Stage(WorkerFactory[P], Protocol[P]):
 
 
 @dataclass(frozen=True)
-class Report:
+class StageReport:
     """The merged statistics of all parts."""
 
     statistics: Counter[str] = field(default_factory=Counter)
@@ -74,7 +74,7 @@ class Report:
 # ------------------------------------------------------------------------------------------------------- running it
 
 
-def run_stage(stage: Stage[P], out: AnyPath, engine: Engine, *, max_rejects: float, overwrite: bool) -> Report:
+def run_stage(stage: Stage[P], out: AnyPath, engine: Engine, *, max_rejects: float, overwrite: bool) -> StageReport:
     """Makes all parts that are not complete yet, calls `Stage.finish`, and writes ``report.json``.
 
     Raises:
@@ -101,7 +101,7 @@ def run_stage(stage: Stage[P], out: AnyPath, engine: Engine, *, max_rejects: flo
     return report
 
 
-def _run_claimed(stage: Stage[P], out: AnyPath, engine: Engine) -> Report:
+def _run_claimed(stage: Stage[P], out: AnyPath, engine: Engine) -> StageReport:
     started = time.monotonic()
     inputs = Inputs.observe(stage.inputs())
     check_free_disk(out, stage.estimated_bytes(), stage.name)
@@ -136,9 +136,9 @@ def _run_claimed(stage: Stage[P], out: AnyPath, engine: Engine) -> Report:
     return report
 
 
-def _merge_reports(out: AnyPath, parts: int) -> Report:
+def _merge_reports(out: AnyPath, parts: int) -> StageReport:
     """Adds up the statistics and rejects of the first ``parts`` parts."""
-    report = Report()
+    report = StageReport()
     for number in range(parts):
         marker = read_marker(out, number)
         if marker is None:
@@ -186,7 +186,7 @@ def _holds_anything(out: AnyPath) -> bool:
     )
 
 
-def _write_report(stage: Stage[P], out: AnyPath, report: Report, engine: Engine) -> None:
+def _write_report(stage: Stage[P], out: AnyPath, report: StageReport, engine: Engine) -> None:
     rows = report.statistics["rows"]
     packages = ("ernie-vil-pytorch", "pyarrow", "numpy", "spacy", "tokenizers", "torch", "torchvision", "pillow")
     record = {
@@ -204,7 +204,7 @@ def _write_report(stage: Stage[P], out: AnyPath, report: Report, engine: Engine)
     write_record(record, out / REPORT)
 
 
-def _check_rejects(out: AnyPath, report: Report, max_rejects: float) -> None:
+def _check_rejects(out: AnyPath, report: StageReport, max_rejects: float) -> None:
     rejected, rows = report.rejects.total(), report.statistics["rows"]
     if rows and rejected > max_rejects * rows:
         reasons = ", ".join(f"{reason} ({count:,})" for reason, count in report.rejects.most_common(5))
@@ -214,7 +214,7 @@ def _check_rejects(out: AnyPath, report: Report, max_rejects: float) -> None:
         )
 
 
-def print_report(title: str, out: AnyPath, report: Report) -> None:
+def print_report(title: str, out: AnyPath, report: StageReport) -> None:
     """Prints the closing summary of a stage."""
     table = Table(title=title, title_justify="left", show_header=False)
     for name, count in sorted(report.statistics.items(), key=lambda item: (item[0] != "rows", item[0])):

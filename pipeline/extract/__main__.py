@@ -14,7 +14,7 @@ from pipeline.execution.engines import Engine
 from pipeline.execution.executor import print_report, run_stage
 from pipeline.execution.options import EngineKind, MaxRejects, Overwrite, RayAddress
 from pipeline.extract import images
-from pipeline.extract.images import ImageInput
+from pipeline.extract.images import PictureInput
 from pipeline.extract.stage import ExtractStage, regions_info
 from pipeline.files import expand, is_inside, location
 from shards.pictures import ImageIds
@@ -184,11 +184,11 @@ def _describe(name: str, options: Mapping[str, object], top_k: int | None) -> tu
     return detector.version, regions_info(detector, top_k)
 
 
-def _find_pictures(sources: list[str], image_ids: ImageIds, root: str | None) -> tuple[ImageInput, ...]:
+def _find_pictures(sources: list[str], image_ids: ImageIds, root: str | None) -> tuple[PictureInput, ...]:
     """Returns what the sources are, and says so."""
     found = []
     for path in expand(sources):
-        source, what = images.recognise(path, image_ids, None if root is None else location(root))
+        source, what = images.recognise_pictures(path, image_ids, None if root is None else location(root))
         if source.kind != "picture":
             say(f"{path}: {what}")
         found.append(source)

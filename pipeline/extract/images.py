@@ -18,14 +18,14 @@ from parsers.command import InputError, pluralize
 from pipeline.execution.parts import Reject
 from pipeline.files import fingerprint, list_folder
 from pipeline.ids import is_unicode, text_of_id
-from pipeline.tars import Damage, TarSample, read_samples
+from pipeline.tars import TarDamage, TarSample, read_samples
 from pipeline.text_files import read_items
 from shards.pictures import (
     EXTENSIONS,
     MAX_BYTES,
     ImageIds,
-    check_file,
-    image_id_of,
+    check_picture_file,
+    image_id_of_file,
     open_picture,
     to_rgb,
     upright_size,
@@ -67,7 +67,7 @@ class ImageSource:
         if self.size > MAX_BYTES:
             raise ValueError(f"a picture of more than {MAX_BYTES:,} bytes")
         if self.size < 0:
-            check_file(self.path)
+            check_picture_file(self.path)
         with self.path.open("rb") as stream:
             stream.seek(self.offset)
             data: bytes = stream.read(self.size)
@@ -75,7 +75,7 @@ class ImageSource:
 
 
 @dataclass(frozen=True)
-class ImageInput:
+class PictureInput:
     """An input that a user named: a folder, a list, a tar or a picture."""
 
     path: AnyPath
@@ -96,13 +96,13 @@ class ImageInput:
                 if file.extension == ".tar":
                     yield from _in_tar(self.path / file.name)
                 elif file.extension in EXTENSIONS:
-                    yield _named(image_id_of(file.name, self.image_ids), self.path / file.name)
+                    yield _named(image_id_of_file(file.name, self.image_ids), self.path / file.name)
         elif self.kind == "list":
             yield from _in_list(self.path, self.path.parent if self.root is None else self.root)
         elif self.kind == "tar":
             yield from _in_tar(self.path)
         else:
-            yield _named(image_id_of(self.path.name, self.image_ids), self.path)
+            yield _named(image_id_of_file(self.path.name, self.image_ids), self.path)
 
     def bytes(self) -> int:
         """Returns the size of all files of the input."""
@@ -117,7 +117,7 @@ class ImageInput:
         return sum(1 for _ in self.sources())
 
 
-def recognise(path: AnyPath, image_ids: ImageIds, root: AnyPath | None) -> tuple[ImageInput, str]:
+def recognise_pictures(path: AnyPath, image_ids: ImageIds, root: AnyPath | None) -> tuple[PictureInput, str]:
     """Finds out from the name of a path which kind of input it is. Of a folder, only the list of its files is read.
 
     Args:
@@ -136,7 +136,7 @@ def recognise(path: AnyPath, image_ids: ImageIds, root: AnyPath | None) -> tuple
         kind: Literal["list", "tar", "picture"] = (
             "list" if path.suffix == ".json" else "tar" if path.suffix == ".tar" else "picture"
         )
-        return ImageInput(path, kind, image_ids, root), f"a {kind}"
+        return PictureInput(path, kind, image_ids, root), f"a {kind}"
     files = list_folder(path)
     tars = sum(file.extension == ".tar" for file in files)
     pictures = sum(file.extension in EXTENSIONS for file in files)
@@ -145,7 +145,7 @@ def recognise(path: AnyPath, image_ids: ImageIds, root: AnyPath | None) -> tuple
     found = " and ".join(pluralize(count, noun) for count, noun in ((pictures, "picture"), (tars, "tar")) if count)
     others = len(files) - tars - pictures
     left = f"; left out: {pluralize(others, 'file')} with other names" if others else ""
-    return ImageInput(path, "folder", image_ids, root), f"{found}{left}"
+    return PictureInput(path, "folder", image_ids, root), f"{found}{left}"
 
 
 def _named(image_id: str, path: AnyPath) -> ImageSource | Reject:
@@ -170,7 +170,7 @@ def _in_list(path: AnyPath, root: AnyPath) -> Iterator[ImageSource | Reject]:
 def _in_tar(path: AnyPath) -> Iterator[ImageSource | Reject]:
     """Yields the pictures of img2dataset's samples under the image ids that `pipeline.parse` gives their captions."""
     for sample in read_samples(path, ("json",)):
-        if isinstance(sample, Damage):
+        if isinstance(sample, TarDamage):
             yield Reject(str(path), sample.position, sample.reason)
             continue
         try:
@@ -236,17 +236,17 @@ class Opened:
             raise ValueError(f"cannot be made RGB: {_one_line(error)}") from None
 
 
-def load(source: ImageSource) -> Array | Reject:
+def load_picture(source: ImageSource) -> Array | Reject:
     """Reads the pixels of a picture, uint8 [height, width, 3], or returns why there are none.
 
     Raises:
         OSError: a disk or a store failed, which is not the fault of the picture.
     """
     opened = open_source(source)
-    return opened if isinstance(opened, Reject) else decode(source, opened)
+    return opened if isinstance(opened, Reject) else decode_picture(source, opened)
 
 
-def decode(source: ImageSource, opened: Opened) -> Array | Reject:
+def decode_picture(source: ImageSource, opened: Opened) -> Array | Reject:
     """Decodes the pixels of an open picture, or returns why there are none."""
     try:
         return opened.pixels()

@@ -16,7 +16,7 @@ from pipeline.execution.engines import Work
 from pipeline.execution.parts import Part, Reject
 from pipeline.extract import images
 from pipeline.extract.given_boxes import read_boxes
-from pipeline.extract.images import ImageInput, ImageSource, Opened
+from pipeline.extract.images import ImageSource, Opened, PictureInput
 from pipeline.extract.prefetch import ahead, by_shape
 from pipeline.extract.preview import draw_regions
 from pipeline.files import fingerprint
@@ -48,7 +48,7 @@ class PicturePartition:
 class ExtractStage:
     """Finds and describes the regions of every picture."""
 
-    sources: tuple[ImageInput, ...]
+    sources: tuple[PictureInput, ...]
     detector: str
     options: tuple[tuple[str, object], ...]
     """options of the detector"""
@@ -139,7 +139,7 @@ class ExtractStage:
 
         def decode(item: tuple[int, Opened, bool]) -> tuple[int, Array | Reject, bool]:
             number, opened, last = item
-            return number, images.decode(partition.sources[number], opened), last
+            return number, images.decode_picture(partition.sources[number], opened), last
 
         def found() -> Iterator[tuple[int, Array, Detections]]:
             batch: list[tuple[int, Array]] = []

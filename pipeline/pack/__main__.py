@@ -22,7 +22,7 @@ from pipeline.pack.image_ids import read_id_lists
 from pipeline.pack.packing import PIECES, UNKNOWN
 from pipeline.pack.stage import WITHOUT_CAPTIONS, WITHOUT_REGIONS, PackStage, propose_coco_ids
 from shards.stage_folder import read_statistics
-from shards.storage.files import AnyPath, read_lines
+from shards.storage.files import AnyPath, read_text_lines
 from shards.vocabulary import read_vocabulary
 
 MAX_UNKNOWN = 1 / 3
@@ -113,7 +113,7 @@ def _print_accounts(out: AnyPath) -> None:
     table.add_row("in all", *(f"{account.total:,}" for account in accounts.values()), style="bold")
     console.print(table)
     for file, meaning in ((WITHOUT_REGIONS, "captions but no regions"), (WITHOUT_CAPTIONS, "regions but no captions")):
-        if ids := read_lines(out / file):
+        if ids := read_text_lines(out / file):
             some = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
             say(f"images with {meaning}: {len(ids):,}; {some} (all in {out / file})")
     if proposal := propose_coco_ids(out):

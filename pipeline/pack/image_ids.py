@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 
 from parsers.command import InputError
 from pipeline.ids import text_of_id
-from shards.pictures import image_id_of as name_of_picture
+from shards.pictures import image_id_of_file as name_of_picture
 from shards.schema import Array
-from shards.storage.files import AnyPath, read_lines
+from shards.storage.files import AnyPath, read_text_lines
 from shards.storage.parquet import parquet_file
 
 
@@ -47,7 +47,7 @@ def read_id_lists(paths: Sequence[AnyPath]) -> dict[str, frozenset[str]]:
 
 
 def _read_id_list(path: AnyPath) -> Iterator[str]:
-    lines = [line.removeprefix("\ufeff").strip() for line in read_lines(path)]
+    lines = [line.removeprefix("\ufeff").strip() for line in read_text_lines(path)]
     text = "".join(lines)
     if not text.startswith(("[", "{")):
         yield from filter(None, lines)

@@ -29,10 +29,9 @@ from shards import index
 from shards.manifest import MANIFEST, SCHEMA_VERSION, Classes, Manifest, ParserInfo, ShardInfo, TokenizerInfo, Totals
 from shards.regions.table import RegionsInfo
 from shards.schema import Array
-from shards.stage_folder import parts_of, read_metadata
-from shards.storage.files import AnyPath, read_lines, write_atomic
-from shards.tokenizer import load_tokenizer
-from shards.vocabulary import VOCABULARY, read_vocabulary
+from shards.stage_folder import parts_of, read_part_metadata
+from shards.storage.files import AnyPath, read_text_lines, write_atomic
+from shards.vocabulary import VOCABULARY, load_tokenizer, read_vocabulary
 
 WITHOUT_REGIONS, WITHOUT_CAPTIONS = "images-without-regions.txt", "images-without-captions.txt"
 
@@ -130,7 +129,7 @@ class PackStage:
         found = {}
         for folder in self.graphs:
             for part in parts_of(folder):
-                metadata = read_metadata(part, "graphs_version", GRAPHS_VERSION)
+                metadata = read_part_metadata(part, "graphs_version", GRAPHS_VERSION)
                 found[ParserInfo(name=metadata["parser"], version=metadata["parser_version"])] = folder
         if len(found) != 1:
             parsers = ", ".join(f"{info.name} {info.version} in {folder}" for info, folder in found.items())
@@ -234,7 +233,9 @@ class PackStage:
 
 def propose_coco_ids(out: AnyPath) -> str:
     """Returns what to do if images of a pack would match by COCO's numbers, as the end of a sentence, or nothing."""
-    captions, regions = (set(map(coco_number, read_lines(out / file))) for file in (WITHOUT_REGIONS, WITHOUT_CAPTIONS))
+    captions, regions = (
+        set(map(coco_number, read_text_lines(out / file))) for file in (WITHOUT_REGIONS, WITHOUT_CAPTIONS)
+    )
     matching = len(captions & regions)
     return f"; with --coco-ids {pluralize(matching, 'image')} of them match" if matching else ""
 

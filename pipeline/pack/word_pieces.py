@@ -27,7 +27,7 @@ def make_masks(
 
     Args:
         captions: the captions with their graphs.
-        tokenizer: see `shards.tokenizer.load_tokenizer`.
+        tokenizer: see `shards.vocabulary.load_tokenizer`.
         segments: for each caption, the characters where its second and further segments begin; None: one segment.
     """
     # One by one: for so few texts, the threads of a batch cost more than they save.

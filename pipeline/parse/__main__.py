@@ -15,7 +15,7 @@ from pipeline.execution.options import EngineKind, MaxRejects, Overwrite, RayAdd
 from pipeline.files import expand, location
 from pipeline.parse import captions
 from pipeline.parse.formats import FORMATS
-from pipeline.parse.recognition import recognise
+from pipeline.parse.recognition import recognise_captions
 from pipeline.parse.stage import ParseStage
 
 app = typer.Typer(add_completion=False)
@@ -58,7 +58,7 @@ def main(
         raise typer.BadParameter(str(error), param_hint="--columns") from error
     recognised = []
     for path in expand(sources):
-        found, why = (format, "as given") if format != "auto" else recognise(path, names)
+        found, why = (format, "as given") if format != "auto" else recognise_captions(path, names)
         console.print(f"{path}: {found} ({why})")
         recognised.append((path, found))
     options = {} if spacy_model is None else {"spacy_model": spacy_model}

@@ -13,9 +13,9 @@ from pydantic import BaseModel, NonNegativeInt
 
 from pipeline.parse import tables
 from pipeline.parse.rows import BadRow, Columns, RawRow, RawRows, list_lines, pick
-from pipeline.tars import Damage, TarSample, read_samples
+from pipeline.tars import TarDamage, TarSample, read_samples
 from pipeline.text_files import read_items
-from shards.pictures import image_id_of
+from shards.pictures import image_id_of_file
 from shards.storage.files import AnyPath
 from shards.vcr_text import PEOPLE, Word, check_words, name_objects, question_number, to_sentence
 
@@ -54,17 +54,18 @@ def read_karpathy(path: AnyPath, _: Columns) -> RawRows:
                 yield BadRow(inside, "not a JSON object")
 
 
-def read_json(path: AnyPath, columns: Columns) -> RawRows:
+def read_json_array(path: AnyPath, columns: Columns) -> RawRows:
     """Reads a JSON array of {"image": "folder/name.jpg", "caption": ...}, as BLIP's annotations are.
 
-    The image id is that of the file name, see `shards.pictures.image_id_of`; without a file name, it is ``image_id``.
+    The image id is that of the file name, see `shards.pictures.image_id_of_file`. Without a file name, it is
+    ``image_id``.
     """
     for number, record in enumerate(read_items(path, None)):
         position = f"[{number}]"
         if not isinstance(record, dict):
             yield BadRow(position, "not a JSON object")
         elif isinstance(name := record.get("image"), str) and "image_id" not in columns:
-            yield pick(position, {**record, "image_id": image_id_of(name, "auto")}, columns)
+            yield pick(position, {**record, "image_id": image_id_of_file(name, "auto")}, columns)
         else:
             yield pick(position, record, columns)
 
@@ -152,7 +153,7 @@ def read_webdataset(path: AnyPath, columns: Columns) -> RawRows:
     """
     names = {"image_id": "url", "caption_id": "caption_id", "caption": "caption", **columns}
     for sample in read_samples(path, ("txt", "json")):
-        if isinstance(sample, Damage):
+        if isinstance(sample, TarDamage):
             yield BadRow(sample.position, sample.reason)
         else:
             yield _from_sample(sample, names)
@@ -175,7 +176,7 @@ FORMATS: dict[str, Callable[[AnyPath, Columns], RawRows]] = {
     "conceptual-captions": tables.read_conceptual_captions,
     "conceptual-12m": tables.read_conceptual_12m,
     "karpathy": read_karpathy,
-    "json": read_json,
+    "json": read_json_array,
     "jsonl": read_jsonl,
     "csv": tables.read_csv,
     "tsv": tables.read_tsv,

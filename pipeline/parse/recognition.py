@@ -19,7 +19,7 @@ _EVENTS = 100_000
 """how many tokens of a JSON file are looked at"""
 
 
-def recognise(path: AnyPath, columns: Columns | None = None) -> tuple[str, str]:
+def recognise_captions(path: AnyPath, columns: Columns | None = None) -> tuple[str, str]:
     """Returns the format of a captions file, and how it was recognised.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from pipeline.text_files import MAX_LINE, open_text, read_lines
+from pipeline.text_files import MAX_LINE, open_text, read_bounded_lines
 from shards.storage.files import AnyPath
 
 
@@ -43,7 +43,7 @@ TOO_LONG = f"a line of more than {MAX_LINE:,} bytes"
 def list_lines(path: AnyPath) -> Iterator[tuple[str, str | BadRow]]:
     """Yields the position and the text of each line of UTF-8, without its end."""
     with open_text(path) as stream:
-        for number, raw in enumerate(read_lines(stream.readline, b"\n"), 1):
+        for number, raw in enumerate(read_bounded_lines(stream.readline, b"\n"), 1):
             position = f"line {number}"
             try:
                 yield position, BadRow(position, TOO_LONG) if raw is None else raw.rstrip(b"\r\n").decode()

@@ -12,7 +12,7 @@ import pyarrow as pa
 from parsers.command import InputError, pluralize
 from pipeline.files import check_regular
 from pipeline.parse.rows import TOO_LONG, BadRow, Columns, RawRow, RawRows, list_lines, pick
-from pipeline.text_files import open_text, read_lines
+from pipeline.text_files import open_text, read_bounded_lines
 from shards.storage.files import AnyPath
 from shards.storage.parquet import parquet_file
 
@@ -29,7 +29,7 @@ def read_csv(path: AnyPath, columns: Columns) -> RawRows:
     with open_text(path) as stream:
         # Bytes that are not UTF-8 become lone surrogates, by which the row is later known to be bad.
         text = io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="")
-        lines = enumerate(read_lines(text.readline, "\n"), 1)
+        lines = enumerate(read_bounded_lines(text.readline, "\n"), 1)
         waiting: deque[tuple[int, str | None]] = deque()
         header: list[str] | None = None
         while True:

@@ -12,10 +12,10 @@ from pipeline.execution.engines import Engine
 from pipeline.execution.executor import print_report, run_stage
 from pipeline.execution.options import EngineKind, MaxRejects, Overwrite, RayAddress, Workers
 from pipeline.files import expand, location
-from pipeline.regions.formats import FORMATS, recognise
+from pipeline.regions.formats import FORMATS, recognise_regions
 from pipeline.regions.rows import check_first_images
 from pipeline.regions.stage import RegionsStage
-from shards.storage.files import read_lines
+from shards.storage.files import read_text_lines
 
 app = typer.Typer(add_completion=False)
 
@@ -47,9 +47,9 @@ def main(
     if format != "auto" and format not in FORMATS:
         raise typer.BadParameter(f"{format!r} is none of auto, {', '.join(FORMATS)}", param_hint="--format")
     paths = expand(sources)
-    found, why = recognise(paths) if format == "auto" else (format, "as given")
+    found, why = recognise_regions(paths) if format == "auto" else (format, "as given")
     console.print(f"{paths[0]}: {found} ({why})")
-    names = None if class_names is None else read_lines(location(class_names))
+    names = None if class_names is None else read_text_lines(location(class_names))
     reader = FORMATS[found]
     info = reader.inspect(paths, names, feature_size)
     files = tuple(reader.files(paths))

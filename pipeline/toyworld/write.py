@@ -21,7 +21,7 @@ from pipeline.toyworld.render import render
 from pipeline.toyworld.scene import HEIGHT, SHAPES, WIDTH, Scene
 from pipeline.toyworld.simulated_features import SimulatedDetector, SimulatedRegions
 from pipeline.toyworld.task_files import picture_name, write_tasks
-from shards.storage.files import read_lines
+from shards.storage.files import read_text_lines
 from shards.storage.lock import LOCK
 
 OUTPUTS = ("captions.json", "class_names.txt", "images", "regions", "scenes.jsonl", "tasks", "vocab.txt")
@@ -125,7 +125,7 @@ def read_scenes(path: Path) -> Iterator[Scene]:
     Raises:
         InputError: the file cannot be read, or a line holds no scene.
     """
-    for number, line in enumerate(read_lines(path), 1):
+    for number, line in enumerate(read_text_lines(path), 1):
         try:
             scene = Scene.from_dict(json.loads(line))
         except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:

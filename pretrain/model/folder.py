@@ -57,7 +57,7 @@ def model_folder(path: Path) -> Path:
     )
 
 
-def load(folder: Path) -> ErnieViLForPreTraining:
+def load_model(folder: Path) -> ErnieViLForPreTraining:
     """Reads a model with its pretraining heads, in evaluation mode on the CPU.
 
     Raises:

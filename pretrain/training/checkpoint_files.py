@@ -87,12 +87,12 @@ def _copy(value: object, storages: dict[tuple[torch.device, int], UntypedStorage
     return value
 
 
-def measure(path: Path) -> FileRecord:
+def record_file(path: Path) -> FileRecord:
     """Reads a file from the disk and returns its record."""
     return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
 
 
-def verify(path: Path) -> FileRecord:
+def verify_file(path: Path) -> FileRecord:
     """Flushes a file to the disk, compares what is read back with the CRC-32 of each tensor, and returns its record.
 
     ``torch.save`` computes the CRC-32 in memory.
@@ -108,7 +108,7 @@ def verify(path: Path) -> FileRecord:
         bad = str(error)
     if bad is not None:
         raise InputError(f"{path}: what the disk holds is not what was written ({bad}); check the disk")
-    return measure(path)
+    return record_file(path)
 
 
 @contextmanager

@@ -30,7 +30,15 @@ from typing_extensions import TypedDict
 
 from parsers.command import InputError
 from pretrain.training.best import BestState
-from pretrain.training.checkpoint_files import REFUSED, CopyingEngine, FileRecord, convert, measure, refuse_code, verify
+from pretrain.training.checkpoint_files import (
+    REFUSED,
+    CopyingEngine,
+    FileRecord,
+    convert,
+    record_file,
+    refuse_code,
+    verify_file,
+)
 from pretrain.training.distributed import DistributedContext
 from shards.storage.files import check_free_disk, flush, write_atomic
 
@@ -204,7 +212,7 @@ class Checkpoints:
         try:
             for path in list(files):
                 plain.save(files.pop(path), str(path))
-                found[path.name] = verify(path)
+                found[path.name] = verify_file(path)
         except (OSError, RuntimeError) as error:
             raise self._cannot_be_written(target, error) from error
         return found
@@ -242,7 +250,7 @@ class Checkpoints:
     def _read_files(self, folder: Path) -> dict[str, FileRecord]:
         """Reads this rank's share of the files from the disk and returns their records."""
         return {
-            path.name: measure(path)
+            path.name: record_file(path)
             for number, path in enumerate(sorted(folder.iterdir()))
             if path.name != RECORD and number % self._world.size == self._world.rank
         }

@@ -90,7 +90,7 @@ class Profiler:
         watched.export_chrome_trace(str(self._path))
         if self._rank == 0:
             steps = min(self._done, self._settings.start + self._settings.steps) - self._settings.start
-            console.print(summarise(watched.events(), steps, cuda=self._cuda))
+            console.print(summarise_operations(watched.events(), steps, cuda=self._cuda))
             console.print(f"trace: {self._path} (open it in https://ui.perfetto.dev)", soft_wrap=True)
 
 
@@ -169,7 +169,7 @@ def _around(event: FunctionEvent) -> Iterator[FunctionEvent]:
         around = around.cpu_parent
 
 
-def summarise(events: Iterable[FunctionEvent], steps: int, *, cuda: bool) -> Table:
+def summarise_operations(events: Iterable[FunctionEvent], steps: int, *, cuda: bool) -> Table:
     """Returns a table of the most expensive operations."""
     spent, calls = time_operations(events, cuda=cuda)
     title = f"{steps} steps: the {SHOWN} operations that took most {'device' if cuda else 'CPU'} time"

@@ -18,8 +18,8 @@ from shards import index
 from shards.edit.removal import Removal
 from shards.edit.rewrite import check_alike, locate, write_set
 from shards.reader import ShardSet
-from shards.schema import image_id_of, key_of
-from shards.storage.files import read_lines
+from shards.schema import image_id_of_key, key_of
+from shards.storage.files import read_text_lines
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 Out = Annotated[Path, typer.Option(metavar="DIR", help="The folder for the new set. It must not exist yet.")]
@@ -94,7 +94,7 @@ def merge(
     if twice:
         where = [shards.location for shards in sets if locate(shards, twice[:1])]
         raise InputError(
-            f"the sets share {pluralize(len(twice), 'image')}, e.g. {image_id_of(twice[0])!r} in "
+            f"the sets share {pluralize(len(twice), 'image')}, e.g. {image_id_of_key(twice[0])!r} in "
             f"{' and '.join(where)}; "
             "`append` keeps the version of the set that is named first"
         )
@@ -103,12 +103,12 @@ def merge(
 
 
 def _read_image_ids(path: Path) -> frozenset[str]:
-    return frozenset(key_of(line) for line in read_lines(path) if line)
+    return frozenset(key_of(line) for line in read_text_lines(path) if line)
 
 
 def _read_captions(path: Path) -> dict[str, frozenset[str]]:
     found: dict[str, set[str]] = {}
-    for number, line in enumerate(read_lines(path) or [""], 1):
+    for number, line in enumerate(read_text_lines(path) or [""], 1):
         try:
             row = json.loads(line)
             image_id, caption_id = row["image_id"], row["caption_id"]
@@ -125,10 +125,10 @@ def _read_captions(path: Path) -> dict[str, frozenset[str]]:
 def _unknown(shards: ShardSet, removal: Removal) -> list[str]:
     """The images and captions of a removal that are not in the set, named for people."""
     places = locate(shards, removal.keys)
-    unknown = [f"image {image_id_of(key)!r}" for key in sorted(removal.images - places.keys())]
+    unknown = [f"image {image_id_of_key(key)!r}" for key in sorted(removal.images - places.keys())]
     for key, ids in sorted(removal.captions.items()):
         there = {caption.caption_id for caption in shards.record(*places[key]).captions} if key in places else set()
-        unknown += [f"caption {caption_id!r} of image {image_id_of(key)!r}" for caption_id in sorted(ids - there)]
+        unknown += [f"caption {caption_id!r} of image {image_id_of_key(key)!r}" for caption_id in sorted(ids - there)]
     return unknown
 
 

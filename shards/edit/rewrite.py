@@ -22,9 +22,9 @@ import pyarrow.compute as pc
 from parsers.command import InputError, progress
 from shards import index
 from shards.edit.removal import Removal, take_out
-from shards.errors import ShardError
 from shards.manifest import MANIFEST, Manifest, ShardInfo, Totals
 from shards.reader import ShardSet
+from shards.storage.errors import ShardError
 from shards.storage.files import TEMPORARY, check_free_disk, flush
 from shards.storage.folders import LocalFolder
 from shards.storage.lock import LOCK, lock_folder

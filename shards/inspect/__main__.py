@@ -12,14 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from parsers.command import InputError, console, pluralize, progress, run, say
-from shards.inspect.diff import compare
+from shards.inspect.diff import compare_sets
 from shards.inspect.page import label_nodes, make_page
-from shards.inspect.summary import Histogram, spread, summarise
+from shards.inspect.summary import Histogram, spread, summarise_set
 from shards.inspect.verify import repair_index as make_index_anew
-from shards.inspect.verify import verify as verify_shards
+from shards.inspect.verify import verify_set as verify_shards
 from shards.nodes import spans_by_kind
 from shards.reader import ShardSet
-from shards.schema import KINDS, Caption, Masks, image_id_of
+from shards.schema import KINDS, Caption, Masks, image_id_of_key
 from shards.storage.files import write_atomic
 
 STYLES = {"object": "bold cyan", "attribute": "bold green", "relation": "bold magenta"}
@@ -41,7 +41,7 @@ def summary(
     """Print how many images, captions, boxes and nodes there are, and how they are distributed."""
     shards = ShardSet(location)
     with progress("read", min(images, len(shards)), "image") as advance:
-        found = summarise(shards, images, advance)
+        found = summarise_set(shards, images, advance)
     manifest, totals = shards.manifest, shards.manifest.totals
     size = sum(shard.bytes for shard in manifest.shards)
     classes = manifest.classes
@@ -142,7 +142,7 @@ def diff(
     """List the images whose captions, graphs or features differ. The exit code is 1 if any do."""
     a, b = ShardSet(first), ShardSet(second)
     with progress("compare", len(a.manifest.shards), "shard") as advance:
-        difference = compare(a, b, advance)
+        difference = compare_sets(a, b, advance)
     if not difference:
         say(f"{first} and {second}: no difference in {pluralize(len(a), 'image')}")
         return
@@ -152,7 +152,7 @@ def diff(
     groups = {"only in A": difference.removed, "only in B": difference.added, **difference.changed}
     for name, keys in groups.items():
         if keys:
-            some = ", ".join(image_id_of(key) for key in keys[:5]) + (", ..." if len(keys) > 5 else "")
+            some = ", ".join(image_id_of_key(key) for key in keys[:5]) + (", ..." if len(keys) > 5 else "")
             table.add_row(name, f"{len(keys):,}", Text(some))
     console.print(table)
     raise typer.Exit(1)

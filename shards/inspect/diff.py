@@ -39,7 +39,7 @@ class Difference:
         return bool(self.settings or self.removed or self.added or self.changed)
 
 
-def compare(a: ShardSet, b: ShardSet, advance: Callable[[int], None]) -> Difference:
+def compare_sets(a: ShardSet, b: ShardSet, advance: Callable[[int], None]) -> Difference:
     """Compares the samples that have the same key byte by byte, wherever in their sets they are.
 
     Samples in shards with equal SHA-256 are not compared. ``advance`` is called with 1 after each shard of ``a``.

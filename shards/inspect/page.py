@@ -18,7 +18,7 @@ import numpy as np
 from parsers.command import InputError, pluralize
 from parsers.graph import Relation, SceneGraph
 from shards.nodes import list_nodes, spans_by_kind
-from shards.pictures import check_file, find_pictures, open_picture, to_rgb
+from shards.pictures import check_picture_file, find_pictures, open_picture, to_rgb
 from shards.reader import ShardSet
 from shards.regions.store import RegionStore
 from shards.regions.table import RegionsInfo, label_regions
@@ -99,7 +99,7 @@ def _card(
 def _embedded(path: Path) -> str | None:
     """A small JPEG of a picture, as a data URL; None if the picture cannot be read."""
     try:
-        check_file(path)
+        check_picture_file(path)
         with open_picture(path.read_bytes()) as image:
             image.draft("RGB", (_PICTURE_WIDTH, _PICTURE_WIDTH))
             small = to_rgb(image)

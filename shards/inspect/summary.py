@@ -79,7 +79,7 @@ class Summary:
     """how often each lemma occurs, by kind"""
 
 
-def summarise(shards: ShardSet, images: int, advance: Callable[[int], None]) -> Summary:
+def summarise_set(shards: ShardSet, images: int, advance: Callable[[int], None]) -> Summary:
     """Counts the whole index, and the nodes of ``images`` images that are spread evenly over the set.
 
     ``advance`` is called with 1 after each image that was read.

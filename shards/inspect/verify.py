@@ -19,12 +19,12 @@ import numpy as np
 
 from parsers.command import InputError
 from shards import index
-from shards.errors import ShardError
 from shards.manifest import MANIFEST, Totals, read_manifest
 from shards.nodes import number_nodes
 from shards.reader import ShardSet
-from shards.schema import MEMBERS, Sample, image_id_of
+from shards.schema import MEMBERS, Sample, image_id_of_key
 from shards.storage.cache import Cache
+from shards.storage.errors import ShardError
 from shards.storage.files import write_atomic
 from shards.storage.folders import LocalFolder, map_file
 from shards.vocabulary import VOCABULARY
@@ -47,7 +47,7 @@ class Findings:
     """counts of the sound samples"""
 
 
-def verify(shards: ShardSet, *, workers: int = 1) -> Iterator[tuple[str, list[Problem]]]:
+def verify_set(shards: ShardSet, *, workers: int = 1) -> Iterator[tuple[str, list[Problem]]]:
     """Checks the shards one after the other, then the set as a whole.
 
     Open the set with ``check_tars=False``, so that missing and cut tars are reported here.
@@ -201,7 +201,7 @@ def _verify_sample(shards: ShardSet, number: int, row: int, sample: Sample, piec
     rows, manifest = shards.shard(number), shards.manifest
     sample.regions.check(sample.width, sample.height)
     sample.masks.check()
-    if image_id_of(rows.keys[row]) != sample.image_id:
+    if image_id_of_key(rows.keys[row]) != sample.image_id:
         raise ValueError(f"its record is that of image {sample.image_id!r}")
     if [sample.width, sample.height] != rows.sizes[row].tolist():
         raise ValueError("the size of the image differs from the index")

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from parsers.command import InputError, pluralize
 from shards.manifest import Classes
 from shards.schema import Array, Regions
-from shards.stage_folder import find_null, open_part, read_metadata
+from shards.stage_folder import find_null, open_part, read_part_metadata
 from shards.storage.files import AnyPath
 from shards.storage.parquet import ParquetFile, write_table
 
@@ -68,7 +68,7 @@ class RegionsInfo:
         Raises:
             InputError: this is no such part.
         """
-        metadata = read_metadata(path, "regions_version", REGIONS_VERSION)
+        metadata = read_part_metadata(path, "regions_version", REGIONS_VERSION)
         try:
             names = _ATTRIBUTE_NAMES.validate_json(metadata["attribute_names"])
             classes = Classes.model_validate_json(metadata["classes"])

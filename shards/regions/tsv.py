@@ -105,7 +105,7 @@ def decode_base64(text: str | bytes, name: str) -> bytes:
         raise ValueError(f"{name} is not valid base64") from None
 
 
-def decode(fields: Fields, name: str, count: int | None = None) -> Array:
+def decode_numbers(fields: Fields, name: str, count: int | None = None) -> Array:
     """The numbers in a field: int64 for ids, float32 for all others.
 
     Raises:

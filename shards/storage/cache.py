@@ -28,7 +28,7 @@ from typing import BinaryIO
 
 from parsers.checksums import sha256_of_stream
 from parsers.command import InputError
-from shards.errors import ShardError
+from shards.storage.errors import ShardError
 
 _TAR, _PARTIAL = ".tar", ".partial"
 _SHA256 = re.compile("[0-9a-f]{64}")

@@ -195,7 +195,7 @@ def check_free_disk(folder: AnyPath, needed: int, what: str) -> None:
 # ------------------------------------------------------------------------------------------------------------ reading
 
 
-def read_lines(path: AnyPath) -> list[str]:
+def read_text_lines(path: AnyPath) -> list[str]:
     """The lines of a small text file. U+2028 and the like do not end a line, because an image id may hold them.
 
     Raises:

@@ -12,8 +12,8 @@ import fsspec
 from fsspec import AbstractFileSystem
 
 from parsers.command import InputError
-from shards.errors import ShardError
 from shards.storage.cache import Cache
+from shards.storage.errors import ShardError
 
 
 class Folder(Protocol):

@@ -18,7 +18,7 @@ from shards.schema import Array
 _NUMBERS = "biuf"
 
 
-def load(data: bytes) -> Any:
+def unpickle(data: bytes) -> Any:
     """The value in a pickle: a number, string, bytes or array, or lists and dicts of these.
 
     Raises:

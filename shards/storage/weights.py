@@ -43,7 +43,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return weights
 
 
-def read_metadata(path: Path) -> dict[str, str]:
+def read_weights_metadata(path: Path) -> dict[str, str]:
     """Reads the metadata of a safetensors file; empty if it has none.
 
     Raises:

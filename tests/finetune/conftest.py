@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from finetune.heads import (
-    RegionHead,
+    RegionScoreHead,
     RetrievalHead,
     VcrHead,
     VqaHead,
@@ -18,7 +18,7 @@ from finetune.heads import (
     compute_region_loss,
     compute_retrieval_loss,
 )
-from finetune.released.paddle_files import write_record
+from finetune.released.paddle_files import write_variable
 from finetune.tasks.retrieval.task import Retrieval, RetrievalSettings
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import ErnieViL
@@ -36,7 +36,7 @@ def write_variables(folder, arrays):
     folder.mkdir()
     for name, array in arrays.items():
         with (folder / name).open("wb") as stream:
-            write_record(stream, array)
+            write_variable(stream, array)
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Released:
             "vqa": lambda: VqaHead(config, answers=17, hidden_size=32),
             "vcr": lambda: VcrHead(config),
             "flickr": lambda: RetrievalHead(config),
-            "refcoco_plus": lambda: RegionHead(config),
+            "refcoco_plus": lambda: RegionScoreHead(config),
         }[self.task]().eval()
         self.parameters = {released_name(name): p for name, p in self.model.named_parameters()}
         self.parameters |= {self.head.released[name]: p for name, p in self.head.named_parameters()}

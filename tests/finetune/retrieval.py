@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from finetune.inputs import ImageInput
+from finetune.inputs import ImageRows
 from finetune.tasks.retrieval.captions import number_images
 from pretrain.training.distributed import DistributedContext
 
@@ -16,7 +16,7 @@ def every_pair(task, model, split):
     """Every caption with every image, one after the other, through the plain forward pass."""
     images, _ = number_images(split.examples)
     texts = [split.sources.texts.encode(caption.text, task.settings.max_text) for caption in split.examples]
-    regions = [ImageInput.from_regions(split.sources.images[image]) for image in images]
+    regions = [ImageRows.from_regions(split.sources.images[image]) for image in images]
     with torch.no_grad():
         return np.array([[model(**split.sources.pad([t], [r])).item() for r in regions] for t in texts])
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from finetune.heads import (
-    RegionHead,
+    RegionScoreHead,
     RetrievalHead,
     VcrHead,
     VqaHead,
@@ -38,8 +38,8 @@ def encoded(samples=6, seed=0):
         (VcrHead(CONFIG), (2, 6), True),
         (VqaHead(CONFIG, answers=9, hidden_size=40), (6, 9), True),
         (RetrievalHead(CONFIG), (6,), False),
-        (RegionHead(CONFIG), (6, 3), False),
-        (RegionHead(CONFIG, dropout=0.5), (6, 3), True),
+        (RegionScoreHead(CONFIG), (6, 3), False),
+        (RegionScoreHead(CONFIG, dropout=0.5), (6, 3), True),
     ],
 )
 def test_logits_and_dropout(head, shape, random):
@@ -49,7 +49,7 @@ def test_logits_and_dropout(head, shape, random):
 
 
 def test_every_parameter_has_a_released_name_and_no_two_heads_share_theirs():
-    heads = [VqaHead(CONFIG, answers=2), VcrHead(CONFIG), RetrievalHead(CONFIG), RegionHead(CONFIG)]
+    heads = [VqaHead(CONFIG, answers=2), VcrHead(CONFIG), RetrievalHead(CONFIG), RegionScoreHead(CONFIG)]
     for head in heads:
         assert {name for name, _ in head.named_parameters()} == head.released.keys()
         assert set(head.released_alone) <= {name for name, _ in head.named_children()}

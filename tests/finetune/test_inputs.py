@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from finetune.inputs import ImageInput, JoinedRegions, Sources, TaskBatch, TextEncoder, move_inputs
+from finetune.inputs import ImageRows, JoinedRegions, Sources, TaskBatch, TextEncoder, move_inputs
 from parsers.command import InputError
 from shards.regions.store import RegionStore
 from shards.regions.table import RegionsRow
 from shards.schema import Regions
-from shards.tokenizer import load_tokenizer
+from shards.vocabulary import load_tokenizer
 from tests.finetune.worlds import FEATURES, PIECES, grid, regions_folder, write_model
 
 
@@ -47,7 +47,7 @@ def test_a_pair_has_two_segments(texts):
 def test_the_whole_image_is_the_mean_of_its_regions():
     boxes = np.array([[0, 0, 50, 100], [50, 25, 100, 75]], np.float32)
     row = RegionsRow("1", 100, 200, Regions(boxes, np.array([[1, 2], [3, 6]], np.float16), None, None))
-    image = ImageInput.from_regions(row)
+    image = ImageRows.from_regions(row)
     np.testing.assert_array_equal(image.features, [[2, 4], [1, 2], [3, 6]])
     np.testing.assert_allclose(
         image.locations, [[0, 0, 1, 1, 1], [0, 0, 0.5, 0.5, 0.25], [0.5, 0.125, 1, 0.375, 0.125]]

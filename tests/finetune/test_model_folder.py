@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from finetune.heads import FineTunedModel
-from finetune.model_folder import find_fine_tuned, load_fine_tuned, load_task, save_fine_tuned, start_from
+from finetune.model_folder import find_fine_tuned, load_fine_tuned, load_task, save_fine_tuned, start_task_from
 from finetune.tasks.vcr import Vcr, VcrSettings
 from finetune.tasks.vqa import Vqa, VqaSettings
 from parsers.checksums import forget_checksums
@@ -92,7 +92,7 @@ def test_weights_that_do_not_fit_are_refused(folder):
 
 def test_a_model_starts_from_a_pretrained_encoder_with_a_random_head(start, model):
     before = model.head.output.weight.clone()
-    assert set(start_from(start, model)) == {f"head.{name}" for name, _ in model.head.named_parameters()}
+    assert set(start_task_from(start, model)) == {f"head.{name}" for name, _ in model.head.named_parameters()}
     expected = load_file(start / "model.safetensors")
     assert torch.equal(model.ernie_vil.text_pooler.weight, expected["ernie_vil.text_pooler.weight"])
     assert torch.equal(model.head.output.weight, before)
@@ -100,9 +100,9 @@ def test_a_model_starts_from_a_pretrained_encoder_with_a_random_head(start, mode
 
 def test_a_model_starts_from_a_fine_tuned_head_as_far_as_it_fits(folder, task, start):
     config = ModelConfig.load(start / "config.json")
-    assert start_from(folder, FineTunedModel(config, task.make_head(config))) == []
+    assert start_task_from(folder, FineTunedModel(config, task.make_head(config))) == []
     more = Vqa(VqaSettings(answers=("red", "blue", "green"), hidden_size=8))
-    assert start_from(folder, FineTunedModel(config, more.make_head(config))) == [
+    assert start_task_from(folder, FineTunedModel(config, more.make_head(config))) == [
         "head.output.weight",
         "head.output.bias",
     ]
@@ -115,7 +115,7 @@ def test_an_encoder_that_lacks_a_parameter_is_no_start(start, model):
     forget_checksums(start)
     save_file(weights, path)
     with pytest.raises(InputError, match=r"ernie_vil\.text_pooler\.weight"):
-        start_from(start, model)
+        start_task_from(start, model)
 
 
 def test_settings_of_a_task_are_kept(start, tmp_path):

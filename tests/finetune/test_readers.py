@@ -14,7 +14,7 @@ from finetune.tasks.vcr_files import ANSWER, RATIONALE
 from finetune.tasks.vqa import Vqa, VqaSettings
 from pipeline.regions.__main__ import app as regions_command
 from shards.regions.store import RegionStore
-from shards.tokenizer import load_tokenizer
+from shards.vocabulary import load_tokenizer
 
 
 @pytest.fixture(scope="module")

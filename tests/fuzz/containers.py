@@ -257,7 +257,7 @@ class _Call:
 
 def damage_pickle(data: bytes, random: Random) -> bytes:
     """Other values, or what a pickle can do beside holding values."""
-    value = pickles.load(data)
+    value = pickles.unpickle(data)
     deep: Any = []
     for _ in range(20):
         deep = [deep, deep]

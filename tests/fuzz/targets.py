@@ -120,12 +120,12 @@ def app_of(module: str) -> typer.Typer:
 def read_captions(name: str, format: str) -> int:
     """As `pipeline.parse` reads them; returns how many were rejected."""
     from pipeline.files import expand
-    from pipeline.parse.recognition import recognise
+    from pipeline.parse.recognition import recognise_captions
     from pipeline.parse.stage import ParseStage
 
     (path,) = expand([name])
     with suppress(InputError):
-        recognise(path)
+        recognise_captions(path)
     stage = ParseStage(((path, format),), "sng", "1", 100)
     stage.fingerprint()
     return sum(len(partition.rejects) for partition in stage.partitions())
@@ -149,9 +149,9 @@ def read_pictures(name: str, *options: str) -> int:
     from pipeline.files import expand
 
     root = Path(options[0]) if options else None
-    found, _ = images.recognise(*expand([name]), "auto", root)
+    found, _ = images.recognise_pictures(*expand([name]), "auto", root)
     found.count(), found.bytes(), found.fingerprint()
-    pictures = [source if isinstance(source, Reject) else images.load(source) for source in found.sources()]
+    pictures = [source if isinstance(source, Reject) else images.load_picture(source) for source in found.sources()]
     return sum(isinstance(picture, Reject) for picture in pictures)
 
 
@@ -191,10 +191,10 @@ def read_batches(shards: str, recipe: str) -> int:
 
 def read_model(name: str, vocabulary: str) -> int:
     """A pretrained model, to be scored and to start from."""
-    from pretrain.model.folder import load, model_folder, start_from
+    from pretrain.model.folder import load_model, model_folder, start_from
     from shards.vocabulary import read_vocabulary
 
-    model = load(model_folder(Path(name)))
+    model = load_model(model_folder(Path(name)))
     start_from(model, read_vocabulary(Path(vocabulary)), Path(name))
     return 0
 

@@ -7,7 +7,7 @@ import pytest
 
 from parsers.checksums import CHECKSUMS, check_file, forget_checksums, write_checksums
 from parsers.command import InputError
-from parsers.neural.model_folder import FILES, load_network
+from parsers.neural.model_folder import FILES, load_parser_network
 from parsers.neural.parser import MODEL
 
 
@@ -60,4 +60,4 @@ def test_a_damaged_parser_is_not_loaded(tmp_path):
     words = (folder / "words.txt").read_text()
     (folder / "words.txt").write_text(words.replace("dog", "dot", 1))
     with pytest.raises(InputError, match=r"words\.txt: differs"):
-        load_network(folder)
+        load_parser_network(folder)

@@ -86,11 +86,11 @@ def test_pictures_of_a_bucket_are_listed_and_read_in_place(bucket):
         entry.size = len(stream.getvalue())
         archive.addfile(entry, io.BytesIO(stream.getvalue()))
     location(f"{bucket}/pictures/0.tar").write_bytes(tar.getvalue())
-    folder, what = images.recognise(location(f"{bucket}/pictures"), "auto", None)
+    folder, what = images.recognise_pictures(location(f"{bucket}/pictures"), "auto", None)
     assert what == "2 pictures and 1 tar; left out: 1 file with other names"
     sources = list(folder.sources())
     assert [source.image_id for source in sources] == ["000", "b", "7"]
-    assert [images.load(source).shape for source in sources] == [(30, 40, 3)] * 3
+    assert [images.load_picture(source).shape for source in sources] == [(30, 40, 3)] * 3
     before = folder.fingerprint()
     assert folder.fingerprint() == before
     location(f"{bucket}/pictures/b.PNG").write_bytes(stream.getvalue() + b"0")

@@ -8,7 +8,7 @@ import pytest
 
 from parsers.command import InputError
 from pipeline.parse.stage import ParseStage
-from pipeline.tars import Damage, read_samples
+from pipeline.tars import TarDamage, read_samples
 
 
 def tar(path, *members, format=tarfile.GNU_FORMAT):
@@ -25,7 +25,7 @@ def tar(path, *members, format=tarfile.GNU_FORMAT):
 
 
 def kinds(path):
-    return [sample.position if isinstance(sample, Damage) else sample.key for sample in read_samples(path, ("txt",))]
+    return [sample.position if isinstance(sample, TarDamage) else sample.key for sample in read_samples(path, ("txt",))]
 
 
 def with_size(data, size):
@@ -72,13 +72,13 @@ def test_a_sample_with_a_link_is_a_reject(tmp_path, type):
     link.type, link.linkname = type, "0.txt"
     path = tar(tmp_path / "a.tar", ("0.txt", b"a dog"), link, ("2.txt", b"a cat"))
     first, second, third = read_samples(path, ("txt",))
-    assert second == Damage("sample 1", "its .txt is a link or a device")
+    assert second == TarDamage("sample 1", "its .txt is a link or a device")
     assert (first.key, third.key) == ("0", "2")
 
 
 def test_a_sample_with_one_member_twice_is_a_reject(tmp_path):
     path = tar(tmp_path / "a.tar", ("0.txt", b"a dog"), ("0.txt", b"a cat"))
-    assert list(read_samples(path, ("txt",))) == [Damage("sample 0", "it has more than one .txt")]
+    assert list(read_samples(path, ("txt",))) == [TarDamage("sample 0", "it has more than one .txt")]
 
 
 @pytest.mark.parametrize("size", [-1, -512, -(1 << 60), 1 << 20, 1 << 40, 1 << 70])
@@ -88,7 +88,7 @@ def test_a_size_that_the_file_does_not_have_ends_the_tar(tmp_path, name, size):
     path = tmp_path / "b.tar"
     path.write_bytes(whole[:1024] + with_size(whole[1024:], size))
     *_, last = read_samples(path, ("txt",))
-    assert isinstance(last, Damage)
+    assert isinstance(last, TarDamage)
     assert "samples may be missing" in last.reason
 
 
@@ -113,14 +113,14 @@ def test_sparse_files_are_rejects(tmp_path):
     header[483:495] = b"\x80" + struct.pack(">3xQ", 1 << 33)
     path = tmp_path / "a.tar"
     path.write_bytes(with_size(bytes(header), 0) + bytes(1024))
-    assert list(read_samples(path, ("txt",))) == [Damage("sample 0", "its .txt is a sparse file")]
+    assert list(read_samples(path, ("txt",))) == [TarDamage("sample 0", "its .txt is a sparse file")]
     endless = bytearray(header)
     endless[482] = 1  # the map goes on in the next block, and this in the next
     block = bytearray(512)
     block[504] = 1
     path.write_bytes(with_size(bytes(endless), 0) + bytes(block) * 10_000)
     (damage,) = read_samples(path, ("txt",))
-    assert isinstance(damage, Damage)
+    assert isinstance(damage, TarDamage)
 
 
 def test_a_sparse_map_of_pax_that_never_ends_is_bounded(tmp_path):
@@ -136,7 +136,7 @@ def test_a_sparse_map_of_pax_that_never_ends_is_bounded(tmp_path):
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
         archive.addfile(entry, io.BytesIO(b"99999999\n" + b"0" * 503))
     (damage,) = read_samples(path, ("txt",))
-    assert isinstance(damage, Damage)
+    assert isinstance(damage, TarDamage)
 
 
 def test_a_text_of_gigabytes_is_not_read(tmp_path):
@@ -146,4 +146,4 @@ def test_a_text_of_gigabytes_is_not_read(tmp_path):
     with path.open("wb") as stream:
         stream.write(entry.tobuf(tarfile.GNU_FORMAT))
         stream.truncate(512 + (1 << 32) + 1024)
-    assert list(read_samples(path, ("txt",))) == [Damage("sample 0", "its .txt has more than 16,777,216 bytes")]
+    assert list(read_samples(path, ("txt",))) == [TarDamage("sample 0", "its .txt has more than 16,777,216 bytes")]

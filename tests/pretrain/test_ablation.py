@@ -14,7 +14,7 @@ from pretrain.ablation import (
     insert_results,
     main,
     plot_accuracies,
-    write_report,
+    write_ablation_report,
 )
 from pretrain.recipe import PretrainRecipe
 from tests.pretrain.launch import ROOT
@@ -49,7 +49,7 @@ TARGETS = {"object": 0.5, "attribute": 0.25, "relation": 0, "word": 1, "region":
 
 
 def test_the_report_compares_the_last_recipe_seed_by_seed():
-    text = write_report(
+    text = write_ablation_report(
         [arm("a", (0.5, 0.2), (0.7, 0.2)), arm("b", (0.6, 0.1), (0.7, 0.2))], settings="so", picture="x.png"
     )
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
 from shards import index
-from shards.inspect.verify import verify
+from shards.inspect.verify import verify_set
 from shards.manifest import Classes, Manifest, ParserInfo, TokenizerInfo, Totals
 from shards.members import encode_sample
 from shards.reader import ShardSet
@@ -104,7 +104,7 @@ def flip(path, position):
 
 
 def problems_of(folder):
-    return [problem for _, problems in verify(ShardSet(folder, check_tars=False)) for problem in problems]
+    return [problem for _, problems in verify_set(ShardSet(folder, check_tars=False)) for problem in problems]
 
 
 def samples_of(folder):

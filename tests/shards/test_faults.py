@@ -17,9 +17,9 @@ import shards.edit.__main__ as edit
 import shards.inspect.__main__ as inspect
 from parsers.command import InputError
 from parsers.graph import SceneGraph
-from shards.errors import ShardError
 from shards.reader import ShardSet
 from shards.schema import MASK_DTYPES, Caption, Masks, Regions, key_of
+from shards.storage.errors import ShardError
 from shards.writer import ShardWriter
 from tests.shards.samples import (
     CLASSES,

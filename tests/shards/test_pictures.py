@@ -6,7 +6,15 @@ import os
 import pytest
 from PIL import Image
 
-from shards.pictures import MAX_BYTES, check_file, find_pictures, image_id_of, open_picture, to_rgb, upright_size
+from shards.pictures import (
+    MAX_BYTES,
+    check_picture_file,
+    find_pictures,
+    image_id_of_file,
+    open_picture,
+    to_rgb,
+    upright_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -19,7 +27,7 @@ from shards.pictures import MAX_BYTES, check_file, find_pictures, image_id_of, o
     ],
 )
 def test_rules_give_image_ids(name, auto, stem, path):
-    assert [image_id_of(name, rule) for rule in ("auto", "stem", "path")] == [auto, stem, path]
+    assert [image_id_of_file(name, rule) for rule in ("auto", "stem", "path")] == [auto, stem, path]
 
 
 def test_the_first_of_several_pictures_is_taken_and_others_are_ignored(tmp_path):
@@ -57,11 +65,11 @@ def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded():
 def test_what_is_no_file_or_a_huge_one_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     with pytest.raises(ValueError, match="a pipe"):
-        check_file(tmp_path / "pipe.jpg")
+        check_picture_file(tmp_path / "pipe.jpg")
     with (tmp_path / "large.jpg").open("wb") as stream:
         stream.truncate(MAX_BYTES + 1)
     with pytest.raises(ValueError, match="more than"):
-        check_file(tmp_path / "large.jpg")
+        check_picture_file(tmp_path / "large.jpg")
 
 
 def test_folders_that_link_to_themselves_are_walked_once(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from shards.schema import MASK_DTYPES, Masks, Regions, image_id_of, key_of
+from shards.schema import MASK_DTYPES, Masks, Regions, image_id_of_key, key_of
 from tests.shards.samples import ANY_TEXT
 
 
@@ -14,7 +14,7 @@ from tests.shards.samples import ANY_TEXT
 def test_a_key_gives_its_image_id_back_and_is_safe_in_a_tar(image_id):
     key = key_of(image_id)
     assert re.fullmatch(r"[A-Za-z0-9_%-]+", key)
-    assert image_id_of(key) == image_id
+    assert image_id_of_key(key) == image_id
 
 
 @given(ANY_TEXT.filter(bool), ANY_TEXT.filter(bool))
@@ -41,7 +41,7 @@ def test_every_byte_outside_the_plain_ones_is_escaped(image_id, key):
 )
 def test_text_that_is_no_key_is_refused(key):
     with pytest.raises(ValueError):
-        image_id_of(key)
+        image_id_of_key(key)
 
 
 BOXES = np.array([[0, 0, 4, 4], [1, 1, 10, 8]], np.float32)

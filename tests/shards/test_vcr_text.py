@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.tokenizer import load_tokenizer
 from shards.vcr_text import PEOPLE, check_words, name_objects, question_number, read_names, to_sentence
+from shards.vocabulary import load_tokenizer
 
 OBJECTS = ("person", "person", "dog")
 

@@ -1,9 +1,9 @@
-"""The word pieces of a BERT vocabulary."""
+"""The word pieces of a BERT vocabulary, and those of a text."""
 
 import pytest
 
 from parsers.command import InputError
-from shards.vocabulary import SPECIAL_TOKENS, parse_vocabulary, read_vocabulary
+from shards.vocabulary import SPECIAL_TOKENS, load_tokenizer, parse_vocabulary, read_vocabulary
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
@@ -25,3 +25,24 @@ def test_what_is_no_vocabulary_is_refused_with_its_path(content, problem):
 def test_a_missing_vocabulary_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"vocab\.txt: cannot be read as a vocabulary"):
         read_vocabulary(tmp_path / "vocab.txt")
+
+
+@pytest.fixture
+def tokenizer(tmp_path):
+    pieces = [*SPECIAL_TOKENS, "a", "red", "hat", "##s", "[", "mask", "]", "cafe"]
+    (tmp_path / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces))
+    return load_tokenizer(tmp_path / "vocab.txt")
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("A red hats", ["a", "red", "hat", "##s"]),
+        ("Café", ["cafe"]),
+        ("a unicorn", ["a", "[UNK]"]),
+        ("[MASK]", ["[", "mask", "]"]),
+        ("", []),
+    ],
+)
+def test_texts_become_word_pieces(tokenizer, text, pieces):
+    assert tokenizer.encode(text, add_special_tokens=False).tokens == pieces

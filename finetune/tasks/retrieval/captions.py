@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from finetune.released.tsv import is_released, read_lines
-from finetune.tasks.checks import expect_layout, read_id, read_text
+from finetune.released.tsv import is_released, parse_lines
+from finetune.tasks.checks import expect_layout, read_example_id, read_text
 from parsers.command import InputError
 from shards.regions.tsv import Fields
 from shards.schema import Array
@@ -37,7 +37,7 @@ def read_captions(data: Path, split: str) -> list[RetrievalCaption]:
         InputError: the file is missing or damaged, has no such split, or has two captions with the same id.
     """
     if is_released(split):
-        captions = read_lines(data / split, COLUMNS, _parse_released)
+        captions = parse_lines(data / split, COLUMNS, _parse_released)
     else:
         captions = _read_karpathy(data, split)
     if len({caption.caption_id for caption in captions}) < len(captions):
@@ -59,9 +59,12 @@ def _read_karpathy(data: Path, split: str) -> list[RetrievalCaption]:
         for image in read_json(path)["images"]:
             splits.add(read_text(image["split"]))
             if image["split"] == split:
-                image_id = read_id(image["cocoid"]) if "cocoid" in image else Path(read_text(image["filename"])).stem
+                image_id = (
+                    read_example_id(image["cocoid"]) if "cocoid" in image else Path(read_text(image["filename"])).stem
+                )
                 captions += [
-                    RetrievalCaption(read_id(s["sentid"]), image_id, read_text(s["raw"])) for s in image["sentences"]
+                    RetrievalCaption(read_example_id(s["sentid"]), image_id, read_text(s["raw"]))
+                    for s in image["sentences"]
                 ]
     if split not in splits:
         raise InputError(f"{path}: has no split {split!r}, only {', '.join(sorted(splits))}")

@@ -28,7 +28,7 @@ from parsers.checksums import sha256_of, write_checksums
 from parsers.command import InputError, progress
 from pretrain.model.encoder import WEIGHTS
 from shards.schema import Array
-from shards.storage.weights import load_weights, read_metadata, read_weights, write_weights
+from shards.storage.weights import load_weights, read_weights, read_weights_metadata, write_weights
 
 WIDTH = 128
 """Numbers of a cheap vector."""
@@ -209,7 +209,7 @@ def load_cheap_score(path: Path, model_folder: Path) -> CheapScore:
         InputError: the file holds no cheap score, or one that was trained on the states of another model.
     """
     try:
-        record = json.loads(read_metadata(path)["record"])
+        record = json.loads(read_weights_metadata(path)["record"])
         weights = read_weights(path)
     except (InputError, KeyError) as error:
         raise InputError(f"{path}: is not a cheap score as finetune.shortlist writes it: {error}") from error

@@ -91,7 +91,7 @@ def read_hard_negatives(path: Path) -> dict[str, list[str]]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     with expect_layout(path, "a pickle with train_image_list and train_hard_pool, nor does its name end in .json"):
-        found = pickles.load(content)
+        found = pickles.unpickle(content)
         images = [str(image) for image in found["train_image_list"]]
         pools = zip(images, found["train_hard_pool"], strict=True)
         return {image: [images[number] for number in pool] for image, pool in pools}

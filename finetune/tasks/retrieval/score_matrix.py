@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from finetune.heads import FineTunedModel
-from finetune.inputs import ImageInput, Inputs, Sources, TokenizedText, move_inputs
+from finetune.inputs import ImageRows, Inputs, Sources, TokenizedText, move_inputs
 from parsers.command import InputError, progress
 from shards.schema import Array
 from shards.storage.files import read_record, seal, unseal, write_atomic, write_record
@@ -99,7 +99,7 @@ class PairScorer:
         """Runs the text stream up to the first co-layer."""
         return self._encode(texts, self._sources.pad_texts, self._encoder.encode_text, "text_mask")
 
-    def encode_images(self, images: Iterable[ImageInput]) -> States:
+    def encode_images(self, images: Iterable[ImageRows]) -> States:
         """Runs the image stream up to the first co-layer. Only the features of a few images are in memory at a time."""
         return self._encode(images, self._sources.pad_images, self._encoder.encode_image, "image_mask")
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from finetune.heads import FineTunedModel, RetrievalHead, compute_retrieval_loss
 from finetune.inputs import TaskBatch
 from finetune.task import Split, Task, TaskSettings
-from finetune.tasks.checks import expect_layout, match_predictions, read_id
+from finetune.tasks.checks import expect_layout, match_predictions, read_example_id
 from finetune.tasks.retrieval.captions import RetrievalCaption, number_images, read_captions
 from finetune.tasks.retrieval.false_pairs import KINDS, FalsePairKind, FalsePairs, read_hard_negatives
 from finetune.tasks.retrieval.ranking import compute_recalls, rank, rank_in_folds
@@ -119,7 +119,7 @@ class Retrieval(Task[RetrievalSettings, RetrievalCaption, RankPrediction]):
         with expect_layout(path, "a list of ranks by caption_id, as finetune.predict writes it"):
             predictions: list[RankPrediction] = read_json(path)
             for prediction in predictions:
-                prediction["caption_id"] = read_id(prediction["caption_id"])
+                prediction["caption_id"] = read_example_id(prediction["caption_id"])
                 for name in ("rank", "fold_rank"):
                     if name in prediction:
                         _check_ranks(prediction[name], least=1 if name == "rank" else 0)

@@ -33,11 +33,11 @@ from parsers.command import InputError, pluralize
 from pipeline.detectors import Detections
 from pipeline.detectors.visual_genome.network import ATTRIBUTES, BACKGROUND, FEATURES, OBJECTS, Described
 from pipeline.detectors.visual_genome.preprocessing import network_input, resized_size
-from pipeline.detectors.visual_genome.proposals import AFTER_NMS, ROI_WEIGHTS, decode, not_empty
+from pipeline.detectors.visual_genome.proposals import AFTER_NMS, ROI_WEIGHTS, apply_deltas, not_empty
 from pipeline.detectors.visual_genome.selection import select_butd, select_hf
-from pipeline.detectors.visual_genome.weights import HUB_ID, load_network
+from pipeline.detectors.visual_genome.weights import HUB_ID, load_visual_genome
 from shards.schema import Array
-from shards.storage.files import read_lines
+from shards.storage.files import read_text_lines
 
 VOCABULARY = ("objects_vocab.txt", "attributes_vocab.txt")
 """The files in which the names of classes and attributes are published, one a line; commas separate synonyms."""
@@ -115,7 +115,7 @@ class VisualGenomeDetector:
         """Loads the weights.
 
         Args:
-            weights: a file, a folder or a model of the hub, see `load_network`.
+            weights: a file, a folder or a model of the hub, see `load_visual_genome`.
             preset: the name of one of `PRESETS`, or other settings.
             min_boxes: the fewest boxes; None: those of the preset.
             max_boxes: the most boxes; None: those of the preset.
@@ -140,7 +140,7 @@ class VisualGenomeDetector:
         )
         self.class_names = (*_names(vocabulary, VOCABULARY[0], "object", OBJECTS), "background")
         self.attribute_names = _names(vocabulary, VOCABULARY[1], "attribute", ATTRIBUTES)
-        self.network, checksum = load_network(weights)
+        self.network, checksum = load_visual_genome(weights)
         self.network.fuse(_PRECISIONS[precision])
         self.network.to(device)
         self._device, self._dtype = torch.device(device), _PRECISIONS[precision]
@@ -204,7 +204,7 @@ class VisualGenomeDetector:
         else:
             confidence, classes = probs.max(1)
             deltas = self.network.roi_heads.box_predictor.deltas(described.features, classes)
-            corrected = clip_boxes_to_image(decode(described.boxes, deltas, ROI_WEIGHTS), picture.size)
+            corrected = clip_boxes_to_image(apply_deltas(described.boxes, deltas, ROI_WEIGHTS), picture.size)
             boxes = corrected * picture.scale
             (there,) = not_empty(corrected).nonzero(as_tuple=True)
             rows = there[select_hf(corrected[there], confidence[there], least, most)]
@@ -219,7 +219,7 @@ def _detections(boxes: Array, described: Described, rows: Tensor) -> Detections:
 def _names(vocabulary: str | None, file: str, kind: str, count: int) -> tuple[str, ...]:
     if vocabulary is None:
         return tuple(f"{kind} {i}" for i in range(count))
-    names = read_lines(Path(vocabulary) / file)
+    names = read_text_lines(Path(vocabulary) / file)
     if len(names) != count:
         raise InputError(
             f"{Path(vocabulary) / file}: has {pluralize(len(names), 'line')}, expected one for each of {count} names"

@@ -40,7 +40,9 @@ def grid_anchors(cell: Tensor, height: int, width: int) -> Tensor:
     return (corners[:, :, None] + cell).reshape(-1, 4)
 
 
-def decode(boxes: Tensor, deltas: Tensor, weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
+def apply_deltas(
+    boxes: Tensor, deltas: Tensor, weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
+) -> Tensor:
     """Returns the boxes, float32 [n, 4], moved and scaled by deltas, float32 [n, 4]: dx, dy, log width, log height."""
     dx, dy, dw, dh = (deltas / deltas.new_tensor(weights)).unbind(1)
     width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
@@ -75,7 +77,7 @@ def propose(logits: Tensor, deltas: Tensor, cell: Tensor, size: tuple[int, int])
     deltas = deltas.view(len(cell), 4, *deltas.shape[1:]).permute(2, 3, 0, 1).reshape(-1, 4)
     logits, best = logits.sort(descending=True, stable=True)
     logits, best = logits[:BEFORE_NMS], best[:BEFORE_NMS]
-    boxes = clip(decode(anchors[best], deltas[best]), size)
+    boxes = clip(apply_deltas(anchors[best], deltas[best]), size)
     found = not_empty(boxes)  # only now, because empty boxes count among the 6,000
     boxes, logits = boxes[found], logits[found]
     keep = nms(boxes, logits, NMS_THRESHOLD)[:AFTER_NMS]

@@ -29,7 +29,7 @@ ANCHOR_TOLERANCE = 0.01
 """how many pixels the anchors of a file may differ from the formula without a warning"""
 
 
-def load_network(source: str | Path) -> tuple[VisualGenomeNetwork, str]:
+def load_visual_genome(source: str | Path) -> tuple[VisualGenomeNetwork, str]:
     """Returns the network with its weights, in evaluation mode, and the SHA-256 of the file with the weights.
 
     Args:
@@ -81,7 +81,7 @@ def _read(path: Path) -> Mapping[str, object]:
         raise InputError(f"{path}: cannot be read: {error}") from error
     except Exception as error:  # torch raises many errors if a file is damaged or is no state dict
         try:
-            found = pickles.load(path.read_bytes())
+            found = pickles.unpickle(path.read_bytes())
         except ValueError as other:
             raise InputError(f"{path}: neither a state dict ({error}) nor a pickle of arrays ({other})") from error
     if isinstance(found, Mapping) and isinstance(found.get("model"), Mapping):

@@ -44,7 +44,7 @@ FORMAT_OF_COLUMNS = {
 }
 
 
-def recognise(sources: Sequence[AnyPath]) -> tuple[str, str]:
+def recognise_regions(sources: Sequence[AnyPath]) -> tuple[str, str]:
     """Returns the format of the sources, and how it was recognised.
 
     Raises:

@@ -45,7 +45,7 @@ def read_npy(data: bytes) -> object:
         raise ValueError(f"not an .npy file ({type(error).__name__})") from None
     start = stream.tell()
     if dtype.hasobject:
-        return pickles.load(data[start:])
+        return pickles.unpickle(data[start:])
     # The header is not believed: memory is only what the bytes behind it take.
     if math.prod(shape) * dtype.itemsize != len(data) - start:
         raise ValueError(f"its header names an array {shape} of {dtype}, which the file does not hold")

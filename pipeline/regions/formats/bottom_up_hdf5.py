@@ -14,7 +14,7 @@ import numpy as np
 from parsers.command import InputError
 from pipeline.execution.parts import Reject
 from pipeline.ids import text_of_id
-from pipeline.regions.formats.vinvl_tsv import TOLERANCE, measure
+from pipeline.regions.formats.vinvl_tsv import TOLERANCE, infer_size
 from pipeline.regions.rows import NO_CLASSES, RegionRows, make_row
 from shards.regions.table import RegionsInfo, RegionsRow
 from shards.schema import MAX_REGIONS
@@ -99,7 +99,7 @@ def _row(file: Any, number: int, image_id: str | None, info: RegionsInfo) -> Reg
             raise ValueError(f"{PLACES} is {start} to {end}, expected 1 to {MAX_REGIONS} boxes of the file")
         rows = slice(start, end)
     features, boxes, shares = (file[name][rows] for name in (FEATURES, BOXES, SHARES))
-    width, height = measure(boxes, shares)
+    width, height = infer_size(boxes, shares)
     with np.errstate(invalid="ignore"):  # NaN is not close to anything
         fit = np.abs(boxes - shares[:, :4] * np.array([width, height] * 2)) <= TOLERANCE
     if not fit.all():
@@ -115,7 +115,7 @@ def _read_ids(path: AnyPath) -> dict[int, str]:
         InputError: the file is no pickle of image ids and their numbers.
     """
     try:
-        numbers = pickles.load(path.read_bytes())
+        numbers = pickles.unpickle(path.read_bytes())
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as image ids: {error}") from error
     ids = {number: text_of_id(key) for key, number in numbers.items()} if isinstance(numbers, dict) else {}

@@ -15,7 +15,7 @@ import numpy as np
 from parsers.command import InputError
 from pipeline.ids import text_of_id
 from pipeline.text_files import read_items
-from shards.pictures import image_id_of
+from shards.pictures import image_id_of_file
 from shards.regions.tsv import parse_integer
 from shards.schema import Array
 from shards.storage.files import AnyPath
@@ -49,7 +49,7 @@ def size_of(image_id: str, sizes: Sizes) -> tuple[int, int]:
     Raises:
         ValueError: it is not known.
     """
-    size = sizes.get(image_id) or sizes.get(image_id_of(image_id, "auto"))
+    size = sizes.get(image_id) or sizes.get(image_id_of_file(image_id, "auto"))
     if size is None:
         raise ValueError("no size of the image is known; give COCO's JSON of the images, or hw.tsv, as one more source")
     return size
@@ -91,7 +91,7 @@ def _read_coco(path: AnyPath) -> Iterator[tuple[str, Sequence[str], dict[str, ob
         if not isinstance(image, dict):
             raise InputError(f"{path}: images[{number}]: is no JSON object")
         name = image.get("file_name")
-        stems = [image_id_of(name, "stem")] if isinstance(name, str) else []
+        stems = [image_id_of_file(name, "stem")] if isinstance(name, str) else []
         yield f"images[{number}]", list(filter(None, [text_of_id(image.get("id")), *stems])), image
 
 

@@ -19,7 +19,7 @@ MAX_VALUE = 1 << 28
 """the most bytes of a record"""
 
 
-class Damage(Exception):
+class LmdbDamage(Exception):
     """Something is wrong with the file."""
 
 
@@ -33,7 +33,7 @@ def main(path: str, start: bytes, count: int, *, only_keys: bool) -> str:
             _write(environment, start, count, only_keys)
     except lmdb.Error as error:
         return f"cannot be read as an LMDB: {error}"
-    except Damage as error:
+    except LmdbDamage as error:
         return f"is damaged: {error}"
     return ""
 
@@ -46,9 +46,9 @@ def _write(environment: lmdb.Environment, start: bytes, count: int, only_keys: b
         while there and count > 0:
             key, value = bytes(cursor.key()), b"" if only_keys else cursor.value()
             if last is not None and key <= last:
-                raise Damage("its keys are not in order")
+                raise LmdbDamage("its keys are not in order")
             if len(value) > MAX_VALUE:
-                raise Damage(f"a record has {len(value):,} bytes, expected at most {MAX_VALUE:,}")
+                raise LmdbDamage(f"a record has {len(value):,} bytes, expected at most {MAX_VALUE:,}")
             out.write(HEADER.pack(len(key), len(value)))
             out.write(key)
             out.write(value)

@@ -15,7 +15,7 @@ from shards.regions.tsv import (
     REFERENCE,
     VQA,
     Fields,
-    decode,
+    decode_numbers,
     decode_regions,
     parse_integer,
     split_line,
@@ -118,7 +118,7 @@ class BottomUpTsv(Lines):
             return _plain_row(fields["img_id"], fields, info)
         n, width, height = (parse_integer(fields[name], name) for name in ("num_boxes", "img_w", "img_h"))
         boxes, features = decode_regions(fields, n, info.feature_size)
-        found = ArgMax(*(decode(fields, name, n) for name in LXMERT[3:7]))
+        found = ArgMax(*(decode_numbers(fields, name, n) for name in LXMERT[3:7]))
         return make_argmax_row(read_id(fields["img_id"]), width, height, boxes, features, found, info)
 
 
@@ -170,7 +170,7 @@ def _first_good(
                     try:
                         fields = split_line(line, layout)
                         n = parse_integer(fields["num_boxes"], "") + parse_integer(fields.get("num_gold", 0), "")
-                        size = feature_size or len(decode(fields, "features")) // max(n, 1)
+                        size = feature_size or len(decode_numbers(fields, "features")) // max(n, 1)
                     except ValueError:
                         continue
                     if size:

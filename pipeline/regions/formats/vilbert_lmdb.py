@@ -110,7 +110,7 @@ def _describe_end(code: int) -> str:
 
 
 def _record(data: bytes) -> Record:
-    record = pickles.load(data)
+    record = pickles.unpickle(data)
     if not isinstance(record, dict):
         raise ValueError("its pickle is no dict")
     return record

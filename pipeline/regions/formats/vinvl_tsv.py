@@ -171,7 +171,7 @@ def _measure(key: str, shares: Array, objects: list[object] | None, sizes: tuple
     if sizes:
         width, height = size_of(key, read_sizes(sizes))
     else:
-        width, height = measure(corners, shares)
+        width, height = infer_size(corners, shares)
     with np.errstate(invalid="ignore"):  # NaN is not close to anything
         fit = np.abs(corners - to_pixels(shares, width, height)) <= TOLERANCE
     if not fit.all():
@@ -179,7 +179,7 @@ def _measure(key: str, shares: Array, objects: list[object] | None, sizes: tuple
     return width, height
 
 
-def measure(pixels: Array, shares: Array) -> tuple[int, int]:
+def infer_size(pixels: Array, shares: Array) -> tuple[int, int]:
     """Returns the width and the height of an image, given boxes in pixels and as shares of the image.
 
     Raises:

@@ -2,7 +2,7 @@
 
 import json
 
-from finetune.comparison.report import make_rows, write_report
+from finetune.comparison.report import make_rows, write_comparison
 
 RESULTS = {
     "vqa": {"chance": {"test/accuracy": [0.25]}, "a": {"test/accuracy": [0.5, 0.6]}},
@@ -19,7 +19,7 @@ def test_a_row_has_a_task_and_score_with_the_mean_and_deviation_of_each_start():
 
 
 def test_the_files_hold_all_scores_and_the_chosen_learning_rates(tmp_path):
-    write_report(RESULTS, {"vqa": {"a": 1e-3}, "refcoco_plus": {"a": None}}, ["a"], tmp_path)
+    write_comparison(RESULTS, {"vqa": {"a": 1e-3}, "refcoco_plus": {"a": None}}, ["a"], tmp_path)
     found = json.loads((tmp_path / "tasks.json").read_text())
     assert found["vqa"] == {
         "chance": {"test/accuracy": [0.25]},

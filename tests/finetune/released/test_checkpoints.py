@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 from finetune.heads import RetrievalHead
 from finetune.released.checkpoints import export_released, import_released
-from finetune.released.paddle_files import read_variable, write_record
+from finetune.released.paddle_files import read_variable, write_variable
 from parsers.checksums import forget_checksums
 from parsers.command import InputError
 from pretrain.model.config import ModelConfig
@@ -85,7 +85,7 @@ def test_missing_parameters_are_named_and_need_permission(released_checkpoint, t
 def change(path, function):
     array = function(read_variable(path))
     with path.open("wb") as stream:
-        write_record(stream, array)
+        write_variable(stream, array)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from finetune.released.paddle_files import DTYPES, read_combined, read_variable, write_record
+from finetune.released.paddle_files import DTYPES, read_combined, read_variable, write_variable
 from parsers.command import InputError
 
 arrays = st.sampled_from(list(DTYPES.values())).flatmap(
@@ -21,7 +21,7 @@ arrays = st.sampled_from(list(DTYPES.values())).flatmap(
 
 def record(array):
     stream = io.BytesIO()
-    write_record(stream, array)
+    write_variable(stream, array)
     return stream.getvalue()
 
 

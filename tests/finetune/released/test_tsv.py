@@ -5,7 +5,7 @@ import base64
 import numpy as np
 import pytest
 
-from finetune.released.tsv import LineRegions, is_released, read_lines
+from finetune.released.tsv import LineRegions, is_released, parse_lines
 from parsers.command import InputError
 from shards.regions.tsv import REFERENCE, VQA
 
@@ -27,7 +27,7 @@ def test_a_released_split_is_known_by_its_name(split, released):
 def test_a_line_is_named_by_the_byte_where_it_begins(tmp_path):
     path = tmp_path / "x.tsv"
     path.write_text("ä\tone\u2028\nb\ttwo\n")
-    found = read_lines(path, ("id", "text"), lambda name, fields: (name, fields["id"], fields["text"]))
+    found = parse_lines(path, ("id", "text"), lambda name, fields: (name, fields["id"], fields["text"]))
     assert found == [("x.tsv@0", "ä", "one\u2028"), ("x.tsv@10", "b", "two")]
 
 
@@ -35,7 +35,7 @@ def test_what_cannot_be_read_is_refused_with_its_place(tmp_path):
     def read(name, content=None, parse=lambda name, fields: name):
         if content is not None:
             (tmp_path / name).write_bytes(content)
-        return read_lines(tmp_path / name, ("id", "text"), parse)
+        return parse_lines(tmp_path / name, ("id", "text"), parse)
 
     with pytest.raises(InputError, match=r"none\.tsv: cannot be read"):
         read("none.tsv")
@@ -65,7 +65,7 @@ def test_regions_are_read_by_the_name_of_their_line(tmp_path):
 
 def test_ground_truth_boxes_count_as_well(shared):
     regions = LineRegions(shared / "parity/readers/refcoco_plus.tsv", REFERENCE)
-    names = read_lines(shared / "parity/readers/refcoco_plus.tsv", REFERENCE, lambda name, fields: (name, fields))
+    names = parse_lines(shared / "parity/readers/refcoco_plus.tsv", REFERENCE, lambda name, fields: (name, fields))
     for name, fields in names:
         assert len(regions[name].regions.boxes) == int(fields["num_boxes"]) + int(fields["num_gold"])
 

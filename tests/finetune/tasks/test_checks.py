@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from finetune.tasks.checks import expect_layout, match_predictions, read_id, read_integer, read_text
+from finetune.tasks.checks import expect_layout, match_predictions, read_example_id, read_integer, read_text
 from parsers.command import InputError
 
 
@@ -36,14 +36,14 @@ def test_what_is_no_integer_is_refused(value):
 
 def test_integers_texts_and_ids_are_taken_as_they_stand():
     assert [read_integer(value) for value in (3, 3.0, "3", 2**60 + 1)] == [3, 3, 3, 2**60 + 1]
-    assert [read_id(value) for value in (3, 3.0, "3", "a.jpg")] == ["3", "3", "3", "a.jpg"]
+    assert [read_example_id(value) for value in (3, 3.0, "3", "a.jpg")] == ["3", "3", "3", "a.jpg"]
     assert read_text("") == ""
     for value in (None, 3, ["a"]):
         with pytest.raises(ValueError, match="is no text"):
             read_text(value)
     for value in (None, "", 0.5, ["a"]):
         with pytest.raises(ValueError, match=r"is no integer|invalid literal"):
-            read_id(value)
+            read_example_id(value)
 
 
 def test_other_errors_are_left_alone(tmp_path):

@@ -15,7 +15,7 @@ from finetune.tasks.vcr import Vcr, VcrSettings
 from finetune.tasks.vcr_files import ANSWER, RATIONALE
 from parsers.command import InputError
 from shards.regions.store import RegionStore
-from shards.tokenizer import load_tokenizer
+from shards.vocabulary import load_tokenizer
 from tests.finetune.vcr import predictions_for
 from tests.finetune.worlds import grid, regions_folder, vcr_item, write_model, write_vcr
 

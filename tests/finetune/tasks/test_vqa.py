@@ -10,7 +10,7 @@ from finetune.task import Split
 from finetune.tasks.vqa import Vqa, VqaSettings
 from parsers.command import InputError
 from shards.regions.store import RegionStore
-from shards.tokenizer import load_tokenizer
+from shards.vocabulary import load_tokenizer
 from tests.finetune.worlds import grid, regions_folder, write_model, write_vqa
 
 

@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from parsers.neural.model_folder import compute_checksum, load_network, save_network
+from parsers.neural.model_folder import compute_checksum, load_parser_network, save_network
 from parsers.neural.network import ParserNetwork
 from parsers.neural.parser import MODEL
 from parsers.neural.piece_encoder import PieceEncoder
@@ -26,7 +26,7 @@ def make_network(vocabulary=VOCABULARY):
 def test_a_network_is_saved_and_loaded(tmp_path):
     network = make_network()
     save_network(network, tmp_path / "new" / "folder")
-    again = load_network(tmp_path / "new" / "folder")
+    again = load_parser_network(tmp_path / "new" / "folder")
     assert again.vocabulary == VOCABULARY
     assert not again.training
     caption = [tokenize("a dog")]
@@ -38,7 +38,7 @@ def test_a_network_over_bert_is_saved_and_loaded(bert, tmp_path):
     torch.manual_seed(0)
     network = ParserNetwork(PieceEncoder.from_pretrained(bert), VOCABULARY).eval()
     save_network(network, tmp_path)
-    again = load_network(tmp_path)
+    again = load_parser_network(tmp_path)
     caption = [tokenize("two dogs on a red mat")]
     for ours, theirs in zip(network.score(caption), again.score(caption), strict=True):
         torch.testing.assert_close(ours, theirs, atol=2e-2, rtol=2e-2)  # weights are kept in float16
@@ -72,7 +72,7 @@ def test_a_missing_file_is_named(tmp_path, name):
     save_network(make_network(), tmp_path)
     (tmp_path / name).unlink()
     with pytest.raises(OSError, match=name):
-        load_network(tmp_path)
+        load_parser_network(tmp_path)
 
 
 @pytest.mark.parametrize(

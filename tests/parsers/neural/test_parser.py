@@ -5,7 +5,7 @@ import torch
 
 from parsers.neural.decode import MAX_NODES
 from parsers.neural.inference import Inference
-from parsers.neural.model_folder import load_network, save_network
+from parsers.neural.model_folder import load_parser_network, save_network
 from parsers.neural.network import ParserNetwork
 from parsers.neural.parser import NeuralParser
 from parsers.neural.word_encoder import WordEncoder
@@ -35,7 +35,7 @@ def test_long_texts_are_read_up_to_a_bound(learned):
 
 def test_the_version_follows_the_weights(model, learned, tmp_path):
     torch.manual_seed(1)
-    vocabulary = load_network(model).vocabulary
+    vocabulary = load_parser_network(model).vocabulary
     other = ParserNetwork(WordEncoder(vocabulary.words, width=8), vocabulary)
     save_network(other, tmp_path)
     assert NeuralParser(tmp_path).version != learned.version

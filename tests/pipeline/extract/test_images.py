@@ -18,9 +18,9 @@ from PIL import Image
 from parsers.command import InputError
 from pipeline.execution.parts import Reject
 from pipeline.extract import images
-from pipeline.extract.images import ImageSource, open_bytes, recognise
+from pipeline.extract.images import ImageSource, open_bytes, recognise_pictures
 from pipeline.parse import captions
-from shards.pictures import FORMATS, image_id_of
+from shards.pictures import FORMATS, image_id_of_file
 
 RED, BLUE, GREY, WHITE = (200, 30, 40), (20, 60, 180), (128, 128, 128), (255, 255, 255)
 
@@ -208,11 +208,11 @@ def test_a_broken_byte_gives_pixels_or_a_reason(position, value, format):
     ],
 )
 def test_image_ids_of_file_names(name, auto, stem, path):
-    assert [image_id_of(name, rule) for rule in ("auto", "stem", "path")] == [auto, stem, path]
+    assert [image_id_of_file(name, rule) for rule in ("auto", "stem", "path")] == [auto, stem, path]
 
 
 def found(path, **options):
-    source, what = recognise(Path(path), options.get("image_ids", "auto"), options.get("root"))
+    source, what = recognise_pictures(Path(path), options.get("image_ids", "auto"), options.get("root"))
     return list(source.sources()), what
 
 
@@ -223,7 +223,9 @@ def test_a_folder_gives_its_pictures_at_any_depth_and_says_what_it_leaves_out(tm
     sources, what = found(tmp_path)
     assert [source.image_id for source in sources] == ["1", "2"]
     assert what == "2 pictures; left out: 1 file with other names"
-    assert [images.load(source).shape for source in sources] == [(20, 40, 3)] * 2, "by its bytes, not by its name"
+    assert [images.load_picture(source).shape for source in sources] == [(20, 40, 3)] * 2, (
+        "by its bytes, not by its name"
+    )
 
 
 def test_links_are_followed_and_one_to_nothing_is_a_reject(tmp_path):
@@ -233,8 +235,8 @@ def test_links_are_followed_and_one_to_nothing_is_a_reject(tmp_path):
     (tmp_path / "here/train").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "here/2.png").symlink_to(tmp_path / "gone.png")
     (broken, good), _ = found(tmp_path / "here")
-    assert images.load(good).shape == (20, 40, 3)
-    assert images.load(broken).reason == "there is no such file"
+    assert images.load_picture(good).shape == (20, 40, 3)
+    assert images.load_picture(broken).reason == "there is no such file"
 
 
 def test_a_store_that_fails_is_no_fault_of_the_picture(tmp_path):
@@ -243,7 +245,7 @@ def test_a_store_that_fails_is_no_fault_of_the_picture(tmp_path):
             raise TimeoutError("the store does not answer")
 
     with pytest.raises(TimeoutError):
-        images.load(ImageSource("1", Failing(tmp_path), "the file"))
+        images.load_picture(ImageSource("1", Failing(tmp_path), "the file"))
 
 
 def test_a_folder_without_pictures_is_an_input_error(tmp_path):
@@ -253,10 +255,10 @@ def test_a_folder_without_pictures_is_an_input_error(tmp_path):
 
 def test_a_folder_is_another_one_when_a_picture_changes(tmp_path):
     (tmp_path / "1.png").write_bytes(encoded(picture()))
-    before = recognise(tmp_path, "auto", None)[0].fingerprint()
-    assert recognise(tmp_path, "auto", None)[0].fingerprint() == before
+    before = recognise_pictures(tmp_path, "auto", None)[0].fingerprint()
+    assert recognise_pictures(tmp_path, "auto", None)[0].fingerprint() == before
     (tmp_path / "1.png").write_bytes(encoded(picture(GREY)))
-    assert recognise(tmp_path, "auto", None)[0].fingerprint() != before
+    assert recognise_pictures(tmp_path, "auto", None)[0].fingerprint() != before
 
 
 def test_a_name_that_is_no_utf8_is_a_reject(tmp_path):
@@ -274,8 +276,8 @@ def test_a_coco_list_names_its_pictures(tmp_path):
     sources, _ = found(tmp_path / "list.json", root=tmp_path / "pictures")
     assert [source.image_id for source in sources[:2]] == ["7", "8"]
     assert all(isinstance(source, Reject) for source in sources[2:])
-    assert images.load(sources[0]).shape == (20, 40, 3)
-    assert images.load(sources[1]) == sources[1].reject("there is no such file")
+    assert images.load_picture(sources[0]).shape == (20, 40, 3)
+    assert images.load_picture(sources[1]) == sources[1].reject("there is no such file")
 
 
 def write_tar(path, members):
@@ -305,7 +307,7 @@ def test_a_tar_is_read_in_place_under_the_ids_of_its_captions(tmp_path):
     good, bad = sources[:2], sources[2:]
     rows = list(captions.read(tmp_path / "0.tar", "webdataset"))
     assert [source.image_id for source in good] == [row.image_id for row in rows[:2]] == ["http://x/1.jpg", "001"]
-    assert [images.load(source).shape for source in good] == [(20, 40, 3)] * 2
+    assert [images.load_picture(source).shape for source in good] == [(20, 40, 3)] * 2
     assert [reject.reason for reject in bad] == ["its .json is not JSON", "0 pictures in the sample, expected one"]
     assert found(tmp_path)[0] == sources, "a folder of tars"
 
@@ -327,7 +329,7 @@ def test_a_source_is_a_stretch_of_a_file(tmp_path):
 
 def test_a_pipe_among_the_pictures_is_rejected_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
-    (source,) = recognise(tmp_path, "auto", None)[0].sources()
-    found = images.load(source)
+    (source,) = recognise_pictures(tmp_path, "auto", None)[0].sources()
+    found = images.load_picture(source)
     assert isinstance(found, Reject)
     assert found.reason == "a pipe, a socket or a device, not a file"

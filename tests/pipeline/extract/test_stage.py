@@ -61,8 +61,8 @@ def test_pictures_are_decoded_while_the_network_works(tmp_path, monkeypatch):
             boxes, ones = np.array([[0, 0, 9, 9]], np.float32), np.ones((1, 2), np.float32)
             return [Detections(boxes, ones, ones / 2, None) for _ in pictures]
 
-    monkeypatch.setattr(images, "decode", decode)
-    source, _ = images.recognise(tmp_path, "auto", None)
+    monkeypatch.setattr(images, "decode_picture", decode)
+    source, _ = images.recognise_pictures(tmp_path, "auto", None)
     pictures = PicturePartition(list(source.sources()), [], 0)
     stage = ExtractStage((source,), "toy", (), "1", regions_info(Detector(), None), None, None, 8, count, 0)
     stage.extract(Detector(), pictures, Part(tmp_path / "out", 0))

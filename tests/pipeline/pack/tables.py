@@ -9,7 +9,7 @@ from pipeline.execution.executor import run_stage
 from pipeline.graph_table import GRAPHS, write_graphs
 from pipeline.pack.caption_store import CaptionStore
 from pipeline.pack.stage import PackStage
-from shards.inspect.verify import verify
+from shards.inspect.verify import verify_set
 from shards.manifest import Classes
 from shards.reader import ShardSet
 from shards.regions.table import RegionsInfo, RegionsRow, write_regions
@@ -91,7 +91,7 @@ def pack(tmp_path, graphs, regions, *, out="out", workers=1, max_rejects=0.0, **
 def read(folder):
     shards = ShardSet(folder)
     shards.check_vocabulary()
-    assert [problem for _, problems in verify(shards) for problem in problems] == []
+    assert [problem for _, problems in verify_set(shards) for problem in problems] == []
     return {
         shards.record(*place)[0]: (shards.record(*place), shards.regions(*place), shards.masks(*place))
         for place in shards

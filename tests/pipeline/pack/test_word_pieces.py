@@ -8,7 +8,7 @@ from parsers.command import InputError
 from parsers.graph import Object, SceneGraph, Span
 from pipeline.pack.word_pieces import make_masks
 from shards.schema import Caption
-from shards.tokenizer import load_tokenizer
+from shards.vocabulary import load_tokenizer
 from tests.pipeline.pack.tables import (
     SPECIAL,
     VOCABULARY,

@@ -10,7 +10,7 @@ from parsers.command import InputError
 from pipeline.execution.parts import Reject
 from pipeline.parse import captions
 from pipeline.parse.captions import MAX_WORDS, CaptionRow
-from pipeline.parse.recognition import recognise
+from pipeline.parse.recognition import recognise_captions
 from tests.pipeline.parse.sources import COCO, jsonl, plain, write
 
 
@@ -34,7 +34,7 @@ def test_what_is_valid_comes_through_and_nothing_is_dropped(tmp_path_factory, im
     ],
 )
 def test_coco_is_recognised_however_it_is_laid_out(tmp_path, content):
-    assert recognise(write(tmp_path, "a", content))[0] == "coco"
+    assert recognise_captions(write(tmp_path, "a", content))[0] == "coco"
 
 
 @pytest.mark.parametrize("content", ["caption without a URL\n", "a,b,c\n", "a\tb\n", "a\thttp://x\tb\n", "1"])
@@ -43,19 +43,19 @@ def test_an_unknown_format_is_refused_with_the_known_ones(tmp_path, content):
     with pytest.raises(
         InputError, match=r"--format \(coco, conceptual-captions, conceptual-12m, karpathy, json, jsonl"
     ) as error:
-        recognise(path)
+        recognise_captions(path)
     assert str(path) in str(error.value)
 
 
 @pytest.mark.parametrize("content", ["", "\n", "  \n \n"])
 def test_an_empty_file_is_refused(tmp_path, content):
     with pytest.raises(InputError, match="empty"):
-        recognise(write(tmp_path, "a.txt", content))
+        recognise_captions(write(tmp_path, "a.txt", content))
 
 
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"a\.json: cannot be read"):
-        recognise(tmp_path / "a.json")
+        recognise_captions(tmp_path / "a.json")
 
 
 @pytest.mark.parametrize(

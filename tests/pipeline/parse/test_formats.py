@@ -13,15 +13,15 @@ import pytest
 from parsers.command import InputError
 from pipeline.parse import captions
 from pipeline.parse.captions import MAX_WORDS, CaptionRow
-from pipeline.parse.recognition import recognise
-from shards.tokenizer import load_tokenizer
+from pipeline.parse.recognition import recognise_captions
 from shards.vcr_text import PEOPLE
+from shards.vocabulary import load_tokenizer
 from tests.pipeline.parse.sources import COCO, jsonl, plain, write
 
 
 def test_coco(tmp_path):
     path = write(tmp_path, "captions.json", json.dumps(COCO))
-    assert recognise(path)[0] == "coco"
+    assert recognise_captions(path)[0] == "coco"
     assert plain(path, "coco") == [
         ("annotations[0]", "285", "1", "A bear."),
         ("annotations[1]", "285", "2", "A big bear."),
@@ -31,7 +31,7 @@ def test_coco(tmp_path):
 
 def test_conceptual_captions(tmp_path):
     path = write(tmp_path, "Train.tsv", "a bear\thttp://x.org/1.jpg\nein Bär 🐻\thttps://x.org/2?a=b\r\n")
-    assert recognise(path)[0] == "conceptual-captions"
+    assert recognise_captions(path)[0] == "conceptual-captions"
     assert plain(path, "conceptual-captions") == [
         ("line 1", "http://x.org/1.jpg", None, "a bear"),
         ("line 2", "https://x.org/2?a=b", None, "ein Bär 🐻"),
@@ -45,7 +45,7 @@ def test_jsonl(tmp_path):
         {"caption": "x", "image_id": "007", "caption_id": 3, "more": [1]},
     ]
     path = write(tmp_path, "captions.txt", jsonl(*rows))
-    assert recognise(path)[0] == "jsonl"
+    assert recognise_captions(path)[0] == "jsonl"
     assert plain(path, "jsonl") == [
         ("line 1", "a", "1", "a bear"),
         ("line 2", "7", None, "ein Bär 🐻"),
@@ -114,7 +114,7 @@ KARPATHY = {
 @pytest.mark.parametrize("indent", [None, 1])
 def test_karpathy(tmp_path, indent):
     path = write(tmp_path, "dataset_flickr30k.json", json.dumps(KARPATHY, indent=indent))
-    assert recognise(path)[0] == "karpathy"
+    assert recognise_captions(path)[0] == "karpathy"
     assert plain(path, "karpathy") == [
         ("images[0].sentences[0]", "1000092795", "0", "Two men."),
         ("images[0].sentences[1]", "1000092795", "1", "Two  friends."),
@@ -127,7 +127,7 @@ def test_karpathy(tmp_path, indent):
 def test_csv(tmp_path):
     text = '\ufeffimage_id,"caption",more\n1,"a ""bear"", big",x\n2,"two\nlines",y\n3,short\n,no id,z\n4,b\udcffr,z\n'
     path = write(tmp_path, "a.csv", text.encode("utf-8", "surrogateescape"))
-    assert recognise(path)[0] == "csv"
+    assert recognise_captions(path)[0] == "csv"
     assert plain(path, "csv") == [
         ("line 2", "1", None, 'a "bear", big'),
         ("line 3", "2", None, "two\nlines"),
@@ -140,7 +140,7 @@ def test_csv(tmp_path):
 def test_tsv_with_other_names(tmp_path):
     columns = {"caption": "title", "image_id": "url"}
     path = write(tmp_path, "a.tsv", b'title\turl\tcaption_id\na "bear\thttp://x\t\nb\thttp://y\t7\r\nc\nd\t\xff\t\n')
-    assert recognise(path, columns)[0] == "tsv"
+    assert recognise_captions(path, columns)[0] == "tsv"
     rows = list(captions.read(path, "tsv", columns))
     assert rows[0] == CaptionRow(str(path), "line 2", "http://x", None, 'a "bear')
     assert rows[1] == CaptionRow(str(path), "line 3", "http://y", "7", "b")
@@ -159,7 +159,7 @@ def test_parquet(tmp_path):
     table = pa.table({"image_id": [1, 2, 3], "caption": text, "caption_id": ["x", None, None], "more": [[1], [], []]})
     path = tmp_path / "a.parquet"
     pq.write_table(table, path)
-    assert recognise(path)[0] == "parquet"
+    assert recognise_captions(path)[0] == "parquet"
     assert plain(path, "parquet") == [
         ("row 1", "1", "x", "a bear"),
         ("row 2", "invalid UTF-8"),
@@ -191,7 +191,7 @@ SAMPLES = [
 
 def test_webdataset(tmp_path):
     path = tar(tmp_path / "00000.tar", SAMPLES)
-    assert recognise(path)[0] == "webdataset"
+    assert recognise_captions(path)[0] == "webdataset"
     assert plain(path, "webdataset") == [
         ("sample 000000000", "http://x/1.jpg", None, "a bear"),
         ("sample 000000001", "http://x/2.jpg", None, "two bears"),
@@ -230,7 +230,7 @@ def test_vcr(tmp_path):
     test = {key: value for key, value in VCR.items() if not key.endswith("label")}
     wrong = [VCR | change for change in ({"question": [[7]]}, {"question": [[-1]]}, {"annot_id": "7"}, {"annot_id": 7})]
     path = write(tmp_path, "train.jsonl", jsonl(VCR, test, *wrong))
-    assert recognise(path)[0] == "vcr"
+    assert recognise_captions(path)[0] == "vcr"
     row, *bad = captions.read(path, "vcr")
     assert row.caption == "Why is Jody Avery near dog ? They like dog . Jody smiles ."
     assert (row.image_id, row.caption_id) == ("m/0001.jpg", "train-0")

@@ -10,7 +10,7 @@ import pytest
 
 from parsers.command import InputError
 from pipeline.parse import captions
-from pipeline.parse.recognition import recognise
+from pipeline.parse.recognition import recognise_captions
 from tests.pipeline.parse.sources import COCO, jsonl, plain, write
 
 RECORD = {"image_id": 1, "caption": "a dog"}
@@ -36,7 +36,7 @@ ENCODINGS = {
 def test_a_byte_order_mark_and_compression_change_nothing(tmp_path, format, encoding):
     expected = plain(write(tmp_path, "plain", TEXTS[format]), format)
     path = write(tmp_path, "encoded", ENCODINGS[encoding](TEXTS[format].encode()))
-    assert recognise(path)[0] == format
+    assert recognise_captions(path)[0] == format
     assert plain(path, format) == expected
     assert len(expected[0]) == 4
 
@@ -45,7 +45,7 @@ def test_a_byte_order_mark_and_compression_change_nothing(tmp_path, format, enco
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 def test_utf_16_is_named(tmp_path, format, encoding):
     path = write(tmp_path, "a", TEXTS[format].encode(encoding))
-    for read in (recognise, lambda path: list(captions.read(path, format))):
+    for read in (recognise_captions, lambda path: list(captions.read(path, format))):
         with pytest.raises(InputError, match="UTF-16"):
             read(path)
 
@@ -58,7 +58,7 @@ def test_utf_16_is_named(tmp_path, format, encoding):
 def test_a_damaged_archive_is_refused(tmp_path, data):
     path = write(tmp_path, "a.gz", data)
     with pytest.raises(InputError, match=r"a\.gz"):
-        recognise(path)
+        recognise_captions(path)
     with pytest.raises(InputError, match=r"a\.gz"):
         list(captions.read(path, "jsonl"))
 
@@ -68,7 +68,7 @@ def test_a_damaged_archive_is_refused(tmp_path, data):
 def test_a_record_is_a_record_whatever_else_it_holds(tmp_path, more, first):
     record = more | RECORD if first else RECORD | more
     path = write(tmp_path, "a.jsonl", jsonl(record, record))
-    assert recognise(path)[0] == "jsonl"
+    assert recognise_captions(path)[0] == "jsonl"
 
 
 def test_lists_of_captions(tmp_path):
@@ -104,7 +104,7 @@ def test_a_list_that_cannot_be_read_is_a_reject(tmp_path, cell):
 def test_blip(tmp_path):
     rows = [{"image": "val2014/COCO_val2014_000000000042.jpg", "image_id": "coco_42", "caption": ["a dog", "a cat"]}]
     path = write(tmp_path, "a.json", json.dumps([*rows, {"image_id": 3, "caption": "a"}, 7]))
-    assert recognise(path)[0] == "json"
+    assert recognise_captions(path)[0] == "json"
     assert plain(path, "json") == [
         ("[0], caption 1", "42", None, "a dog"),
         ("[0], caption 2", "42", None, "a cat"),
@@ -139,7 +139,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path, kind, format):
     else:
         path.symlink_to("/dev/zero")
     with pytest.raises(InputError, match="not a file"):
-        recognise(path) if format == "auto" else list(captions.read(path, format))
+        recognise_captions(path) if format == "auto" else list(captions.read(path, format))
 
 
 @pytest.mark.parametrize("value", ["[" * 100_000, '{"a":' * 50_000, "9" * 5_000, "-" + "9" * 5_000, "1e" + "9" * 5_000])
@@ -148,7 +148,7 @@ def test_hostile_json_is_a_reject_or_an_error(tmp_path, value, format):
     texts = {"coco": '{"annotations": [%s', "karpathy": '{"images": [%s', "json": "[%s"}
     path = write(tmp_path, "a.json", texts.get(format, '{"caption": "x", "a": %s}') % value)
     refused = False
-    for read in (recognise, lambda path: plain(path, format)):
+    for read in (recognise_captions, lambda path: plain(path, format)):
         try:
             rows = read(path)
         except InputError as error:

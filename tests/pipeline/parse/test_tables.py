@@ -5,7 +5,7 @@ import pytest
 from parsers.command import InputError
 from pipeline.execution.parts import Reject
 from pipeline.parse import captions
-from pipeline.parse.recognition import recognise
+from pipeline.parse.recognition import recognise_captions
 from tests.pipeline.parse.sources import plain, write
 
 ROWS = [f"{n},a dog number {n} on a beach" for n in range(200)]
@@ -13,7 +13,7 @@ ROWS = [f"{n},a dog number {n} on a beach" for n in range(200)]
 
 def account(path):
     """The image ids of the rows, and the lines of the rejects."""
-    rows = list(captions.read(path, recognise(path)[0]))
+    rows = list(captions.read(path, recognise_captions(path)[0]))
     bad = [int(row.position.removeprefix("line ")) for row in rows if isinstance(row, Reject)]
     return [row.image_id for row in rows if not isinstance(row, Reject)], bad
 
@@ -81,7 +81,7 @@ CC12M = "http://x/1.jpg\ta dog <PERSON>\nhttp://x/2.jpg\ta cat\n"
 
 def test_conceptual_12m_has_the_url_first(tmp_path):
     path = write(tmp_path, "cc12m.tsv", CC12M)
-    assert recognise(path)[0] == "conceptual-12m"
+    assert recognise_captions(path)[0] == "conceptual-12m"
     assert plain(path, "conceptual-12m")[1] == ("line 2", "http://x/2.jpg", None, "a cat")
     assert plain(path, "conceptual-captions") == [
         (f"line {n}", "no URL in column 2, where this format has it") for n in (1, 2)
@@ -100,7 +100,7 @@ def test_conceptual_12m_has_the_url_first(tmp_path):
 )
 def test_headers_and_machine_labels_of_conceptual_captions(tmp_path, text, format):
     path = write(tmp_path, "a.tsv", text)
-    assert recognise(path)[0] == format
+    assert recognise_captions(path)[0] == format
     ((_, image_id, _, caption),) = plain(path, format)
     assert image_id == "http://x/1.jpg"
     assert caption.startswith("a dog")

@@ -5,7 +5,7 @@ import pytest
 from parsers.command import InputError
 from pipeline.execution.parts import Reject
 from pipeline.parse import captions
-from pipeline.parse.recognition import recognise
+from pipeline.parse.recognition import recognise_captions
 
 EXPECTED = {
     "csv-quote-unbalanced.csv": (398, 2),
@@ -32,11 +32,11 @@ EXPECTED = {
 @pytest.mark.parametrize("name", EXPECTED)
 def test_every_row_of_a_file_is_accounted_for(shared, name):
     path = shared / "cases/inputs" / name
-    rows = list(captions.read(path, recognise(path)[0]))
+    rows = list(captions.read(path, recognise_captions(path)[0]))
     rejects = sum(isinstance(row, Reject) for row in rows)
     assert (len(rows) - rejects, rejects) == EXPECTED[name]
 
 
 def test_utf_16_is_refused(shared):
     with pytest.raises(InputError, match="UTF-16"):
-        recognise(shared / "cases/inputs/encodings-utf16.csv")
+        recognise_captions(shared / "cases/inputs/encodings-utf16.csv")

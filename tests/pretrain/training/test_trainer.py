@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pretrain.model.folder import load
+from pretrain.model.folder import load_model
 from shards.reader import ShardSet
 from shards.schema import MEMBERS
 from tests.pretrain.runs import MODEL
@@ -129,7 +129,7 @@ def test_stages_precision_and_offload_train_the_same_model(play, tmp_path, ranks
             for name in {"loss", "gradient_norm", "held-out/loss/word", "held-out/loss/region"} & mine.keys():
                 assert theirs[name] == pytest.approx(mine[name], rel=tolerance), (folder, name)
         # AdamW makes steps of equal size of gradients that are all but zero, so single weights may differ.
-        exported, averaged = load(folder / "model").state_dict(), load(folder / "averaged").state_dict()
+        exported, averaged = load_model(folder / "model").state_dict(), load_model(folder / "averaged").state_dict()
         assert difference(exported, weights) < mean_difference, folder
         assert difference(averaged, mean) < mean_difference, folder
     # Steps of 1e-4 and less are lost on weights in bf16: these come from the fp32 masters.

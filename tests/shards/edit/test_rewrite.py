@@ -13,9 +13,9 @@ import pytest
 from parsers.command import InputError
 from shards.edit.removal import Removal
 from shards.edit.rewrite import write_set
-from shards.errors import ShardError
 from shards.reader import ShardSet
 from shards.schema import key_of
+from shards.storage.errors import ShardError
 from shards.storage.lock import lock_folder
 from tests.shards.samples import IDS, SAMPLES, assert_equal, contents, samples_of
 

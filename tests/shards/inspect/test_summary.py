@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import shards.inspect.__main__ as inspect
-from shards.inspect.summary import Histogram, spread, summarise
+from shards.inspect.summary import Histogram, spread, summarise_set
 from shards.reader import ShardSet
 from tests.shards.samples import SAMPLES, write_shards
 
@@ -22,7 +22,7 @@ def run(*arguments):
 
 def test_the_summary_counts_what_is_there(folder):
     shards = ShardSet(folder)
-    found = summarise(shards, 1000, lambda done: None)
+    found = summarise_set(shards, 1000, lambda done: None)
     captions = [len(sample.captions) for sample in SAMPLES]
     assert found.captions.counts.tolist() == np.bincount(captions).tolist()
     assert found.tokens.counts.tolist() == [0] * 6 + [sum(captions)]

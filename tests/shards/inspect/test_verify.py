@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import shards.inspect.__main__ as inspect
-from shards.inspect.verify import verify
+from shards.inspect.verify import verify_set
 from shards.members import decode_record, encode_sample
 from shards.reader import ShardSet
 from shards.schema import key_of
@@ -75,7 +75,7 @@ def test_several_workers_find_the_same_problems_in_the_same_order(folder):
     data[700] ^= 1
     (folder / "shard-00001.tar").write_bytes(data)
     shards = ShardSet(folder, check_tars=False)
-    assert list(verify(shards, workers=2)) == list(verify(shards))
+    assert list(verify_set(shards, workers=2)) == list(verify_set(shards))
 
 
 @pytest.mark.parametrize(("where", "key"), [((), "width"), ((), "image_id"), (("captions", 0), "caption_id")])

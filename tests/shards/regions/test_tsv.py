@@ -5,7 +5,7 @@ import base64
 import numpy as np
 import pytest
 
-from shards.regions.tsv import BOTTOM_UP_ATTENTION, decode, decode_regions, parse_integer, split_line
+from shards.regions.tsv import BOTTOM_UP_ATTENTION, decode_numbers, decode_regions, parse_integer, split_line
 
 BOXES = np.array([[0, 0, 4, 5], [1, 2, 3, 4]], np.float32)
 FEATURES = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -31,7 +31,7 @@ def test_a_line_that_does_not_fit_its_columns_is_refused(line, problem):
 
 
 def test_ids_are_integers_of_eight_bytes():
-    assert decode({"objects_id": encode(np.array([1, 1599]))}, "objects_id").tolist() == [1, 1599]
+    assert decode_numbers({"objects_id": encode(np.array([1, 1599]))}, "objects_id").tolist() == [1, 1599]
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_ids_are_integers_of_eight_bytes():
 )
 def test_a_damaged_field_is_refused(text, problem):
     with pytest.raises(ValueError, match=f"boxes .*{problem}"):
-        decode({"boxes": text}, "boxes", 4)
+        decode_numbers({"boxes": text}, "boxes", 4)
     with pytest.raises(ValueError, match="negative"):
         decode_regions({"boxes": text}, -1, 3)
 

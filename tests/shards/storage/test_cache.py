@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from parsers.command import InputError
-from shards.errors import ShardError
 from shards.reader import ShardSet
 from shards.storage.cache import Cache
+from shards.storage.errors import ShardError
 from tests.shards.samples import SAMPLES
 from tests.shards.storage.reading import assert_reads_as, size_of
 

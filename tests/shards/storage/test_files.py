@@ -16,7 +16,7 @@ from shards.storage.files import (
     check_free_disk,
     read_json,
     read_json_lines,
-    read_lines,
+    read_text_lines,
     replace_atomic,
     write_atomic,
     write_indented_json,
@@ -142,10 +142,10 @@ def test_free_space_is_a_matter_of_disks(tmp_path):
 
 def test_lines_keep_their_numbers(tmp_path):
     (tmp_path / "a").write_bytes("a\n\nb c\u2028d\n".encode())
-    assert read_lines(tmp_path / "a") == ["a", "", "b c\u2028d"]
+    assert read_text_lines(tmp_path / "a") == ["a", "", "b c\u2028d"]
     (tmp_path / "b").write_bytes(b"\xff")
     with pytest.raises(InputError, match="b: cannot be read"):
-        read_lines(tmp_path / "b")
+        read_text_lines(tmp_path / "b")
 
 
 @pytest.mark.parametrize("write", [write_json, write_indented_json])
@@ -168,7 +168,7 @@ def test_json_lines_are_read_one_by_one(tmp_path):
         read_json_lines(tmp_path / "a")
 
 
-@pytest.mark.parametrize("read", [read_json, read_json_lines, sha256_of, read_lines])
+@pytest.mark.parametrize("read", [read_json, read_json_lines, sha256_of, read_text_lines])
 def test_a_file_that_is_missing_is_named(tmp_path, read):
     with pytest.raises(InputError, match=r"missing\.json: cannot be read"):
         read(tmp_path / "missing.json")

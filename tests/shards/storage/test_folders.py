@@ -6,10 +6,10 @@ import fsspec
 import pytest
 
 from parsers.command import InputError
-from shards.errors import ShardError
-from shards.inspect.verify import verify
+from shards.inspect.verify import verify_set
 from shards.reader import ShardSet
 from shards.storage.cache import Cache
+from shards.storage.errors import ShardError
 from shards.storage.folders import map_file, open_folder
 from tests.shards.samples import SAMPLES
 from tests.shards.storage.reading import assert_reads_as
@@ -20,7 +20,7 @@ def test_remote_shards_are_read_as_local_ones(remote, request, local, tmp_path):
     url = f"file://{local}" if remote == "file" else request.getfixturevalue(remote)
     assert_reads_as(url, local, Cache(tmp_path / "cache", 10**9))
     assert [
-        problem for _, problems in verify(ShardSet(url, Cache(tmp_path / "cache", 10**9))) for problem in problems
+        problem for _, problems in verify_set(ShardSet(url, Cache(tmp_path / "cache", 10**9))) for problem in problems
     ] == []
 
 
@@ -59,7 +59,7 @@ def test_a_remote_shard_with_a_flipped_bit_is_refused_and_not_kept(memory, local
         shards.record(1, 0)
     assert not list(cache.folder.glob("*.tar*"))
     assert shards.record(0, 0)[0] == SAMPLES[0].image_id
-    found = [problem for _, problems in verify(shards) for problem in problems]
+    found = [problem for _, problems in verify_set(shards) for problem in problems]
     assert ["sha256" in problem.what for problem in found] == [True]
 
 

@@ -28,7 +28,7 @@ def test_a_pickle_that_runs_code_runs_nothing(tmp_path, protocol, place):
     value = Hostile(os.mkdir, str(flag))
     value = {"alone": value, "in a dict": {"boxes": value}, "in an array": np.array([value], object)}[place]
     with pytest.raises(ValueError, match="not a pickle of plain values"):
-        pickles.load(pickle.dumps(value, protocol))
+        pickles.unpickle(pickle.dumps(value, protocol))
     assert not flag.exists()
 
 
@@ -39,8 +39,8 @@ def test_a_pickle_that_runs_code_runs_nothing(tmp_path, protocol, place):
 @example(b"\x80\x05\x96\xff\xff\xff\xff\xff\x00\x00\x00.")  # bytes of a terabyte
 def test_any_bytes_are_a_value_or_an_error(data):
     with contextlib.suppress(ValueError):
-        assert pickles.load(data) is None or isinstance(
-            pickles.load(data), bool | int | float | str | bytes | list | dict
+        assert pickles.unpickle(data) is None or isinstance(
+            pickles.unpickle(data), bool | int | float | str | bytes | list | dict
         )
 
 
@@ -52,7 +52,7 @@ ARRAYS = st.tuples(
 
 @given(st.dictionaries(st.text(), PLAIN | ARRAYS), st.integers(0, 5))
 def test_plain_values_are_what_pickle_makes_of_them(value, protocol):
-    found = pickles.load(pickle.dumps(value, protocol))
+    found = pickles.unpickle(pickle.dumps(value, protocol))
     assert found.keys() == value.keys()
     for name, item in value.items():
         np.testing.assert_array_equal(found[name], item, strict=isinstance(item, np.ndarray))
@@ -77,5 +77,5 @@ BOMBS = {
 def test_small_pickles_that_would_take_years_or_exabytes_are_refused_at_once(bomb):
     before = time.process_time()
     with pytest.raises(ValueError, match="not a pickle of plain values"):
-        pickles.load(bomb)
+        pickles.unpickle(bomb)
     assert time.process_time() - before < 10

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from parsers.command import InputError
-from shards.storage.weights import load_weights, read_metadata, read_weights, start_from_weights, write_weights
+from shards.storage.weights import load_weights, read_weights, read_weights_metadata, start_from_weights, write_weights
 
 
 @pytest.fixture
@@ -19,9 +19,9 @@ def test_weights_are_written_and_read_again(tmp_path):
     found = read_weights(tmp_path / "w.safetensors")
     assert found.keys() == weights.keys()
     assert all(torch.equal(found[name], weights[name]) for name in weights)
-    assert read_metadata(tmp_path / "w.safetensors") == {"record": "x"}
+    assert read_weights_metadata(tmp_path / "w.safetensors") == {"record": "x"}
     write_weights(weights, tmp_path / "w.safetensors")
-    assert read_metadata(tmp_path / "w.safetensors") == {"format": "pt"}
+    assert read_weights_metadata(tmp_path / "w.safetensors") == {"format": "pt"}
     assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
 
 
@@ -30,7 +30,7 @@ def test_what_cannot_be_read_is_named(tmp_path, content):
     path = tmp_path / "w.safetensors"
     if content is not None:
         path.write_bytes(content)
-    for read in (read_weights, read_metadata):
+    for read in (read_weights, read_weights_metadata):
         with pytest.raises(InputError, match=r"w\.safetensors: cannot be loaded"):
             read(path)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from finetune.inputs import ImageInput
+from finetune.inputs import ImageRows
 from finetune.tasks.retrieval.captions import number_images
 from finetune.tasks.retrieval.task import Retrieval, RetrievalSettings
 from parsers.command import InputError
@@ -39,9 +39,7 @@ def test_false_pairs_have_another_image_or_another_caption(split, tmp_path):
             hard_negatives=tmp_path / "hard.json",
         )
     )
-    whole = {
-        tuple(ImageInput.from_regions(split.sources.images[image]).features[0].tolist()): image for image in images
-    }
+    whole = {tuple(ImageRows.from_regions(split.sources.images[image]).features[0].tolist()): image for image in images}
     said = {}
     for caption in split.examples:
         said.setdefault(tuple(split.sources.texts.encode(caption.text, 32).token_ids.tolist()), set()).add(
@@ -90,7 +88,7 @@ def test_missing_hard_negatives_are_named(split, tmp_path):
     (tmp_path / "hard.pkl").write_bytes(pickle.dumps(released, protocol=2))
     task = Retrieval(RetrievalSettings(easy_images=1, hard_images=1, hard_negatives=tmp_path / "hard.pkl"))
     shown = collate_groups(task, split, [0]).inputs["features"][2, 0]
-    assert np.array_equal(shown, ImageInput.from_regions(split.sources.images[images[2]]).features[0])
+    assert np.array_equal(shown, ImageRows.from_regions(split.sources.images[images[2]]).features[0])
     (tmp_path / "hard.json").write_text("[]")
     task = Retrieval(RetrievalSettings(easy_images=1, hard_images=1, hard_negatives=tmp_path / "hard.json"))
     with pytest.raises(InputError, match="is not JSON with a list of image ids"):

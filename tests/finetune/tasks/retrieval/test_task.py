@@ -5,14 +5,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from finetune.inputs import ImageInput, Sources, TextEncoder
+from finetune.inputs import ImageRows, Sources, TextEncoder
 from finetune.task import Split
 from finetune.tasks.retrieval.captions import number_images
 from finetune.tasks.retrieval.task import RetrievalSettings
 from parsers.command import InputError
 from pipeline.regions.__main__ import app as import_regions
 from shards.regions.store import RegionStore
-from shards.tokenizer import load_tokenizer
+from shards.vocabulary import load_tokenizer
 from tests.finetune.retrieval import collate_groups
 
 
@@ -82,7 +82,7 @@ def test_released_files_give_the_released_batches(shared, task, tmp_path):
                 arrays[f"arr_{i}"] for i in range(7)
             )
         said = {tuple(texts.encode(caption.text, 512).token_ids.tolist()): caption for caption in captions}
-        wholes = {image: ImageInput.from_regions(split.sources.images[image]) for image in images}
+        wholes = {image: ImageRows.from_regions(split.sources.images[image]) for image in images}
         found_texts, found_images = [], []
         for row in range(len(ids)):
             pieces = ids[row, text_mask[row, :, 0] > 0, 0]

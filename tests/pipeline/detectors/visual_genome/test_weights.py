@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from parsers.command import InputError
 from pipeline.detectors.visual_genome import VisualGenomeDetector
-from pipeline.detectors.visual_genome.weights import load_network
+from pipeline.detectors.visual_genome.weights import load_visual_genome
 
 
 def as_pickle(state, path):
@@ -35,7 +35,7 @@ FORMATS = {
 def test_weights_are_read_from_every_format(state, tmp_path, name):
     path = tmp_path / name
     FORMATS[name](state, path)
-    network, checksum = load_network(path.parent if name in ("model.safetensors", "pytorch_model.bin") else path)
+    network, checksum = load_visual_genome(path.parent if name in ("model.safetensors", "pytorch_model.bin") else path)
     path.unlink()  # a quarter of a gigabyte
     assert len(checksum) == 64
     found = network.state_dict()
@@ -48,7 +48,7 @@ def test_other_anchors_are_used_and_mentioned(state, tmp_path):
     name = "proposal_generator.anchor_generator.cell_anchors.0"
     torch.save(state | {name: state[name] + 8}, tmp_path / "x.pth")
     with pytest.warns(UserWarning, match="its anchors, which are used, are 8 px off"):
-        network, _ = load_network(tmp_path / "x.pth")
+        network, _ = load_visual_genome(tmp_path / "x.pth")
     torch.testing.assert_close(network.state_dict()[name], state[name] + 8)
 
 
@@ -61,7 +61,7 @@ def test_weights_that_do_not_fit_are_listed(tmp_path):
     }
     torch.save(state, tmp_path / "x.bin")
     with pytest.raises(InputError) as error:
-        load_network(tmp_path / "x.bin")
+        load_visual_genome(tmp_path / "x.bin")
     for part in (
         "fc.weight: not a part of the network",
         "backbone.stem.conv1.weight: has shape (64, 3, 3, 3), expected (64, 3, 7, 7)",
@@ -94,12 +94,12 @@ def test_files_that_hold_no_weights_are_refused(tmp_path, name, damage):
         }[damage]
     )
     with pytest.raises(InputError, match=name):
-        load_network(path)
+        load_visual_genome(path)
 
 
 def test_a_folder_without_weights_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"holds neither model.safetensors nor pytorch_model.bin"):
-        load_network(tmp_path)
+        load_visual_genome(tmp_path)
 
 
 @pytest.fixture

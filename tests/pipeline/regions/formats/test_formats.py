@@ -5,7 +5,7 @@ import pytest
 
 from parsers.command import InputError
 from pipeline.files import expand
-from pipeline.regions.formats import FORMATS, recognise
+from pipeline.regions.formats import FORMATS, recognise_regions
 from tests.pipeline.regions.features import read_all
 
 
@@ -15,7 +15,7 @@ def test_sources_of_no_known_format_are_refused(tmp_path):
     (tmp_path / "a.tsv").write_text("a\tb\n")
     for source in (tmp_path, tmp_path / "a.tsv"):
         with pytest.raises(InputError, match=r"--format \(butd-tsv, ernie-vil-tsv, butd-hdf5, "):
-            recognise([source])
+            recognise_regions([source])
     with pytest.raises(InputError, match="no line with the tab-separated columns img_id"):
         FORMATS["butd-tsv"].inspect([tmp_path / "a.tsv"], None)
     (tmp_path / "a.npz").write_text("text")

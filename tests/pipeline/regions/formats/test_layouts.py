@@ -8,7 +8,7 @@ import pytest
 
 from parsers.command import InputError
 from pipeline.execution.parts import Reject
-from pipeline.regions.formats import FORMATS, recognise
+from pipeline.regions.formats import FORMATS, recognise_regions
 from pipeline.regions.formats.arrays import MAX_BYTES
 from tests.pipeline.regions.features import IMAGES, D, code, make_image
 
@@ -22,7 +22,7 @@ def shares_of(image):
 
 
 def read(sources, class_names=None):
-    format, _ = recognise(sources)
+    format, _ = recognise_regions(sources)
     reader = FORMATS[format]
     info = reader.inspect(sources, class_names)
     partitions = reader.partitions(reader.files(sources), 3)

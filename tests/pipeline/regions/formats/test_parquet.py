@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.execution.parts import Reject
-from pipeline.regions.formats import recognise
+from pipeline.regions.formats import recognise_regions
 from shards.regions.table import regions_table, write_regions
 from tests.pipeline.regions.features import CLASSES, IMAGES, D, assert_row, read_all, write_npz
 
@@ -24,7 +24,7 @@ def test_anyones_parquet_comes_through(tmp_path, form):
     ]
     rows[4]["boxes"] = None
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet", row_group_size=2)
-    assert recognise([tmp_path])[0] == recognise([tmp_path / "a.parquet"])[0] == "parquet"
+    assert recognise_regions([tmp_path])[0] == recognise_regions([tmp_path / "a.parquet"])[0] == "parquet"
     info, found = read_all("parquet", tmp_path)
     assert (info.feature_size, info.classes.count) == (D, CLASSES)
     assert found[4] == Reject(str(tmp_path / "a.parquet"), "row 5", "no boxes")

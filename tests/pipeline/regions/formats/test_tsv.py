@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from parsers.command import InputError
-from pipeline.regions.formats import FORMATS, recognise
+from pipeline.regions.formats import FORMATS, recognise_regions
 from pipeline.regions.formats.tsv import REFERENCE, VQA
 from shards.manifest import Classes
 from shards.regions.table import RegionsInfo
@@ -31,7 +31,7 @@ from tests.pipeline.regions.features import (
 def test_butd_tsv_comes_through(tmp_path, size):
     path = tmp_path / "features.tsv"
     path.write_text("".join(map(tsv_line, IMAGES)))
-    assert recognise([path])[0] == "butd-tsv"
+    assert recognise_regions([path])[0] == "butd-tsv"
     info, rows = read_all("butd-tsv", path, size)
     assert info == RegionsInfo(D, Classes(kind="argmax", count=None, background=None, names=None), None)
     for row, image in zip(rows, IMAGES, strict=True):
@@ -115,7 +115,7 @@ def original_line(image):
 def test_the_original_six_columns_come_through(tmp_path):
     path = tmp_path / "features.tsv"
     path.write_text("".join(map(original_line, IMAGES)))
-    assert recognise([path])[0] == "butd-tsv"
+    assert recognise_regions([path])[0] == "butd-tsv"
     info, rows = read_all("butd-tsv", path)
     assert info.classes.kind == "none"
     for row, image in zip(rows, IMAGES, strict=True):
@@ -130,7 +130,7 @@ def ernie_line(columns, image, **values):
 def test_ernie_vils_vqa_is_known_by_its_questions(tmp_path):
     path = tmp_path / "vqa.tsv"
     path.write_text("".join(ernie_line(VQA, im, question_id=f"q{n}", question="why?") for n, im in enumerate(IMAGES)))
-    assert recognise([path])[0] == "ernie-vil-tsv"
+    assert recognise_regions([path])[0] == "ernie-vil-tsv"
     _, rows = read_all("ernie-vil-tsv", path)
     for n, (row, image) in enumerate(zip(rows, IMAGES, strict=True)):
         assert_row(row, image | {"image_id": f"q{n}"})
@@ -143,7 +143,7 @@ def test_ernie_vils_refcoco_is_known_by_its_place_and_keeps_the_gold_boxes(tmp_p
         for im in IMAGES[1:4]
     ]
     path.write_text("".join(lines))
-    assert recognise([path])[0] == "ernie-vil-tsv"
+    assert recognise_regions([path])[0] == "ernie-vil-tsv"
     _, rows = read_all("ernie-vil-tsv", path)
     starts = np.cumsum([0, *(len(line.encode()) for line in lines)])
     for row, image, start in zip(rows, IMAGES[1:4], starts, strict=False):

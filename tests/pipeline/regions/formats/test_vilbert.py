@@ -9,7 +9,7 @@ import pytest
 
 from parsers.command import InputError
 from pipeline.execution.parts import Reject
-from pipeline.regions.formats import FORMATS, recognise
+from pipeline.regions.formats import FORMATS, recognise_regions
 from shards.manifest import Classes
 from shards.regions.table import RegionsInfo
 from tests.pipeline.regions.features import (
@@ -30,7 +30,7 @@ from tests.pipeline.regions.features import (
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_vilbert_npz_comes_through(tmp_path, save):
     folder = write_npz(tmp_path / "features", IMAGES, save)
-    assert recognise([folder])[0] == recognise([folder / "000.npz"])[0] == "vilbert-npz"
+    assert recognise_regions([folder])[0] == recognise_regions([folder / "000.npz"])[0] == "vilbert-npz"
     info, rows = read_all("vilbert-npz", folder)
     assert info == RegionsInfo(D, Classes(kind="distribution", count=CLASSES, background=0, names=None), None)
     for row, image in zip(rows, IMAGES, strict=True):
@@ -145,7 +145,7 @@ def test_both_lmdb_layouts_come_through(tmp_path, layout, protocol):
     keys = [b"%03d" % number for number in range(len(IMAGES))]
     values = [pickle.dumps(record(image, layout), protocol) for image in IMAGES]
     path = write_lmdb(tmp_path / "x.lmdb", dict(zip(keys, values, strict=True)) | {b"keys": pickle.dumps(keys)})
-    assert recognise([path])[0] == "vilbert-lmdb"
+    assert recognise_regions([path])[0] == "vilbert-lmdb"
     info, rows = read_all("vilbert-lmdb", path)
     assert info.classes.kind == ("distribution" if layout == "base64" else "none")
     for row, image in zip(rows, IMAGES, strict=True):
@@ -173,7 +173,7 @@ def test_npy_dicts_come_through(tmp_path):
     for number, image in enumerate(IMAGES):
         fields = npz_arrays(image) | {"image_id": image["image_id"], "num_boxes": len(image["boxes"])}
         np.save(tmp_path / f"{number:03d}.npy", fields | {"image_width": 100, "image_height": 90}, allow_pickle=True)
-    assert recognise([tmp_path])[0] == "vilbert-npz"
+    assert recognise_regions([tmp_path])[0] == "vilbert-npz"
     info, rows = read_all("vilbert-npz", tmp_path)
     assert info.classes.kind == "distribution"
     for row, image in zip(rows, IMAGES, strict=True):

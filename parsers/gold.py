@@ -1,7 +1,10 @@
 """Gold graphs: captions with the triples that annotators wrote, and any graph as such triples.
 
 Two layouts are read: FACTUAL's CSV (arXiv 2305.17497) with the columns ``caption`` and ``scene_graph``, and JSON lines
-``{"caption": ..., "triples": [["man", "wear", "hat"], ["hat", "is", "red"], ["table"]]}``.
+``{"caption": ..., "triples": [["man", "wear", "hat"], ["hat", "is", "red"], ["table"]]}``. A line may also have a
+``split`` ("train" or "test") and ``mentions``: for each object the characters of the caption that speak of it.
+
+Several things of one name are numbered: "tree", "tree:1", "tree:2".
 """
 
 from __future__ import annotations
@@ -9,12 +12,12 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from parsers.command import InputError, pluralize
-from parsers.graph import SceneGraph
+from parsers.graph import SceneGraph, Span
 
 Triple = tuple[str, ...]
 """(object,) for an object alone, (object, "is", attribute) or (subject, relation, object)."""
@@ -22,6 +25,7 @@ Triple = tuple[str, ...]
 IS = "is"
 _SWALLOWED = re.compile(r"\n[^\n]*,\s*\(")
 """A scene graph inside a caption."""
+_NUMBER = re.compile(r":\d+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +34,28 @@ class GoldCaption:
 
     caption: str
     triples: tuple[Triple, ...]
+    mentions: Mapping[str, tuple[Span, ...]] = field(default_factory=dict)
+    """the places of each object, if the file says them"""
+    split: str | None = None
+    """"train", "test" or None if the file has no splits"""
 
 
-def read_gold(path: Path) -> list[GoldCaption]:
+def read_gold(path: Path, split: str | None = None) -> list[GoldCaption]:
     """Reads a ``.jsonl`` file, or any other file as CSV in FACTUAL's layout.
+
+    Args:
+        path: the file.
+        split: if the file has splits, only the captions of this one are returned.
 
     Raises:
         InputError: the file cannot be read, or a line of it holds no caption with a graph; the message names the line.
     """
     try:
         with path.open(encoding="utf-8", newline="") as stream:
-            return _read_json_lines(path, stream) if path.suffix == ".jsonl" else _read_csv(path, stream)
+            found = _read_json_lines(path, stream) if path.suffix == ".jsonl" else _read_csv(path, stream)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: the gold graphs cannot be read: {error}") from error
+    return [caption for caption in found if split is None or caption.split in (None, split)]
 
 
 def _read_json_lines(path: Path, lines: Iterable[str]) -> list[GoldCaption]:
@@ -83,7 +96,14 @@ def _parse_json(place: str, line: str) -> GoldCaption:
     triples = tuple(tuple(" ".join(str(part).split()) for part in triple) for triple in given)
     if not isinstance(caption, str) or not all(len(triple) in (1, 3) and all(triple) for triple in triples):
         raise InputError(f"{place}: a caption is a text, and a triple is three texts, or one for an object alone")
-    return GoldCaption(caption, triples)
+    try:
+        mentions = {name: tuple(Span(*ends) for ends in spans) for name, spans in row.get("mentions", {}).items()}
+        inside = all(0 <= span.start < span.end <= len(caption) for spans in mentions.values() for span in spans)
+    except (AttributeError, TypeError) as error:
+        raise InputError(f'{place}: `mentions` is not {{"object": [[first, end], ...]}}: {error}') from error
+    if not inside:
+        raise InputError(f"{place}: a mention lies outside the caption")
+    return GoldCaption(caption, triples, mentions, row.get("split"))
 
 
 def _is_name(part: object) -> bool:
@@ -106,6 +126,22 @@ def parse_triples(text: str) -> tuple[Triple, ...]:
         if all(parts):
             triples[tuple(parts)] = None
     return tuple(triples)
+
+
+def remove_number(name: str) -> str:
+    """Returns the name of an object without its number: "tree" for "tree:1"."""
+    return _NUMBER.sub("", name)
+
+
+def remove_numbers(triples: Iterable[Triple]) -> tuple[Triple, ...]:
+    """Returns the triples without the numbers of objects, each once, as scores compare them."""
+    return tuple(
+        dict.fromkeys(
+            (remove_number(t[0]), *t[1:-1], t[-1] if t[1] == IS else remove_number(t[-1])) if len(t) > 1
+            else (remove_number(t[0]),)
+            for t in triples
+        )
+    )  # fmt: skip
 
 
 def list_triples(graph: SceneGraph) -> tuple[Triple, ...]:

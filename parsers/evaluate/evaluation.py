@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from parsers.evaluate.scoring import Synonyms, set_match, spice
-from parsers.gold import IS, GoldCaption, Triple, list_objects, list_triples
+from parsers.gold import IS, GoldCaption, Triple, list_objects, list_triples, remove_numbers
 from parsers.graph import SceneGraph
 from parsers.lemmatizer import Lemmatizer
 
@@ -88,7 +88,10 @@ def score_graphs(
         ValueError: there are not as many graphs as gold captions.
     """
     pairs = [
-        (frozenset(map(lemmatizer.triple, list_triples(graph))), frozenset(map(lemmatizer.triple, caption.triples)))
+        (
+            frozenset(map(lemmatizer.triple, list_triples(graph))),
+            frozenset(map(lemmatizer.triple, remove_numbers(caption.triples))),
+        )
         for graph, caption in zip(graphs, gold, strict=True)
     ]
     spices = [spice(sorted(found), sorted(true), synonyms) for found, true in pairs]

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from parsers.gold import Triple, list_objects
+from parsers.gold import Triple, list_objects, remove_number
 from parsers.graph import SceneGraph, Span
 from parsers.lemmatizer import PARTS_OF_SPEECH, Lemmatizer
 from parsers.neural.tokenizer import TokenizedCaption
@@ -153,7 +153,7 @@ class Aligner:
                     missing.append(triple)
                 else:
                     attributes.append(AlignedAttribute(found, noun.last, triple[2]))
-        objects = {phrase: _remove_number(key) for key, phrase in phrases.items() if phrase is not None}
+        objects = {phrase: remove_number(key) for key, phrase in phrases.items() if phrase is not None}
         return AlignedGraph(tuple(objects.items()), tuple(attributes), tuple(relations), tuple(missing))
 
     def _find_objects(self, forms: Sequence[str], triples: Iterable[Triple]) -> dict[str, Phrase | None]:
@@ -164,7 +164,7 @@ class Aligner:
         # Longer names come first: if "tree" and "tree trunk" are both objects, "tree" is another word.
         for key in sorted(keys, key=lambda key: (-len(key.split()), key)):
             taken = {i for phrase in phrases.values() if phrase for i in phrase.places()}
-            found = self._find_phrases(forms, _remove_number(key).split())
+            found = self._find_phrases(forms, remove_number(key).split())
             free = [phrase for phrase in found if phrase.last not in taken]
             phrases[key] = next(iter(free or found), None)
         return {key: phrases[key] for key in keys}
@@ -267,7 +267,3 @@ def _are_similar(gold: str, form: str) -> bool:
 
 def _remove_mark(part: str) -> str:
     return re.sub(r"\bp?v:", "", part)
-
-
-def _remove_number(key: str) -> str:
-    return re.sub(r":\d+$", "", key)

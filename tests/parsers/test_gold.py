@@ -1,11 +1,12 @@
 """Gold files, and graphs as triples."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from parsers.command import InputError
-from parsers.gold import GoldCaption, list_triples, parse_triples, read_gold
+from parsers.gold import GoldCaption, list_objects, list_triples, parse_triples, read_gold, remove_numbers
 from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
 
 
@@ -115,3 +116,41 @@ def test_triples_that_are_no_lists_of_texts_are_named(tmp_path, triples):
     path.write_text(f'{{"caption": "a", "triples": {triples}}}\n')
     with pytest.raises(InputError, match=r"gold\.jsonl:1: "):
         read_gold(path)
+
+
+def test_splits_and_mentions(tmp_path):
+    path = tmp_path / "gold.jsonl"
+    rows = [
+        {"caption": "a dog", "triples": [["dog"]], "split": "train", "mentions": {"dog": [[0, 5]]}},
+        {"caption": "a cat", "triples": [["cat"]], "split": "test"},
+        {"caption": "a cow", "triples": [["cow"]]},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [caption.caption for caption in read_gold(path)] == ["a dog", "a cat", "a cow"]
+    assert [caption.caption for caption in read_gold(path, "train")] == ["a dog", "a cow"]
+    assert read_gold(path)[0].mentions == {"dog": (Span(0, 5),)}
+
+
+@pytest.mark.parametrize("mentions", [[], {"dog": 3}, {"dog": [[0]]}, {"dog": [[0, 9]]}, {"dog": [["a", "b"]]}])
+def test_bad_mentions_are_named(tmp_path, mentions):
+    path = tmp_path / "gold.jsonl"
+    path.write_text(json.dumps({"caption": "a dog", "triples": [["dog"]], "mentions": mentions}))
+    with pytest.raises(InputError, match=r"gold\.jsonl:1: .*mention"):
+        read_gold(path)
+
+
+def test_things_of_one_name_lose_their_numbers():
+    triples = (("tree", "next to", "tree:1"), ("tree:1", "is", "3:1"), ("tree:1",), ("tree",))
+    assert remove_numbers(triples) == (("tree", "next to", "tree"), ("tree", "is", "3:1"), ("tree",))
+
+
+def test_our_own_gold_files():
+    for name, count in (("gold_captions", 400), ("gold_paragraphs", 102)):
+        path = Path(__file__).with_name(f"{name}.jsonl")
+        gold = read_gold(path)
+        assert sum(caption.split == "test" for caption in gold) == count // 2
+        for caption in gold:
+            assert (
+                all(name in caption.mentions for t in caption.triples for name in list_objects(t))
+                or not caption.mentions
+            )

@@ -1,0 +1,3 @@
+from tests.pretrain.conftest import shard_folder
+
+__all__ = ["shard_folder"]

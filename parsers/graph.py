@@ -42,6 +42,8 @@ class Object:
 
     lemma: str
     span: Span
+    mentions: tuple[Span, ...] = ()
+    visible: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Attribute:
     object: int
     lemma: str
     span: Span
+    visible: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ class Relation:
     object: int
     lemma: str
     spans: tuple[Span, ...]
+    visible: float = 1.0
 
 
 class SpanRecord(TypedDict):

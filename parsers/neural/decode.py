@@ -13,7 +13,7 @@ from torch import Tensor
 
 from parsers.graph import Attribute, Object, Relation, SceneGraph, Span, list_runs
 from parsers.neural.edits import JOINTS, REST, apply_edit
-from parsers.neural.network import ATTRIBUTE, KINDS, OBJECT, RELATION, ROLES, GraphScores
+from parsers.neural.network import ATTRIBUTE, KINDS, OBJECT, RELATION, ROLES, VISIBLE, GraphScores
 from parsers.neural.tokenizer import TokenizedCaption
 from parsers.neural.vocabulary import Vocabulary
 from parsers.verbs import find_verbs
@@ -89,6 +89,7 @@ class Decoder:
         in_object, in_attribute = (
             roles[:, :, ROLES.index(role)].numpy().tolist() for role in ("object_joined", "attribute_joined")
         )
+        visible = scores.roles[:, :, VISIBLE].sigmoid().numpy().round(2).tolist()
         edits = scores.edits.numpy().argmax(-1).reshape(batch, -1).tolist()
         missing = torch.tensor([[float(side not in split.forms) for side in SIDES] for split in words])
         labels = (scores.relation_labels + (missing @ self._penalties)[:, None]).numpy().argmax(-1).tolist()
@@ -98,6 +99,7 @@ class Decoder:
                 _Nodes(*rows),
                 in_object[b],
                 in_attribute[b],
+                visible[b],
             )
             for b, rows in enumerate(nodes)
         ]
@@ -192,11 +194,15 @@ class _Nodes(NamedTuple):
     """anchor, another word of the relation"""
 
 
-def _build_graph(label: _Labeller, nodes: _Nodes, in_object: list[bool], in_attribute: list[bool]) -> SceneGraph:
+def _build_graph(
+    label: _Labeller, nodes: _Nodes, in_object: list[bool], in_attribute: list[bool], visible: list[float]
+) -> SceneGraph:
     """Builds the graph of one caption.
 
     Args:
         in_object, in_attribute: for each word, whether it is joined to the next one in a name, or in an attribute.
+        visible: for each word, how likely it is that the node that it stands for can be seen. A relation is as visible
+            as the less visible one of its objects.
     """
     order = {noun: index for index, (noun,) in enumerate(nodes.objects)}
     objects = []
@@ -205,14 +211,17 @@ def _build_graph(label: _Labeller, nodes: _Nodes, in_object: list[bool], in_attr
         first = noun
         while first - 1 > last and in_object[first - 1]:
             first -= 1
-        objects.append(Object(label.make_phrase(first, noun, OBJECT), label.find_span(first, noun)))
+        objects.append(
+            Object(label.make_phrase(first, noun, OBJECT), label.find_span(first, noun), visible=visible[noun])
+        )
         last = noun
     attributes = set()
     for word, noun in nodes.attributes:
         first = word
         while first > 0 and in_attribute[first - 1] and first - 1 not in order:
             first -= 1
-        attributes.add((order[noun], label.find_span(first, word), label.make_phrase(first, word, ATTRIBUTE)))
+        name, seen = label.make_phrase(first, word, ATTRIBUTE), min(visible[word], visible[noun])
+        attributes.add((order[noun], label.find_span(first, word), name, seen))
     relations: dict[tuple[int, int, str], Relation] = {}
     for subject, object_, anchor in nodes.relations:
         spoken: list[int] = []
@@ -222,11 +231,12 @@ def _build_graph(label: _Labeller, nodes: _Nodes, in_object: list[bool], in_attr
         name = label.make_relation(anchor, spoken)
         if name:
             key = (order[subject], order[object_], name)
-            relations.setdefault(key, Relation(*key, tuple(label.find_spans(spoken))))
+            seen = min(visible[subject], visible[object_])
+            relations.setdefault(key, Relation(*key, tuple(label.find_spans(spoken)), seen))
     return SceneGraph(
         label.caption,
         tuple(objects),
-        tuple(Attribute(noun, name, span) for noun, span, name in sorted(attributes)),
+        tuple(Attribute(noun, name, span, seen) for noun, span, name, seen in sorted(attributes)),
         tuple(relations[key] for key in sorted(relations)),
     )
 

@@ -14,17 +14,21 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file
 from safetensors.torch import save as save_weights
+from torch import Tensor
 
 from parsers.checksums import check_file, forget_checksums, write_checksums
-from parsers.neural.network import Encoder, ParserNetwork
+from parsers.neural.network import ROLES, Encoder, ParserNetwork
 from parsers.neural.piece_encoder import PieceEncoder, read_tokenizer
 from parsers.neural.vocabulary import Vocabulary
 from parsers.neural.word_encoder import WordEncoder
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 WORDS, EDITS, RELATION_LABELS, LOOKALIKES = "words.txt", "edits.txt", "relation_labels.txt", "lookalikes.txt.gz"
+CERTAIN = 20.0
+"""Log-odds of what is taken for certain."""
 FILES = (CONFIG, WORDS, EDITS, RELATION_LABELS, LOOKALIKES, WEIGHTS)
 
 
@@ -70,8 +74,18 @@ def load_parser_network(folder: Path) -> ParserNetwork:
     else:
         encoder = WordEncoder(vocabulary.words, **config["encoder"])
     network = ParserNetwork(encoder, vocabulary, arc=config["arc"])
-    network.load_state_dict({name: tensor.float() for name, tensor in load_file(folder / WEIGHTS).items()})
+    weights = {name: tensor.float() for name, tensor in load_file(folder / WEIGHTS).items()}
+    network.load_state_dict(weights | _add_visible(weights["roles.weight"], weights["roles.bias"]))
     return network.eval()
+
+
+def _add_visible(weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
+    """Returns the layer of the roles. In a network of an earlier release, which lacks the last role, all is visible."""
+    lacking = len(ROLES) - len(bias)
+    return {
+        "roles.weight": torch.cat([weight, weight.new_zeros(lacking, weight.shape[1])]),
+        "roles.bias": torch.cat([bias, bias.new_full((lacking,), CERTAIN)]),
+    }
 
 
 def compute_checksum(folder: Path) -> str:

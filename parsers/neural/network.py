@@ -17,8 +17,12 @@ from torch import Tensor, nn
 from parsers.neural.tokenizer import TokenizedCaption
 from parsers.neural.vocabulary import Vocabulary
 
-ROLES = ("object", "object_joined", "attribute_joined")
-"""Roles of a word: it is the last word of an object's name, or joined to the next word in a name or in an attribute."""
+ROLES = ("object", "object_joined", "attribute_joined", "visible")
+"""Roles of a word: it is the last word of an object's name, or joined to the next word in a name or in an attribute.
+
+The last one says whether the object or the attribute that the word stands for can be seen; it means nothing elsewhere.
+"""
+VISIBLE = ROLES.index("visible")
 KINDS = ("object", "attribute", "relation")
 """The kinds of nodes that a word may belong to. For each kind, an edit of the word makes its label."""
 OBJECT, ATTRIBUTE, RELATION = range(len(KINDS))

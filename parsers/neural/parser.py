@@ -7,9 +7,11 @@ from pathlib import Path
 
 from parsers.corrections import correct
 from parsers.graph import SceneGraph
+from parsers.neural.coreference import join_sentences
 from parsers.neural.decode import Decoder
 from parsers.neural.inference import Inference
 from parsers.neural.model_folder import compute_checksum, load_parser_network
+from parsers.neural.sentences import find_sentences
 from parsers.neural.spelling import SpellingCorrector
 from parsers.neural.tokenizer import TokenizedCaption, group_by_length, tokenize
 from parsers.neural.word_encoder import WordEncoder
@@ -50,13 +52,23 @@ class NeuralParser:
         """Returns one graph for each caption, in the same order. Captions of equal length are read together."""
         if isinstance(self._score, Inference):
             self._score.forget()
-        words = [self._correct(tokenize(caption)) for caption in captions]
+        cuts = [find_sentences(caption) for caption in captions]
+        sentences = [caption[start:end] for caption, ends in zip(captions, cuts, strict=True) for start, end in ends]
+        graphs = iter(self._parse_sentences(sentences))
+        found = []
+        for caption, ends in zip(captions, cuts, strict=True):
+            parts = [(start, next(graphs)) for start, _ in ends]
+            found.append(join_sentences(caption, parts))
+        return found
+
+    def _parse_sentences(self, sentences: Sequence[str]) -> list[SceneGraph]:
+        words = [self._correct(tokenize(sentence)) for sentence in sentences]
         graphs: dict[int, SceneGraph] = {}
         for numbers in _make_batches(words):
             batch = [words[i] for i in numbers]
-            found = self._decode([captions[i] for i in numbers], batch, self._score(batch))
+            found = self._decode([sentences[i] for i in numbers], batch, self._score(batch))
             graphs |= zip(numbers, map(correct, found), strict=True)
-        return [graphs[i] if i in graphs else SceneGraph(caption) for i, caption in enumerate(captions)]
+        return [graphs[i] if i in graphs else SceneGraph(sentence) for i, sentence in enumerate(sentences)]
 
 
 def _make_batches(words: Sequence[TokenizedCaption]) -> Iterator[list[int]]:

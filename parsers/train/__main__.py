@@ -18,7 +18,11 @@ app = typer.Typer(add_completion=False)
 )
 def main(
     data: Annotated[
-        Path, typer.Option(help="Captions with gold graphs to learn from: best FACTUAL's CSV with ids, or JSON lines.")
+        list[Path],
+        typer.Option(
+            help="Captions with gold graphs to learn from: best FACTUAL's CSV with ids, or JSON lines; repeat it for "
+            "more files. Rows of another split than train are left out."
+        ),
     ],
     dev: Annotated[Path, typer.Option(help="Captions with gold graphs to score the parser on.")],
     out: Annotated[Path, typer.Option(help="Folder for the model.")],

@@ -145,7 +145,7 @@ class Aligner:
             elif len(nouns) == 2:
                 subject, object_ = nouns
                 if subject != object_:
-                    relations.append(self._align_relation(forms, triple[1], subject, object_))
+                    relations.append(self.align_relation(forms, triple[1], subject, object_))
             elif len(triple) == 3:
                 (noun,) = nouns
                 found = self._find_attribute(forms, triple[2], noun)
@@ -164,20 +164,20 @@ class Aligner:
         # Longer names come first: if "tree" and "tree trunk" are both objects, "tree" is another word.
         for key in sorted(keys, key=lambda key: (-len(key.split()), key)):
             taken = {i for phrase in phrases.values() if phrase for i in phrase.places()}
-            found = self._find_phrases(forms, remove_number(key).split())
+            found = self.find_phrases(forms, remove_number(key).split())
             free = [phrase for phrase in found if phrase.last not in taken]
             phrases[key] = next(iter(free or found), None)
         return {key: phrases[key] for key in keys}
 
     def _find_attribute(self, forms: Sequence[str], label: str, noun: Phrase) -> Phrase | None:
         """Returns the nearest phrase outside the noun; one behind the noun counts as twice as far away."""
-        found = self._find_phrases(forms, label.split())
+        found = self.find_phrases(forms, label.split())
         found = [phrase for phrase in found if not noun.first <= phrase.last <= noun.last] or found
         return min(
             found, key=lambda p: noun.last - p.last if p.last <= noun.last else 2 * (p.last - noun.last), default=None
         )
 
-    def _find_phrases(self, forms: Sequence[str], name: Sequence[str]) -> list[Phrase]:
+    def find_phrases(self, forms: Sequence[str], name: Sequence[str]) -> list[Phrase]:
         """Returns where the words of ``name`` stand next to each other: equal, else inflected, else misspelt."""
         length = len(name)
         for are_same in (str.__eq__, self._are_forms, _are_similar):
@@ -189,7 +189,7 @@ class Aligner:
             if found:
                 return found
         tokens = " ".join(name).replace("-", " - ").split()
-        return (self._find_phrases(forms, tokens) if len(tokens) > length else []) or self._find_letters(forms, name)
+        return (self.find_phrases(forms, tokens) if len(tokens) > length else []) or self._find_letters(forms, name)
 
     def _find_letters(self, forms: Sequence[str], name: Sequence[str]) -> list[Phrase]:
         """Returns where the same letters are cut into one word more or less: "cell phone" for "cellphone"."""
@@ -201,7 +201,8 @@ class Aligner:
             if length and self._are_forms(letters, _join_letters(forms[i : i + length]))
         ]
 
-    def _align_relation(self, forms: Sequence[str], label: str, subject: Phrase, object_: Phrase) -> AlignedRelation:
+    def align_relation(self, forms: Sequence[str], label: str, subject: Phrase, object_: Phrase) -> AlignedRelation:
+        """Finds the words of a relation between two objects whose words are known."""
         found = self._find_label(forms, label, subject, object_)
         words = tuple(sorted(found))
         return AlignedRelation(words[-1] if words else object_.last, words, subject.last, object_.last, label)

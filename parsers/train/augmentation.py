@@ -43,7 +43,10 @@ def join_captions(first: TrainingExample, joint: str, second: TrainingExample) -
     graph = AlignedGraph(
         (*a.objects, *b.objects), (*a.attributes, *b.attributes), (*a.relations, *b.relations), missing=()
     )
-    return TrainingExample(words, graph)
+    hidden = None
+    if first.hidden is not None and second.hidden is not None:
+        hidden = first.hidden | {word + shift for word in second.hidden}
+    return TrainingExample(words, graph, hidden=hidden)
 
 
 def _shift_graph(graph: AlignedGraph, shift: int) -> AlignedGraph:

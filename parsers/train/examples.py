@@ -24,6 +24,8 @@ class TrainingExample:
     """the graph; none if only teachers have read the caption"""
     weight: float = 1.0
     """how much the graph counts in the loss; 0 without a graph"""
+    hidden: frozenset[int] | None = frozenset()
+    """the words that stand for objects and attributes nobody can see; None: not known which these are"""
     teacher_scores: GraphScores | None = None
     """what the teachers say on average, in float16 and without the dimension of the batch"""
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from parsers.neural.network import KINDS, ROLES, GraphScores
+from parsers.neural.network import KINDS, ROLES, VISIBLE, GraphScores
 from parsers.neural.vocabulary import Vocabulary
 from parsers.train.examples import TrainingExample
 from parsers.train.labels import list_edits, list_relation_labels
@@ -21,6 +21,8 @@ class Targets(NamedTuple):
 
     roles: Tensor
     """[B, T, roles]"""
+    judged: Tensor
+    """[B, T]: whether it is known if the word stands for something visible; elsewhere that role does not count"""
     attributes: Tensor
     """[B, T, T]"""
     relations: Tensor
@@ -41,6 +43,7 @@ def make_graph_targets(examples: Sequence[TrainingExample], vocabulary: Vocabula
     edit_numbers = {edit: i for i, edit in enumerate(vocabulary.edits)}
     label_numbers = {label: i for i, label in enumerate(vocabulary.relation_labels)}
     roles = np.zeros((size, length, len(ROLES)), np.float32)
+    judged = np.zeros((size, length), np.float32)
     attributes = np.zeros((size, length, length), np.float32)
     relations = np.zeros((size, length, length, length), np.float32)
     relation_words = np.zeros((size, length, length), np.float32)
@@ -53,9 +56,14 @@ def make_graph_targets(examples: Sequence[TrainingExample], vocabulary: Vocabula
         for phrase, _ in example.graph.objects:
             roles[b, phrase.last, 0] = 1
             roles[b, phrase.first : phrase.last, 1] = 1
+        attributed = [attribute.phrase.last for attribute in example.graph.attributes]
         for attribute in example.graph.attributes:
             attributes[b, attribute.phrase.last, attribute.object] = 1
             roles[b, attribute.phrase.first : attribute.phrase.last, 2] = 1
+        if example.hidden is not None:
+            heads = [*(phrase.last for phrase, _ in example.graph.objects), *attributed]
+            judged[b, heads] = 1
+            roles[b, [head for head in heads if head not in example.hidden], VISIBLE] = 1
         for relation in example.graph.relations:
             relations[b, relation.anchor, relation.subject, relation.object] = 1
             anchors[b, relation.anchor] = 1
@@ -68,7 +76,7 @@ def make_graph_targets(examples: Sequence[TrainingExample], vocabulary: Vocabula
             edits[b, word, kind] = 0
             if edit in edit_numbers:
                 edits[b, word, kind, edit_numbers[edit]] = 1
-    arrays = (roles, attributes, relations, relation_words, anchors, relation_labels, edits)
+    arrays = (roles, judged, attributes, relations, relation_words, anchors, relation_labels, edits)
     return Targets(*map(torch.from_numpy, arrays))
 
 
@@ -86,6 +94,7 @@ def make_teacher_targets(scores: Sequence[GraphScores]) -> Targets:
     parts = torch.stack([roles[:, :, ROLES.index("object")], attributes.amax(2), spoken], dim=-1)
     return Targets(
         roles,
+        torch.maximum(roles[:, :, ROLES.index("object")], attributes.amax(2)),
         attributes,
         relations,
         relation_words,
@@ -101,7 +110,10 @@ def compute_loss(scores: GraphScores, targets: Targets, weights: Tensor) -> Tens
     Args:
         weights: how much each caption counts, float32 [B].
     """
-    total = _binary_loss(scores.roles, targets.roles) + _binary_loss(scores.attributes, targets.attributes)
+    counted = torch.ones_like(targets.roles)
+    counted[:, :, VISIBLE] = targets.judged
+    total = _binary_loss(scores.roles, targets.roles, counted)
+    total = total + _binary_loss(scores.attributes, targets.attributes)
     total = total + _binary_loss(scores.relations(), targets.relations)
     total = total + _binary_loss(scores.relation_words, targets.relation_words, targets.anchors[..., None])
     total = total - (scores.relation_labels.log_softmax(-1) * targets.relation_labels).flatten(1).sum(1)

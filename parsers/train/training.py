@@ -48,6 +48,7 @@ from parsers.train.optimization import (
     train_network,
     write_training_report,
 )
+from parsers.train.paragraphs import ParagraphCutter
 from parsers.train.recipe import FROM_PRETRAINED, FROM_SCRATCH, FROM_TEACHERS, WITHOUT_RULES
 
 RULES_WEIGHT = 0.2
@@ -55,15 +56,15 @@ RULES_WEIGHT = 0.2
 
 
 def train_parser(
-    data: Path, dev: Path, out: Path, unlabelled: Path | None, pretrained: Sequence[Path], teachers: Path, width: int,
-    seed: int,
+    data: Sequence[Path], dev: Path, out: Path, unlabelled: Path | None, pretrained: Sequence[Path], teachers: Path,
+    width: int, seed: int,
 ) -> None:  # fmt: skip
     """Trains the parser and reports progress on the console; `parsers.train.__main__` explains the arguments.
 
     Raises:
         InputError: a file cannot be read, or ``teachers`` holds a teacher that does not fit.
     """
-    gold, scored = read_gold(data), read_gold(dev)
+    gold, scored = [caption for path in data for caption in read_gold(path, "train")], read_gold(dev)
     try:
         others = [] if unlabelled is None else unlabelled.read_text(encoding="utf-8").splitlines()
         encoders = [PieceEncoder.from_pretrained(folder) for folder in pretrained]
@@ -156,9 +157,12 @@ def _prepare_spelling(
 
 def _align_gold(gold: Sequence[GoldCaption], correct: SpellingCorrector) -> list[TrainingExample]:
     align = Aligner(get_lemmatizer())
-    words = [correct(tokenize(caption.caption)) for caption in gold]
-    examples = [TrainingExample(w, align(w, caption.triples)) for w, caption in zip(words, gold, strict=True)]
-    return select_short(select_complete(examples))
+    captions = [caption for caption in gold if not caption.mentions]
+    words = [correct(tokenize(caption.caption)) for caption in captions]
+    examples = [TrainingExample(w, align(w, caption.triples)) for w, caption in zip(words, captions, strict=True)]
+    cut = ParagraphCutter(align, correct, parsers.get("dependency").parse)
+    sentences = [sentence for paragraph in gold if paragraph.mentions for sentence in cut(paragraph)]
+    return select_short(select_complete([*examples, *sentences]))
 
 
 def _parse_by_rules(lines: Sequence[str], correct: SpellingCorrector) -> list[TrainingExample]:
@@ -166,5 +170,7 @@ def _parse_by_rules(lines: Sequence[str], correct: SpellingCorrector) -> list[Tr
     captions = list(dict.fromkeys(filter(None, (" ".join(line.split()) for line in lines))))
     graphs = parsers.get("dependency").parse(captions) if captions else []
     words = [correct(tokenize(graph.caption)) for graph in graphs]
-    examples = [TrainingExample(w, align_spans(w, g), RULES_WEIGHT) for w, g in zip(words, graphs, strict=True)]
+    examples = [
+        TrainingExample(w, align_spans(w, g), RULES_WEIGHT, hidden=None) for w, g in zip(words, graphs, strict=True)
+    ]
     return select_short(examples)

@@ -5,7 +5,7 @@ import torch
 
 from parsers.gold import list_triples
 from parsers.neural.decode import MAX_NODES, Decoder
-from parsers.neural.network import GraphScores
+from parsers.neural.network import ROLES, GraphScores
 from parsers.neural.tokenizer import tokenize
 from parsers.neural.vocabulary import Vocabulary
 
@@ -14,7 +14,7 @@ def scores_of(length: int) -> GraphScores:
     """Of one caption of which nothing is said."""
     never = torch.full((1, length, length), -20.0)
     labels = torch.zeros(1, length, 1), torch.zeros(1, length, 3, 1)
-    return GraphScores(torch.full((1, length, 3), -20.0), *(never.clone() for _ in range(5)), *labels)
+    return GraphScores(torch.full((1, length, len(ROLES)), -20.0), *(never.clone() for _ in range(5)), *labels)
 
 
 def test_decoding_never_joins_a_word_with_itself(network):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from parsers.gold import list_triples
-from parsers.neural.network import GraphScores, ParserNetwork
+from parsers.neural.network import VISIBLE, GraphScores, ParserNetwork
 from parsers.neural.parser import NeuralParser
 from parsers.neural.word_encoder import WordEncoder
 from parsers.train.labels import make_vocabulary
@@ -27,14 +27,15 @@ def test_what_a_sure_teacher_says_is_the_graph(examples):
     vocabulary = make_vocabulary(examples, [])
     for example in examples[:4]:
         true = make_graph_targets([example], vocabulary)
-        odds = [20 * (2 * tensor[0] - 1) for tensor in true]
+        odds = {name: 20 * (2 * tensor[0] - 1) for name, tensor in true._asdict().items()}
         cube = true.relations[0]
         sure = GraphScores(
-            odds[0], odds[1], 20 * (2 * cube.amax(2) - 1), 20 * (2 * cube.amax(1) - 1), 20 * (2 * cube.amax(0) - 1),
-            odds[3], odds[5], odds[6],
+            odds["roles"], odds["attributes"],
+            20 * (2 * cube.amax(2) - 1), 20 * (2 * cube.amax(1) - 1), 20 * (2 * cube.amax(0) - 1),
+            odds["relation_words"], odds["relation_labels"], odds["edits"],
         )  # fmt: skip
         said = make_teacher_targets([sure])
-        for name in ("roles", "attributes", "relations", "anchors"):
+        for name in ("roles", "judged", "attributes", "relations", "anchors"):
             torch.testing.assert_close(getattr(said, name), getattr(true, name), msg=name)
         for name in ("relation_labels", "edits"):
             true_labels, said_labels = getattr(true, name), getattr(said, name)
@@ -57,3 +58,24 @@ def test_teachers_count_beside_graphs(examples):
         ([replace(taught, graph=None, weight=0.0)], by_teacher),
     ):
         torch.testing.assert_close(compute_batch_loss(scores, batch, vocabulary), expected)
+
+
+def test_what_nobody_can_see_is_learned_where_it_is_known(examples):
+    vocabulary = make_vocabulary(examples, [])
+    example = next(example for example in examples if example.graph.attributes)
+    (phrase, _), *_ = example.graph.objects
+    hidden = make_graph_targets([replace(example, hidden=frozenset([phrase.last]))], vocabulary)
+    assert hidden.judged[0, phrase.last] == 1
+    assert hidden.roles[0, phrase.last, VISIBLE] == 0
+    seen = make_graph_targets([example], vocabulary)
+    assert seen.roles[0, phrase.last, VISIBLE] == 1
+    unknown = make_graph_targets([replace(example, hidden=None)], vocabulary)
+    assert not unknown.judged.any()
+    scores = GraphScores(
+        *(torch.zeros_like(t) for t in (*seen[:1], *seen[2:3], *[seen.attributes] * 3, *seen[4:5], *seen[6:]))
+    )
+    losses = [
+        compute_loss(scores._replace(roles=odds), unknown, torch.ones(1))
+        for odds in (seen.roles * 0, seen.roles * 0 + torch.tensor([0.0, 0, 0, 9]))
+    ]
+    torch.testing.assert_close(losses[0], losses[1])

@@ -190,6 +190,10 @@ def join_sentences(text: str, sentences: Sequence[tuple[int, SceneGraph]]) -> Sc
         text: the text.
         sentences: for each sentence its first character and its graph, in order.
     """
+    if len(sentences) == 1 and not any(thing.lemma in IT | ONE for thing in sentences[0][1].objects):
+        ((start, graph),) = sentences
+        if start == 0:
+            return graph if graph.caption == text else replace(graph, caption=text)
     reader = _Reader()
     attributes: dict[tuple[int, str], Attribute] = {}
     relations: dict[tuple[int, int, str], Relation] = {}

@@ -10,6 +10,7 @@ _END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s)|\n\s*\n|(?<=[a-z0-9][.!?])(?=
 _ABBREVIATION = re.compile(
     r"(?:^|[^\w.])(?:mr|mrs|ms|dr|st|mt|jr|sr|vs|no|approx|ca|e\.g|i\.e|[a-z]|(?:[a-z]\.)+[a-z])\.$", re.IGNORECASE
 )
+_MARK = re.compile(r"[.!?…\n]")
 _BEFORE = 12
 """Characters before a full stop that are searched for an abbreviation."""
 
@@ -20,8 +21,9 @@ def find_sentences(text: str) -> list[tuple[int, int]]:
     A full stop behind an abbreviation or an initial ends a sentence only at the end of the text. A text without any
     mark is one sentence, and a blank text has none.
     """
+    last = len(text.rstrip()) - 1
     cuts = [0]
-    for match in _END.finditer(text):
+    for match in _END.finditer(text) if _MARK.search(text, 0, max(last, 0)) else ():
         end = match.end()
         if match.group() != "." or not _ABBREVIATION.search(text[max(0, end - _BEFORE) : end]):
             cuts.append(end)

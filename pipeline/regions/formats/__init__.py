@@ -25,6 +25,8 @@ from pipeline.regions.rows import RegionFormat
 from shards.regions.tsv import BOTTOM_UP_ATTENTION, VQA
 from shards.storage.files import AnyPath
 
+VERSION = "1"
+"""It rises when a format reads other rows than before, so that no folder holds rows of two releases."""
 FORMATS: dict[str, RegionFormat[Any]] = {
     "butd-tsv": BottomUpTsv(),
     "ernie-vil-tsv": ErnieVilTsv(),

@@ -1,11 +1,13 @@
 """Formats are known by their structure, in whatever encoding, and whichever words they hold."""
 
+import base64
 import bz2
 import gzip
 import json
 import lzma
 import os
 
+import fsspec.compression
 import pytest
 
 from parsers.command import InputError
@@ -39,6 +41,30 @@ def test_a_byte_order_mark_and_compression_change_nothing(tmp_path, format, enco
     assert recognise_captions(path)[0] == format
     assert plain(path, format) == expected
     assert len(expected[0]) == 4
+
+
+ZSTD = base64.b64decode("KLUv/SAGMQAAYSBkb2cK")
+"""The line "a dog", compressed by zstd."""
+
+
+@pytest.mark.parametrize("format", TEXTS)
+def test_zstd_changes_nothing_where_its_package_is_there(tmp_path, format):
+    zstandard = pytest.importorskip("zstandard")
+    expected = plain(write(tmp_path, "plain", TEXTS[format]), format)
+    path = write(tmp_path, "a.zst", zstandard.compress(TEXTS[format].encode()))
+    assert recognise_captions(path)[0] == format
+    assert plain(path, format) == expected
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(InputError, match=r"a\.zst"):
+        list(captions.read(path, format))
+
+
+def test_zstd_without_its_package_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.delitem(fsspec.compression.compr, "zstd", raising=False)
+    path = write(tmp_path, "a.zst", ZSTD)
+    for read in (recognise_captions, lambda path: list(captions.read(path, "jsonl"))):
+        with pytest.raises(InputError, match=r"a\.zst: is compressed with zstd; install the package zstandard"):
+            read(path)
 
 
 @pytest.mark.parametrize("format", TEXTS)

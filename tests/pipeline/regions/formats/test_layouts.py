@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
@@ -332,6 +334,35 @@ def test_headers_and_archives_are_not_believed(tmp_path):
     assert "unfolds to more than" in rows[1].reason
     with pytest.raises(InputError, match="which the file does not hold"):
         read([tmp_path / "2.npy"])
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_archive_that_names_a_smaller_size_unfolds_to_that(tmp_path, compression):
+    """Without the limit, Python unfolds all 300 MB and throws away what is more than the archive's size."""
+    np.savez(tmp_path / "0.npz", **milvlg_arrays(IMAGES[0]))
+    size = 300_000_000
+    with zipfile.ZipFile(tmp_path / "0.npz", "a", compression) as archive:
+        archive.writestr("more.npy", bytes(size))
+    data = (tmp_path / "0.npz").read_bytes()
+    (tmp_path / "0.npz").write_bytes(data.replace(size.to_bytes(4, "little"), (500).to_bytes(4, "little")))
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"not a readable \.npz file"):
+        FORMATS["milvlg-npz"].inspect([tmp_path / "0.npz"], None)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 26
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["image_id", "image_width", "num_boxes", "bbox", "features"])
+def test_a_list_that_a_pickle_repeats_without_end_is_a_reject(tmp_path, name):
+    write_mmf(tmp_path, IMAGES[:1])
+    info = np.load(tmp_path / "000_info.npy", allow_pickle=True).item()
+    laughs = 1.0
+    for _ in range(40):
+        laughs = [laughs] * 10
+    np.save(tmp_path / "001.npy", {**info, "image_id": "1", "features": np.ones((1, D), np.float32), name: laughs})
+    reader = FORMATS["vilbert-npz"]
+    (row,) = reader.read([tmp_path / "001.npy"], read([tmp_path / "000.npy"])[1])
+    assert isinstance(row, Reject)
 
 
 # --------------------------------------------------------------------------------------------------------------- HDF5

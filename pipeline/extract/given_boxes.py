@@ -12,7 +12,7 @@ import pyarrow as pa
 from parsers.command import InputError
 from pipeline.files import list_folder
 from pipeline.ids import read_id
-from pipeline.regions.formats.parquet import RegionsParquet
+from pipeline.regions.formats.parquet import RegionsParquet, values_of_rows
 from pipeline.text_files import open_json, read_items
 from shards.schema import Array
 from shards.storage.files import AnyPath
@@ -41,8 +41,10 @@ def read_boxes(path: AnyPath) -> GivenBoxes:
 def _from_parquet(path: AnyPath) -> Iterator[tuple[str, Array]]:
     for file in RegionsParquet().files([path]):
         try:
-            for batch in parquet_file(file).iter_batches(columns=["image_id", "boxes"]):
-                for row in batch.to_pylist():
+            for batch in parquet_file(file).iter_batches(4096, columns=["image_id", "boxes"]):
+                for row in values_of_rows(batch):
+                    if isinstance(row, ValueError):
+                        raise row
                     yield read_id(row["image_id"]), _matrix(row["boxes"])
         except (OSError, KeyError, ValueError, pa.ArrowInvalid) as error:
             raise InputError(f"{file}: has no table with image_id and boxes: {error}") from error

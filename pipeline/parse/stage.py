@@ -15,7 +15,7 @@ from pipeline.execution.engines import Work
 from pipeline.execution.parts import Part, Reject
 from pipeline.files import fingerprint
 from pipeline.graph_table import GRAPHS, GRAPHS_VERSION, NODE_COLUMNS, OF_SPLIT, write_graphs
-from pipeline.parse import captions
+from pipeline.parse import captions, formats
 from pipeline.parse.captions import CaptionRow
 from shards.storage.files import AnyPath
 
@@ -69,6 +69,7 @@ class ParseStage:
             "columns": dict(self.columns),
             "splits": list(self.splits),
             "partition_size": self.partition_size,
+            "formats_version": formats.VERSION,
             "graphs_version": GRAPHS_VERSION,
         }
 

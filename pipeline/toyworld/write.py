@@ -7,6 +7,7 @@ import multiprocessing
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -71,6 +72,7 @@ def write_world(
 
     Raises:
         FileExistsError: ``out`` holds something that is not part of a world.
+        InputError: a worker died.
     """
     strangers = sorted(p.name for p in out.iterdir() if p.name not in (*OUTPUTS, LOCK)) if out.exists() else []
     if strangers:
@@ -83,13 +85,19 @@ def write_world(
     scenes: list[Scene] = []
     captions: list[list[ToyCaption]] = []
     regions = 0
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        write_image = partial(_write_image, world, SimulatedDetector(world.feature_size), unfinished)
-        for scene, said, found in pool.map(write_image, range(1, world.images + 1), chunksize=50):
-            scenes.append(scene)
-            captions.append(said)
-            regions += found
-            progress(1)
+    try:
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+            write_image = partial(_write_image, world, SimulatedDetector(world.feature_size), unfinished)
+            for scene, said, found in pool.map(write_image, range(1, world.images + 1), chunksize=50):
+                scenes.append(scene)
+                captions.append(said)
+                regions += found
+                progress(1)
+    except BrokenProcessPool as error:
+        raise InputError(
+            f"{out}: a worker process died (killed, or out of memory); run the same command again, with fewer "
+            "--workers if memory was short"
+        ) from error
     pieces = train_vocabulary(caption.text for said in captions for caption in said)
     _write_text(unfinished / "vocab.txt", "\n".join(pieces))
     _write_text(unfinished / "class_names.txt", "\n".join(SHAPES))

@@ -19,6 +19,7 @@ from shards.inspect.verify import repair_index as make_index_anew
 from shards.inspect.verify import verify_set as verify_shards
 from shards.nodes import spans_by_kind
 from shards.reader import ShardSet
+from shards.regions.table import label_regions
 from shards.schema import KINDS, Caption, Masks, image_id_of_key
 from shards.storage.files import write_atomic
 
@@ -99,9 +100,8 @@ def show(
     vocabulary = shards.vocabulary
     size = f"{width} x {height}, {pluralize(len(regions.boxes), 'box')}"
     console.print(Text(image_id, "bold"), size, sep="  ")
-    names = shards.manifest.classes.names
-    if regions.class_ids is not None and regions.class_probs is not None and names:
-        best = [f"{names[i]} {p:.2f}" for i, p in zip(regions.class_ids[:, 0], regions.class_probs[:, 0], strict=True)]
+    best = [f"{label} {share:.2f}" for label, share in label_regions(regions, shards.manifest.classes)]
+    if best and shards.manifest.classes.names:
         console.print(Text("regions: " + ", ".join(best), style="dim"))
     for number, caption in enumerate(captions):
         console.print()

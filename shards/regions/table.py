@@ -121,10 +121,16 @@ def label_regions(
     best = np.where(ids == classes.background, -1, probabilities.astype(np.float32)).argmax(axis=1)[:, None]
     names = classes.names or []
     numbers, shares = (np.take_along_axis(a, best, 1)[:, 0].tolist() for a in (ids, probabilities))
-    labels = [names[i] if i < len(names) else str(i) for i in numbers]
+    labels = [_name(names, number) for number in numbers]
     if attribute_ids is not None and attribute_names is not None:
-        labels = [f"{attribute_names[a]} {name}" for a, name in zip(attribute_ids[:, 0], labels, strict=True)]
+        found = (_name(attribute_names, number) for number in attribute_ids[:, 0].tolist())
+        labels = [f"{attribute} {label}" for attribute, label in zip(found, labels, strict=True)]
     return list(zip(labels, shares, strict=True))
+
+
+def _name(names: Sequence[str], number: int) -> str:
+    """The name of a class or an attribute, or its number if it has no name."""
+    return names[number] if 0 <= number < len(names) else str(number)
 
 
 def read_rows(table: pa.Table, feature_size: int) -> Iterator[RegionsRow | ValueError]:

@@ -187,7 +187,7 @@ class Ending(Pretraining):
     fault = ""
 
     def evaluate(self, model, world):
-        if self.fault == "evaluation":
+        if self.fault in ("evaluation", "between"):
             raise InputError("the held-out shards are gone")
         return {"held-out/loss": 1.0}
 
@@ -215,11 +215,12 @@ def endings():
         ("worker", []),
         ("waiting", []),
         ("evaluation", ["best={metric: held-out/loss, mode: min}", "evaluate_every=2", "checkpoint_every=2"]),
+        ("between", ["best={metric: held-out/loss, mode: min}", "evaluate_every=3", "checkpoint_every=4"]),
     ):
         settings = ["batch_size=6", "steps=6", "workers=1", "log_every=1", *settings]
         Ending.fault = fault
         found = trainer(fault, *settings, kind=Ending)
-        if fault == "evaluation":
+        if fault in ("evaluation", "between"):
             found.workload.guaranteed_metrics = ("held-out/loss",)  # so it is not tried before the first step
         try:
             found.train()

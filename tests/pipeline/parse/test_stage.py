@@ -1,10 +1,16 @@
 """The partitions of the stage that parses captions."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from parsers.command import InputError
+from pipeline.execution.engines import Engine
+from pipeline.execution.executor import run_stage
 from pipeline.execution.parts import Reject
 from pipeline.parse.stage import ParseStage
+from shards.stage_folder import REPORT, STAGE
+from shards.storage.files import read_record, write_record
 from tests.pipeline.parse.sources import jsonl, write
 
 
@@ -37,3 +43,15 @@ def test_partitions_hold_every_row_once_in_order(tmp_path_factory, texts, size):
     assert sum(len(partition.rows) + len(partition.rejects) for partition in found) == len(texts)
     kept = [text for partition in found for text in partition.rows["caption"].to_pylist()]
     assert kept == list(dict.fromkeys(text for text in texts if text))
+
+
+def test_a_folder_that_another_release_began_is_not_gone_on_with(tmp_path):
+    path = write(tmp_path, "a.jsonl", jsonl({"image_id": "a", "caption": "a bear"}))
+    stage, out = ParseStage(((path, "jsonl"),), "sng", "1", 1), tmp_path / "out"
+    run_stage(stage, out, Engine(), max_rejects=0, overwrite=False)
+    (out / REPORT).unlink()
+    record = read_record(out / STAGE)
+    del record["formats_version"]  # as the first release left it
+    write_record(record, out / STAGE)
+    with pytest.raises(InputError, match=r"other settings .*formats_version: null -> "):
+        run_stage(stage, out, Engine(), max_rejects=0, overwrite=False)

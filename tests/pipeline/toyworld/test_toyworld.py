@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from tokenizers.implementations import BertWordPieceTokenizer
 from typer.testing import CliRunner
 
+from parsers.command import InputError
 from pipeline.toyworld import (
     Related,
     Scene,
@@ -45,6 +47,16 @@ def scenes() -> list[Scene]:
 def test_the_same_seed_gives_the_same_bytes(folder, tmp_path):
     write_world(WORLD, tmp_path / "again", workers=2)
     assert contents(tmp_path / "again") == contents(folder)
+
+
+def test_a_worker_that_is_killed_is_an_error_of_one_line(tmp_path):
+    def kill(_):
+        for process in multiprocessing.active_children():
+            process.kill()
+
+    with pytest.raises(InputError, match="a worker process died"):
+        write_world(ToyWorld(images=1000), tmp_path / "world", progress=kill)
+    assert not (tmp_path / "world").exists()
 
 
 def test_another_seed_gives_another_world(folder, tmp_path):

@@ -30,12 +30,19 @@ def read_boxes(path: AnyPath) -> GivenBoxes:
         InputError: the path has none of these formats.
     """
     if path.suffix == ".parquet" or (path.is_dir() and any(path.glob("*.parquet"))):
-        return dict(_from_parquet(path))
+        boxes: GivenBoxes = {}
+        for image_id, matrix in _from_parquet(path):
+            if image_id in boxes:
+                raise InputError(
+                    f"{path}: two rows have the image id {image_id}; give each image one row with all boxes"
+                )
+            boxes[image_id] = matrix
+        return boxes
     if path.is_dir():
         return dict(_from_vcr(path))
     if _first_key(path) in _COCO_KEYS:
         return _from_coco(path)
-    return {image_id: _matrix(boxes) for image_id, boxes in _load(path).items()}
+    return {image_id: _matrix(rows) for image_id, rows in _load(path).items()}
 
 
 def _from_parquet(path: AnyPath) -> Iterator[tuple[str, Array]]:

@@ -117,6 +117,7 @@ def hash_stage(folder: AnyPath) -> str:
     """The SHA-256 of ``stage.json``: folders that were made in the same way from the same files have the same one.
 
     Raises:
-        InputError: the folder has no ``stage.json``.
+        InputError: the folder has no ``stage.json``, or it is damaged.
     """
+    read_record(folder / STAGE)
     return sha256_of(folder / STAGE)

@@ -80,7 +80,13 @@ def write_world(
             f"{out} holds {strangers[0]}, which the {CHECKSUMS} of a toy world does not list; choose another folder"
         )
     with _scratch_folder(out) as unfinished:
-        totals = _write(world, unfinished, workers, progress)
+        try:
+            totals = _write(world, unfinished, workers, progress)
+        except BrokenProcessPool as error:
+            raise InputError(
+                f"{out}: a worker process died (killed, or out of memory); run the same command again, with fewer "
+                "--workers if memory was short"
+            ) from error
         if out.exists():
             shutil.rmtree(out)
         unfinished.rename(out)
@@ -110,19 +116,13 @@ def _write(world: ToyWorld, unfinished: Path, workers: int, progress: Callable[[
     scenes: list[Scene] = []
     captions: list[list[ToyCaption]] = []
     regions = 0
-    try:
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-            write_image = partial(_write_image, world, SimulatedDetector(world.feature_size), unfinished)
-            for scene, said, found in pool.map(write_image, range(1, world.images + 1), chunksize=50):
-                scenes.append(scene)
-                captions.append(said)
-                regions += found
-                progress(1)
-    except BrokenProcessPool as error:
-        raise InputError(
-            f"{out}: a worker process died (killed, or out of memory); run the same command again, with fewer "
-            "--workers if memory was short"
-        ) from error
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        write_image = partial(_write_image, world, SimulatedDetector(world.feature_size), unfinished)
+        for scene, said, found in pool.map(write_image, range(1, world.images + 1), chunksize=50):
+            scenes.append(scene)
+            captions.append(said)
+            regions += found
+            progress(1)
     pieces = train_vocabulary(caption.text for said in captions for caption in said)
     _write_text(unfinished / "vocab.txt", "\n".join(pieces))
     _write_text(unfinished / "class_names.txt", "\n".join(SHAPES))

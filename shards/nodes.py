@@ -22,7 +22,8 @@ class Node(NamedTuple):
     """`shards.schema.OBJECT`, `ATTRIBUTE` or `RELATION`"""
     lemma: str
     spans: tuple[Span, ...]
-    """the words of the caption that the node stands for; none, where the parser inferred the relation"""
+    """the words of the caption that the node stands for: each mention of an object, and none where the parser inferred
+    the relation"""
     arguments: tuple[int, ...]
     """numbers of the objects that an attribute (1) or a relation (2: subject, object) is about, in their graph"""
 
@@ -30,7 +31,7 @@ class Node(NamedTuple):
 def list_nodes(graph: SceneGraph) -> list[Node]:
     """The nodes of a graph in their order."""
     return [
-        *(Node(OBJECT, item.lemma, (item.span,), ()) for item in graph.objects),
+        *(Node(OBJECT, item.lemma, item.spans, ()) for item in graph.objects),
         *(Node(ATTRIBUTE, item.lemma, (item.span,), (item.object,)) for item in graph.attributes),
         *(Node(RELATION, item.lemma, item.spans, (item.subject, item.object)) for item in graph.relations),
     ]

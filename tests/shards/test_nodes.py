@@ -27,6 +27,13 @@ def test_objects_come_before_attributes_and_relations():
     ]
 
 
+def test_an_object_has_the_words_of_all_its_mentions():
+    text = "it is a dog, the animal"
+    graph = SceneGraph(text, (Object("dog", Span(8, 11), (Span(0, 2), Span(17, 23))),))
+    (node,) = list_nodes(graph)
+    assert [text[span.start : span.end] for span in node.spans] == ["it", "dog", "animal"]
+
+
 def test_the_nodes_of_all_captions_are_numbered_one_after_the_other():
     kinds, captions, arguments = number_nodes([RED_HAT, MAN_ON_MAT])
     assert kinds.tolist() == [0, 1, 0, 0, 2]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from parsers.graph import SceneGraph, Span
-from shards.schema import ATTRIBUTE, KINDS, OBJECT, RELATION, Array
+from shards.schema import ATTRIBUTE, OBJECT, RELATION, Array
 
 
 class Node(NamedTuple):
@@ -37,18 +37,18 @@ def list_nodes(graph: SceneGraph) -> list[Node]:
     ]
 
 
-def spans_by_kind(graph: SceneGraph) -> list[tuple[str, Span]]:
-    """The words of a caption that its nodes stand for, each with the name of the kind of its node.
+def list_spans(graph: SceneGraph) -> list[tuple[int, Span]]:
+    """The words of a caption that its nodes stand for, each with the number of its node.
 
     Where spans overlap, the last one in this list is the one to show: attributes over relations over objects.
     """
     nodes = list_nodes(graph)
     return [
-        (KINDS[kind], span)
+        (number, span)
         for kind in (OBJECT, RELATION, ATTRIBUTE)
-        for n in nodes
-        if n.kind == kind
-        for span in n.spans
+        for number, node in enumerate(nodes)
+        if node.kind == kind
+        for span in node.spans
     ]
 
 

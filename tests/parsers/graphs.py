@@ -43,13 +43,20 @@ def any_graphs(draw, words=st.lists(st.sampled_from(["a", "dog", "sidewalk", "it
 
 
 def gold_graphs():
-    """The graphs of the gold paragraphs. Attributes and relations have the words that look like theirs."""
+    """The graphs of the gold paragraphs, whose objects are mentioned up to nine times.
+
+    Mentions are cut to the name of the object or their last word. Attributes and relations have the words that look
+    like theirs.
+    """
     return [_to_graph(gold) for gold in read_gold(PARAGRAPHS)]
 
 
 def _to_graph(gold):
     names = list(gold.mentions)
-    objects = tuple(Object(remove_number(name), *_first_and_rest(gold.mentions[name])) for name in names)
+    objects = []
+    for name in names:
+        first, *rest = (_find_head(gold.caption, remove_number(name), span) for span in gold.mentions[name])
+        objects.append(Object(remove_number(name), first, tuple(rest)))
     attributes, relations = [], []
     for triple in gold.triples:
         numbers = [names.index(name) for name in list_objects(triple)]
@@ -58,14 +65,16 @@ def _to_graph(gold):
             relations.append(Relation(*numbers, triple[1], spans))
         elif len(triple) == 3 and spans:
             attributes.append(Attribute(*numbers, triple[2], *spans))
-    return SceneGraph(gold.caption, objects, tuple(attributes), tuple(relations))
+    return SceneGraph(gold.caption, tuple(objects), tuple(attributes), tuple(relations))
 
 
-def _first_and_rest(spans):
-    return spans[0], spans[1:]
+def _find_head(caption, name, span):
+    text = caption[span.start : span.end]
+    head = name if text.endswith(name) else text.split()[-1]
+    return Span(span.end - len(head), span.end)
 
 
 def _find(caption, words, near):
     """The place of the words that is nearest to a character, or none."""
-    found = [match.span() for match in re.finditer(rf"\b{re.escape(words)}", caption, re.IGNORECASE)]
+    found = [match.span() for match in re.finditer(rf"\b{re.escape(words)}\w*", caption, re.IGNORECASE)]
     return tuple(Span(*span) for span in sorted(found, key=lambda span: abs(span[0] - near))[:1])

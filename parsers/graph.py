@@ -279,8 +279,7 @@ _Record = TypeVar("_Record", ObjectRecord, AttributeRecord, RelationRecord)
 
 
 def _with_score(record: _Record, node: Object | Attribute | Relation) -> _Record:
-    visible = round(node.visible, _DECIMALS)
-    if visible != 1.0:
+    if node.visible != 1.0 and (visible := round(node.visible, _DECIMALS)) != 1.0:
         record["visible"] = visible
     return record
 
@@ -291,4 +290,5 @@ def _read_span(record: SpanRecord) -> Span:
 
 def _read_score(record: _Score) -> float:
     """Returns the score as it was stored; as float32, which tables hold, it is off in the eighth decimal."""
-    return round(record.get("visible", 1.0), _DECIMALS)
+    visible = record.get("visible", 1.0)
+    return 1.0 if visible == 1.0 else round(visible, _DECIMALS)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate
-from typing import Any, BinaryIO
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, chain
+from typing import BinaryIO
 
 import pyarrow as pa
 
 from parsers.command import InputError
-from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
+from parsers.graph import SceneGraph, Span
 from shards.stage_folder import find_null, open_part
 from shards.storage.files import AnyPath
 from shards.storage.parquet import ParquetFile, write_table
@@ -18,6 +18,7 @@ GRAPHS_VERSION = "2"
 OF_SPLIT = "captions of the split "
 """The statistics call the captions of a split this, and its name."""
 _span = pa.struct([pa.field("start", pa.int32()), pa.field("end", pa.int32())])
+_spans = pa.list_(_span)
 _node = [pa.field("lemma", pa.string()), *_span]
 _index = pa.field("object", pa.int32())
 _relation = [
@@ -26,7 +27,7 @@ _relation = [
     pa.field("lemma", pa.string()),
     pa.field("spans", pa.list_(_span)),
 ]
-_mentions, _visible = pa.field("mentions", pa.list_(_span)), pa.field("visible", pa.float32())
+_mentions, _visible = pa.field("mentions", _spans), pa.field("visible", pa.float32())
 NODE_COLUMNS = ("objects", "attributes", "relations")
 """The columns that hold the nodes of a graph."""
 
@@ -63,52 +64,53 @@ def write_graphs(stream: BinaryIO, table: pa.Table, metadata: dict[str, str]) ->
 
 def tabulate_nodes(graphs: Sequence[SceneGraph]) -> dict[str, pa.Array]:
     """Returns the columns `NODE_COLUMNS` with a row for each graph."""
+    # Whole fields become arrays, because making arrays of a tuple or a dict for each node takes twice as long.
+    objects = [item for graph in graphs for item in graph.objects]
+    attributes = [attribute for graph in graphs for attribute in graph.attributes]
+    relations = [relation for graph in graphs for relation in graph.relations]
+    fields = {
+        "objects": [
+            [item.lemma for item in objects],
+            [item.span.start for item in objects],
+            [item.span.end for item in objects],
+            _tabulate_spans([item.mentions for item in objects]),
+            [item.visible for item in objects],
+        ],
+        "attributes": [
+            [attribute.object for attribute in attributes],
+            [attribute.lemma for attribute in attributes],
+            [attribute.span.start for attribute in attributes],
+            [attribute.span.end for attribute in attributes],
+            [attribute.visible for attribute in attributes],
+        ],
+        "relations": [
+            [relation.subject for relation in relations],
+            [relation.object for relation in relations],
+            [relation.lemma for relation in relations],
+            _tabulate_spans([relation.spans for relation in relations]),
+            [relation.visible for relation in relations],
+        ],
+    }
     return {
-        kind: _tabulate([getattr(graph, kind) for graph in graphs], GRAPHS.field(kind).type, list_values)
-        for kind, list_values in _VALUES.items()
+        kind: _to_lists([len(getattr(graph, kind)) for graph in graphs], fields[kind], GRAPHS.field(kind).type)
+        for kind in NODE_COLUMNS
     }
 
 
-def _tabulate(
-    rows: Sequence[Sequence[Any]], type: pa.ListType, list_values: Callable[[Any], tuple[object, ...]]
-) -> pa.Array:
-    """Returns a column of lists of nodes. Whole fields become arrays, because making one of dicts takes twice as long.
-
-    Args:
-        rows: the nodes of each row.
-        type: of the column.
-        list_values: returns the fields of a node in the order of the type.
-    """
-    fields = list(zip(*(list_values(node) for row in rows for node in row), strict=True)) or [()] * len(type.value_type)
-    arrays = [pa.array(values, field.type) for values, field in zip(fields, type.value_type, strict=True)]
-    return _to_lists(map(len, rows), arrays, type)
+def _tabulate_spans(rows: Sequence[Sequence[Span]]) -> pa.Array:
+    spans = list(chain.from_iterable(rows))
+    return _to_lists(map(len, rows), [[span.start for span in spans], [span.end for span in spans]], _spans)
 
 
-def _to_lists(lengths: Iterable[int], fields: Sequence[pa.Array], type: pa.ListType) -> pa.Array:
+def _to_lists(lengths: Iterable[int], fields: Sequence[Sequence[object] | pa.Array], type: pa.ListType) -> pa.Array:
     """Returns lists of structs of these lengths, whose fields are given one after the other."""
-    nodes = pa.StructArray.from_arrays(fields, fields=list(type.value_type))
+    structs = type.value_type
+    arrays = [
+        values if isinstance(values, pa.Array) else pa.array(values, field.type)
+        for values, field in zip(fields, structs, strict=True)
+    ]
+    nodes = pa.StructArray.from_arrays(arrays, fields=list(structs))
     return pa.ListArray.from_arrays(pa.array(accumulate(lengths, initial=0), pa.int32()), nodes, type)
-
-
-def _list_object_values(item: Object) -> tuple[object, ...]:
-    return item.lemma, item.span.start, item.span.end, _list_spans(item.mentions), item.visible
-
-
-def _list_attribute_values(attribute: Attribute) -> tuple[object, ...]:
-    return attribute.object, attribute.lemma, attribute.span.start, attribute.span.end, attribute.visible
-
-
-def _list_relation_values(relation: Relation) -> tuple[object, ...]:
-    return relation.subject, relation.object, relation.lemma, _list_spans(relation.spans), relation.visible
-
-
-def _list_spans(spans: tuple[Span, ...]) -> list[dict[str, int]]:
-    return [{"start": span.start, "end": span.end} for span in spans]
-
-
-_VALUES: dict[str, Callable[[Any], tuple[object, ...]]] = dict(
-    zip(NODE_COLUMNS, (_list_object_values, _list_attribute_values, _list_relation_values), strict=True)
-)
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
@@ -150,7 +152,7 @@ def _with_all_fields(batch: pa.RecordBatch) -> pa.RecordBatch:
             nodes = column.flatten()
             present = dict(zip((f.name for f in nodes.type), nodes.flatten(), strict=True))
             values = [
-                present[f.name] if f.name in present else pa.array([_DEFAULTS[f.name]] * len(nodes), f.type)
+                present[f.name] if f.name in present else [_DEFAULTS[f.name]] * len(nodes)
                 for f in field.type.value_type
             ]
             batch = batch.set_column(place, field, _to_lists(column.value_lengths().to_pylist(), values, field.type))

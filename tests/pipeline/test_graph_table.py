@@ -1,7 +1,9 @@
 """The table of graphs: what is written is read again, and tables of earlier releases are read as well."""
 
 import io
+from dataclasses import replace
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from parsers.command import InputError
 from parsers.graph import SceneGraph
 from pipeline.graph_table import GRAPHS, GRAPHS_VERSION, NODE_COLUMNS, read_graphs, tabulate_nodes, write_graphs
+from pipeline.pack.caption_store import CaptionStore
 from shards.storage.parquet import write_table
 from tests.parsers.graphs import any_graphs, gold_graphs
 
@@ -46,7 +49,10 @@ def write(path, graphs):
 
 
 def write_version_1(path, graphs, version="1"):
-    rows = [{"image_id": "a", "caption": graph.caption, **graph.to_dict()} for graph in graphs]
+    rows = [
+        {"image_id": f"version 1, {number}", "caption": graph.caption, **graph.to_dict()}
+        for number, graph in enumerate(graphs)
+    ]
     stream = io.BytesIO()
     table = pa.Table.from_pylist(rows, VERSION_1)
     write_table(stream, table, {"graphs_version": version}, group_rows=4096, group_bytes=1 << 24)
@@ -83,6 +89,22 @@ def test_tables_of_version_1_have_one_mention_of_each_object(tmp_path_factory, g
         assert batch.schema.equals(GRAPHS)
     for batch in read_graphs(path, 3, ["caption", *NODE_COLUMNS]):
         assert batch.schema.names == ["caption", *NODE_COLUMNS]
+
+
+def test_pack_joins_tables_of_both_versions(tmp_path):
+    """What `pipeline.parse` wrote before graphs had mentions goes on being packed."""
+    graphs = gold_graphs()[:6]
+    (tmp_path / "graphs").mkdir()
+    write_version_1(tmp_path / "graphs" / "part-00000.parquet", graphs[:3])
+    write(tmp_path / "graphs" / "part-00001.parquet", graphs[3:])
+    (tmp_path / "graphs" / "report.json").write_text("{}")
+    store = CaptionStore([tmp_path / "graphs"], tmp_path / "captions.arrow")
+    rows = store.take(np.arange(len(store.image_ids))).to_pylist()
+    found = {row["caption"]: SceneGraph.from_dict(row["caption"], row) for row in rows}
+    assert len(found) == 6
+    for number, graph in enumerate(graphs):
+        first = [replace(item, mentions=()) for item in graph.objects] if number < 3 else graph.objects
+        assert found[graph.caption] == replace(graph, objects=tuple(first))
 
 
 def test_a_version_has_its_own_columns(tmp_path):

@@ -200,7 +200,7 @@ def test_a_probe_hides_all_mentions(shards):
     assert len(fewer[longest.image, longest.node].answer) < len(longest.answer)
 
 
-def test_shards_of_plain_captions_have_the_bytes_that_they_had(shards):
+def test_a_record_has_mentions_and_scores_only_where_they_say_something(shards):
     record = json.loads(bytes(shards.member(0, 0, "json")))
     objects = record["captions"][0]["graph"]["objects"]
     assert {tuple(node) for node in objects} == {("lemma", "start", "end"), ("lemma", "start", "end", "mentions")}

@@ -21,7 +21,7 @@ from pretrain.probes import (
     rank_guesses,
 )
 from tests.pretrain.conftest import PIECES
-from tests.pretrain.data.test_masking import allowed, captions, mentions_of, needed_by, one_caption
+from tests.pretrain.data.masks import allowed, captions, mentions_of, needed_by, one_caption
 
 SPECIAL = SpecialTokens.of(PIECES)
 

@@ -1,4 +1,5 @@
 import hashlib
+from collections import Counter
 from itertools import chain
 
 import numpy as np
@@ -6,94 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretrain.data.masking import (
-    WORD,
-    SpecialTokens,
-    lay_out,
-    mask_regions,
-    mask_text,
-    maskable,
-)
+from pretrain.data.masking import WORD, lay_out, mask_regions, mask_text, maskable
 from pretrain.recipe import Masking
-from shards.schema import KINDS, MASK_DTYPES, Masks
-
-SPECIAL = SpecialTokens(pad=0, cls=2, sep=3, mask=4, size=1000)
-
-
-@st.composite
-def captions(draw, mentions=4):
-    """One caption with any nodes and segments: nodes may overlap, have no pieces, or share them.
-
-    An object has at most so many mentions.
-    """
-    segments = draw(st.lists(st.integers(1, 9), max_size=3))
-    length = sum(segments)
-    spans = st.lists(st.integers(0, max(length - 1, 0)), unique=True, max_size=3 if length else 0).map(sorted)
-    named = st.sets(st.integers(0, length - 1), max_size=6).map(sorted) if length else st.just([])
-    few = named.map(lambda pieces: [piece for run in runs(pieces)[:mentions] for piece in run])
-    objects = draw(st.lists(few, max_size=4))
-    kinds, arguments, tokens = [0] * len(objects), [(-1, -1)] * len(objects), list(objects)
-    if objects:
-        for _ in range(draw(st.integers(0, 3))):
-            kinds.append(1)
-            arguments.append((draw(st.integers(0, len(objects) - 1)), -1))
-            tokens.append(draw(spans))
-    if len(objects) > 1:
-        for _ in range(draw(st.integers(0, 3))):
-            kinds.append(2)
-            arguments.append(tuple(draw(st.permutations(range(len(objects))))[:2]))
-            tokens.append(draw(spans))
-    arrays = {
-        "token_ids": np.arange(100, 100 + length),
-        "segment_ids": np.repeat(np.arange(len(segments)), segments),
-        "token_offsets": np.array([0, length]),
-        "node_kind": np.array(kinds),
-        "node_caption": np.zeros(len(kinds)),
-        "node_args": np.array(arguments).reshape(-1, 2),
-        "node_tokens": np.array([t for own in tokens for t in own]),
-        "node_token_offsets": np.cumsum([0, *map(len, tokens)]),
-    }
-    return Masks(**{name: arrays[name].astype(dtype) for name, dtype in MASK_DTYPES.items()})
-
-
-def mask(masks, seed=0, matched=True, max_text=64, **shares):
-    random = np.random.default_rng(seed)
-    return mask_text(
-        masks, 0, matched=matched, max_text=max_text, settings=Masking(**shares), special=SPECIAL, random=random
-    )
-
-
-def runs(pieces):
-    """Runs of neighbours, which are the mentions of an object."""
-    found = []
-    for piece in pieces:
-        if piece - 1 not in pieces:
-            found.append([])
-        found[-1].append(piece)
-    return found
-
-
-def mentions_of(masks, node, places):
-    """What may be hidden of a node: the mentions of an object that are shown whole, all pieces of another node."""
-    own = masks.tokens(node).tolist()
-    wholes = runs(own) if masks.node_kind[node] == 0 else [own]
-    return [whole for whole in wholes if whole and all(places[piece] >= 0 for piece in whole)]
-
-
-def needed_by(masks, node):
-    return [int(a) for a in masks.node_args[node] if a >= 0]
-
-
-def allowed(masks, places):
-    """The nodes that may be hidden, with their mentions, by the rules of the paper: written a second time."""
-    found = {}
-    for node in range(len(masks.node_kind)):
-        mentions, own = mentions_of(masks, node, places), set(masks.tokens(node).tolist())
-        objects = needed_by(masks, node)
-        seen = all(mentions_of(masks, a, places) or not len(masks.tokens(a)) for a in objects)
-        if mentions and seen and all(own.isdisjoint(masks.tokens(a).tolist()) for a in objects):
-            found[node] = mentions
-    return found
+from shards.schema import KINDS
+from tests.pretrain.data.masks import SPECIAL, Draws, allowed, captions, mask, needed_by, one_caption
 
 
 @settings(max_examples=150, deadline=None)
@@ -166,10 +83,11 @@ def test_objects_stay_visible_with_what_is_taken_also_where_they_are_never_taken
     text = mask(masks, seed, **({"object": 0, "attribute": 0, "relation": 0} | {kind: 0.5}), word=1)
     places = lay_out(masks, 0, max_text=64, special=SPECIAL).places
     kind_at = dict(zip(text.targets.tolist(), text.kinds.tolist(), strict=True))
+    nodes_at = Counter(masks.node_tokens.tolist())
     for node in np.flatnonzero(masks.node_kind == KINDS.index(kind)).tolist():
-        own = [kind_at.get(place) for place in places[masks.tokens(node)].tolist()]
-        if KINDS.index(kind) in own and len(set(masks.node_tokens.tolist())) == len(masks.node_tokens):
-            needed = [p for a in masks.node_args[node] if a >= 0 for p in masks.tokens(a)]
+        own = [kind_at.get(places[piece]) for piece in masks.tokens(node).tolist() if nodes_at[piece] == 1]
+        if KINDS.index(kind) in own:
+            needed = [p for a in needed_by(masks, node) for p in masks.tokens(a)]
             assert not set(places[needed].tolist()) & set(text.targets.tolist())
 
 
@@ -199,20 +117,6 @@ def test_a_caption_of_another_image_is_not_masked(masks, seed):
     text = mask(masks, seed, matched=False, object=1, word=1)
     assert len(text.targets) == 0
     assert text.token_ids.tolist() == lay_out(masks, 0, max_text=64, special=SPECIAL).token_ids.tolist()
-
-
-def one_caption(length, kinds, arguments, tokens):
-    arrays = {
-        "token_ids": np.arange(100, 100 + length),
-        "segment_ids": np.zeros(length),
-        "token_offsets": [0, length],
-        "node_kind": kinds,
-        "node_caption": np.zeros(len(kinds)),
-        "node_args": arguments,
-        "node_tokens": np.concatenate(tokens),
-        "node_token_offsets": np.cumsum([0, *map(len, tokens)]),
-    }
-    return Masks(**{name: np.array(arrays[name]).astype(dtype) for name, dtype in MASK_DTYPES.items()})
 
 
 def one_object(length=1):
@@ -263,18 +167,6 @@ def test_nothing_that_shows_a_hidden_region_is_left_visible(n, seed, overlap):
             shared = max(0, min(x2, a2) - max(x1, a1)) * max(0, min(y2, b2) - max(y1, b1))
             wanted |= shared / ((x2 - x1) * (y2 - y1) + (a2 - a1) * (b2 - b1) - shared) > overlap
         assert wide[1][region] == (wanted or plain[1][region])
-
-
-class Draws:
-    """Random numbers that are given: for the nodes first, then for the pieces."""
-
-    def __init__(self, *draws):
-        self.draws = iter(draws)
-
-    def random(self, shape):
-        found = np.array(next(self.draws))
-        assert found.shape == shape
-        return found
 
 
 @settings(max_examples=100, deadline=None)
@@ -387,21 +279,11 @@ def test_a_mention_of_which_only_some_pieces_are_shown_stays_as_it_is():
 
 def test_the_example_of_the_docstring():
     """a red hat on a man"""
-    arrays = {
-        "token_ids": np.arange(10, 16),
-        "segment_ids": np.zeros(6),
-        "token_offsets": [0, 6],
-        "node_kind": [0, 0, 1, 2],
-        "node_caption": np.zeros(4),
-        "node_args": [(-1, -1), (-1, -1), (0, -1), (0, 1)],
-        "node_tokens": [2, 5, 1, 3],
-        "node_token_offsets": range(5),
-    }
-    masks = Masks(**{name: np.array(arrays[name]).astype(dtype) for name, dtype in MASK_DTYPES.items()})
+    masks = one_caption(6, [0, 0, 1, 2], [(-1, -1), (-1, -1), (0, -1), (0, 1)], [[2], [5], [1], [3]])
     draws = Draws([(0.0, 0.3), (0.9, 0.3), (0.0, 0.3), (0.0, 0.3)], np.full((6, 2), 0.9))
     text = mask_text(masks, 0, matched=True, max_text=64, settings=Masking(), special=SPECIAL, random=draws)
-    assert text.token_ids.tolist() == [SPECIAL.cls, 10, 11, SPECIAL.mask, 13, 14, 15, SPECIAL.sep]
-    assert (text.targets.tolist(), text.labels.tolist(), text.kinds.tolist()) == ([3], [12], [0])
+    assert text.token_ids.tolist() == [SPECIAL.cls, 100, 101, SPECIAL.mask, 103, 104, 105, SPECIAL.sep]
+    assert (text.targets.tolist(), text.labels.tolist(), text.kinds.tolist()) == ([3], [102], [0])
 
 
 def test_the_example_of_regions():

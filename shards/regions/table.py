@@ -68,7 +68,7 @@ class RegionsInfo:
         Raises:
             InputError: this is no such part.
         """
-        metadata = read_part_metadata(path, "regions_version", REGIONS_VERSION)
+        metadata = read_part_metadata(path, "regions_version", [REGIONS_VERSION])
         try:
             names = _ATTRIBUTE_NAMES.validate_json(metadata["attribute_names"])
             classes = Classes.model_validate_json(metadata["classes"])
@@ -221,7 +221,7 @@ def open_regions(path: AnyPath) -> ParquetFile:
     Raises:
         InputError: this is no such part, or it has other columns than `REGIONS`.
     """
-    return open_part(path, "regions_version", REGIONS_VERSION, REGIONS)
+    return open_part(path, "regions_version", {REGIONS_VERSION: REGIONS})
 
 
 def read_image_ids(path: AnyPath) -> pa.ChunkedArray:

@@ -30,14 +30,14 @@ def test_a_stage_without_parts_is_refused(tmp_path):
 
 def test_the_metadata_of_a_part_have_a_version(tmp_path):
     write_part(tmp_path / "a", {"graphs_version": "1", "parser": "é"})
-    assert read_part_metadata(tmp_path / "a", "graphs_version", "1") == {"graphs_version": "1", "parser": "é"}
-    with pytest.raises(InputError, match="graphs_version is 1, this release reads 2; run its stage again"):
-        read_part_metadata(tmp_path / "a", "graphs_version", "2")
+    assert read_part_metadata(tmp_path / "a", "graphs_version", ["1"]) == {"graphs_version": "1", "parser": "é"}
+    with pytest.raises(InputError, match="graphs_version is 1, this release reads 2 and 3; run its stage again"):
+        read_part_metadata(tmp_path / "a", "graphs_version", ["2", "3"])
     with pytest.raises(InputError, match="regions_version is None"):
-        read_part_metadata(tmp_path / "a", "regions_version", "1")
+        read_part_metadata(tmp_path / "a", "regions_version", ["1"])
     (tmp_path / "a").write_text("no Parquet")
     with pytest.raises(InputError, match="a: cannot be read as Parquet"):
-        read_part_metadata(tmp_path / "a", "graphs_version", "1")
+        read_part_metadata(tmp_path / "a", "graphs_version", ["1"])
 
 
 def test_a_stage_is_known_by_what_it_was_asked_to_do(tmp_path):

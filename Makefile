@@ -82,7 +82,7 @@ test-slow: setup
 	$(BIN)/python -m pytest -m slow
 
 # Damaged inputs for every reader and every command. FUZZ=--first 17 --cases 1 runs one case again.
-FUZZ ?= --cases 10000 --commands 500 --minutes 120 --keep runs/fuzz
+FUZZ ?= --cases 10000 --commands 500 --lines 2000 --minutes 120 --keep runs/fuzz
 
 fuzz: setup
 	$(BIN)/python -m tests.fuzz $(FUZZ)

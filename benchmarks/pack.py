@@ -20,7 +20,7 @@ from rich.table import Table
 from benchmarks.processes import run_alone
 from parsers.command import console, run
 from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
-from pipeline.graph_table import GRAPHS, GRAPHS_VERSION, write_graphs
+from pipeline.graph_table import GRAPHS, GRAPHS_VERSION, tabulate_nodes, write_graphs
 from shards.manifest import Classes
 from shards.regions.table import RegionsInfo, RegionsRow, write_regions
 from shards.schema import Regions
@@ -86,14 +86,16 @@ def _write(world: Path, count: int) -> int:
         with path.open("wb") as stream:
             write_regions(stream, rows, info)
         size += path.stat().st_size
-        captions = [
-            {"image_id": row.image_id, "caption_id": str(c), "caption": TEXT, "segments": None, **GRAPH.to_dict()}
-            for row in rows
-            for c in range(2)
-        ]
+        columns = {
+            "image_id": [row.image_id for row in rows for _ in range(2)],
+            "caption_id": ["0", "1"] * len(rows),
+            "caption": [TEXT] * 2 * len(rows),
+            "segments": [None] * 2 * len(rows),
+            **tabulate_nodes([GRAPH] * 2 * len(rows)),
+        }
         metadata = {"graphs_version": GRAPHS_VERSION, "parser": "benchmark", "parser_version": "1"}
         with (world / "graphs" / path.name).open("wb") as stream:
-            write_graphs(stream, pa.Table.from_pylist(captions, GRAPHS), metadata)
+            write_graphs(stream, pa.table(columns, GRAPHS), metadata)
     for name in ("graphs", "regions"):
         (world / name / "report.json").write_text("{}")
     return size

@@ -16,6 +16,7 @@ from finetune.options import CheckpointOption, CocoIdsOption, DataOption, Region
 from parsers.checksums import sha256_of
 from parsers.command import console, run, say
 from shards.storage.files import write_json
+from shards.storage.lock import lock_folder
 
 LENGTHS = (5, 10, 20, 50, 100)
 """The lengths of the shortlists that are measured."""
@@ -61,42 +62,43 @@ def main(
     from pretrain.model.encoder import WEIGHTS
     from pretrain.model.folder import choose_device
 
-    folder = find_fine_tuned(checkpoint)
-    task, device, files = (
-        load_task(folder, Retrieval),
-        choose_device(),
-        TaskFiles(data, regions or [], coco_ids=coco_ids),
-    )
-    training, held_out = (files.open(task, [name], folder, device.type) for name in (split, dev))
-    model = load_fine_tuned(folder, task, device)
-    pooled, pooled_dev = (
-        pool_split(PairScorer(model, part.sources, device=device), task, part) for part in (training, held_out)
-    )
-    cheap = train_cheap_score(pooled, steps=steps, seed=seed)
-    scores = compute_cheap_scores(cheap, pooled_dev)
-    _, images = scores.shape
-    table = Table("length", "image kept", "text kept", "pairs", title=f"Shortlists on {dev}, {images:,} images")
-    kept = {}
-    for length in (length for length in LENGTHS if length < images):
-        kept[length] = measure_shortlist(choose_candidates(scores, length), pooled_dev.own_C)
-        table.add_row(str(length), *(f"{100 * share:.2f} %" for share in kept[length].values()))
-    console.print(table)
-    record = {
-        "trained_on": split,
-        "captions": len(pooled.texts_C2D),
-        "images": len(pooled.images_I2V),
-        "steps": steps,
-        "seed": seed,
-        "model": sha256_of(folder / WEIGHTS),
-        "measured_on": dev,
-        "kept": kept,
-    }
-    save_cheap_score(cheap, out, record)
-    say(f"cheap score: {out}")
-    if negatives is not None:
-        names, _ = number_images(training.examples)
-        write_json(find_hard_negatives(cheap, pooled, names, negatives_each), negatives)
-        say(f"hard negatives: {negatives}")
+    with lock_folder(out.parent):
+        folder = find_fine_tuned(checkpoint)
+        task, device, files = (
+            load_task(folder, Retrieval),
+            choose_device(),
+            TaskFiles(data, regions or [], coco_ids=coco_ids),
+        )
+        training, held_out = (files.open(task, [name], folder, device.type) for name in (split, dev))
+        model = load_fine_tuned(folder, task, device)
+        pooled, pooled_dev = (
+            pool_split(PairScorer(model, part.sources, device=device), task, part) for part in (training, held_out)
+        )
+        cheap = train_cheap_score(pooled, steps=steps, seed=seed)
+        scores = compute_cheap_scores(cheap, pooled_dev)
+        _, images = scores.shape
+        table = Table("length", "image kept", "text kept", "pairs", title=f"Shortlists on {dev}, {images:,} images")
+        kept = {}
+        for length in (length for length in LENGTHS if length < images):
+            kept[length] = measure_shortlist(choose_candidates(scores, length), pooled_dev.own_C)
+            table.add_row(str(length), *(f"{100 * share:.2f} %" for share in kept[length].values()))
+        console.print(table)
+        record = {
+            "trained_on": split,
+            "captions": len(pooled.texts_C2D),
+            "images": len(pooled.images_I2V),
+            "steps": steps,
+            "seed": seed,
+            "model": sha256_of(folder / WEIGHTS),
+            "measured_on": dev,
+            "kept": kept,
+        }
+        save_cheap_score(cheap, out, record)
+        say(f"cheap score: {out}")
+        if negatives is not None:
+            names, _ = number_images(training.examples)
+            write_json(find_hard_negatives(cheap, pooled, names, negatives_each), negatives)
+            say(f"hard negatives: {negatives}")
 
 
 if __name__ == "__main__":

@@ -36,6 +36,15 @@ def forget_checksums(folder: Path) -> None:
     (folder / CHECKSUMS).unlink(missing_ok=True)
 
 
+def list_checked(folder: Path) -> set[str]:
+    """The files of a folder that have a checksum in it, by their path in the folder.
+
+    Raises:
+        InputError: ``checksums.json`` is damaged.
+    """
+    return set(_read(folder / CHECKSUMS))
+
+
 def check_file(path: Path) -> None:
     """Compares a file with its checksum, if there is one beside it. A file that is missing is left to its reader.
 

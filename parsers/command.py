@@ -85,12 +85,13 @@ def run(app: typer.Typer) -> NoReturn:
     """Runs a command and exits.
 
     The exit code is 0 if all went well, 1 on bad input, 2 on wrong usage, 130 after Ctrl-C and 143 after SIGTERM.
+    A file that the system refuses by its name is bad input, too: no checks beforehand can know all that it refuses.
     """
     signal.signal(signal.SIGTERM, _terminate)
     try:
         app()
     except (InputError, OSError) as error:
-        if isinstance(error, OSError) and error.errno not in _NO_ROOM:
+        if isinstance(error, OSError) and error.filename is None and error.errno not in _NO_ROOM:
             raise
         message = re.sub(r"\s*\n\s*", " ", str(error))  # a name with a line feed must not look like another line
         _errors.print(Text("error:", "bold red"), message, soft_wrap=True)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 
-from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
+from parsers.graph import Attribute, Relation, SceneGraph, Span
 from parsers.verbs import find_verbs
 
 _COMPOUND = re.compile(r"\b\w+(?:-\w+)*-\w+ing\b", re.IGNORECASE)
@@ -53,7 +53,8 @@ def _join_compounds(graph: SceneGraph) -> SceneGraph:
         )
         attributes = tuple(a for a in graph.attributes if not _holds(whole, a.span) and a.object not in inside)
         attribute = Attribute(described, match.group().lower(), whole)
-        graph = _without(replace(graph, attributes=(*attributes, attribute), relations=_distinct(relations)), inside)
+        ordered = tuple(sorted((*attributes, attribute), key=lambda a: (a.object, a.span, a.lemma)))
+        graph = _without(replace(graph, attributes=ordered, relations=_distinct(relations)), inside)
     return graph
 
 
@@ -121,17 +122,4 @@ def _holds(whole: Span, span: Span) -> bool:
 
 def _without(graph: SceneGraph, gone: set[int]) -> SceneGraph:
     """Returns the graph without some objects and all that is said of them."""
-    kept: list[Object] = [thing for i, thing in enumerate(graph.objects) if i not in gone]
-    place = {i: n for n, i in enumerate(i for i in range(len(graph.objects)) if i not in gone)}
-    attributes = (replace(a, object=place[a.object]) for a in graph.attributes if a.object in place)
-    relations = (
-        replace(r, subject=place[r.subject], object=place[r.object])
-        for r in graph.relations
-        if r.subject in place and r.object in place
-    )
-    return SceneGraph(
-        graph.caption,
-        tuple(kept),
-        tuple(sorted(attributes, key=lambda a: (a.object, a.span, a.lemma))),
-        tuple(relations),
-    )
+    return graph.keep_objects(set(range(len(graph.objects))) - gone)

@@ -6,9 +6,14 @@ Every parser returns such graphs, and every later stage reads them. A graph is E
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TypedDict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from typing import NotRequired, TypedDict, TypeVar
+
+MIN_VISIBLE = 0.5
+"""The lowest score ``visible`` of a node that a stage keeps, unless it is told otherwise."""
+_DECIMALS = 4
+"""Scores are stored with so many decimals."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -38,12 +43,24 @@ def list_runs(places: Iterable[int]) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """A thing that the caption names, e.g. ``Object("fire hydrant", Span(4, 17))``."""
+    """A thing that the caption names, e.g. ``Object("fire hydrant", Span(4, 17))``.
+
+    A longer caption may speak of it several times. In "a black dog lies on a rug, and it sleeps" the dog has the span
+    "dog" and the mention "it".
+    """
 
     lemma: str
     span: Span
+    """the mention that names the object"""
     mentions: tuple[Span, ...] = ()
+    """its further mentions, in the order of the caption: pronouns, and names that come again"""
     visible: float = 1.0
+    """how sure it is that the node can be seen in a picture, from 0 to 1; "a sense of calm" cannot"""
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """All mentions in the order of the caption."""
+        return tuple(sorted((self.span, *self.mentions))) if self.mentions else (self.span,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +71,7 @@ class Attribute:
     lemma: str
     span: Span
     visible: float = 1.0
+    """see `Object`"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +87,7 @@ class Relation:
     lemma: str
     spans: tuple[Span, ...]
     visible: float = 1.0
+    """see `Object`"""
 
 
 class SpanRecord(TypedDict):
@@ -78,20 +97,27 @@ class SpanRecord(TypedDict):
     end: int
 
 
-class ObjectRecord(SpanRecord):
-    """An `Object` as plain data."""
+class _Score(TypedDict):
+    """The score of a node as plain data; without it, the node has the default."""
+
+    visible: NotRequired[float]
+
+
+class ObjectRecord(SpanRecord, _Score):
+    """An `Object` as plain data; without mentions, it has none."""
 
     lemma: str
+    mentions: NotRequired[list[SpanRecord]]
 
 
-class AttributeRecord(SpanRecord):
+class AttributeRecord(SpanRecord, _Score):
     """An `Attribute` as plain data."""
 
     object: int
     lemma: str
 
 
-class RelationRecord(TypedDict):
+class RelationRecord(_Score):
     """A `Relation` as plain data."""
 
     subject: int
@@ -114,7 +140,8 @@ class SceneGraph:
 
     Raises:
         ValueError: an index names no object, a span is empty or leaves the caption, a lemma is empty, a relation
-            joins an object with itself, or the spans of a relation overlap or are out of order.
+            joins an object with itself, the mentions of an object or the spans of a relation overlap or are out of
+            order, or a score is not between 0 and 1.
     """
 
     caption: str
@@ -124,7 +151,9 @@ class SceneGraph:
 
     def __post_init__(self) -> None:
         for item in self.objects:
-            self._check(item, (item.span,))
+            self._check(item, item.spans)
+            if item.mentions:
+                self._check(item, item.mentions)
         for attribute in self.attributes:
             self._check(attribute, (attribute.span,))
             self._check_object(attribute, attribute.object)
@@ -138,6 +167,8 @@ class SceneGraph:
     def _check(self, node: Object | Attribute | Relation, spans: tuple[Span, ...]) -> None:
         if not node.lemma:
             raise ValueError(f"{node} has an empty lemma")
+        if not 0 <= node.visible <= 1:
+            raise ValueError(f"{node}: visible is {node.visible}, expected a number from 0 to 1")
         end = 0
         for span in spans:
             if not end <= span.start < span.end <= len(self.caption):
@@ -150,23 +181,44 @@ class SceneGraph:
         if not 0 <= index < len(self.objects):
             raise ValueError(f"{node} refers to object {index}, but the graph has {len(self.objects)} objects")
 
-    def to_dict(self) -> GraphRecord:
-        """Returns the graph without its caption as plain lists and dicts, as a row of the graphs in Parquet has it."""
-        return {
-            "objects": [{"lemma": o.lemma, "start": o.span.start, "end": o.span.end} for o in self.objects],
-            "attributes": [
-                {"object": a.object, "lemma": a.lemma, "start": a.span.start, "end": a.span.end}
-                for a in self.attributes
-            ],
-            "relations": [
-                {
-                    "subject": r.subject,
-                    "object": r.object,
-                    "lemma": r.lemma,
-                    "spans": [{"start": s.start, "end": s.end} for s in r.spans],
-                }
+    def keep_objects(self, kept: Collection[int]) -> SceneGraph:
+        """Returns the graph with some of its objects and what is said of these alone, in the same order."""
+        place = {number: new for new, number in enumerate(n for n in range(len(self.objects)) if n in kept)}
+        return SceneGraph(
+            self.caption,
+            tuple(self.objects[number] for number in place),
+            tuple(replace(a, object=place[a.object]) for a in self.attributes if a.object in place),
+            tuple(
+                replace(r, subject=place[r.subject], object=place[r.object])
                 for r in self.relations
-            ],
+                if r.subject in place and r.object in place
+            ),
+        )
+
+    def keep_visible(self, least: float) -> SceneGraph:
+        """Returns the graph without the nodes whose score is below ``least``, in the same order.
+
+        With an object go its attributes and relations.
+        """
+        nodes: tuple[Object | Attribute | Relation, ...] = (*self.objects, *self.attributes, *self.relations)
+        if all(node.visible >= least for node in nodes):
+            return self
+        seen = replace(
+            self,
+            attributes=tuple(a for a in self.attributes if a.visible >= least),
+            relations=tuple(r for r in self.relations if r.visible >= least),
+        )
+        return seen.keep_objects({number for number, item in enumerate(self.objects) if item.visible >= least})
+
+    def to_dict(self) -> GraphRecord:
+        """Returns the graph without its caption as plain lists and dicts.
+
+        Mentions and scores are there where they are not the default. Scores are rounded to four decimals.
+        """
+        return {
+            "objects": [_describe_object(item) for item in self.objects],
+            "attributes": [_describe_attribute(attribute) for attribute in self.attributes],
+            "relations": [_describe_relation(relation) for relation in self.relations],
         }
 
     @classmethod
@@ -179,10 +231,64 @@ class SceneGraph:
         """
         return cls(
             caption,
-            tuple(Object(o["lemma"], Span(o["start"], o["end"])) for o in graph["objects"]),
-            tuple(Attribute(a["object"], a["lemma"], Span(a["start"], a["end"])) for a in graph["attributes"]),
             tuple(
-                Relation(r["subject"], r["object"], r["lemma"], tuple(Span(s["start"], s["end"]) for s in r["spans"]))
+                Object(o["lemma"], _read_span(o), tuple(map(_read_span, o.get("mentions", ()))), _read_score(o))
+                for o in graph["objects"]
+            ),
+            tuple(Attribute(a["object"], a["lemma"], _read_span(a), _read_score(a)) for a in graph["attributes"]),
+            tuple(
+                Relation(r["subject"], r["object"], r["lemma"], tuple(map(_read_span, r["spans"])), _read_score(r))
                 for r in graph["relations"]
             ),
         )
+
+
+def _describe_object(item: Object) -> ObjectRecord:
+    record: ObjectRecord = {"lemma": item.lemma, "start": item.span.start, "end": item.span.end}
+    if item.mentions:
+        record["mentions"] = _describe_spans(item.mentions)
+    return _with_score(record, item)
+
+
+def _describe_attribute(attribute: Attribute) -> AttributeRecord:
+    span = attribute.span
+    record: AttributeRecord = {
+        "object": attribute.object,
+        "lemma": attribute.lemma,
+        "start": span.start,
+        "end": span.end,
+    }
+    return _with_score(record, attribute)
+
+
+def _describe_relation(relation: Relation) -> RelationRecord:
+    record: RelationRecord = {
+        "subject": relation.subject,
+        "object": relation.object,
+        "lemma": relation.lemma,
+        "spans": _describe_spans(relation.spans),
+    }
+    return _with_score(record, relation)
+
+
+def _describe_spans(spans: Iterable[Span]) -> list[SpanRecord]:
+    return [{"start": span.start, "end": span.end} for span in spans]
+
+
+_Record = TypeVar("_Record", ObjectRecord, AttributeRecord, RelationRecord)
+
+
+def _with_score(record: _Record, node: Object | Attribute | Relation) -> _Record:
+    if node.visible != 1.0 and (visible := round(node.visible, _DECIMALS)) != 1.0:
+        record["visible"] = visible
+    return record
+
+
+def _read_span(record: SpanRecord) -> Span:
+    return Span(record["start"], record["end"])
+
+
+def _read_score(record: _Score) -> float:
+    """Returns the score as it was stored; as float32, which tables hold, it is off in the eighth decimal."""
+    visible = record.get("visible", 1.0)
+    return 1.0 if visible == 1.0 else round(visible, _DECIMALS)

@@ -49,6 +49,10 @@ class Lemmatizer:
         stems = (word[: -len(end)] + new for end, new in self._rules[pos] if word.endswith(end))
         return tuple(form for form in (word, *stems) if form in index)
 
+    def list_irregular_bases(self, word: str) -> list[str]:
+        """Returns the base forms of an irregular form, of all parts of speech; none if the word is not one."""
+        return [base for pos in PARTS_OF_SPEECH for base in self._exceptions[pos].get(word, ())]
+
     def knows(self, word: str) -> bool:
         """Tells whether the word is an adverb or a form of a noun, a verb or an adjective."""
         # The answers are not cached: callers ask once about each of many words.

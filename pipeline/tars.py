@@ -8,16 +8,15 @@ import posixpath
 import tarfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from parsers.command import InputError
 from pipeline.files import check_regular
 from shards.storage.files import AnyPath
+from shards.storage.tars import walk_tar
 
 MAX_CONTENT = 1 << 24
 """the largest text of a sample that is read, in bytes"""
-MAX_HEADERS = 1 << 20
-"""The bytes of the headers of one member: extended headers and sparse maps give their own sizes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,38 +92,30 @@ def read_samples(path: AnyPath, wanted: Collection[str]) -> Iterator[TarSample |
 def _split(stream: BinaryIO, wanted: Collection[str]) -> Iterator[TarSample | TarDamage]:
     """Yields runs of members that have one key."""
     sample = TarSample("")
-    size = stream.seek(0, io.SEEK_END)
-    stream.seek(0)
-    headers = _Headers(stream)
     try:
-        with tarfile.open(fileobj=cast("BinaryIO", headers), mode="r:") as tar:
-            while (entry := tar.next()) is not None:
-                headers.left = MAX_HEADERS
-                tar.members.clear()  # type: ignore[attr-defined]  # tarfile remembers every member
-                held = 0 if entry.issparse() else entry.size  # that of a sparse file counts its holes
-                if tar.offset < entry.offset_data or not 0 <= held <= size - entry.offset_data:
-                    raise tarfile.ReadError(f"{entry.name} is said to have {entry.size:,} bytes")
-                folder, name = posixpath.split(entry.name)
-                stem, _, extension = name.partition(".")
-                if entry.isdir() or not stem:  # macOS puts a file ._NAME before each file
-                    continue
-                if (key := posixpath.join(folder, stem)) != sample.key:
-                    if sample.key:
-                        yield sample
-                    sample = TarSample(key)
-                if fault := _find_fault(entry, sample, extension, extension in wanted):
-                    sample.faults.append(fault)
-                    continue
-                sample.places[extension] = entry.offset_data, entry.size
-                if extension in wanted:
-                    stream.seek(entry.offset_data)
-                    sample.contents[extension] = stream.read(entry.size)
-            if sample.key:
-                yield sample
-            stream.seek(-min(2 * tarfile.BLOCKSIZE, size), io.SEEK_END)
-            if any(stream.read()):
-                yield TarDamage(f"after {sample.position}", "the tar has no end: it is cut off, samples may be missing")
-    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+        for entry in walk_tar(stream):
+            folder, name = posixpath.split(entry.name)
+            stem, _, extension = name.partition(".")
+            if entry.isdir() or not stem:  # macOS puts a file ._NAME before each file
+                continue
+            if (key := posixpath.join(folder, stem)) != sample.key:
+                if sample.key:
+                    yield sample
+                sample = TarSample(key)
+            if fault := _find_fault(entry, sample, extension, extension in wanted):
+                sample.faults.append(fault)
+                continue
+            sample.places[extension] = entry.offset_data, entry.size
+            if extension in wanted:
+                stream.seek(entry.offset_data)
+                sample.contents[extension] = stream.read(entry.size)
+        if sample.key:
+            yield sample
+        size = stream.seek(0, io.SEEK_END)
+        stream.seek(-min(2 * tarfile.BLOCKSIZE, size), io.SEEK_END)
+        if any(stream.read()):
+            yield TarDamage(f"after {sample.position}", "the tar has no end: it is cut off, samples may be missing")
+    except tarfile.TarError as error:
         yield TarDamage(f"after {sample.position}", f"the tar is damaged or cut off ({error}): samples may be missing")
 
 
@@ -139,20 +130,3 @@ def _find_fault(entry: tarfile.TarInfo, sample: TarSample, extension: str, wante
     if wanted and entry.size > MAX_CONTENT:
         return f"its .{extension} has more than {MAX_CONTENT:,} bytes"
     return None
-
-
-class _Headers:
-    """A tar as tarfile reads its headers: what it reads for one member is bounded, whatever sizes they give."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self.left = MAX_HEADERS
-        """how many bytes may still be read for the next member"""
-        self.seek, self.tell = stream.seek, stream.tell
-        self._read = stream.read
-
-    def read(self, size: int) -> bytes:
-        """Reads as the stream does."""
-        self.left -= max(size, tarfile.BLOCKSIZE)
-        if size < 0 or self.left < 0:
-            raise tarfile.ReadError(f"a header of more than {MAX_HEADERS:,} bytes")
-        return self._read(size)

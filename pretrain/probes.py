@@ -44,7 +44,7 @@ class Probe:
     length: int
     """text positions of its caption, special tokens included"""
     answer: tuple[int, ...]
-    """ids of its word pieces"""
+    """ids of the word pieces that are hidden with it"""
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ def find_probes(shards: SampleReader, max_text: int) -> Iterator[Probe]:
             masks = shards.masks(shard, row)
             for caption in range(len(masks.token_offsets) - 1):
                 layout = lay_out(masks, caption, max_text=max_text, special=special)
-                for node in maskable(masks, caption, layout.places):
-                    answer = layout.token_ids[layout.places[masks.tokens(node)]]
+                for node, pieces in maskable(masks, caption, layout.places).items():
+                    answer = layout.token_ids[layout.places[pieces]]
                     length = len(layout.token_ids)
                     yield Probe(image, node, int(masks.node_kind[node]), length, tuple(answer.tolist()))
             advance(1)

@@ -36,6 +36,8 @@ class Masking(Section):
 
     object: Probability = 0.3
     """share of the objects of a caption's scene graph"""
+    mentions: Literal["all", "one"] = "all"
+    """which mentions of a taken object are hidden: `all` that are shown, or `one` of them at random"""
     attribute: Probability = 0.3
     relation: Probability = 0.3
     word: Probability = 0.15

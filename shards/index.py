@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from shards.manifest import Manifest
 from shards.members import decode_masks, decode_npy, decode_record
 from shards.schema import MEMBERS
+from shards.storage.tars import walk_tar
 
 FILE, SHARDS_PER_FILE = "index.parquet", 256
 _NUMBERED = "index-{:05d}.parquet"
@@ -157,37 +158,36 @@ def rows_of_tar(data: memoryview, stream: BinaryIO) -> list[IndexRow]:
 
     Raises:
         ValueError: this is a tar that `ShardWriter` did not write.
-        tarfile.TarError: this is no tar.
+        tarfile.TarError: this is no tar, or a damaged one.
     """
     rows: list[IndexRow] = []
     start = 0
-    with tarfile.open(fileobj=stream) as tar:
-        for key, entries in groupby(tar, lambda entry: entry.name.partition(".")[0]):
-            extents = {entry.name.partition(".")[2]: (entry.offset_data, entry.size) for entry in entries}
-            if not set(extents) <= set(MEMBERS):
-                raise ValueError(f"sample {key} has unknown members {sorted(set(extents) - set(MEMBERS))}")
-            try:
-                record, boxes, masks = (
-                    data[offset : offset + size]
-                    for offset, size in (extents[member] for member in ("json", "boxes.npy", "masks.npz"))
-                )
-            except KeyError as error:
-                raise ValueError(f"sample {key} has no member {error}") from error
-            _, width, height, _ = decode_record(record)
-            last = sum(extents["masks.npz"])
-            end = last + -last % tarfile.BLOCKSIZE
-            rows.append(
-                IndexRow(
-                    key,
-                    width=width,
-                    height=height,
-                    num_boxes=len(decode_npy(boxes)),
-                    tokens=np.diff(decode_masks(masks).token_offsets).tolist(),
-                    crc32=zlib.crc32(data[start:end]),
-                    extents=extents,
-                )
+    for key, entries in groupby(walk_tar(stream), lambda entry: entry.name.partition(".")[0]):
+        extents = {entry.name.partition(".")[2]: (entry.offset_data, entry.size) for entry in entries}
+        if not set(extents) <= set(MEMBERS):
+            raise ValueError(f"sample {key} has unknown members {sorted(set(extents) - set(MEMBERS))}")
+        try:
+            record, boxes, masks = (
+                data[offset : offset + size]
+                for offset, size in (extents[member] for member in ("json", "boxes.npy", "masks.npz"))
             )
-            start = end
+        except KeyError as error:
+            raise ValueError(f"sample {key} has no member {error}") from error
+        _, width, height, _ = decode_record(record)
+        last = sum(extents["masks.npz"])
+        end = last + -last % tarfile.BLOCKSIZE
+        rows.append(
+            IndexRow(
+                key,
+                width=width,
+                height=height,
+                num_boxes=len(decode_npy(boxes)),
+                tokens=np.diff(decode_masks(masks).token_offsets).tolist(),
+                crc32=zlib.crc32(data[start:end]),
+                extents=extents,
+            )
+        )
+        start = end
     return rows
 
 

@@ -77,9 +77,11 @@ def decode_record(data: bytes | memoryview) -> Record:
     if not (
         all(isinstance(text, str) for text in texts)
         and all(one is None or isinstance(one, str) for one in ids)
-        and all(type(size) is int for size in sizes)
+        and all(type(size) is int and abs(size) < 1 << 31 for size in sizes)
     ):
-        raise ValueError("not the JSON record of a sample: an id or text is no string, or a size is no whole number")
+        raise ValueError(
+            "not the JSON record of a sample: an id or text is no string, or a size is no whole number of 32 bits"
+        )
     return found
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from parsers.graph import SceneGraph, Span
-from shards.schema import ATTRIBUTE, KINDS, OBJECT, RELATION, Array
+from shards.schema import ATTRIBUTE, OBJECT, RELATION, Array
 
 
 class Node(NamedTuple):
@@ -22,7 +22,8 @@ class Node(NamedTuple):
     """`shards.schema.OBJECT`, `ATTRIBUTE` or `RELATION`"""
     lemma: str
     spans: tuple[Span, ...]
-    """the words of the caption that the node stands for; none, where the parser inferred the relation"""
+    """the words of the caption that the node stands for: each mention of an object, and none where the parser inferred
+    the relation"""
     arguments: tuple[int, ...]
     """numbers of the objects that an attribute (1) or a relation (2: subject, object) is about, in their graph"""
 
@@ -30,24 +31,24 @@ class Node(NamedTuple):
 def list_nodes(graph: SceneGraph) -> list[Node]:
     """The nodes of a graph in their order."""
     return [
-        *(Node(OBJECT, item.lemma, (item.span,), ()) for item in graph.objects),
+        *(Node(OBJECT, item.lemma, item.spans, ()) for item in graph.objects),
         *(Node(ATTRIBUTE, item.lemma, (item.span,), (item.object,)) for item in graph.attributes),
         *(Node(RELATION, item.lemma, item.spans, (item.subject, item.object)) for item in graph.relations),
     ]
 
 
-def spans_by_kind(graph: SceneGraph) -> list[tuple[str, Span]]:
-    """The words of a caption that its nodes stand for, each with the name of the kind of its node.
+def list_spans(graph: SceneGraph) -> list[tuple[int, Span]]:
+    """The words of a caption that its nodes stand for, each with the number of its node.
 
     Where spans overlap, the last one in this list is the one to show: attributes over relations over objects.
     """
     nodes = list_nodes(graph)
     return [
-        (KINDS[kind], span)
+        (number, span)
         for kind in (OBJECT, RELATION, ATTRIBUTE)
-        for n in nodes
-        if n.kind == kind
-        for span in n.spans
+        for number, node in enumerate(nodes)
+        if node.kind == kind
+        for span in node.spans
     ]
 
 

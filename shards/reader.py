@@ -11,7 +11,6 @@ from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from parsers.checksums import sha256_of_stream
 from parsers.command import InputError
@@ -23,7 +22,7 @@ from shards.schema import MEMBERS, Array, Masks, Record, Regions, Sample, key_of
 from shards.storage.cache import Cache
 from shards.storage.errors import ShardError
 from shards.storage.folders import map_file, open_folder
-from shards.storage.parquet import name_errors
+from shards.storage.parquet import ParquetFile, parquet_in_memory
 from shards.vocabulary import VOCABULARY, parse_vocabulary
 
 _KEPT_SHARDS, _KEPT_INDEX_FILES = 64, 16
@@ -72,7 +71,7 @@ class ShardSet:
             for problem in self.tar_problems():
                 raise InputError(problem)
 
-    def _open_index(self, number: int) -> pq.ParquetFile:
+    def _open_index(self, number: int) -> ParquetFile:
         """A file of the index. It is compared with its checksum when it is first opened."""
         file = self._index_files[number]
         path, size = self.folder.path(file.name), self.files[file.name]
@@ -83,9 +82,7 @@ class ShardSet:
                         f"{path} is not the index that the manifest describes; {_repair_hint(self.location)}"
                     )
         # The file is mapped, because forked processes would share the position of an open one.
-        data = memoryview(map_file(self.folder.open(file.name, file.sha256, size)))
-        with name_errors(path):
-            table = pq.ParquetFile(pa.BufferReader(pa.py_buffer(data)))
+        table = parquet_in_memory(path, memoryview(map_file(self.folder.open(file.name, file.sha256, size))))
         if not table.schema_arrow.equals(index.SCHEMA):
             columns = ", ".join(f"{field.name}: {field.type}" for field in table.schema_arrow)
             raise InputError(f"{path}: unexpected columns {columns}; {_repair_hint(self.location)}")
@@ -209,8 +206,7 @@ class ShardSet:
         """The rows of the index that belong to a shard, with some or all columns of `shards.index.SCHEMA`."""
         number = min(shard // index.SHARDS_PER_FILE, len(self._index_files) - 1)
         file = self._index_files[number]
-        with name_errors(self.folder.path(file.name)):
-            return self._index(number).read_row_group(shard - file.first, columns)
+        return self._index(number).read_row_group(shard - file.first, columns)
 
     def map(self, shard: int) -> memoryview:
         """The bytes of a shard's tar, mapped into memory."""
@@ -315,10 +311,9 @@ class ShardSet:
 
     def key_batches(self) -> Iterator[pa.Array]:
         """The keys of all samples, in stored order, at most a million at a time."""
-        for number, file in enumerate(self._index_files):
-            with name_errors(self.folder.path(file.name)):
-                for batch in self._index(number).iter_batches(batch_size=1 << 20, columns=["key"]):
-                    yield batch["key"]
+        for number in range(len(self._index_files)):
+            for batch in self._index(number).iter_batches(batch_size=1 << 20, columns=["key"]):
+                yield batch["key"]
 
     def find(self, key: str) -> tuple[int, int]:
         """(shard, row) of the sample with this key or image id.

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from parsers.command import pluralize
-from parsers.graph import SceneGraph
+from parsers.graph import SceneGraph, list_runs
 
 OBJECT, ATTRIBUTE, RELATION = 0, 1, 2
 """The values of ``node_kind``."""
@@ -60,6 +60,9 @@ class Masks:
         node_args           -1 -1, 0 -1, -1 -1    node 1 is an attribute of node 0
         node_tokens         1 0 0       "hat", "red", "man": positions within their own caption
         node_token_offsets  0 1 2 3     each node covers one piece
+
+    An object that a caption mentions several times covers the pieces of all mentions. In "a dog sleeps and it snores"
+    the dog covers the pieces 1 and 4.
     """
 
     token_ids: Array
@@ -90,6 +93,10 @@ class Masks:
         """int32: the positions of a node's pieces in its caption."""
         tokens: Array = self.node_tokens[self.node_token_offsets[node] : self.node_token_offsets[node + 1]]
         return tokens
+
+    def runs(self, node: int) -> list[list[int]]:
+        """The positions of a node's pieces in runs of neighbours. Each run of an object is a mention."""
+        return [list(range(first, last + 1)) for first, last in list_runs(self.tokens(node).tolist())]
 
     def check(self) -> None:
         """Checks that the arrays fit each other.

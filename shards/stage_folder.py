@@ -6,6 +6,8 @@ came out, so a folder without it is unfinished.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 import pyarrow as pa
 
 from parsers.checksums import sha256_of
@@ -16,13 +18,13 @@ from shards.storage.parquet import ParquetFile, parquet_file
 STAGE, REPORT = "stage.json", "report.json"
 
 
-def read_part_metadata(path: AnyPath, key: str, version: str) -> dict[str, str]:
+def read_part_metadata(path: AnyPath, key: str, versions: Collection[str]) -> dict[str, str]:
     """The metadata of a part, which a stage wrote.
 
     Args:
         path: the part.
         key: the name of the version in the metadata, for example ``regions_version``.
-        version: the version that this release reads.
+        versions: the versions that this release reads.
 
     Raises:
         InputError: the file is no Parquet file, no stage wrote it, or it has another version.
@@ -33,8 +35,9 @@ def read_part_metadata(path: AnyPath, key: str, version: str) -> dict[str, str]:
         for name, value in raw.items()
         if not name.startswith(b"ARROW:")
     }
-    if metadata.get(key) != version:
-        raise InputError(f"{path}: {key} is {metadata.get(key)}, this release reads {version}; run its stage again")
+    if metadata.get(key) not in versions:
+        known = " and ".join(versions)
+        raise InputError(f"{path}: {key} is {metadata.get(key)}, this release reads {known}; run its stage again")
     return metadata
 
 
@@ -50,22 +53,21 @@ def read_statistics(folder: AnyPath) -> dict[str, int]:
     return statistics
 
 
-def open_part(path: AnyPath, key: str, version: str, schema: pa.Schema) -> ParquetFile:
+def open_part(path: AnyPath, key: str, schemas: Mapping[str, pa.Schema]) -> ParquetFile:
     """Opens a part, which a stage wrote, and checks that it holds what the stage writes.
 
     Args:
         path: the part.
         key: see `read_part_metadata`.
-        version: see `read_part_metadata`.
-        schema: the columns and their types. Columns that may be null may be missing.
+        schemas: the columns and their types, by version. Columns that may be null may be missing.
 
     Raises:
         InputError: see `read_part_metadata`; or a column is missing or has another type.
     """
-    read_part_metadata(path, key, version)
+    metadata = read_part_metadata(path, key, schemas)
     file = parquet_file(path)
     found = file.schema_arrow
-    for field in schema:
+    for field in schemas[metadata[key]]:
         places = found.get_all_field_indices(field.name)
         if len(places) != 1 and (places or not field.nullable):
             raise InputError(f"{path}: has {len(places)} columns {field.name}, expected one; run its stage again")
@@ -117,6 +119,7 @@ def hash_stage(folder: AnyPath) -> str:
     """The SHA-256 of ``stage.json``: folders that were made in the same way from the same files have the same one.
 
     Raises:
-        InputError: the folder has no ``stage.json``.
+        InputError: the folder has no ``stage.json``, or it is damaged.
     """
+    read_record(folder / STAGE)
     return sha256_of(folder / STAGE)

@@ -59,12 +59,12 @@ def main(
     starts: dict[str, list[Path]] = {}
     for name, folder in given:
         starts.setdefault(name, []).append(model_folder(Path(folder)))
-    if untrained:
-        like = next(iter(starts.values()))[0]
-        starts[UNTRAINED] = [write_untrained(like, out / f"untrained-{seed}", seed) for seed in range(seeds)]
     comparison = Comparison(world, regions, gold_regions, out)
 
     def work() -> None:
+        if untrained:
+            like = next(iter(starts.values()))[0]
+            starts[UNTRAINED] = [write_untrained(like, out / f"untrained-{seed}", seed) for seed in range(seeds)]
         results, rates = {}, {}
         for name in task or COMPARED:
             results[name], rates[name] = compare_runs(comparison, starts, name, seeds=seeds, rates=learning_rate or [])

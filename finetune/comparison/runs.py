@@ -21,7 +21,7 @@ from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG, ENCODER, ErnieViL
 from pretrain.model.folder import export
 from pretrain.training.distributed import DistributedContext
-from shards.storage.files import read_json, write_json
+from shards.storage.files import read_record, write_record
 from shards.vocabulary import VOCABULARY
 
 RECIPES = Path(__file__).resolve().parents[2] / "configs/finetune"
@@ -98,9 +98,8 @@ class Comparison:
             say(f"{name}, {label}, seed {seed}")
             fine_tune(task, recipe, start, self.find_files(name), out, resume=False)
             splits = (*COMPARED[name].test, *(() if rate is None else (TUNED_ON,)))
-            write_json(self._test(name, find_fine_tuned(out), splits), result)
-        scores: Scores = read_json(result)
-        return scores
+            write_record(self._test(name, find_fine_tuned(out), splits), result)
+        return Scores(read_record(result))
 
     def _test(self, name: str, folder: Path, splits: Sequence[str]) -> Scores:
         world = DistributedContext(0, 1, torch.device("cpu"))

@@ -13,7 +13,7 @@ from rich.table import Table
 import parsers
 from parsers.command import InputError, console, run, say
 from parsers.evaluate.evaluation import LONG, ParserScores, score_graphs
-from parsers.evaluate.synonyms import find_synonyms
+from parsers.evaluate.synonyms import load_synonyms
 from parsers.gold import read_gold
 from parsers.lemmatizer import Lemmatizer
 
@@ -24,6 +24,7 @@ app = typer.Typer(add_completion=False)
 def main(
     gold: Annotated[Path, typer.Option(help="Captions with gold graphs: FACTUAL's CSV, or JSON lines.")],
     parser: Annotated[str, typer.Option(help=f"The parser to score: {', '.join(parsers.names())}.")] = "neural",
+    without_synonyms: Annotated[bool, typer.Option(help="Match equal words only, without WordNet's synonyms.")] = False,
     out: Annotated[Path | None, typer.Option(help="JSON file for all figures and examples of the errors.")] = None,
 ) -> None:
     """Score a parser: SPICE, Set Match, each kind of node, share of nodes tied to words, speed, errors by cause."""
@@ -32,20 +33,20 @@ def main(
         chosen = parsers.get(parser)
     except ValueError as error:
         raise InputError(str(error)) from error
+    lemmatizer = Lemmatizer()
+    synonyms = None if without_synonyms else load_synonyms(lemmatizer)
     started = time.perf_counter()
     graphs = chosen.parse([caption.caption for caption in captions])
     rate = len(captions) / (time.perf_counter() - started)
-    synonyms = find_synonyms()
-    scores = score_graphs(graphs, captions, Lemmatizer(), synonyms)
+    scores = score_graphs(graphs, captions, lemmatizer, synonyms)
     _print_scores(f"{parser} on {gold.name}", scores)
-    matching = "WordNet's, from FactualSceneGraph" if synonyms else "none (FactualSceneGraph is not installed)"
-    say(f"synonyms: {matching}; {rate:,.0f} captions/s")
+    say(f"synonyms: {'none' if without_synonyms else 'WordNet 3.0'}; {rate:,.0f} captions/s")
     if out is not None:
         record = {
             "parser": parser,
             "version": chosen.version,
             "gold": gold.name,
-            "synonyms": synonyms is not None,
+            "synonyms": not without_synonyms,
             "captions_per_second": rate,
             **scores.to_dict(),
         }

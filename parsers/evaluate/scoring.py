@@ -14,7 +14,7 @@ from parsers.gold import IS, Triple, list_objects
 Synonyms = Callable[[str], frozenset[str]]
 """Returns the sets of synonyms (WordNet synsets) that a phrase belongs to."""
 
-_Node = list[frozenset[str]]
+SpiceNode = list[frozenset[str]]
 """An object (length 1), an object with an attribute (2) or a relation with both objects (3).
 
 Each place holds the names that stand there: one at first, several once synonymous nodes are merged.
@@ -33,15 +33,19 @@ def spice(found: Iterable[Triple], true: Iterable[Triple], synonyms: Synonyms | 
     man, wear, hat. A parser that finds (man, hold, hat) alone makes three: man; hat; and man, hold, hat. Two of them
     match, so precision is 2/3, recall is 2/4, and the score is 2 * 2/3 * 1/2 / (2/3 + 1/2) = 4/7.
     """
-    found_nodes, true_nodes = (_list_nodes(triples, synonyms) for triples in (found, true))
-    matched = _count_matches(found_nodes, true_nodes, synonyms)
+    found_nodes, true_nodes = (list_nodes(triples, synonyms) for triples in (found, true))
+    matched = count_matches(found_nodes, true_nodes, synonyms)
     if not matched:
         return 0.0
     precision, recall = matched / len(found_nodes), matched / len(true_nodes)
     return 2 * precision * recall / (precision + recall)
 
 
-def _list_nodes(triples: Iterable[Triple], synonyms: Synonyms | None) -> list[_Node]:
+def list_nodes(triples: Iterable[Triple], synonyms: Synonyms | None) -> list[SpiceNode]:
+    """Returns the nodes of a graph, or of several graphs that are merged into one; synonymous nodes count once.
+
+    They do not depend on the order of the triples.
+    """
     plain: dict[Triple, None] = {}
     for triple in triples:
         plain |= {(name,): None for name in list_objects(triple)}
@@ -51,7 +55,7 @@ def _list_nodes(triples: Iterable[Triple], synonyms: Synonyms | None) -> list[_N
     return nodes if synonyms is None else _merge(nodes, synonyms)
 
 
-def _merge(nodes: list[_Node], synonyms: Synonyms) -> list[_Node]:
+def _merge(nodes: list[SpiceNode], synonyms: Synonyms) -> list[SpiceNode]:
     """Merges the nodes of one graph that are synonymous, so that each counts once.
 
     Objects come first, and relations take over the merged names: with "dog" and "hound" the nodes dog; hound; and
@@ -64,7 +68,7 @@ def _merge(nodes: list[_Node], synonyms: Synonyms) -> list[_Node]:
         _rename(nodes, place, 3, objects, synonyms)
     for length in (2, 3):
         _rename(nodes, 1, length, _pool_names(nodes, 1, length, synonyms), synonyms)
-    merged: list[_Node] = []
+    merged: list[SpiceNode] = []
     for node in nodes:
         for i, other in enumerate(merged):
             if _are_synonymous(node, other, synonyms):
@@ -75,7 +79,7 @@ def _merge(nodes: list[_Node], synonyms: Synonyms) -> list[_Node]:
     return merged
 
 
-def _pool_names(nodes: Sequence[_Node], place: int, length: int, synonyms: Synonyms) -> list[frozenset[str]]:
+def _pool_names(nodes: Sequence[SpiceNode], place: int, length: int, synonyms: Synonyms) -> list[frozenset[str]]:
     """Returns the names at one place of all nodes of one length; synonyms are in one pool."""
     pools: list[frozenset[str]] = []
     for node in nodes:
@@ -89,7 +93,7 @@ def _pool_names(nodes: Sequence[_Node], place: int, length: int, synonyms: Synon
 
 
 def _rename(
-    nodes: Sequence[_Node], place: int, length: int, pools: Sequence[frozenset[str]], synonyms: Synonyms
+    nodes: Sequence[SpiceNode], place: int, length: int, pools: Sequence[frozenset[str]], synonyms: Synonyms
 ) -> None:
     """Adds to the names at one place of all nodes of one length the pool that they belong to."""
     for node in nodes:
@@ -105,8 +109,11 @@ def _find_pool(names: frozenset[str], pools: Sequence[frozenset[str]], synonyms:
     return next((i for i, pool in enumerate(pools) if synsets & _look_up(pool, synonyms)), None)
 
 
-def _count_matches(found: Sequence[_Node], true: Sequence[_Node], synonyms: Synonyms | None) -> int:
-    """Pairs nodes that share words, then the others that share synonyms, each time greedily in order."""
+def count_matches(found: Sequence[SpiceNode], true: Sequence[SpiceNode], synonyms: Synonyms | None) -> int:
+    """Returns how many nodes match: those that share words are paired, then the others that share synonyms.
+
+    Pairs are made greedily, in the order of the nodes.
+    """
     free_found, free_true = dict(enumerate(found)), dict(enumerate(true))
     rules = [_share_words] if synonyms is None else [_share_words, lambda a, b: _are_synonymous(a, b, synonyms)]
     for are_same in rules:
@@ -117,11 +124,11 @@ def _count_matches(found: Sequence[_Node], true: Sequence[_Node], synonyms: Syno
     return len(found) - len(free_found)
 
 
-def _share_words(a: _Node, b: _Node) -> bool:
+def _share_words(a: SpiceNode, b: SpiceNode) -> bool:
     return len(a) == len(b) and all(x & y for x, y in zip(a, b, strict=True))
 
 
-def _are_synonymous(a: _Node, b: _Node, synonyms: Synonyms) -> bool:
+def _are_synonymous(a: SpiceNode, b: SpiceNode, synonyms: Synonyms) -> bool:
     return _share_words([_look_up(names, synonyms) for names in a], [_look_up(names, synonyms) for names in b])
 
 

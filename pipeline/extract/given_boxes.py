@@ -12,7 +12,7 @@ import pyarrow as pa
 from parsers.command import InputError
 from pipeline.files import list_folder
 from pipeline.ids import read_id
-from pipeline.regions.formats.parquet import RegionsParquet
+from pipeline.regions.formats.parquet import RegionsParquet, values_of_rows
 from pipeline.text_files import open_json, read_items
 from shards.schema import Array
 from shards.storage.files import AnyPath
@@ -30,19 +30,28 @@ def read_boxes(path: AnyPath) -> GivenBoxes:
         InputError: the path has none of these formats.
     """
     if path.suffix == ".parquet" or (path.is_dir() and any(path.glob("*.parquet"))):
-        return dict(_from_parquet(path))
+        boxes: GivenBoxes = {}
+        for image_id, matrix in _from_parquet(path):
+            if image_id in boxes:
+                raise InputError(
+                    f"{path}: two rows have the image id {image_id}; give each image one row with all boxes"
+                )
+            boxes[image_id] = matrix
+        return boxes
     if path.is_dir():
         return dict(_from_vcr(path))
     if _first_key(path) in _COCO_KEYS:
         return _from_coco(path)
-    return {image_id: _matrix(boxes) for image_id, boxes in _load(path).items()}
+    return {image_id: _matrix(rows) for image_id, rows in _load(path).items()}
 
 
 def _from_parquet(path: AnyPath) -> Iterator[tuple[str, Array]]:
     for file in RegionsParquet().files([path]):
         try:
-            for batch in parquet_file(file).iter_batches(columns=["image_id", "boxes"]):
-                for row in batch.to_pylist():
+            for batch in parquet_file(file).iter_batches(4096, columns=["image_id", "boxes"]):
+                for row in values_of_rows(batch):
+                    if isinstance(row, ValueError):
+                        raise row
                     yield read_id(row["image_id"]), _matrix(row["boxes"])
         except (OSError, KeyError, ValueError, pa.ArrowInvalid) as error:
             raise InputError(f"{file}: has no table with image_id and boxes: {error}") from error

@@ -117,5 +117,6 @@ def refuse_shared_images(
         image = row_images[clash[0]]
         raise InputError(
             f"image {image_ids[int(image)].as_py()!r} has {what} in {folders[first[image]]} and in "
-            f"{folders[row_folders[clash[0]]]}; give one of them"
+            f"{folders[row_folders[clash[0]]]}; give one of them, or make one folder of all their sources, where "
+            "repetitions are found"
         )

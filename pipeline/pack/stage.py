@@ -19,7 +19,7 @@ from parsers.checksums import sha256_of
 from parsers.command import InputError, pluralize, say
 from pipeline.execution.parts import Part
 from pipeline.files import fingerprint, is_local
-from pipeline.graph_table import GRAPHS_VERSION
+from pipeline.graph_table import GRAPHS_BY_VERSION
 from pipeline.pack.accounts import close_accounts, write_accounts
 from pipeline.pack.caption_store import CaptionStore
 from pipeline.pack.image_ids import coco_number, count_matches, read_id_lists, read_id_map, with_coco_numbers
@@ -129,7 +129,7 @@ class PackStage:
         found = {}
         for folder in self.graphs:
             for part in parts_of(folder):
-                metadata = read_part_metadata(part, "graphs_version", GRAPHS_VERSION)
+                metadata = read_part_metadata(part, "graphs_version", GRAPHS_BY_VERSION)
                 found[ParserInfo(name=metadata["parser"], version=metadata["parser_version"])] = folder
         if len(found) != 1:
             parsers = ", ".join(f"{info.name} {info.version} in {folder}" for info, folder in found.items())

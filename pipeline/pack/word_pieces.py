@@ -23,7 +23,8 @@ def make_masks(
     Say the only caption is "red sidewalk" with the object "sidewalk" (characters 4 to 12) and its attribute "red" (0 to
     3), and the pieces are red (0 to 3), side (4 to 8) and ##walk (8 to 12). Node 0 is the object and covers the pieces
     1 and 2; node 1 is the attribute of node 0 and covers piece 0. So ``node_args`` is [[-1, -1], [0, -1]],
-    ``node_tokens`` is [1, 2, 0], and ``node_token_offsets`` is [0, 2, 3].
+    ``node_tokens`` is [1, 2, 0], and ``node_token_offsets`` is [0, 2, 3]. If the caption went on with "and it is long"
+    and "it" were a mention of the sidewalk, node 0 would cover the pieces 1, 2 and 4.
 
     Args:
         captions: the captions with their graphs.

@@ -9,6 +9,7 @@ import typer
 
 import parsers
 from parsers.command import InputError, console, run
+from parsers.graph import MIN_VISIBLE
 from pipeline.execution.engines import Engine
 from pipeline.execution.executor import print_report, run_stage
 from pipeline.execution.options import EngineKind, MaxRejects, Overwrite, RayAddress, Workers
@@ -42,6 +43,10 @@ def main(
             help="The splits of a Karpathy file to take, for example train,restval,val. Without it all but test."
         ),
     ] = "",
+    min_visible: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Leave out nodes that are less likely to be seen in a picture; 0 keeps all."),
+    ] = MIN_VISIBLE,
     engine: EngineKind = "local",
     ray_address: RayAddress = None,
     workers: Workers = os.cpu_count() or 1,
@@ -76,6 +81,7 @@ def main(
         tuple(options.items()),
         tuple(names.items()),
         tuple(sorted({split.strip() for split in splits.split(",")} - {""})),
+        min_visible,
     )
     folder = location(out)
     report = run_stage(

@@ -11,11 +11,12 @@ import pyarrow as pa
 
 import parsers
 from parsers.command import InputError
+from parsers.graph import MIN_VISIBLE
 from pipeline.execution.engines import Work
 from pipeline.execution.parts import Part, Reject
 from pipeline.files import fingerprint
-from pipeline.graph_table import GRAPHS, GRAPHS_VERSION, NODE_COLUMNS, OF_SPLIT, write_graphs
-from pipeline.parse import captions
+from pipeline.graph_table import GRAPHS, GRAPHS_VERSION, OF_SPLIT, tabulate_nodes, write_graphs
+from pipeline.parse import captions, formats
 from pipeline.parse.captions import CaptionRow
 from shards.storage.files import AnyPath
 
@@ -55,6 +56,8 @@ class ParseStage:
     """the names that tables have for ``image_id``, ``caption_id`` and ``caption``"""
     splits: tuple[str, ...] = ()
     """the splits of a benchmark that are taken; none: all but its test split"""
+    min_visible: float = MIN_VISIBLE
+    """nodes with a lower score are left out"""
     name: str = "parse"
 
     def inputs(self) -> list[AnyPath]:
@@ -68,7 +71,9 @@ class ParseStage:
             "parser": {"name": self.parser, "version": self.parser_version, **dict(self.options)},
             "columns": dict(self.columns),
             "splits": list(self.splits),
+            "min_visible": self.min_visible,
             "partition_size": self.partition_size,
+            "formats_version": formats.VERSION,
             "graphs_version": GRAPHS_VERSION,
         }
 
@@ -126,12 +131,14 @@ class ParseStage:
         def parse(partition: CaptionPartition, part: Part) -> None:
             texts = partition.rows["caption"].to_pylist()
             distinct = list(dict.fromkeys(texts))
-            graphs = dict(zip(distinct, (graph.to_dict() for graph in parser.parse(distinct)), strict=True))
+            parsed = dict(zip(distinct, parser.parse(distinct), strict=True))
+            seen = {text: graph.keep_visible(self.min_visible) for text, graph in parsed.items()}
             table = partition.rows
-            for kind in NODE_COLUMNS:
-                nodes = [graphs[text][kind] for text in texts]
-                table = table.append_column(GRAPHS.field(kind), pa.array(nodes, GRAPHS.field(kind).type))
-                part.statistics[kind] += sum(map(len, nodes))
+            for kind, column in tabulate_nodes([seen[text] for text in texts]).items():
+                table = table.append_column(GRAPHS.field(kind), column)
+                part.statistics[kind] += len(column.values)
+                if left_out := sum(len(getattr(parsed[text], kind)) for text in texts) - len(column.values):
+                    part.statistics[f"left out: {kind} below --min-visible"] += left_out
             with part.open(f"{part.name}.parquet") as stream:
                 write_graphs(stream, table, metadata)
             part.rejects.extend(partition.rejects)

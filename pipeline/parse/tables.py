@@ -12,7 +12,7 @@ import pyarrow as pa
 from parsers.command import InputError, pluralize
 from pipeline.files import check_regular
 from pipeline.parse.rows import TOO_LONG, BadRow, Columns, RawRow, RawRows, list_lines, pick
-from pipeline.text_files import open_text, read_bounded_lines
+from pipeline.text_files import MAX_LINE, open_text, read_bounded_lines
 from shards.storage.files import AnyPath
 from shards.storage.parquet import parquet_file
 
@@ -190,13 +190,22 @@ def read_parquet(path: AnyPath, columns: Columns) -> RawRows:
             values = {name: _values(batch.column(name)) for name in batch.schema.names}
             for i in range(len(batch)):
                 number += 1
+                if any(column[i] is TOO_LONG for column in values.values()):
+                    yield BadRow(f"row {number}", TOO_LONG)
+                    continue
                 yield pick(f"row {number}", {name: column[i] for name, column in values.items()}, columns)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as Parquet: {error}") from error
 
 
 def _values(column: pa.Array) -> list[object]:
-    """Returns Python values. Bytes that are not UTF-8 become lone surrogates, as in `read_csv`."""
+    """Returns Python values. Bytes that are not UTF-8 become lone surrogates, as in `read_csv`.
+
+    `TOO_LONG` stands for a list of more than `MAX_LINE` bytes, which would take ten times as many in Python.
+    """
+    if pa.types.is_nested(column.type):
+        sizes = (column.slice(i, 1).nbytes for i in range(len(column)))
+        return [column[i].as_py() if size <= MAX_LINE else TOO_LONG for i, size in enumerate(sizes)]
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):

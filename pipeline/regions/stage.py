@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pipeline.execution.engines import Work
 from pipeline.execution.parts import Part, Reject
 from pipeline.files import fingerprint
-from pipeline.regions.formats import FORMATS
+from pipeline.regions.formats import FORMATS, VERSION
 from shards.regions.table import RegionsInfo, RegionsRow, write_regions
 from shards.storage.files import AnyPath
 
@@ -35,6 +35,7 @@ class RegionsStage:
             "format": self.format,
             "info": self.info.to_metadata(),
             "partition_size": self.partition_size,
+            "formats_version": VERSION,
         }
 
     def partitions(self) -> Iterator[object]:

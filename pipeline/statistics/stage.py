@@ -86,7 +86,7 @@ class StatisticsStage:
 
 
 def _count(source: AnyPath, part: Part) -> None:
-    """Counts the labels of a part of the graphs."""
+    """Counts the labels of a part of the graphs. An object counts once, however often its caption mentions it."""
     counts: Counter[tuple[str, str]] = Counter()
     for batch in read_graphs(source, BATCH, ["caption", *NODE_COLUMNS]):
         part.statistics["rows"] += len(batch)
@@ -97,6 +97,8 @@ def _count(source: AnyPath, part: Part) -> None:
             part.statistics[f"captions with {kind}"] += int((lengths > 0).sum())
             for entry in batch[kind].flatten().field("lemma").value_counts().to_pylist():
                 counts[kind, entry["values"]] += entry["counts"]
+        if mentions := len(batch["objects"].flatten().field("mentions").flatten()):
+            part.statistics["further mentions of objects"] += mentions
     with part.open(f"{part.name}.parquet") as stream:
         write_table(stream, _to_table(counts), {"statistics_version": "1"}, group_rows=4096, group_bytes=1 << 24)
 

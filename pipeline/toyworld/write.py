@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import multiprocessing
 import shutil
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
+from parsers.checksums import CHECKSUMS, check_file, list_checked, write_checksums
 from parsers.command import InputError
 from pipeline.toyworld.captions import ToyCaption, describe
 from pipeline.toyworld.layout import sample_scene
@@ -21,11 +25,9 @@ from pipeline.toyworld.render import render
 from pipeline.toyworld.scene import HEIGHT, SHAPES, WIDTH, Scene
 from pipeline.toyworld.simulated_features import SimulatedDetector, SimulatedRegions
 from pipeline.toyworld.task_files import picture_name, write_tasks
-from shards.storage.files import read_text_lines
+from shards.storage.files import TEMPORARY, read_text_lines
 from shards.storage.lock import LOCK
 
-OUTPUTS = ("captions.json", "class_names.txt", "images", "regions", "scenes.jsonl", "tasks", "vocab.txt")
-"""everything that the folder of a world holds"""
 TAGGED_REGIONS = "tasks/vcr/regions"
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 VOCABULARY_SIZE = 320
@@ -70,14 +72,45 @@ def write_world(
         progress: this is called with the number of pictures just done.
 
     Raises:
-        FileExistsError: ``out`` holds something that is not part of a world.
+        FileExistsError: ``out`` holds something that is not part of a world, or a link.
+        InputError: a worker died.
     """
-    strangers = sorted(p.name for p in out.iterdir() if p.name not in (*OUTPUTS, LOCK)) if out.exists() else []
-    if strangers:
-        raise FileExistsError(f"{out} holds {strangers[0]}, which is no part of a toy world; choose another folder")
-    unfinished = out.with_name(f"{out.name}.partial")
-    if unfinished.exists():
-        shutil.rmtree(unfinished)
+    if strangers := sorted(_list_files(out) - list_checked(out) - {CHECKSUMS, LOCK}):
+        raise FileExistsError(
+            f"{out} holds {strangers[0]}, which the {CHECKSUMS} of a toy world does not list; choose another folder"
+        )
+    with _scratch_folder(out) as unfinished:
+        try:
+            totals = _write(world, unfinished, workers, progress)
+        except BrokenProcessPool as error:
+            raise InputError(
+                f"{out}: a worker process died (killed, or out of memory); run the same command again, with fewer "
+                "--workers if memory was short"
+            ) from error
+        if out.exists():
+            shutil.rmtree(out)
+        unfinished.rename(out)
+    return totals
+
+
+def _list_files(folder: Path) -> set[str]:
+    """Everything in a folder but folders, by its path in the folder."""
+    paths = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    return {path.relative_to(folder).as_posix() for path in paths}
+
+
+@contextmanager
+def _scratch_folder(out: Path) -> Iterator[Path]:
+    """Makes a folder beside ``out`` with a name that nobody can guess, and removes it if it is left."""
+    folder = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}{TEMPORARY}")
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write(world: ToyWorld, unfinished: Path, workers: int, progress: Callable[[int], None]) -> ToyWorldTotals:
     for folder in ("regions", "images", *([TAGGED_REGIONS] if world.tasks else [])):
         (unfinished / folder).mkdir(parents=True)
     scenes: list[Scene] = []
@@ -97,9 +130,7 @@ def write_world(
     _write_text(unfinished / "captions.json", json.dumps(_coco(world, scenes, captions)))
     if world.tasks:
         write_tasks(world.seed, scenes, captions, unfinished / "tasks")
-    if out.exists():
-        shutil.rmtree(out)
-    unfinished.rename(out)
+    write_checksums(unfinished, sorted(_list_files(unfinished)))
     return ToyWorldTotals(
         world.images, sum(map(len, captions)), sum(len(scene.things) for scene in scenes), regions, len(pieces)
     )
@@ -123,8 +154,9 @@ def read_scenes(path: Path) -> Iterator[Scene]:
     """Reads ``scenes.jsonl``.
 
     Raises:
-        InputError: the file cannot be read, or a line holds no scene.
+        InputError: the file cannot be read or is damaged, or a line holds no scene.
     """
+    check_file(path)
     for number, line in enumerate(read_text_lines(path), 1):
         try:
             scene = Scene.from_dict(json.loads(line))

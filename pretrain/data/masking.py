@@ -8,19 +8,27 @@ Example: "a red hat on a man" has the pieces a 0, red 1, hat 2, on 3, a 4, man 5
 objects come first, so hat is taken. Red needs a visible hat, so it is not taken; nor is on. Of the words that belong to
 no node, 0 and 4, each is taken with the probability ``word``. If hat draws 0.3, the model reads
 "[CLS] a red [MASK] on a man [SEP]", and its one target is "hat" at position 3.
+
+A longer caption may mention an object several times. In "a red hat on a man , it is new" the pieces go on with , 6, it
+7, is 8, new 9: "it" is one more mention of hat, and new an attribute of hat. If hat is taken and draws 0.3, the model
+reads "a red [MASK] on a man , [MASK] is new". With ``mentions: one`` one of the two is hidden, and the number that took
+hat says which: it is below the share 0.3, and below 0.15 it stands for "hat", else for "it". In both cases red, on and
+new are not taken, because no mention of an object that they need may be hidden. If the text is cut behind "man", "it"
+does not count, and hat is taken as above. Nor does a mention count of which only some pieces are shown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
 from pretrain.data.truncation import truncate_lengths
 from pretrain.recipe import Masking
 from shards.boxes import intersection_over_union
-from shards.schema import KINDS, Array, Masks
+from shards.schema import KINDS, OBJECT, Array, Masks
 
 WORD = len(KINDS)
 """The kind of a target that belongs to no node. The other kinds are those of nodes."""
@@ -154,11 +162,12 @@ def mask_text(
 def hide_node(masks: Masks, node: int, *, max_text: int, special: SpecialTokens) -> MaskedText:
     """Cuts the caption of a node to ``max_text`` positions and hides the node alone, which `maskable` must list.
 
-    All pieces of the node become [MASK], and all are targets.
+    All pieces that `maskable` lists with the node become [MASK], and all are targets.
     """
-    layout = lay_out(masks, int(masks.node_caption[node]), max_text=max_text, special=special)
+    caption = int(masks.node_caption[node])
+    layout = lay_out(masks, caption, max_text=max_text, special=special)
     token_ids, kinds = layout.token_ids.copy(), np.full(len(layout.token_ids), -1)
-    own = layout.places[masks.tokens(node)]
+    own = layout.places[maskable(masks, caption, layout.places)[node]]
     token_ids[own] = special.mask
     kinds[own] = masks.node_kind[node]
     return _text(layout, token_ids, kinds)
@@ -169,23 +178,35 @@ def _text(layout: Layout, token_ids: Array, kinds: Array) -> MaskedText:
     return MaskedText(token_ids, layout.segment_ids, targets, layout.token_ids[targets], kinds[targets])
 
 
-def maskable(masks: Masks, caption: int, places: Array) -> list[int]:
+def maskable(masks: Masks, caption: int, places: Array) -> dict[int, list[int]]:
     """Returns the nodes of a caption that may be hidden if its pieces stand at ``places``, ascending.
 
-    A node may be hidden if it has word pieces, all of them are shown, and so are those of the objects that must stay
-    visible with it, with which it shares no piece.
+    Each comes with the pieces that are hidden with it: of an object those of all mentions that are shown whole, of an
+    attribute or a relation all, if they are shown. A node may be hidden if there are any, if each object that must stay
+    visible with it has a mention that is shown whole, too, and if it shares no piece with these objects.
     """
     nodes = masks.nodes(caption)
     pieces = {node: masks.tokens(node).tolist() for node in nodes}
-    shown = (places >= 0).tolist()
-    cut = {node for node in nodes if not all(shown[piece] for piece in pieces[node])}
-    return [
-        node
+    is_shown = (places >= 0).tolist()
+    shown = {
+        node: own if all(is_shown[piece] for piece in own) else list(chain(*_find_shown_mentions(masks, node, places)))
+        for node, own in pieces.items()
+    }
+    return {
+        node: shown[node]
         for node in nodes
-        if pieces[node]
-        and node not in cut
-        and all(other not in cut and set(pieces[node]).isdisjoint(pieces[other]) for other in _needed(masks, node))
-    ]
+        if shown[node]
+        and all(
+            (shown[other] or not pieces[other]) and set(pieces[node]).isdisjoint(pieces[other])
+            for other in _needed(masks, node)
+        )
+    }
+
+
+def _find_shown_mentions(masks: Masks, node: int, places: Array) -> list[list[int]]:
+    """Returns the pieces of each mention of an object that is shown whole; nodes of other kinds have no mentions."""
+    runs = masks.runs(node) if masks.node_kind[node] == OBJECT else []
+    return [run for run in runs if (places[run] >= 0).all()]
 
 
 def _needed(masks: Masks, node: int) -> list[int]:
@@ -207,18 +228,24 @@ def _take_nodes(
     taken = []
     first = masks.nodes(caption).start
     hidden, must_stay = np.zeros(len(places), bool), np.zeros(len(places), bool)
-    for node in sorted(maskable(masks, caption, places), key=lambda node: int(masks.node_kind[node])):
-        own, kind = masks.tokens(node), int(masks.node_kind[node])
+    for node, own in sorted(maskable(masks, caption, places).items(), key=lambda item: int(masks.node_kind[item[0]])):
+        kind = int(masks.node_kind[node])
         needed = [masks.tokens(argument) for argument in _needed(masks, node)]
         take, how = draws[node - first]
-        if take >= settings.nodes[kind] or must_stay[own].any() or hidden[own].any():
+        if take >= settings.nodes[kind]:
+            continue
+        if kind == OBJECT and settings.mentions == "one":
+            # The draw is a number below the share, so its part of the share is as random as a new one.
+            mentions = _find_shown_mentions(masks, node, places)
+            own = mentions[int(take / settings.nodes[kind] * len(mentions))]
+        if must_stay[own].any() or hidden[own].any():
             continue
         if any(hidden[pieces].any() for pieces in needed):
             continue
         for pieces in needed:
             must_stay[pieces] = True
         hidden[own] = True
-        taken.append(_Taken(own, kind, how))
+        taken.append(_Taken(np.array(own), kind, how))
     return taken, must_stay
 
 

@@ -8,7 +8,6 @@ state of the loop, and the fingerprint of the run.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -40,7 +39,7 @@ from pretrain.training.checkpoint_files import (
     verify_file,
 )
 from pretrain.training.distributed import DistributedContext
-from shards.storage.files import check_free_disk, flush, write_atomic
+from shards.storage.files import check_free_disk, flush, read_record, write_atomic, write_record
 
 LATEST = "latest"
 RECORD = "checkpoint.json"
@@ -191,9 +190,7 @@ class Checkpoints:
     def update(self, state: LoopState) -> None:
         """Replaces the state of the loop in the latest checkpoint, which is finished."""
         path = self.folder / f"{_PREFIX}{state['step']}" / RECORD
-        self._world.on_first(
-            lambda: write_atomic(path, json.dumps(json.loads(path.read_bytes()) | {"state": state}, indent=1).encode())
-        )
+        self._world.on_first(lambda: write_record(read_record(path) | {"state": state}, path))
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:
@@ -218,7 +215,7 @@ class Checkpoints:
         return found
 
     def _publish(self, writing: _Writing, files: dict[str, FileRecord]) -> None:
-        write_atomic(writing.folder / RECORD, json.dumps(writing.record | {"files": files}, indent=1).encode())
+        write_record(writing.record | {"files": files}, writing.folder / RECORD)
         flush(writing.folder)
         if writing.target.exists():  # a run left it that was killed before it became the latest
             shutil.rmtree(writing.target)
@@ -288,7 +285,10 @@ class Checkpoints:
 
     def _check(self, folder: Path) -> Checkpoint:
         try:
-            record = _RECORD_TYPE.validate_json(_read(folder / RECORD))
+            record = _RECORD_TYPE.validate_python(read_record(folder / RECORD))
+        except InputError as error:
+            problem = str(error).removeprefix(f"{folder / RECORD}: ")
+            raise InputError(f"{folder / RECORD}: is damaged: {problem}; {self._alternatives(folder)}") from error
         except ValidationError as error:
             problem = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".lstrip(": ") for e in error.errors()[:3])
             raise InputError(f"{folder / RECORD}: is damaged: {problem}; {self._alternatives(folder)}") from error

@@ -287,8 +287,12 @@ class Trainer(Generic[BatchT]):
 
     def _evaluate(self, log: Log | None = None) -> dict[str, float]:
         """Returns the metrics of the model, and logs them; exports it to ``best/`` if it is the best one so far."""
-        with explain_full_memory(f"evaluation after step {self.step}"):
+        try:
             metrics = self._measure()
+        except Exception:
+            if self.world.size == 1 and self.step > self._saved:  # of several ranks, others may still evaluate
+                self._save(to_evaluate=True)
+            raise
         if log is not None:
             log.write_metrics(self.step, metrics)
         if self._best.is_best(metrics):
@@ -297,7 +301,7 @@ class Trainer(Generic[BatchT]):
 
     def _measure(self) -> dict[str, float]:
         self.engine.eval()
-        with torch.no_grad():
+        with torch.no_grad(), explain_full_memory(f"evaluation after step {self.step}"):
             metrics = dict(self.workload.evaluate(self.engine.module, self.world))
         self.engine.train()
         return metrics

@@ -17,8 +17,9 @@ from shards.inspect.page import label_nodes, make_page
 from shards.inspect.summary import Histogram, spread, summarise_set
 from shards.inspect.verify import repair_index as make_index_anew
 from shards.inspect.verify import verify_set as verify_shards
-from shards.nodes import spans_by_kind
+from shards.nodes import list_nodes, list_spans
 from shards.reader import ShardSet
+from shards.regions.table import label_regions
 from shards.schema import KINDS, Caption, Masks, image_id_of_key
 from shards.storage.files import write_atomic
 
@@ -71,6 +72,8 @@ def summary(
         table.add_row(Text(f"{kind}s", STYLES[kind]), f"{count:,} in all")
         table.add_row("", _shape(found.nodes[kind]))
         table.add_row("", Text(most))
+        if kind == "object" and found.mentions.bounds[1] > 1:
+            table.add_row("mentions of an object", _shape(found.mentions))
     console.print(table)
 
 
@@ -99,9 +102,8 @@ def show(
     vocabulary = shards.vocabulary
     size = f"{width} x {height}, {pluralize(len(regions.boxes), 'box')}"
     console.print(Text(image_id, "bold"), size, sep="  ")
-    names = shards.manifest.classes.names
-    if regions.class_ids is not None and regions.class_probs is not None and names:
-        best = [f"{names[i]} {p:.2f}" for i, p in zip(regions.class_ids[:, 0], regions.class_probs[:, 0], strict=True)]
+    best = [f"{label} {share:.2f}" for label, share in label_regions(regions, shards.manifest.classes)]
+    if best and shards.manifest.classes.names:
         console.print(Text("regions: " + ", ".join(best), style="dim"))
     for number, caption in enumerate(captions):
         console.print()
@@ -185,9 +187,9 @@ def html(
 
 def colour(caption: Caption) -> Text:
     """A caption whose words have the colours of their nodes."""
-    text = Text(caption.text)
-    for kind, span in spans_by_kind(caption.graph):
-        text.stylize(STYLES[kind], span.start, span.end)
+    text, nodes = Text(caption.text), list_nodes(caption.graph)
+    for number, span in list_spans(caption.graph):
+        text.stylize(STYLES[KINDS[nodes[number].kind]], span.start, span.end)
     return text
 
 
@@ -196,7 +198,7 @@ def _nodes_table(caption: Caption, number: int, masks: Masks, vocabulary: list[s
     table = Table("kind", "node", "word pieces", box=None, padding=(0, 2, 0, 2))
     for label, node in zip(label_nodes(caption.graph), masks.nodes(number), strict=True):
         kind = KINDS[masks.node_kind[node]]
-        covered = " ".join(vocabulary[piece] for piece in pieces[masks.tokens(node)])
+        covered = " … ".join(" ".join(vocabulary[piece] for piece in pieces[run]) for run in masks.runs(node))
         table.add_row(Text(kind, STYLES[kind]), Text(label), Text(covered or "(no words: never masked)"))
     return table
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from parsers.command import InputError, pluralize
 from parsers.graph import Relation, SceneGraph
-from shards.nodes import list_nodes, spans_by_kind
+from shards.nodes import list_nodes, list_spans
 from shards.pictures import check_picture_file, find_pictures, open_picture, to_rgb
 from shards.reader import ShardSet
 from shards.regions.store import RegionStore
@@ -62,7 +62,8 @@ def make_page(
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{title}</title><style>{_STYLE}</style></head><body>\n{_ARROW}"
         f"<header><h1>{title}</h1><p>{legend}<br>Word pieces with a colour are masked with their node, the others as "
-        "single words. Dashed nodes have no words in the caption and are never masked.</p></header>\n"
+        "single words. Dashed nodes have no words in the caption and are never masked. Words with the same small "
+        "number are mentions of one object.</p></header>\n"
         f"{''.join(cards)}</body></html>\n"
     )
 
@@ -154,14 +155,25 @@ def _draw_regions(
 
 
 def _coloured(caption: Caption) -> str:
-    """HTML of a caption whose words have the colours of their nodes."""
-    kinds = [""] * len(caption.text)
-    for kind, span in spans_by_kind(caption.graph):
-        kinds[span.start : span.end] = [kind] * (span.end - span.start)
-    runs = []
-    for kind, run in groupby(zip(kinds, caption.text, strict=True), key=lambda pair: pair[0]):
-        text = escape("".join(letter for _, letter in run))
-        runs.append(f'<b class="{kind}">{text}</b>' if kind else text)
+    """HTML of a caption whose words have the colours of their nodes.
+
+    A word tells its node when it is pointed at. The mentions of an object that has several end with the same number.
+    """
+    graph, spans = caption.graph, list_spans(caption.graph)
+    nodes, labels = list_nodes(graph), label_nodes(graph)
+    repeated = [number for number, item in enumerate(graph.objects) if item.mentions]
+    marks: list[int | None] = [None] * len(caption.text)
+    for place, (_, span) in enumerate(spans):
+        marks[span.start : span.end] = [place] * (span.end - span.start)
+    runs, end = [], 0
+    for mark, run in groupby(marks):
+        start, end = end, end + len(list(run))
+        text = escape(caption.text[start:end])
+        if mark is not None:
+            number, span = spans[mark]
+            index = f"<sup>{1 + repeated.index(number)}</sup>" if number in repeated and end == span.end else ""
+            text = f'<b class="{KINDS[nodes[number].kind]}" title="{escape(labels[number])}">{text}{index}</b>'
+        runs.append(text)
     return "".join(runs) or "(no text)"
 
 
@@ -299,6 +311,7 @@ figcaption{color:var(--faint);font-size:.85em;overflow-wrap:anywhere}
 .picture rect{fill:none;pointer-events:all;stroke:#ffd43b}
 .picture rect.faint{stroke-opacity:.35}
 .picture text{fill:#ffe066;stroke:#000;paint-order:stroke;font-family:system-ui,sans-serif}
+sup{font-size:.65em;line-height:0}
 summary{cursor:pointer;overflow-wrap:anywhere}
 details{border-bottom:1px solid var(--ground);padding:4px 0}
 details:last-child{border:0}

@@ -77,6 +77,8 @@ class Summary:
     """nodes per caption, by kind"""
     lemmas: dict[str, Counter[str]] = field(default_factory=lambda: {kind: Counter() for kind in KINDS})
     """how often each lemma occurs, by kind"""
+    mentions: Histogram = field(default_factory=Histogram)
+    """mentions per object"""
 
 
 def summarise_set(shards: ShardSet, images: int, advance: Callable[[int], None]) -> Summary:
@@ -102,6 +104,7 @@ def summarise_set(shards: ShardSet, images: int, advance: Callable[[int], None])
                 lemmas = [node.lemma for node in nodes if node.kind == number]
                 summary.nodes[kind].add(np.array([len(lemmas)]))
                 summary.lemmas[kind].update(lemmas)
+            summary.mentions.add(np.array([len(item.spans) for item in caption.graph.objects], np.int64))
         summary.images_read += 1
         advance(1)
     return summary

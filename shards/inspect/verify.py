@@ -27,6 +27,7 @@ from shards.storage.cache import Cache
 from shards.storage.errors import ShardError
 from shards.storage.files import write_atomic
 from shards.storage.folders import LocalFolder, map_file
+from shards.storage.tars import walk_tar
 from shards.vocabulary import VOCABULARY
 
 
@@ -174,22 +175,14 @@ def _verify_tar(shards: ShardSet, number: int, data: memoryview) -> Iterator[Pro
         if extent[0] >= 0
     ]
     try:
-        with tarfile.open(fileobj=_as_file(data)) as tar:
-            found = [(entry.name, entry.offset_data, entry.size) for entry in tar]
-    except (tarfile.TarError, ValueError) as error:  # a map raises ValueError when it is read beyond its end
+        found = [(entry.name, entry.offset_data, entry.size) for entry in walk_tar(cast(BinaryIO, data.obj))]
+    except tarfile.TarError as error:
         yield Problem(path, f"cannot be read as a tar: {error}")
         return
     if found != expected:
         first = next((e for e, f in zip(expected, found, strict=False) if e != f), None)
         what = f"first at {first[0]}" if first else f"{len(found):,} members, {len(expected):,} in the index"
         yield Problem(path, f"its members differ from the index: {what}")
-
-
-def _as_file(data: memoryview) -> BinaryIO:
-    """The map under a memoryview: a file object that `tarfile` can read."""
-    stream = cast(BinaryIO, data.obj)
-    stream.seek(0)
-    return stream
 
 
 def _verify_sample(shards: ShardSet, number: int, row: int, sample: Sample, pieces: int) -> None:

@@ -68,7 +68,7 @@ class RegionsInfo:
         Raises:
             InputError: this is no such part.
         """
-        metadata = read_part_metadata(path, "regions_version", REGIONS_VERSION)
+        metadata = read_part_metadata(path, "regions_version", [REGIONS_VERSION])
         try:
             names = _ATTRIBUTE_NAMES.validate_json(metadata["attribute_names"])
             classes = Classes.model_validate_json(metadata["classes"])
@@ -121,10 +121,16 @@ def label_regions(
     best = np.where(ids == classes.background, -1, probabilities.astype(np.float32)).argmax(axis=1)[:, None]
     names = classes.names or []
     numbers, shares = (np.take_along_axis(a, best, 1)[:, 0].tolist() for a in (ids, probabilities))
-    labels = [names[i] if i < len(names) else str(i) for i in numbers]
+    labels = [_name(names, number) for number in numbers]
     if attribute_ids is not None and attribute_names is not None:
-        labels = [f"{attribute_names[a]} {name}" for a, name in zip(attribute_ids[:, 0], labels, strict=True)]
+        found = (_name(attribute_names, number) for number in attribute_ids[:, 0].tolist())
+        labels = [f"{attribute} {label}" for attribute, label in zip(found, labels, strict=True)]
     return list(zip(labels, shares, strict=True))
+
+
+def _name(names: Sequence[str], number: int) -> str:
+    """The name of a class or an attribute, or its number if it has no name."""
+    return names[number] if 0 <= number < len(names) else str(number)
 
 
 def read_rows(table: pa.Table, feature_size: int) -> Iterator[RegionsRow | ValueError]:
@@ -215,7 +221,7 @@ def open_regions(path: AnyPath) -> ParquetFile:
     Raises:
         InputError: this is no such part, or it has other columns than `REGIONS`.
     """
-    return open_part(path, "regions_version", REGIONS_VERSION, REGIONS)
+    return open_part(path, "regions_version", {REGIONS_VERSION: REGIONS})
 
 
 def read_image_ids(path: AnyPath) -> pa.ChunkedArray:

@@ -23,7 +23,8 @@ REFERENCE = ("expression", "img_w", "img_h", "num_boxes", "num_gold", "boxes", "
 Fields = dict[str, str]
 _DTYPES: dict[str, DType] = {"objects_id": np.dtype("<i8"), "attrs_id": np.dtype("<i8")}
 _FLOAT: DType = np.dtype("<f4")
-_FLOATS: tuple[DType, ...] = (_FLOAT, np.dtype("<f2"), np.dtype("<f8"))
+_HALF: DType = np.dtype("<f2")
+_FLOATS: tuple[DType, ...] = (_FLOAT, _HALF, np.dtype("<f8"))
 """The types that matrices are written in."""
 _NO_FRACTION = re.compile(r"(?<=\d)\.0*$")
 
@@ -73,24 +74,66 @@ def read_floats(data: bytes, name: str, n: int, columns: int) -> Array:
         raise ValueError(f"{name} has the wrong size: {len(values)} values, expected {count}")
     if dtype == _FLOAT:
         check_spread(values, name)
+    elif dtype == _HALF:
+        _check_half(values, name)
     with np.errstate(over="ignore"):  # infinity is found with the other checks of regions
         return values.reshape(n, columns).astype(np.float32, copy=False)
 
 
 def check_spread(values: Array, name: str) -> None:
-    """Checks that float32 numbers are not float16 whose bytes were read as float32.
+    """Checks that float32 numbers are not float16 or bfloat16 whose bytes were read as float32.
 
     The middle half of a detector's numbers lies within a factor of 64. Two float16 that are read as one float32 lie
-    much farther apart, because the exponent that they give rises eight times as fast. A thousand numbers show it.
+    much farther apart, because the exponent that they give rises eight times as fast. Of two bfloat16 the second gives
+    the exponent, but the first is then the lower half of the digits, which are not digits that any number could have.
+    A thousand numbers show it.
 
     Raises:
-        ValueError: the middle half of the numbers spans more than a factor of 1,024.
+        ValueError: the middle half of the numbers spans more than a factor of 1,024, or that of the lower halves, taken
+            as bfloat16, does not.
     """
-    exponents = (values.reshape(-1)[:1024].view(np.uint32) >> 23).astype(np.uint8)  # this cuts off the sign
-    exponents = np.sort(exponents[exponents > 0])
-    quarter = len(exponents) // 4
-    if quarter >= 8 and int(exponents[-quarter]) - int(exponents[quarter]) > 10:
+    bits = values.reshape(-1)[:1024].view(np.uint32)
+    middle = _middle_half(bits >> 23)
+    if middle is not None and middle[1] - middle[0] > _WIDE:
         raise ValueError(f"{name} are no float32 numbers, but perhaps float16 ones")
+    middle = _middle_half(bits >> 7)
+    if middle is not None and middle[1] - middle[0] <= _WIDE and len(np.unique(bits & 0xFFFF)) > _DISTINCT:
+        raise ValueError(_BFLOAT.format(name, "float32"))
+
+
+def _check_half(values: Array, name: str) -> None:
+    """Checks that float16 numbers are not bfloat16 whose bytes were read as float16.
+
+    Taken as bfloat16, the middle half of float16 numbers spans eight times as many exponents as it has. Only boxes of
+    nearly one size may span few, but these are not below 8 pixels, as those that are made of bfloat16 are.
+
+    Raises:
+        ValueError: the middle half of the numbers, taken as bfloat16, spans less than a factor of 1,024.
+    """
+    middle = _middle_half(values.reshape(-1)[:1024].view(np.uint16) >> 7)
+    if middle is not None and middle[1] - middle[0] <= _WIDE and middle[1] < _EIGHT:
+        raise ValueError(_BFLOAT.format(name, "float16"))
+
+
+def _middle_half(exponents: Array) -> tuple[int, int] | None:
+    """Returns where the middle half of some exponents begins and ends; None if there are too few.
+
+    Args:
+        exponents: integers whose last eight bits are the exponents; 0 is that of the number 0, which does not count.
+    """
+    found = exponents.astype(np.uint8)
+    found = np.sort(found[found > 0])
+    quarter = len(found) // 4
+    return (int(found[quarter]), int(found[-quarter])) if quarter >= 8 else None
+
+
+_WIDE = 10
+"""the span of exponents that no detector's numbers reach in their middle half"""
+_DISTINCT = 32
+"""Numbers that take fewer values than this, as those of a test do, say nothing about their digits."""
+_EIGHT = 144
+"""the first bits of the float16 number 8, where a bfloat16 has its exponent"""
+_BFLOAT = "{} are no {} numbers, but perhaps bfloat16 ones; convert them to float32"
 
 
 def decode_base64(text: str | bytes, name: str) -> bytes:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,7 @@ def work():
     dropout = ["steps=12", "hidden_dropout=0.1", "evaluate_every=0"]
     train("refcoco_plus", "runs/whole", *dropout)
     stopped_and_resumed("refcoco_plus", "runs/stopped", *dropout)
+    train("refcoco_plus", "runs/large-batch", "steps=1", "batch_size=1000", "evaluate_every=0")
     train("vcr", "runs/bf16", "steps=4", "precision=bf16", "zero_stage=1", "accumulation=2")
 
 with_process_group(work)
@@ -97,6 +99,7 @@ def folder(tmp_path_factory):
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     assert "stopped with 143" in done.stdout
+    (folder / "printed.txt").write_text(done.stdout + done.stderr)
     return folder
 
 
@@ -130,6 +133,11 @@ def test_a_stopped_run_ends_in_the_same_weights(folder):
     whole, resumed = (load_file(folder / f"runs/{name}/model/model.safetensors") for name in ("whole", "stopped"))
     assert whole.keys() == resumed.keys()
     assert all((whole[name] == resumed[name]).all() for name in whole)
+
+
+def test_a_batch_larger_than_the_set_is_said(folder):
+    (line,) = (line for line in (folder / "printed.txt").read_text().splitlines() if "batch_size" in line)
+    assert re.fullmatch(r"batch_size 1,000 is more than the \d+ examples: a batch holds all of them, once", line)
 
 
 def test_two_ranks_learn_the_same_and_score_the_same(folder):

@@ -12,10 +12,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
+from unittest import mock
 
 import typer
 
 from parsers.command import say
+from tests.fuzz.lines import show, watch_line
 from tests.fuzz.run import ROOT, Fuzzer, Outcome
 from tests.fuzz.targets import IN_PROCESS, READERS, app_of
 
@@ -29,6 +31,7 @@ app = typer.Typer(add_completion=False)
 def main(
     cases: Annotated[int, typer.Option(min=0, help="Cases in process.")] = 1000,
     commands: Annotated[int, typer.Option(min=0, help="Whole commands.")] = 0,
+    lines: Annotated[int, typer.Option(min=0, help="Random command lines, in process.")] = 0,
     seed: Annotated[int, typer.Option(help="Case N of a seed is always the same.")] = 0,
     minutes: Annotated[float, typer.Option(min=0, help="No case starts later.")] = 60,
     first: Annotated[int, typer.Option(min=0, help="The number of the first case; with --cases 1, one alone.")] = 0,
@@ -52,8 +55,24 @@ def main(
             outcomes["as a command"] = report("Whole commands", fuzzer.run_commands(iter(numbers), until), len(numbers))
     failures = [outcome for found in outcomes.values() for outcome in found if outcome.ended == "failed"]
     print_failures(failures)
-    if failures:
+    if failures or run_lines(seed, range(first, first + lines)):
         raise typer.Exit(1)
+
+
+def run_lines(seed: int, numbers: range) -> int:
+    """Runs random command lines, each in a process of its own; returns how many failed, and says which."""
+    failed = 0
+    if numbers:
+        import_all()
+        environment = {"HF_HUB_OFFLINE": "1"}
+        for number in numbers:
+            with tempfile.TemporaryDirectory(prefix="fuzz-") as work, mock.patch.dict(os.environ, environment):
+                words, found = watch_line(f"{seed}/{number}", Path(work))
+            if found is not None:
+                failed += 1
+                say(f"line {number}: {show(words)}\n{found}")
+        say(f"Random command lines: {len(numbers):,}, {failed:,} failed")
+    return failed
 
 
 def make_seeds(folder: Path) -> Path:

@@ -78,7 +78,8 @@ pipeline.extract list.json --root pictures --boxes boxes.json --detector toyworl
 pipeline.statistics graphs --out out
 pipeline.toyworld --images 2 --captions 1 --out out
 pipeline.toyworld.train_detector --steps 2 --batch-size 2 --out out
-parsers.evaluate --gold captions/gold.csv --parser sng --out out.json
+parsers.evaluate --gold captions/gold.csv --parser sng --without-synonyms --out out.json
+parsers.spice captions/coco.json captions/lines.jsonl --parser sng --without-synonyms --out out.json
 parsers.train --data captions/gold.jsonl --dev captions/gold.csv --unlabelled lists/ids.txt --width 8 --out out
 pretrain.cloze --checkpoint run --shards shards/val --train shards/train --out out
 pretrain.report run --config recipes/pretrain.yaml --held-out shards/val --images world/images --out out
@@ -139,6 +140,14 @@ def read_gold(name: str) -> int:
         read_gold(Path(name))
     except (OSError, ValueError) as error:  # as the command takes them
         raise InputError(str(error)) from error
+    return 0
+
+
+def read_references(name: str) -> int:
+    """The captions of each image, as `parsers.spice` reads them."""
+    from parsers.spice.files import read_captions
+
+    read_captions(Path(name))
     return 0
 
 
@@ -264,6 +273,7 @@ READERS: dict[str, tuple[Callable[..., int], tuple[str, ...]]] = {
         ),
     ),
     "read_gold": (read_gold, ("captions/gold.jsonl", "captions/gold.csv")),
+    "read_references": (read_references, ("captions/coco.json", "captions/lines.jsonl")),
     "read_pictures": (read_pictures, ("pictures", "pictures.tar", "list.json pictures")),
     "read_boxes": (read_boxes, ("boxes.json", "list.json", "regions", "world/tasks/vcr/metadata")),
     "read_graphs": (read_graphs, ("graphs",)),

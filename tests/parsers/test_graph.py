@@ -3,8 +3,11 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from parsers.graph import Attribute, Object, Relation, SceneGraph, Span, list_runs
+from tests.parsers.graphs import any_graphs, gold_graphs
 
 CAPTION = "a brown dog covered in snow"
 DOG, SNOW = Object("dog", Span(8, 11)), Object("snow", Span(23, 27))
@@ -90,6 +93,117 @@ def test_from_dict_checks_the_graph_and_its_fields():
         SceneGraph.from_dict("a dog", plain)
     with pytest.raises(KeyError, match="relations"):
         SceneGraph.from_dict(CAPTION, {"objects": [], "attributes": []})
+
+
+def test_what_is_not_the_default_is_plain_data_too():
+    caption = "a brown dog sleeps, and it snores on snow"
+    dog = Object("dog", Span(8, 11), (Span(24, 26),), 0.75)
+    graph = SceneGraph(caption, (dog, Object("snow", Span(37, 41))), (Attribute(0, "brown", Span(2, 7), 0.5),))
+    plain = json.loads(json.dumps(graph.to_dict()))
+    assert plain == {
+        "objects": [
+            {"lemma": "dog", "start": 8, "end": 11, "mentions": [{"start": 24, "end": 26}], "visible": 0.75},
+            {"lemma": "snow", "start": 37, "end": 41},
+        ],
+        "attributes": [{"object": 0, "lemma": "brown", "start": 2, "end": 7, "visible": 0.5}],
+        "relations": [],
+    }
+    assert SceneGraph.from_dict(caption, plain) == graph
+
+
+@given(any_graphs())
+def test_any_graph_comes_back_from_json(graph):
+    assert SceneGraph.from_dict(graph.caption, json.loads(json.dumps(graph.to_dict()))) == graph
+
+
+def test_scores_are_stored_with_four_decimals():
+    graph = SceneGraph("a dog", (Object("dog", Span(2, 5), visible=0.123456),))
+    plain = graph.to_dict()
+    assert plain["objects"][0]["visible"] == 0.1235
+    assert SceneGraph.from_dict("a dog", plain).to_dict() == plain
+
+
+def test_the_mentions_of_an_object_are_listed_in_the_order_of_the_caption():
+    it, dog, animal = Span(0, 2), Span(9, 12), Span(20, 26)
+    thing = Object("dog", dog, (it, animal))
+    assert thing.spans == (it, dog, animal)
+    assert DOG.spans == (DOG.span,)
+    assert SceneGraph("It is a  dog, a nice animal.", (thing,)).objects == (thing,)
+
+
+@pytest.mark.parametrize(
+    "mentions",
+    [
+        (Span(20, 26), Span(0, 2)),
+        (Span(0, 2), Span(1, 3)),
+        (Span(10, 11),),
+        (Span(9, 12),),
+        (Span(3, 3),),
+        (Span(20, 99),),
+    ],
+    ids=str,
+)
+def test_mentions_that_are_out_of_order_or_overlap_are_refused(mentions):
+    with pytest.raises(ValueError, match="empty, out of order or outside the caption's 28 characters"):
+        SceneGraph("It is a  dog, a nice animal.", (Object("dog", Span(9, 12), mentions),))
+
+
+@pytest.mark.parametrize("visible", [-0.1, 1.1, float("nan"), float("inf")])
+def test_a_score_is_from_0_to_1(visible):
+    for nodes in (
+        {"objects": (Object("dog", DOG.span, visible=visible),)},
+        {"objects": (DOG,), "attributes": (Attribute(0, "brown", Span(2, 7), visible),)},
+        {"objects": (DOG, SNOW), "relations": (Relation(0, 1, "in", (), visible),)},
+    ):
+        with pytest.raises(ValueError, match="expected a number from 0 to 1"):
+            SceneGraph(CAPTION, **nodes)
+
+
+def test_what_is_hardly_visible_is_left_out_with_all_that_is_said_of_it():
+    caption = "a calm man with a hat brings a great sense of calm to it"
+    man, sense, hat = (
+        Object("man", Span(7, 10)),
+        Object("sense", Span(37, 42), visible=0.2),
+        Object("hat", Span(18, 21)),
+    )
+    graph = SceneGraph(
+        caption,
+        (man, sense, hat),
+        (
+            Attribute(0, "calm", Span(2, 6), 0.49),
+            Attribute(1, "great", Span(31, 36)),
+            Attribute(2, "a", Span(16, 17), 0.5),
+        ),
+        (Relation(0, 2, "with", ()), Relation(0, 1, "bring", ()), Relation(2, 0, "on", (), 0.1)),
+    )
+    assert graph.keep_visible(0.5) == SceneGraph(
+        caption, (man, hat), (Attribute(1, "a", Span(16, 17), 0.5),), (Relation(0, 1, "with", ()),)
+    )
+    assert graph.keep_visible(0) == graph
+
+
+@given(any_graphs(), st.floats(0, 1))
+def test_what_is_kept_is_what_is_visible_in_its_order(graph, least):
+    kept = graph.keep_visible(least)
+    assert kept.objects == tuple(o for o in graph.objects if o.visible >= least)
+    # Objects may be equal, so nodes are compared with the places of their objects.
+    place = [number for number, o in enumerate(graph.objects) if o.visible >= least]
+    assert [(place[a.object], a.lemma, a.span) for a in kept.attributes] == [
+        (a.object, a.lemma, a.span) for a in graph.attributes if a.visible >= least and a.object in place
+    ]
+    assert [(place[r.subject], place[r.object], r.spans) for r in kept.relations] == [
+        (r.subject, r.object, r.spans)
+        for r in graph.relations
+        if r.visible >= least and {r.subject, r.object} <= set(place)
+    ]
+
+
+def test_the_objects_of_paragraphs_have_many_mentions():
+    graphs = gold_graphs()
+    assert len(graphs) == 102
+    assert max(len(thing.spans) for graph in graphs for thing in graph.objects) == 9
+    for graph in graphs:
+        assert SceneGraph.from_dict(graph.caption, graph.to_dict()) == graph
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from parsers.command import InputError
 from pipeline.parse.stage import ParseStage
 from pipeline.tars import TarDamage, read_samples
+from tests.shards.samples import with_size
 
 
 def tar(path, *members, format=tarfile.GNU_FORMAT):
@@ -26,17 +27,6 @@ def tar(path, *members, format=tarfile.GNU_FORMAT):
 
 def kinds(path):
     return [sample.position if isinstance(sample, TarDamage) else sample.key for sample in read_samples(path, ("txt",))]
-
-
-def with_size(data, size):
-    """The header of a member with another size, and the checksum that belongs to it."""
-    header = bytearray(data[:512])
-    header[124:136] = (
-        b"\x80" + size.to_bytes(11, "big") if size >= 0 else b"\xff" + (256**11 + size).to_bytes(11, "big")
-    )
-    header[148:156] = b" " * 8
-    header[148:156] = b"%06o\0 " % sum(header)
-    return bytes(header) + data[512:]
 
 
 def partitions(*paths):

@@ -28,6 +28,7 @@ from pretrain.training.engine import gather_weights
 from pretrain.training.loader import StepLoader
 from pretrain.training.trainer import Trainer
 from shards.reader import ShardSet
+from shards.storage.files import read_record, write_record
 
 SCENARIO, FOLDER, SHARDS = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 
@@ -165,14 +166,14 @@ def hostile():
         again = trainer(name, "steps=1", "workers=0", *settings, resume=True)
         assert again.step == 1, "what nobody has changed is loaded"
         folder = again.checkpoints.find().folder
-        record = json.loads((folder / "checkpoint.json").read_text())
+        record = read_record(folder / "checkpoint.json")
         for path in sorted(folder.glob("*.pt")):
             content = path.read_bytes()
             torch.save(torch.load(path, weights_only=False) | {"extra": Hostile()}, path)
             own = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
             for ranks in (1, 2) if settings else (1,):
                 changed = record | {"ranks": ranks, "files": record["files"] | {path.name: own}}
-                (folder / "checkpoint.json").write_text(json.dumps(changed))
+                write_record(changed, folder / "checkpoint.json")
                 try:
                     trainer(name, "steps=1", "workers=0", *settings, resume=True)
                 except InputError as error:
@@ -187,7 +188,7 @@ class Ending(Pretraining):
     fault = ""
 
     def evaluate(self, model, world):
-        if self.fault == "evaluation":
+        if self.fault in ("evaluation", "between"):
             raise InputError("the held-out shards are gone")
         return {"held-out/loss": 1.0}
 
@@ -215,11 +216,12 @@ def endings():
         ("worker", []),
         ("waiting", []),
         ("evaluation", ["best={metric: held-out/loss, mode: min}", "evaluate_every=2", "checkpoint_every=2"]),
+        ("between", ["best={metric: held-out/loss, mode: min}", "evaluate_every=3", "checkpoint_every=4"]),
     ):
         settings = ["batch_size=6", "steps=6", "workers=1", "log_every=1", *settings]
         Ending.fault = fault
         found = trainer(fault, *settings, kind=Ending)
-        if fault == "evaluation":
+        if fault in ("evaluation", "between"):
             found.workload.guaranteed_metrics = ("held-out/loss",)  # so it is not tried before the first step
         try:
             found.train()

@@ -1,5 +1,7 @@
 """Nodes to hide, and how well they are guessed."""
 
+from itertools import chain
+
 import numpy as np
 import pytest
 import torch
@@ -19,7 +21,7 @@ from pretrain.probes import (
     rank_guesses,
 )
 from tests.pretrain.conftest import PIECES
-from tests.pretrain.data.test_masking import captions
+from tests.pretrain.data.masks import allowed, captions, mentions_of, needed_by, one_caption
 
 SPECIAL = SpecialTokens.of(PIECES)
 
@@ -36,19 +38,20 @@ def ranks_of(model, shards, probes, images="own", batch_size=7):
 @given(captions(), st.integers(3, 18))
 def test_a_hidden_node_is_hidden_whole_and_nothing_else_is(masks, max_text):
     layout = lay_out(masks, 0, max_text=max_text, special=SPECIAL)
-    for node in maskable(masks, 0, layout.places):
+    for node, mentions in allowed(masks, layout.places).items():
         text = hide_node(masks, node, max_text=max_text, special=SPECIAL)
-        own = layout.places[masks.tokens(node)]
+        pieces = list(chain(*mentions))
+        own = layout.places[pieces]
         assert len(own) > 0
         assert (text.token_ids[own] == SPECIAL.mask).all()
         rest = np.setdiff1d(np.arange(len(layout.token_ids)), own)
         assert (text.token_ids[rest] == layout.token_ids[rest]).all()
         assert text.targets.tolist() == own.tolist()
-        assert text.labels.tolist() == masks.token_ids[masks.tokens(node)].tolist()
+        assert text.labels.tolist() == masks.token_ids[pieces].tolist()
         assert set(text.kinds.tolist()) == {masks.node_kind[node]}
-        needed = layout.places[[p for a in masks.node_args[node] if a >= 0 for p in masks.tokens(a)]]
-        assert (needed >= 0).all()
-        assert not set(needed.tolist()) & set(own.tolist())
+        for needed in needed_by(masks, node):
+            assert mentions_of(masks, needed, layout.places) or not len(masks.tokens(needed))
+            assert not set(layout.places[masks.tokens(needed)].tolist()) & set(own.tolist())
 
 
 @settings(max_examples=200)
@@ -60,6 +63,19 @@ def test_a_node_is_left_out_only_for_a_reason(masks, length):
         own = masks.tokens(node).tolist()
         needed = [p for a in masks.node_args[node] if a >= 0 for p in masks.tokens(a).tolist()]
         assert not own or max([*own, *needed]) >= length or set(own) & set(needed)
+
+
+def test_all_mentions_of_an_object_are_one_probe():
+    """a dog , it barks . the brown animal: the last mention is cut off after "brown"."""
+    masks = one_caption(9, [0], [(-1, -1)], [[1, 3, 7, 8]])
+    for max_text, hidden in ((64, [2, 4, 8, 9]), (10, [2, 4]), (5, [2]), (3, [])):
+        places = lay_out(masks, 0, max_text=max_text, special=SPECIAL).places
+        assert bool(maskable(masks, 0, places)) == bool(hidden)
+        if hidden:
+            text = hide_node(masks, 0, max_text=max_text, special=SPECIAL)
+            assert text.targets.tolist() == hidden
+            assert (text.token_ids[hidden] == SPECIAL.mask).all()
+            assert (text.token_ids == SPECIAL.mask).sum() == len(hidden)
 
 
 def test_every_node_is_probed_once(shards):

@@ -187,3 +187,14 @@ def any_samples(draw, feature_size=st.integers(1, 5)):
         (values.random((n, k)) / 4).astype(np.float16) if k else None,
     )
     return Sample(draw(ANY_TEXT.filter(bool)), 10, 8, tuple(captions), regions, masks)
+
+
+def with_size(data, size):
+    """The header of a member with another size, and the checksum that belongs to it."""
+    header = bytearray(data[:512])
+    header[124:136] = (
+        b"\x80" + size.to_bytes(11, "big") if size >= 0 else b"\xff" + (256**11 + size).to_bytes(11, "big")
+    )
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + data[512:]

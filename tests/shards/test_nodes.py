@@ -3,7 +3,7 @@
 import numpy as np
 
 from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
-from shards.nodes import list_nodes, number_nodes, spans_by_kind
+from shards.nodes import list_nodes, list_spans, number_nodes
 from tests.shards.samples import SAMPLES, TEXT
 
 RED_HAT = SceneGraph("red hat", (Object("hat", Span(4, 7)),), (Attribute(0, "red", Span(0, 3)),))
@@ -25,6 +25,13 @@ def test_objects_come_before_attributes_and_relations():
         (1, "red", ["red"], (0,)),
         (2, "on", ["on"], (0, 1)),
     ]
+
+
+def test_an_object_has_the_words_of_all_its_mentions():
+    text = "it is a dog, the animal"
+    graph = SceneGraph(text, (Object("dog", Span(8, 11), (Span(0, 2), Span(17, 23))),))
+    (node,) = list_nodes(graph)
+    assert [text[span.start : span.end] for span in node.spans] == ["it", "dog", "animal"]
 
 
 def test_the_nodes_of_all_captions_are_numbered_one_after_the_other():
@@ -54,4 +61,4 @@ def test_attributes_are_shown_over_relations_over_objects():
         (Attribute(1, "flat", everything),),
         (Relation(0, 1, "on", (Span(0, 3), Span(4, 10))), Relation(1, 0, "under", ())),
     )
-    assert [kind for kind, _ in spans_by_kind(graph)] == ["object", "object", "relation", "relation", "attribute"]
+    assert [number for number, _ in list_spans(graph)] == [0, 1, 3, 3, 2]

@@ -19,16 +19,20 @@ from pipeline.regions.formats.parquet import RegionsParquet
 from pipeline.regions.formats.records import NEEDED
 from pipeline.regions.formats.tsv import LXMERT, BottomUpTsv, ErnieVilTsv
 from pipeline.regions.formats.vilbert_lmdb import VilbertLmdb
+from pipeline.regions.formats.vinvl_objects import VinvlObjects, is_vinvl_objects
 from pipeline.regions.formats.vinvl_tsv import VinvlTsv, is_vinvl
 from pipeline.regions.rows import RegionFormat
 from shards.regions.tsv import BOTTOM_UP_ATTENTION, VQA
 from shards.storage.files import AnyPath
 
+VERSION = "1"
+"""It rises when a format reads other rows than before, so that no folder holds rows of two releases."""
 FORMATS: dict[str, RegionFormat[Any]] = {
     "butd-tsv": BottomUpTsv(),
     "ernie-vil-tsv": ErnieVilTsv(),
     "butd-hdf5": BottomUpHdf5(),
     "vinvl-tsv": VinvlTsv(),
+    "vinvl-objects-tsv": VinvlObjects(),
     "vilbert-npz": ImageFiles(load_vilbert, f".npz or .npy file with the arrays {NEEDED}"),
     "vilbert-lmdb": VilbertLmdb(),
     "uniter-npz": ImageFiles(load_uniter, ".npz file of UNITER with features and norm_bb"),
@@ -72,6 +76,8 @@ def recognise_regions(sources: Sequence[AnyPath]) -> tuple[str, str]:
         columns = line.count(b"\t") + 1
         if is_vinvl(line):
             return "vinvl-tsv", f"{pluralize(columns, 'tab-separated column')} as VinVL has them"
+        if columns == 2 and is_vinvl_objects(line):
+            return "vinvl-objects-tsv", "a key and JSON of objects with their features on each line"
         if columns in FORMAT_OF_COLUMNS:
             return FORMAT_OF_COLUMNS[columns], f"{pluralize(columns, 'tab-separated column')}"
     raise InputError(f"{first}: format not recognised; name it with --format ({', '.join(FORMATS)})")

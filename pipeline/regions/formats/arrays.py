@@ -17,6 +17,8 @@ from shards.storage import pickles
 MAX_BYTES = 1 << 28
 """The most bytes that the arrays of an image may take: forty times as many as 100 regions with classes need."""
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""What NumPy writes. Python unfolds the others without a limit."""
 _UNREADABLE = (
     OSError,
     EOFError,
@@ -67,7 +69,12 @@ def read_npz(data: bytes, pickled: tuple[str, ...] = ()) -> dict[str, object]:
             members = archive.infolist()
             if sum(member.file_size for member in members) > MAX_BYTES:
                 raise _TooLargeError
-            values = {member.filename.removesuffix(".npy"): read_npy(archive.read(member)) for member in members}
+            if any(member.compress_type not in _COMPRESSIONS for member in members):
+                raise NotImplementedError
+            values = {}
+            for member in members:
+                with archive.open(member) as stream:  # read without a number of bytes, it unfolds all that it holds
+                    values[member.filename.removesuffix(".npy")] = read_npy(stream.read(member.file_size))
     except _TooLargeError:
         raise ValueError(f"an .npz file that unfolds to more than {MAX_BYTES:,} bytes") from None
     except _UNREADABLE as error:

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from parsers.command import InputError
-from pipeline.ids import text_of_id
+from pipeline.ids import read_id, text_of_id
 from pipeline.text_files import read_items
 from shards.pictures import image_id_of_file
 from shards.regions.tsv import parse_integer
@@ -104,7 +104,7 @@ def _read_tsv(path: AnyPath) -> Iterator[tuple[str, Sequence[str], dict[str, obj
                 value = value[0] if isinstance(value, list) and len(value) == 1 else value
                 if not isinstance(value, dict):
                     raise ValueError("no JSON object behind the tab")
-                name = key.decode()
+                name = read_id(key)
             except (ValueError, RecursionError) as error:
                 raise InputError(f"{path}: line {number}: {error}") from error
             yield f"line {number}", [name], value

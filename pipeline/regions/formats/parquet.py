@@ -19,8 +19,10 @@ from shards.storage.files import AnyPath
 from shards.storage.parquet import parquet_file
 
 NEEDED = ("image_id", "width", "height", "boxes", "features")
-CHUNK = 64
-"""rows that are decoded at a time"""
+CHUNK = 16
+"""Rows that are decoded at a time: so few that a damaged file cannot make much of a long value that it repeats."""
+MAX_ROW = 1 << 25
+"""The most bytes of a row. A hundred regions with classes need 2 MB; lists take ten times their bytes in Python."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class RegionsParquet:
             if missing:
                 raise InputError(f"{path}: has no columns {', '.join(missing)}; needed are {', '.join(NEEDED)}")
             for batch in file.iter_batches(CHUNK):
-                for row in _values_of_rows(batch):
+                for row in values_of_rows(batch):
                     try:
                         if isinstance(row, ValueError):
                             raise row
@@ -93,7 +95,7 @@ class RegionsParquet:
         number = partition.first_row
         for batch in file.iter_batches(CHUNK, row_groups=list(partition.groups)):
             table = pa.Table.from_batches([batch])
-            for row in read_rows(table, info.feature_size) if ours else _values_of_rows(batch):
+            for row in read_rows(table, info.feature_size) if ours else values_of_rows(batch):
                 number += 1
                 try:
                     if isinstance(row, RegionsRow):
@@ -111,10 +113,15 @@ def _is_ours(schema: pa.Schema) -> bool:
     return (schema.metadata or {}).get(b"regions_version") == REGIONS_VERSION.encode()
 
 
-def _values_of_rows(batch: pa.RecordBatch) -> Iterator[dict[str, object] | ValueError]:
+def values_of_rows(batch: pa.RecordBatch) -> Iterator[dict[str, object] | ValueError]:
+    """Yields the values of each row, or a ValueError that says why it cannot be read."""
     for number in range(len(batch)):
+        row = batch.slice(number, 1)
+        if row.nbytes > MAX_ROW:
+            yield ValueError(f"a row of more than {MAX_ROW:,} bytes")
+            continue
         try:
-            yield batch.slice(number, 1).to_pylist()[0]
+            yield row.to_pylist()[0]
         except UnicodeDecodeError:
             yield ValueError("invalid UTF-8")
 

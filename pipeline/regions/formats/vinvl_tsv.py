@@ -9,6 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from parsers.command import InputError
+from pipeline.ids import read_id
 from pipeline.regions.formats.image_sizes import is_sizes, read_sizes, size_of, to_pixels
 from pipeline.regions.formats.tsv import Lines
 from pipeline.regions.rows import NO_CLASSES, ArgMax, argmax_info, make_argmax_row, make_row
@@ -75,14 +76,17 @@ class VinvlTsv(Lines):
         check_spread(np.ascontiguousarray(features), "features")
         if not np.allclose(shares[:, 4:], shares[:, 2:4] - shares[:, :2], atol=0.02):
             raise ValueError(f"the last {BOX} numbers of a feature are no box with its width and height")
+        image_id = read_id(key)
         objects = _find_labels(key, tuple(path for path in beside if _is_labels(path)))
-        width, height = _measure(key, shares, objects, tuple(path for path in beside if is_sizes(path)))
+        width, height = _measure(image_id, shares, objects, tuple(path for path in beside if is_sizes(path)))
         boxes = to_pixels(shares, width, height)
         if info.classes.kind != "argmax":
-            return make_row(key, width, height, boxes, features, None, info)
+            return make_row(image_id, width, height, boxes, features, None, info)
         if objects is None:
             raise ValueError("the image has no labels")
-        return make_argmax_row(key, width, height, boxes, features, _classify(objects, info.classes.names or []), info)
+        return make_argmax_row(
+            image_id, width, height, boxes, features, classify(objects, info.classes.names or []), info
+        )
 
 
 def is_vinvl(line: bytes) -> bool:
@@ -137,39 +141,62 @@ def _find_labels(key: str, paths: tuple[AnyPath, ...]) -> list[object] | None:
     with path.open("rb") as stream:
         stream.seek(_places(path)[key])
         text = stream.readline().partition(b"\t")[2]
+    return parse_objects(text)
+
+
+def parse_objects(text: bytes) -> list[object]:
+    """Returns the objects in the JSON of an image, which is a list, or has one called ``objects``.
+
+    Raises:
+        ValueError: it is no such JSON.
+    """
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
-        raise ValueError(f"the labels in {path.name} are no JSON") from None
+        raise ValueError("the objects of the image are no JSON") from None
     objects = found.get("objects") if isinstance(found, dict) else found
     if not isinstance(objects, list):
-        raise ValueError(f"the labels in {path.name} are no list of objects")
+        raise ValueError("the JSON of the image is no list of objects")
     return objects
 
 
-def _column(objects: list[object], name: str) -> list[object]:
+def values_of(objects: list[object], name: str) -> list[object]:
+    """Returns the value of each object that has this name.
+
+    Raises:
+        ValueError: an object has none.
+    """
     if not all(isinstance(found, dict) and name in found for found in objects):
-        raise ValueError(f"an object of the labels has no `{name}`")
+        raise ValueError(f"an object of the image has no `{name}`")
     return [found[name] for found in objects if isinstance(found, dict)]
 
 
-def _measure(key: str, shares: Array, objects: list[object] | None, sizes: tuple[AnyPath, ...]) -> tuple[int, int]:
+def boxes_of(objects: list[object]) -> Array:
+    """Returns the ``rect`` of each object, float32 [n, 4].
+
+    Raises:
+        ValueError: one is missing or not four numbers.
+    """
+    rectangles = values_of(objects, "rect")
+    try:
+        return np.array(rectangles, np.float32).reshape(len(objects), 4)
+    except (TypeError, ValueError):
+        raise ValueError("a `rect` of the objects is not four numbers") from None
+
+
+def _measure(image_id: str, shares: Array, objects: list[object] | None, sizes: tuple[AnyPath, ...]) -> tuple[int, int]:
     """Returns the width and the height of an image: its known size, or what the labels' boxes say.
 
     Raises:
         ValueError: neither is known, or the labels have other boxes than the features.
     """
     if objects is None:
-        return size_of(key, read_sizes(sizes))
-    rectangles = _column(objects, "rect")
-    try:
-        corners = np.array(rectangles, np.float32)
-    except (TypeError, ValueError):
-        raise ValueError("a `rect` of the labels is not four numbers") from None
-    if corners.shape != (len(shares), 4):
+        return size_of(image_id, read_sizes(sizes))
+    corners = boxes_of(objects)
+    if len(corners) != len(shares):
         raise ValueError(f"the labels have {len(corners)} boxes, the features {len(shares)}")
     if sizes:
-        width, height = size_of(key, read_sizes(sizes))
+        width, height = size_of(image_id, read_sizes(sizes))
     else:
         width, height = infer_size(corners, shares)
     with np.errstate(invalid="ignore"):  # NaN is not close to anything
@@ -194,20 +221,20 @@ def infer_size(pixels: Array, shares: Array) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
-def _classify(objects: list[object], names: Sequence[str]) -> ArgMax:
-    """Returns the classes that the labels name.
+def classify(objects: list[object], names: Sequence[str]) -> ArgMax:
+    """Returns the class of each object.
 
     Raises:
         ValueError: a class is none of the names, or a `conf` no number.
     """
     numbers = {name: number for number, name in enumerate(names)}
-    classes = _column(objects, "class")
+    classes = values_of(objects, "class")
     unknown = next((name for name in classes if not isinstance(name, str) or name not in numbers), None)
     if unknown is not None:
-        raise ValueError("a class of the labels is none of the class names")
-    shares = _column(objects, "conf")
+        raise ValueError("a class of the objects is none of the class names")
+    shares = values_of(objects, "conf")
     try:
         confidence = np.array(shares, np.float32)
     except (TypeError, ValueError):
-        raise ValueError("a `conf` of the labels is no number") from None
+        raise ValueError("a `conf` of the objects is no number") from None
     return ArgMax(np.array([numbers[str(name)] for name in classes], np.int64), confidence)

@@ -3,7 +3,12 @@
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 
+from parsers.command import InputError
+from pipeline.extract.given_boxes import read_boxes
 from tests.pipeline.extract.pictures import SIZES, extract, noise, rejects_of, rows_of
 
 
@@ -66,3 +71,10 @@ def test_coco_instances_and_vcr_metadata_give_boxes(folder, weights, tmp_path):
     assert list(rows_of(vcr)) == [f"movie/{number}.jpg" for number in range(len(SIZES))]
     for row in (*rows_of(coco).values(), *rows_of(vcr).values()):
         assert row.regions.boxes.tolist() == boxes
+
+
+def test_two_rows_of_one_image_are_refused(tmp_path):
+    table = pa.table({"image_id": ["1", "2", "1"], "boxes": [[[0.0, 0, 9, 9]], [[0.0, 0, 5, 5]], [[1.0, 1, 8, 8]]]})
+    pq.write_table(table, tmp_path / "boxes.parquet")
+    with pytest.raises(InputError, match=r"boxes\.parquet: two rows have the image id 1"):
+        read_boxes(tmp_path / "boxes.parquet")

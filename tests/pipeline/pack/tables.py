@@ -6,7 +6,7 @@ import pyarrow as pa
 from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
 from pipeline.execution.engines import Engine
 from pipeline.execution.executor import run_stage
-from pipeline.graph_table import GRAPHS, write_graphs
+from pipeline.graph_table import GRAPHS, GRAPHS_VERSION, tabulate_nodes, write_graphs
 from pipeline.pack.caption_store import CaptionStore
 from pipeline.pack.stage import PackStage
 from shards.inspect.verify import verify_set
@@ -54,14 +54,17 @@ def regions_folder(folder, *parts, info=INFO):
 
 def graphs_folder(folder, *parts, version="1"):
     folder.mkdir()
-    metadata = {"graphs_version": "1", "parser": "test", "parser_version": version}
+    metadata = {"graphs_version": GRAPHS_VERSION, "parser": "test", "parser_version": version}
     for number, captions in enumerate(parts):
-        rows = [
-            {"image_id": image_id, "caption_id": c.caption_id, "caption": c.text, **c.graph.to_dict()}
-            for image_id, c in captions
-        ]
+        columns = {
+            "image_id": [image_id for image_id, _ in captions],
+            "caption_id": [c.caption_id for _, c in captions],
+            "caption": [c.text for _, c in captions],
+            "segments": [None] * len(captions),
+            **tabulate_nodes([c.graph for _, c in captions]),
+        }
         with (folder / f"part-{number:05d}.parquet").open("wb") as stream:
-            write_graphs(stream, pa.Table.from_pylist(rows, GRAPHS), metadata)
+            write_graphs(stream, pa.table(columns, GRAPHS), metadata)
     (folder / "report.json").write_text("{}")
     return folder
 

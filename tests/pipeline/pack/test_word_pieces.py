@@ -5,7 +5,7 @@ import json
 import pytest
 
 from parsers.command import InputError
-from parsers.graph import Object, SceneGraph, Span
+from parsers.graph import Object, Relation, SceneGraph, Span
 from pipeline.pack.word_pieces import make_masks
 from shards.schema import Caption
 from shards.vocabulary import load_tokenizer
@@ -39,6 +39,17 @@ def test_part_of_a_word_takes_the_pieces_that_it_touches(vocabulary):
     graph = SceneGraph("sidewalk man", tuple(Object("x", span) for span in spans))
     masks = make_masks([Caption(None, "sidewalk man", graph)], load_tokenizer(vocabulary))
     assert covered(masks, 0) == [["side"], ["##walk"], ["side", "##walk"], [], ["man"]]
+
+
+def test_an_object_covers_the_pieces_of_all_its_mentions(vocabulary):
+    text = "the sidewalk . a man on side sidewalk"
+    walk = Object("sidewalk", Span(4, 12), (Span(24, 28), Span(29, 37)))
+    graph = SceneGraph(text, (walk, Object("man", Span(17, 20))), (), (Relation(1, 0, "on", (Span(21, 23),)),))
+    masks = make_masks([Caption(None, text, graph)], load_tokenizer(vocabulary))
+    masks.check()
+    assert covered(masks, 0) == [["side", "##walk", "side", "side", "##walk"], ["man"], ["on"]]
+    assert masks.runs(0) == [[1, 2], [7, 8, 9]], "mentions side by side are one run"
+    assert masks.node_args.tolist() == [[-1, -1], [-1, -1], [1, 0]]
 
 
 def test_special_tokens_in_a_text_are_plain_text(vocabulary):

@@ -6,6 +6,7 @@ import json
 import lzma
 import os
 
+import pyarrow as pa
 import pytest
 
 from parsers.command import InputError
@@ -39,6 +40,19 @@ def test_a_byte_order_mark_and_compression_change_nothing(tmp_path, format, enco
     assert recognise_captions(path)[0] == format
     assert plain(path, format) == expected
     assert len(expected[0]) == 4
+
+
+@pytest.mark.parametrize("format", TEXTS)
+def test_zstd_is_read_to_its_end(tmp_path, format):
+    """Its writers that use several processors cut a file into frames."""
+    data, zstd = TEXTS[format].encode(), pa.Codec("zstd")
+    frames = [zstd.compress(part, asbytes=True) for part in (data[:20], data[20:])]
+    path = write(tmp_path, "a.zst", b"".join(frames))
+    assert recognise_captions(path)[0] == format
+    assert plain(path, format) == plain(write(tmp_path, "plain", TEXTS[format]), format)
+    path.write_bytes(b"".join(frames)[:-3])
+    with pytest.raises(InputError, match=r"a\.zst: cannot be read"):
+        list(captions.read(path, format))
 
 
 @pytest.mark.parametrize("format", TEXTS)

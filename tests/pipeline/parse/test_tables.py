@@ -1,11 +1,16 @@
 """Quotes that stand open in CSV, and the layouts of Conceptual Captions."""
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from parsers.command import InputError
 from pipeline.execution.parts import Reject
 from pipeline.parse import captions
 from pipeline.parse.recognition import recognise_captions
+from pipeline.parse.rows import BadRow
+from pipeline.parse.tables import read_parquet
 from tests.pipeline.parse.sources import plain, write
 
 ROWS = [f"{n},a dog number {n} on a beach" for n in range(200)]
@@ -104,6 +109,15 @@ def test_headers_and_machine_labels_of_conceptual_captions(tmp_path, text, forma
     ((_, image_id, _, caption),) = plain(path, format)
     assert image_id == "http://x/1.jpg"
     assert caption.startswith("a dog")
+
+
+def test_a_list_that_is_too_long_in_parquet_is_a_reject(tmp_path):
+    path = tmp_path / "a.parquet"
+    long = np.zeros((1 << 22) + 1, np.float32)
+    pq.write_table(pa.table({"image_id": ["1", "2"], "caption": [long, np.zeros(2, np.float32)]}), path)
+    first, second = read_parquet(path, {})
+    assert first == BadRow("row 1", "a line of more than 16,777,216 bytes")
+    assert second.position == "row 2"
 
 
 def test_damaged_parquet_is_refused(tmp_path):

@@ -90,6 +90,42 @@ def test_features_of_another_type_are_refused_until_their_number_is_given(tmp_pa
         np.testing.assert_allclose(row.regions.features, image["features"], rtol=1e-3, atol=1e-6)
 
 
+def bfloat16(array):
+    """The bytes of the numbers as bfloat16, which NumPy does not know: the upper halves of float32."""
+    return array.astype("<f4").view("<u2")[..., 1::2].tobytes()
+
+
+@pytest.mark.parametrize("options", [(), ("--feature-size", str(WIDE))])
+@pytest.mark.parametrize("format", ["tsv", "parquet"])
+def test_bfloat16_is_refused_as_float32_and_as_float16(tmp_path, format, options):
+    images = [wide_image(number) for number in range(3)]
+    path = tmp_path / f"features.{format}"
+    coded = [bfloat16(image["features"]) for image in images]
+    if format == "tsv":
+        texts = [base64.b64encode(data).decode() for data in coded]
+        path.write_text("".join(tsv_line(image, features=text) for image, text in zip(images, texts, strict=True)))
+    else:
+        table = table_of(images, "<f4")
+        pq.write_table(table.set_column(table.schema.get_field_index("features"), "features", pa.array(coded)), path)
+    with pytest.raises(
+        InputError, match=r"first 3 images can be used: features are no float\d+ numbers, but perhaps bfloat16"
+    ):
+        convert(tmp_path, path, *options)
+
+
+def test_boxes_of_bfloat16_are_refused_and_those_of_float16_are_not(tmp_path):
+    image = make_image(1, 12)
+    path = tmp_path / "features.tsv"
+    path.write_text(tsv_line(image, boxes=base64.b64encode(bfloat16(image["boxes"])).decode()))
+    _, (row,) = read_all("butd-tsv", path)
+    assert "boxes are no float16 numbers, but perhaps bfloat16 ones" in row.reason
+    close = image | {"boxes": image["boxes"] * 0.1 + np.float32([40, 40, 60, 60])}
+    for boxes in (image["boxes"], close["boxes"]):
+        path.write_text(tsv_line(image, boxes=code(boxes, "<f2")))
+        _, (row,) = read_all("butd-tsv", path)
+        np.testing.assert_allclose(row.regions.boxes, boxes, rtol=1e-3)
+
+
 def test_a_wrong_number_of_features_is_refused(tmp_path):
     path = write_lines(tmp_path, [wide_image(number) for number in range(3)], "<f2")
     for size in (WIDE // 2, WIDE // 4, WIDE - 1):

@@ -6,12 +6,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from parsers.command import InputError
 from pipeline.execution.engines import Engine
 from pipeline.execution.executor import run_stage
 from pipeline.regions.formats import FORMATS
 from pipeline.regions.stage import RegionsStage
 from shards.regions.table import RegionsInfo, read_rows
-from shards.stage_folder import parts_of
+from shards.stage_folder import REPORT, STAGE, parts_of
+from shards.storage.files import read_record, write_record
 from tests.pipeline.regions.features import IMAGES, D, assert_row, read_all, tsv_line, write_npz
 
 
@@ -50,3 +52,17 @@ def test_rejects_of_the_stage_name_the_line(tmp_path):
         "position": f"byte {len(''.join(lines[:3]).encode())}",
         "reason": "wrong number of columns: 1, expected 10",
     }
+
+
+def test_a_folder_that_another_release_began_is_not_gone_on_with(tmp_path):
+    path = tmp_path / "features.tsv"
+    path.write_text("".join(map(tsv_line, IMAGES)))
+    info, _ = read_all("butd-tsv", path)
+    stage, out = RegionsStage((path,), "butd-tsv", info, 4), tmp_path / "out"
+    run_stage(stage, out, Engine(), max_rejects=0, overwrite=False)
+    (out / REPORT).unlink()
+    record = read_record(out / STAGE)
+    del record["formats_version"]  # as the first release left it
+    write_record(record, out / STAGE)
+    with pytest.raises(InputError, match=r"other settings .*formats_version: null -> "):
+        run_stage(stage, out, Engine(), max_rejects=0, overwrite=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from tokenizers.implementations import BertWordPieceTokenizer
 from typer.testing import CliRunner
 
+from parsers.command import InputError
 from pipeline.toyworld import (
     Related,
     Scene,
@@ -45,6 +47,16 @@ def scenes() -> list[Scene]:
 def test_the_same_seed_gives_the_same_bytes(folder, tmp_path):
     write_world(WORLD, tmp_path / "again", workers=2)
     assert contents(tmp_path / "again") == contents(folder)
+
+
+def test_a_worker_that_is_killed_is_an_error_of_one_line(tmp_path):
+    def kill(_):
+        for process in multiprocessing.active_children():
+            process.kill()
+
+    with pytest.raises(InputError, match="a worker process died"):
+        write_world(ToyWorld(images=1000), tmp_path / "world", progress=kill)
+    assert not (tmp_path / "world").exists()
 
 
 def test_another_seed_gives_another_world(folder, tmp_path):
@@ -303,6 +315,36 @@ def test_overwrite_spares_a_folder_with_other_files(tmp_path):
     result = CliRunner().invoke(app, ["--out", str(tmp_path), "--images", "2", "--overwrite"])
     assert result.exit_code == 2
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("name", ["images/mine.jpg", "regions/9.npz", "tasks/note.txt"])
+@pytest.mark.parametrize("link", [False, True])
+def test_overwrite_removes_only_what_the_world_lists(tmp_path, name, link):
+    command = ["--out", str(tmp_path / "w"), "--images", "2"]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    (tmp_path / "mine.partial").mkdir()
+    (tmp_path / "w.partial").mkdir()
+    (tmp_path / "w" / name).parent.mkdir(exist_ok=True)
+    if link:
+        (tmp_path / "w" / name).symlink_to(tmp_path / "mine.partial")
+    else:
+        (tmp_path / "w" / name).write_text("mine")
+    before = contents(tmp_path / "w")
+    refused = CliRunner().invoke(app, [*command, "--overwrite"])
+    assert refused.exit_code == 2
+    assert name in refused.output
+    assert contents(tmp_path / "w") == before
+    (tmp_path / "w" / name).unlink()
+    assert CliRunner().invoke(app, [*command, "--overwrite"]).exit_code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.partial", "w", "w.partial"]
+
+
+def test_a_damaged_scene_is_refused(tmp_path):
+    write_world(ToyWorld(images=2), tmp_path / "w")
+    path = tmp_path / "w/scenes.jsonl"
+    path.write_text(path.read_text().replace("1", "2", 1))
+    with pytest.raises(InputError, match="differs from its checksum"):
+        list(read_scenes(path))
 
 
 @pytest.mark.parametrize("options", [["--min-things", "5", "--max-things", "4"], ["--images", "0"], ["--things", "3"]])

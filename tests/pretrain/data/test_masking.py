@@ -1,68 +1,16 @@
+import hashlib
+from collections import Counter
+from itertools import chain
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretrain.data.masking import (
-    WORD,
-    SpecialTokens,
-    lay_out,
-    mask_regions,
-    mask_text,
-    maskable,
-)
+from pretrain.data.masking import WORD, lay_out, mask_regions, mask_text, maskable
 from pretrain.recipe import Masking
-from shards.schema import KINDS, MASK_DTYPES, Masks
-
-SPECIAL = SpecialTokens(pad=0, cls=2, sep=3, mask=4, size=1000)
-
-
-@st.composite
-def captions(draw):
-    """One caption with any nodes and segments: nodes may overlap, have no pieces, or share them."""
-    segments = draw(st.lists(st.integers(1, 9), max_size=3))
-    length = sum(segments)
-    spans = st.lists(st.integers(0, max(length - 1, 0)), unique=True, max_size=3 if length else 0).map(sorted)
-    objects = draw(st.lists(spans, max_size=4))
-    kinds, arguments, tokens = [0] * len(objects), [(-1, -1)] * len(objects), list(objects)
-    if objects:
-        for _ in range(draw(st.integers(0, 3))):
-            kinds.append(1)
-            arguments.append((draw(st.integers(0, len(objects) - 1)), -1))
-            tokens.append(draw(spans))
-    if len(objects) > 1:
-        for _ in range(draw(st.integers(0, 3))):
-            kinds.append(2)
-            arguments.append(tuple(draw(st.permutations(range(len(objects))))[:2]))
-            tokens.append(draw(spans))
-    arrays = {
-        "token_ids": np.arange(100, 100 + length),
-        "segment_ids": np.repeat(np.arange(len(segments)), segments),
-        "token_offsets": np.array([0, length]),
-        "node_kind": np.array(kinds),
-        "node_caption": np.zeros(len(kinds)),
-        "node_args": np.array(arguments).reshape(-1, 2),
-        "node_tokens": np.array([t for own in tokens for t in own]),
-        "node_token_offsets": np.cumsum([0, *map(len, tokens)]),
-    }
-    return Masks(**{name: arrays[name].astype(dtype) for name, dtype in MASK_DTYPES.items()})
-
-
-def mask(masks, seed=0, matched=True, max_text=64, **shares):
-    random = np.random.default_rng(seed)
-    return mask_text(
-        masks, 0, matched=matched, max_text=max_text, settings=Masking(**shares), special=SPECIAL, random=random
-    )
-
-
-def allowed(masks, places):
-    """The nodes that may be hidden, by the rules of the paper: written a second time, piece by piece."""
-    found = set()
-    for node in range(len(masks.node_kind)):
-        own = masks.tokens(node).tolist()
-        needed = [p for a in masks.node_args[node] if a >= 0 for p in masks.tokens(a).tolist()]
-        if own and all(places[p] >= 0 for p in own + needed) and not set(own) & set(needed):
-            found.add(node)
-    return found
+from shards.schema import KINDS
+from tests.pretrain.data.masks import SPECIAL, Draws, allowed, captions, mask, needed_by, one_caption
 
 
 @settings(max_examples=150, deadline=None)
@@ -89,27 +37,29 @@ def test_each_segment_ends_with_its_own_sep_and_the_longest_are_cut(masks, max_t
 
 
 @settings(max_examples=150, deadline=None)
-@given(captions(), st.integers(0, 2**32), st.integers(3, 40), st.floats(0.2, 1))
-def test_the_rules_of_scene_graph_masking_hold(masks, seed, max_text, share):
-    text = mask(masks, seed, max_text=max_text, object=share, attribute=share, relation=share, word=share)
+@given(captions(), st.integers(0, 2**32), st.integers(3, 40), st.floats(0.2, 1), st.sampled_from(["all", "one"]))
+def test_the_rules_of_scene_graph_masking_hold(masks, seed, max_text, share, mentions):
+    shares = dict.fromkeys(("object", "attribute", "relation", "word"), share)
+    text = mask(masks, seed, max_text=max_text, mentions=mentions, **shares)
     layout = lay_out(masks, 0, max_text=max_text, special=SPECIAL)
     assert (text.labels == layout.token_ids[text.targets]).all()
     assert set(text.targets.tolist()) <= set(layout.places[layout.places >= 0].tolist())
     untouched = np.setdiff1d(np.arange(len(layout.token_ids)), text.targets)
     assert (text.token_ids[untouched] == layout.token_ids[untouched]).all()
-    assert set(maskable(masks, 0, layout.places)) == allowed(masks, layout.places)
+    possible = allowed(masks, layout.places)
+    assert maskable(masks, 0, layout.places) == {node: list(chain(*wholes)) for node, wholes in possible.items()}
 
     kind_at = dict(zip(text.targets.tolist(), text.kinds.tolist(), strict=True))
     hidden = {piece: kind_at[place] for piece, place in enumerate(layout.places.tolist()) if place in kind_at}
     of_nodes = set(masks.node_tokens.tolist())
     assert {p for p, kind in hidden.items() if kind == WORD}.isdisjoint(of_nodes)
     explained = set()
-    for node in allowed(masks, layout.places):
-        own, kind = masks.tokens(node).tolist(), masks.node_kind[node]
-        needed = [p for a in masks.node_args[node] if a >= 0 for p in masks.tokens(a)]
-        if all(hidden.get(p) == kind for p in own) and not any(p in hidden for p in needed):
-            explained.update(own)
-    # Every hidden piece of a node lies in a node that is hidden whole, while what it needs is there and visible.
+    for node, wholes in possible.items():
+        needed = [p for a in needed_by(masks, node) for p in masks.tokens(a)]
+        for own in wholes if mentions == "one" else [list(chain(*wholes))]:
+            if all(hidden.get(p) == masks.node_kind[node] for p in own) and not any(p in hidden for p in needed):
+                explained.update(own)
+    # Every hidden piece of a node lies in a node, or a mention, that is hidden whole, while what it needs is visible.
     assert {p for p, kind in hidden.items() if kind != WORD} == explained
 
 
@@ -133,10 +83,11 @@ def test_objects_stay_visible_with_what_is_taken_also_where_they_are_never_taken
     text = mask(masks, seed, **({"object": 0, "attribute": 0, "relation": 0} | {kind: 0.5}), word=1)
     places = lay_out(masks, 0, max_text=64, special=SPECIAL).places
     kind_at = dict(zip(text.targets.tolist(), text.kinds.tolist(), strict=True))
+    nodes_at = Counter(masks.node_tokens.tolist())
     for node in np.flatnonzero(masks.node_kind == KINDS.index(kind)).tolist():
-        own = [kind_at.get(place) for place in places[masks.tokens(node)].tolist()]
-        if KINDS.index(kind) in own and len(set(masks.node_tokens.tolist())) == len(masks.node_tokens):
-            needed = [p for a in masks.node_args[node] if a >= 0 for p in masks.tokens(a)]
+        own = [kind_at.get(places[piece]) for piece in masks.tokens(node).tolist() if nodes_at[piece] == 1]
+        if KINDS.index(kind) in own:
+            needed = [p for a in needed_by(masks, node) for p in masks.tokens(a)]
             assert not set(places[needed].tolist()) & set(text.targets.tolist())
 
 
@@ -169,17 +120,7 @@ def test_a_caption_of_another_image_is_not_masked(masks, seed):
 
 
 def one_object(length=1):
-    arrays = {
-        "token_ids": np.arange(100, 110),
-        "segment_ids": np.zeros(10),
-        "token_offsets": np.array([0, 10]),
-        "node_kind": np.array([0]),
-        "node_caption": np.array([0]),
-        "node_args": np.array([[-1, -1]]),
-        "node_tokens": np.arange(length),
-        "node_token_offsets": np.array([0, length]),
-    }
-    return Masks(**{name: arrays[name].astype(dtype) for name, dtype in MASK_DTYPES.items()})
+    return one_caption(10, [0], [(-1, -1)], [range(length)])
 
 
 def test_the_shares_are_those_of_the_recipe():
@@ -228,35 +169,121 @@ def test_nothing_that_shows_a_hidden_region_is_left_visible(n, seed, overlap):
         assert wide[1][region] == (wanted or plain[1][region])
 
 
-class Draws:
-    """Random numbers that are given: for the nodes first, then for the pieces."""
+@settings(max_examples=100, deadline=None)
+@given(captions(mentions=1), st.integers(0, 2**32), st.integers(3, 40), st.floats(0.2, 1))
+def test_the_choice_of_mentions_changes_nothing_where_objects_have_one(masks, seed, max_text, share):
+    shares = dict.fromkeys(("object", "attribute", "relation", "word"), share)
+    found = [mask(masks, seed, max_text=max_text, mentions=mentions, **shares) for mentions in ("all", "one")]
+    for name in ("token_ids", "targets", "labels", "kinds"):
+        assert getattr(found[0], name).tolist() == getattr(found[1], name).tolist()
 
-    def __init__(self, *draws):
-        self.draws = iter(draws)
 
-    def random(self, shape):
-        found = np.array(next(self.draws))
-        assert found.shape == shape
-        return found
+@pytest.mark.parametrize(
+    ("spans", "digest"),
+    [
+        ("nodes", "b636c7f409bc86a15bb8346474dcd38d8216514b84e928c8df75373b55cd698b"),
+        ("random", "995e9284ba7b0471799815e207f1ac0b66be6d65af68ac2d883937c650cdbedc"),
+    ],
+)
+def test_captions_that_mention_each_object_once_are_masked_as_ever(spans, digest):
+    """The digests come from the release before objects had several mentions: a run of then can be resumed."""
+    found = hashlib.sha256()
+    for seed in range(400):
+        random = np.random.default_rng(seed)
+        length = int(random.integers(1, 24))
+        starts = random.integers(0, length, 8)
+        tokens = [np.arange(start, min(length, start + random.integers(0, 4))) for start in starts]
+        objects = int(random.integers(2, 5))
+        arguments = [(-1, -1)] * objects + [(int(random.integers(objects)), -1) for _ in range(2)]
+        arguments += [tuple(random.permutation(objects)[:2]) for _ in range(2)]
+        masks = one_caption(length, [0] * objects + [1, 1, 2, 2], arguments, tokens[:objects] + tokens[4:])
+        random = np.random.default_rng(seed)
+        shares = Masking(object=0.5, attribute=0.5, relation=0.5, spans=spans)
+        settings = {"max_text": 4 + seed % 20, "settings": shares, "special": SPECIAL, "random": random}
+        text = mask_text(masks, 0, matched=True, **settings)
+        for array in (text.token_ids, text.targets, text.labels, text.kinds, random.random(1)):
+            found.update(np.ascontiguousarray(array).tobytes())
+    assert found.hexdigest() == digest
+
+
+def test_each_mention_is_as_likely_to_be_the_one_that_is_hidden():
+    masks = one_caption(10, [0], [(-1, -1)], [[0, 1, 4, 8, 9]])
+    hidden = {(1, 2): 0, (5,): 0, (9, 10): 0}
+    for seed in range(3000):
+        text = mask(masks, seed, object=0.6, word=0, mentions="one")
+        if len(text.targets):
+            hidden[tuple(text.targets.tolist())] += 1
+        assert (len(text.targets) > 0) == (len(mask(masks, seed, object=0.6, word=0).targets) == 5), (
+            "the same are taken"
+        )
+    assert abs(sum(hidden.values()) / 3000 - 0.6) < 0.03
+    for count in hidden.values():
+        assert abs(count / sum(hidden.values()) - 1 / 3) < 0.04
+
+
+@pytest.mark.parametrize("mentions", ["all", "one"])
+def test_no_mention_of_an_object_that_is_needed_is_hidden(mentions):
+    """a red hat , it is on a man: red and on are taken only where neither hat nor it is hidden."""
+    masks = one_caption(9, [0, 0, 1, 2], [(-1, -1), (-1, -1), (0, -1), (0, 1)], [[2, 4], [8], [1], [6]])
+    together = 0
+    for seed in range(500):
+        text = mask(masks, seed, object=0.4, attribute=0.8, relation=0.8, word=0.3, mentions=mentions)
+        hidden = {place - 1 for place in text.targets.tolist()}
+        if hidden & {2, 4}:
+            assert not hidden & {1, 6}
+            together += hidden >= {2, 4}
+        if 8 in hidden:
+            assert 6 not in hidden
+    assert (together > 0) == (mentions == "all")
+
+
+def paragraph():
+    """a red hat on a man , it is new"""
+    return one_caption(
+        10,
+        [0, 0, 1, 1, 2],
+        [(-1, -1), (-1, -1), (0, -1), (0, -1), (0, 1)],
+        [[2, 7], [5], [1], [9], [3]],
+    )
+
+
+@pytest.mark.parametrize(
+    ("mentions", "take", "max_text", "hidden"),
+    [
+        ("all", 0.1, 64, [2, 7]),
+        ("all", 0.2, 64, [2, 7]),
+        ("one", 0.1, 64, [2]),
+        ("one", 0.2, 64, [7]),
+        ("all", 0.1, 8, [2]),
+        ("one", 0.1, 8, [2]),
+        ("one", 0.2, 8, [2]),
+    ],
+)
+def test_the_example_of_the_docstring_with_several_mentions(mentions, take, max_text, hidden):
+    draws = Draws([(take, 0.3), (0.9, 0.3), (0.0, 0.3), (0.0, 0.3), (0.0, 0.3)], np.full((10, 2), 0.9))
+    options = {"max_text": max_text, "settings": Masking(mentions=mentions), "special": SPECIAL, "random": draws}
+    text = mask_text(paragraph(), 0, matched=True, **options)
+    assert text.targets.tolist() == [piece + 1 for piece in hidden]
+    assert (text.token_ids[text.targets] == SPECIAL.mask).all()
+    assert text.labels.tolist() == [100 + piece for piece in hidden]
+
+
+def test_a_mention_of_which_only_some_pieces_are_shown_stays_as_it_is():
+    masks = one_caption(6, [0, 1], [(-1, -1), (0, -1)], [[1, 4, 5], [0]])
+    places = lay_out(masks, 0, max_text=7, special=SPECIAL).places
+    assert places.tolist() == [1, 2, 3, 4, 5, -1]
+    assert maskable(masks, 0, places) == {0: [1], 1: [0]}
+    text = mask(masks, max_text=7, object=1, word=1)
+    assert dict(zip(text.targets.tolist(), text.kinds.tolist(), strict=True)) == {2: 0, 3: 3, 4: 3}
 
 
 def test_the_example_of_the_docstring():
     """a red hat on a man"""
-    arrays = {
-        "token_ids": np.arange(10, 16),
-        "segment_ids": np.zeros(6),
-        "token_offsets": [0, 6],
-        "node_kind": [0, 0, 1, 2],
-        "node_caption": np.zeros(4),
-        "node_args": [(-1, -1), (-1, -1), (0, -1), (0, 1)],
-        "node_tokens": [2, 5, 1, 3],
-        "node_token_offsets": range(5),
-    }
-    masks = Masks(**{name: np.array(arrays[name]).astype(dtype) for name, dtype in MASK_DTYPES.items()})
+    masks = one_caption(6, [0, 0, 1, 2], [(-1, -1), (-1, -1), (0, -1), (0, 1)], [[2], [5], [1], [3]])
     draws = Draws([(0.0, 0.3), (0.9, 0.3), (0.0, 0.3), (0.0, 0.3)], np.full((6, 2), 0.9))
     text = mask_text(masks, 0, matched=True, max_text=64, settings=Masking(), special=SPECIAL, random=draws)
-    assert text.token_ids.tolist() == [SPECIAL.cls, 10, 11, SPECIAL.mask, 13, 14, 15, SPECIAL.sep]
-    assert (text.targets.tolist(), text.labels.tolist(), text.kinds.tolist()) == ([3], [12], [0])
+    assert text.token_ids.tolist() == [SPECIAL.cls, 100, 101, SPECIAL.mask, 103, 104, 105, SPECIAL.sep]
+    assert (text.targets.tolist(), text.labels.tolist(), text.kinds.tolist()) == ([3], [102], [0])
 
 
 def test_the_example_of_regions():

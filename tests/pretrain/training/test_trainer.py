@@ -65,18 +65,19 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step(play):
 
 def test_whatever_ends_a_run_leaves_a_checkpoint_from_which_it_goes_on(play):
     output = play("endings", 1).succeed()
-    found = re.findall(r"^(worker|waiting|evaluation) \| (.*)$", output, re.MULTILINE)
+    found = re.findall(r"^(worker|waiting|evaluation|between) \| (.*)$", output, re.MULTILINE)
     advice = r"The checkpoint is \S+/step-[234]; to go on, run the same command with --resume"
     steps = [(step, False) for step in range(1, 7)]
     plain = f"True {[*steps, (6, True)]} False"
     evaluated = f"True {sorted([*steps, (2, True), (4, True), (6, True)])} True"
+    between = f"True {sorted([*steps, (3, True), (6, True)])} True"
     messages = [text for _, text in found]
-    assert [name for name, _ in found] == ["worker", "worker", "waiting", "waiting", "evaluation", "evaluation"], output
+    assert [name for name, _ in found[::2]] == ["worker", "waiting", "evaluation", "between"], output
     assert re.fullmatch(rf"step [234]: a worker .* was ended by SIGKILL: most often .*\. {advice}", messages[0])
     assert messages[2] == "code 143"
     assert re.search(rf"\n{advice}\nwaiting \| code", output), "the advice is the last line after a signal"
-    assert messages[4] == "the held-out shards are gone"
-    assert messages[1::2] == [plain, plain, evaluated]
+    assert messages[4] == messages[6] == "the held-out shards are gone"
+    assert messages[1::2] == [plain, plain, evaluated, between]
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

@@ -97,7 +97,8 @@ def test_any_sample_has_a_page_whose_elements_nest(tmp_path_factory, sample):
 def test_the_page_shows_words_nodes_and_pieces_in_their_colours(folder):
     text = make_page(ShardSet(folder), [(0, 0)], None)
     for shown in (
-        'a <b class="attribute">red</b> <b class="object">hat</b> <b class="relation">on</b> a <b class="object">man',
+        'a <b class="attribute" title="hat is red">red</b> <b class="object" title="hat">hat</b> '
+        '<b class="relation" title="hat – on – man">on</b> a <b class="object" title="man">man</b>',
         '<span class="attribute" title="hat is red">red</span>',
         '<span class="relation" title="hat – on – man">on</span>',
         '<span class="word">a</span>',

@@ -11,11 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 import shards.inspect.__main__ as inspect
-from shards.inspect.verify import verify_set
+from parsers.command import InputError
+from shards.inspect.verify import repair_index, verify_set
 from shards.members import decode_record, encode_sample
 from shards.reader import ShardSet
 from shards.schema import key_of
-from tests.shards.samples import IDS, SAMPLES, VOCABULARY, flip, manifest_of, problems_of
+from tests.shards.samples import IDS, SAMPLES, VOCABULARY, flip, manifest_of, problems_of, with_size
 
 
 def test_sound_shards_have_no_problems(folder):
@@ -92,6 +93,33 @@ def test_a_class_that_has_no_name_is_found(folder):
     manifest["classes"]["names"] = manifest["classes"]["names"][:1]
     (folder / "manifest.json").write_text(json.dumps(manifest))
     assert any("a class id outside the classes" in problem.what for problem in problems_of(folder))
+    numbers = ShardSet(folder).sample(0, 1).regions.class_ids
+    assert numbers.max() > 0
+    shown = CliRunner().invoke(inspect.app, ["show", str(folder), IDS[1]])
+    assert shown.exit_code == 0, shown.output
+    page = CliRunner().invoke(inspect.app, ["html", str(folder), "--out", str(folder.parent / "page.html")])
+    assert page.exit_code == 0, page.output
+
+
+@pytest.mark.parametrize("size", [-512, -(1 << 60), 1 << 20, 1 << 70])
+def test_sizes_that_the_tar_does_not_have_are_named(folder, size):
+    """The manifest agrees with the tar, as where somebody made both."""
+    path = folder / "shard-00000.tar"
+    data = path.read_bytes()
+    data = data[:1024] + with_size(data[1024:], size)
+    path.write_bytes(data)
+    manifest = manifest_of(folder)
+    manifest["shards"][0] |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert any("cannot be read as a tar" in problem.what for problem in problems_of(folder))
+    with pytest.raises(InputError, match=r"shard-00000\.tar: "):
+        repair_index(folder)
+
+
+def test_an_image_too_large_for_its_column_is_refused():
+    record = json.loads(b"".join(dict(encode_sample(SAMPLES[1]))["json"]))
+    with pytest.raises(ValueError, match="not the JSON record of a sample"):
+        decode_record(json.dumps(record | {"width": 1 << 40}).encode())
 
 
 def test_an_empty_tar_and_a_folder_in_a_files_place_are_named(folder):

@@ -76,6 +76,32 @@ def test_recalls_by_hand():
     }
 
 
+def hits(scores, right, k):
+    """Whether the best right one is among the first k, told by counting those that are as good and wrong."""
+    best = max((score for score, is_right in zip(scores, right, strict=True) if is_right), default=-np.inf)
+    return (
+        best > -np.inf and sum(score >= best for score, is_right in zip(scores, right, strict=True) if not is_right) < k
+    )
+
+
+def test_two_implementations_of_the_recall_agree_on_thousands_of_tied_rankings():
+    random = np.random.default_rng(0)
+    values = np.array([-np.inf, -1.0, -0.0, 0.0, np.nextafter(np.float32(1), np.float32(0)), 1.0, np.inf], np.float32)
+    for _ in range(400):
+        images = int(random.integers(1, 16))
+        own = random.permutation(np.repeat(np.arange(images), random.integers(1, 4, images)))
+        scores = random.choice(values, (len(own), images), p=random.dirichlet(np.ones(len(values))))
+        ranks = rank(scores, own)
+        found = compute_recalls(ranks.images, ranks.texts)
+        for k in (1, 5, 10):
+            by_image = [
+                hits(row.tolist(), np.arange(images) == image, k) for row, image in zip(scores, own, strict=True)
+            ]
+            by_text = [hits(scores[:, image].tolist(), own == image, k) for image in range(images)]
+            assert found[f"image/R@{k}"] == pytest.approx(sum(by_image) / len(by_image), abs=1e-12)
+            assert found[f"text/R@{k}"] == pytest.approx(sum(by_text) / len(by_text), abs=1e-12)
+
+
 def test_folds_are_ranked_by_themselves(monkeypatch):
     monkeypatch.setattr(ranking, "FOLD", 4)
     random = np.random.default_rng(0)

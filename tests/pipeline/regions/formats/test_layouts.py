@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
@@ -141,6 +143,65 @@ def test_features_without_a_box_at_their_end_are_no_vinvl(tmp_path):
     assert {row.reason for row in rows} == {"the last 6 numbers of a feature are no box with its width and height"}
 
 
+def objects_line(image, wrap=True, **changes):
+    found = [
+        {"rect": rect, "bbox_id": place, "class": NAMES[number], "conf": float(share), "feature": code(feature, "<f4")}
+        for place, (rect, number, share, feature) in enumerate(
+            zip(image["boxes"].tolist(), image["ids"], image["conf"], image["features"], strict=True)
+        )
+    ]
+    found[-1].update(changes)
+    return f"{image['image_id']}\t{json.dumps({'objects': found, 'relations': None} if wrap else found)}\n"
+
+
+@pytest.mark.parametrize("wrap", [True, False])
+def test_objects_of_vinvl_s_detector_come_through_with_features_and_classes(tmp_path, wrap):
+    path = write(tmp_path / "predictions.tsv", (objects_line(image, wrap) for image in IMAGES))
+    sizes = [{"height": IMAGES[0]["height"], "width": IMAGES[0]["width"]}]
+    write(tmp_path / "hw.tsv", (f"{image['image_id']}\t{json.dumps(sizes)}\n" for image in IMAGES))
+    format, info, rows = read([path], NAMES)
+    assert (format, info.feature_size) == ("vinvl-objects-tsv", D)
+    check(rows, IMAGES)
+    check_classes(info, rows, IMAGES)
+    _, info, rows = read([path])
+    assert info.classes.kind == "none"
+    check(rows, IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (objects_line(IMAGES[3], feature="*"), "not valid base64"),
+        (objects_line(IMAGES[3], feature=None), "no text"),
+        (objects_line(IMAGES[3], feature=code(np.ones(D + 1), "<f4")), "differ in length"),
+        (objects_line(IMAGES[3] | {"features": np.ones((4, D + 1))}), "wrong size"),
+        (objects_line(IMAGES[3], rect=[1, 2, 3]), "not four numbers"),
+        (objects_line(IMAGES[3], rect={}), "not four numbers"),
+        (objects_line(IMAGES[3], **{"class": "thing"}), "none of the class names"),
+        (objects_line(IMAGES[3], conf="high"), "no number"),
+        (objects_line(IMAGES[3] | {"image_id": "other"}), "no size of the image"),
+        (objects_line(IMAGES[3] | {"image_id": ""}), "no image_id"),
+        ("key\t" + "[" * 100_000 + "\n", "no JSON"),
+    ],
+)
+def test_a_bad_line_of_objects_is_rejected(tmp_path, line, reason):
+    path = write(tmp_path / "predictions.tsv", [objects_line(IMAGES[0]), line])
+    images = [{"id": image["image_id"], "width": 100, "height": 90} for image in IMAGES]
+    sizes = write(tmp_path / "captions.json", [json.dumps({"images": images})])
+    _, _, (good, bad) = read([path, sizes], NAMES)
+    check([good], IMAGES[:1])
+    assert reason in bad.reason
+
+
+def test_keys_of_vinvl_are_ids(tmp_path):
+    """A key that is a whole number written as a float is the id that captions have."""
+    image = IMAGES[0] | {"image_id": "285.0"}
+    sizes = write(tmp_path / "sizes.json", ['{"images": [{"id": 285, "width": 100, "height": 90}]}'])
+    for line in (vinvl_line(image, 3), objects_line(image)):
+        _, _, rows = read([write(tmp_path / "features.tsv", [line]), sizes])
+        check(rows, [image], ids=["285"])
+
+
 # ------------------------------------------------------------------------------------------------ a file for each image
 
 
@@ -273,6 +334,35 @@ def test_headers_and_archives_are_not_believed(tmp_path):
     assert "unfolds to more than" in rows[1].reason
     with pytest.raises(InputError, match="which the file does not hold"):
         read([tmp_path / "2.npy"])
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_archive_that_names_a_smaller_size_unfolds_to_that(tmp_path, compression):
+    """Without the limit, Python unfolds all 300 MB and throws away what is more than the archive's size."""
+    np.savez(tmp_path / "0.npz", **milvlg_arrays(IMAGES[0]))
+    size = 300_000_000
+    with zipfile.ZipFile(tmp_path / "0.npz", "a", compression) as archive:
+        archive.writestr("more.npy", bytes(size))
+    data = (tmp_path / "0.npz").read_bytes()
+    (tmp_path / "0.npz").write_bytes(data.replace(size.to_bytes(4, "little"), (500).to_bytes(4, "little")))
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"not a readable \.npz file"):
+        FORMATS["milvlg-npz"].inspect([tmp_path / "0.npz"], None)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 26
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["image_id", "image_width", "num_boxes", "bbox", "features"])
+def test_a_list_that_a_pickle_repeats_without_end_is_a_reject(tmp_path, name):
+    write_mmf(tmp_path, IMAGES[:1])
+    info = np.load(tmp_path / "000_info.npy", allow_pickle=True).item()
+    laughs = 1.0
+    for _ in range(40):
+        laughs = [laughs] * 10
+    np.save(tmp_path / "001.npy", {**info, "image_id": "1", "features": np.ones((1, D), np.float32), name: laughs})
+    reader = FORMATS["vilbert-npz"]
+    (row,) = reader.read([tmp_path / "001.npy"], read([tmp_path / "000.npy"])[1])
+    assert isinstance(row, Reject)
 
 
 # --------------------------------------------------------------------------------------------------------------- HDF5

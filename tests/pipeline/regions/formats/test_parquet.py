@@ -1,5 +1,6 @@
 """Regions in Parquet."""
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -43,3 +44,13 @@ def test_our_own_table_is_read_as_it_is(tmp_path):
     again, found = read_all("parquet", tmp_path / "part-00000.parquet")
     assert again == info
     assert regions_table(found).equals(regions_table(rows))
+
+
+def test_a_row_of_gigabytes_is_a_reject(tmp_path):
+    image = {**IMAGES[0], "features": IMAGES[0]["features"].reshape(-1).tolist(), "boxes": IMAGES[0]["boxes"].tolist()}
+    del image["probs"]
+    rows = [image, {**image, "features": np.zeros((1 << 23) + 1, np.float32)}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    _, (first, second) = read_all("parquet", tmp_path / "a.parquet")
+    assert first.image_id == IMAGES[0]["image_id"]
+    assert second == Reject(str(tmp_path / "a.parquet"), "row 2", "a row of more than 33,554,432 bytes")

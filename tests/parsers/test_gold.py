@@ -145,10 +145,12 @@ def test_things_of_one_name_lose_their_numbers():
 
 
 def test_our_own_gold_files():
-    for name, count in (("gold_captions", 400), ("gold_paragraphs", 102)):
+    for name, count, tested in (("gold_captions", 797, 200), ("gold_paragraphs", 602, 51)):
         path = Path(__file__).with_name(f"{name}.jsonl")
         gold = read_gold(path)
-        assert sum(caption.split == "test" for caption in gold) == count // 2
+        assert len(gold) == len({caption.caption for caption in gold}) == count
+        assert sum(caption.split == "test" for caption in gold) == tested
+        assert sum(caption.split == "train" for caption in gold) == count - tested
         for caption in gold:
             assert (
                 all(name in caption.mentions for t in caption.triples for name in list_objects(t))

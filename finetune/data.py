@@ -15,7 +15,7 @@ from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG
 from shards.regions.store import RegionStore
 from shards.stage_folder import hash_stage
-from shards.vocabulary import VOCABULARY, load_tokenizer
+from shards.vocabulary import VOCABULARY, load_tokenizer, read_vocabulary
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class TaskFiles:
         """
         config = ModelConfig.load(model_folder / CONFIG)
         tokenizer = load_tokenizer(model_folder / VOCABULARY)
-        config.check_vocabulary(model_folder / VOCABULARY, tokenizer.get_vocab_size())
+        config.check_vocabulary(model_folder / VOCABULARY, len(read_vocabulary(model_folder / VOCABULARY)))
         texts = TextEncoder(tokenizer)
         examples = list(chain.from_iterable(task.read(self.folder, split) for split in splits))
         named = ", ".join(splits)

@@ -22,7 +22,7 @@ from pretrain.model.encoder import CONFIG
 from pretrain.model.folder import choose_device
 from shards.regions.table import RegionsRow
 from shards.schema import Array
-from shards.vocabulary import VOCABULARY, load_tokenizer
+from shards.vocabulary import VOCABULARY, load_tokenizer, read_vocabulary
 
 
 class ErnieVilForRetrieval:
@@ -65,7 +65,7 @@ class ErnieVilForRetrieval:
                     f"{folder}: the model has no head for retrieval; fine-tune it (finetune/run.py retrieval)"
                 )
         tokenizer = load_tokenizer(folder / VOCABULARY)
-        model.ernie_vil.config.check_vocabulary(folder / VOCABULARY, tokenizer.get_vocab_size())
+        model.ernie_vil.config.check_vocabulary(folder / VOCABULARY, len(read_vocabulary(folder / VOCABULARY)))
         return cls(model, TextEncoder(tokenizer), task.settings.max_text, chosen)
 
     def score(self, texts: Sequence[str], regions: Sequence[RegionsRow], *, batch_size: int = 64) -> Array:

@@ -87,5 +87,14 @@ def _list_marked(out: AnyPath, present: Iterable[str]) -> set[str]:
 
 
 def _read_record(out: AnyPath) -> set[str]:
-    """The files that earlier runs recorded."""
-    return set(read_record(out / FILES)["files"]) if (out / FILES).exists() else set()
+    """The files that earlier runs recorded.
+
+    Raises:
+        InputError: the record is damaged.
+    """
+    if not (out / FILES).exists():
+        return set()
+    files = read_record(out / FILES).get("files")
+    if not isinstance(files, list) or not all(isinstance(name, str) for name in files):
+        raise InputError(f"{out / FILES}: lists no files: it was damaged or changed; restore it, or name another --out")
+    return set(files)

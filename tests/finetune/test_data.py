@@ -63,9 +63,11 @@ def test_regions_under_cocos_names_are_found_by_an_option_that_is_proposed(files
         TaskFiles(files.folder, named, coco_ids=True).open(task, ["val"], model)
 
 
-def test_a_vocabulary_that_is_too_large_for_the_model_is_refused(files, task, model):
+@pytest.mark.parametrize("more", ["another\n", "\n\n"])
+def test_a_vocabulary_that_is_too_large_for_the_model_is_refused(files, task, model, more):
+    """A piece that comes again has a number of its own, too."""
     with (model / "vocab.txt").open("a") as stream:
-        stream.write("another\n")
+        stream.write(more)
     forget_checksums(model)
     with pytest.raises(InputError, match=r"vocab\.txt: holds \d+ word pieces, but the model has rows for"):
         files.open(task, ["train"], model)

@@ -24,11 +24,16 @@ app = typer.Typer(add_completion=False)
 def main(
     gold: Annotated[Path, typer.Option(help="Captions with gold graphs: FACTUAL's CSV, or JSON lines.")],
     parser: Annotated[str, typer.Option(help=f"The parser to score: {', '.join(parsers.names())}.")] = "neural",
+    split: Annotated[
+        str | None, typer.Option(help="Score this split alone if the file has splits: train or test.")
+    ] = None,
     without_synonyms: Annotated[bool, typer.Option(help="Match equal words only, without WordNet's synonyms.")] = False,
     out: Annotated[Path | None, typer.Option(help="JSON file for all figures and examples of the errors.")] = None,
 ) -> None:
     """Score a parser: SPICE, Set Match, each kind of node, share of nodes tied to words, speed, errors by cause."""
-    captions = read_gold(gold)
+    captions = read_gold(gold, split)
+    if not captions:
+        raise InputError(f"{gold}: holds no captions" + (f" of the split {split}" if split else ""))
     try:
         chosen = parsers.get(parser)
     except ValueError as error:
@@ -46,6 +51,7 @@ def main(
             "parser": parser,
             "version": chosen.version,
             "gold": gold.name,
+            "split": split,
             "synonyms": not without_synonyms,
             "captions_per_second": rate,
             **scores.to_dict(),

@@ -16,8 +16,8 @@ from parsers.neural.spelling import SpellingCorrector
 from parsers.neural.tokenizer import TokenizedCaption, group_by_length, tokenize
 from parsers.neural.word_encoder import WordEncoder
 
-RULES_VERSION = "1"
-"""This changes with the rules around the network: those of the decoder and of `parsers.corrections`."""
+RULES_VERSION = "2"
+"""This changes with the rules around the network: for sentences, decoding, corrections and mentions."""
 MODEL = Path(__file__).parent / "model"
 SCORES_PER_BATCH = 2_000_000
 """Number of anchor-subject-object scores in a batch; it bounds the memory that long captions take."""
@@ -49,7 +49,11 @@ class NeuralParser:
         self._correct = SpellingCorrector((*vocabulary.words, *vocabulary.lookalikes), frequent)
 
     def parse(self, captions: Sequence[str]) -> list[SceneGraph]:
-        """Returns one graph for each caption, in the same order. Captions of equal length are read together."""
+        """Returns one graph for each caption, in the same order.
+
+        A longer text is read sentence by sentence, and the mentions of a thing are joined. Sentences of equal length
+        are read together.
+        """
         if isinstance(self._score, Inference):
             self._score.forget()
         cuts = [find_sentences(caption) for caption in captions]

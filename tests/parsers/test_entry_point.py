@@ -26,5 +26,5 @@ def test_another_package_adds_a_parser(tmp_path):
     done = subprocess.run([*command, "--workers", "1"], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (row,) = pq.read_table(tmp_path / "graphs/part-00000.parquet").to_pylist()
-    assert row["objects"] == [{"lemma": "ball", "start": 6, "end": 10}]
-    assert row["attributes"] == [{"object": 0, "lemma": "red", "start": 2, "end": 5}]
+    assert row["objects"] == [{"lemma": "ball", "start": 6, "end": 10, "mentions": [], "visible": 1}]
+    assert row["attributes"] == [{"object": 0, "lemma": "red", "start": 2, "end": 5, "visible": 1}]

@@ -12,8 +12,9 @@ settings.register_profile("project", deadline=None)
 settings.load_profile("project")
 
 # A shell that starts the tests in the background ignores SIGINT, and every process that they start would do so as well.
-# What is handled here starts with the default there.
+# What is handled here starts with the default there. SIGHUP is ignored under nohup.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 ROOT = Path(__file__).parents[1]
 

@@ -114,7 +114,7 @@ def _read_captions(path: Path) -> dict[str, frozenset[str]]:
             image_id, caption_id = row["image_id"], row["caption_id"]
             if not isinstance(image_id, str) or not isinstance(caption_id, str) or not image_id:
                 raise TypeError("ids are strings, and an image id is not empty")
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(
                 f'{path}, line {number}: expected {{"image_id": "...", "caption_id": "..."}}: {error!r}'
             ) from error

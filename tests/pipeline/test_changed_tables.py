@@ -103,6 +103,16 @@ def test_so_does_the_stage_of_regions(tmp_path, folders, name):
             read_all("parquet", path)
 
 
+@pytest.mark.parametrize("name", REQUIRED)
+def test_so_does_the_stage_of_regions_where_only_a_later_part_is_not_ours(tmp_path, folders, name):
+    path = change(tmp_path / "regions", without(name))
+    first = path.rename(path.with_name("part-00001.parquet"))
+    regions_folder(tmp_path / "sound", [make_row(image_id, number) for number, image_id in enumerate(IDS)])
+    (tmp_path / "sound/part-00000.parquet").rename(path)
+    with pytest.raises(InputError, match=str(first)):
+        read_all("parquet", tmp_path / "regions")
+
+
 @pytest.mark.parametrize("name", ["width", "boxes", "features"])
 def test_rows_with_nulls_are_rejected(tmp_path, folders, name):
     change(tmp_path / "regions", with_values(name, first_null))

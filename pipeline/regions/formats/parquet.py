@@ -92,6 +92,8 @@ class RegionsParquet:
         """See `RegionFormat`."""
         file = parquet_file(partition.path)
         ours = _is_ours(file.schema_arrow)
+        if ours:
+            file = open_regions(partition.path)  # each part has to have the columns, not only the first
         number = partition.first_row
         for batch in file.iter_batches(CHUNK, row_groups=list(partition.groups)):
             table = pa.Table.from_batches([batch])

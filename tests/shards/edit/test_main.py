@@ -84,8 +84,11 @@ def test_removed_captions_take_their_nodes_with_them_and_the_last_one_its_image(
 
 @pytest.mark.parametrize(
     "line",
-    ["", "{", "[]", '{"image_id": "1"}', '{"image_id": "", "caption_id": "2"}', '{"image_id": 1, "caption_id": "2"}'],
-)
+    [
+        "", "{", "[]", '{"image_id": "1"}', '{"image_id": "", "caption_id": "2"}', '{"image_id": 1, "caption_id": "2"}',
+        pytest.param("[" * 100_000, id="nested"),
+    ],
+)  # fmt: skip
 def test_a_line_that_names_no_caption_is_refused_with_its_number(folder, tmp_path, line):
     (tmp_path / "gone.jsonl").write_text('{"image_id": "1", "caption_id": "2"}\n' + line + "\n")
     with pytest.raises(InputError, match=r"gone\.jsonl, line 2"):

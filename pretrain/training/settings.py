@@ -141,7 +141,10 @@ class TrainingRecipe(Section):
         except ValidationError as error:
             problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".lstrip(": ") for e in error.errors())
             raise InputError(f"{path}: {problems}") from error
-        paths = {name: (path.parent / value).resolve() for name, value in recipe if isinstance(value, Path)}
+        try:
+            paths = {name: (path.parent / value).resolve() for name, value in recipe if isinstance(value, Path)}
+        except ValueError as error:  # a path with a null character
+            raise InputError(f"{path}: a value is no path: {error}") from error
         return recipe.model_copy(update=paths)
 
 

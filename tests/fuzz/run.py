@@ -126,7 +126,9 @@ class Fuzzer:
             ended = "refused"
             rejects = rejected(Path("out"))
         except BaseException as found:  # that is what is looked for
-            if not isinstance(found, SystemExit) or found.code not in EXIT_CODES:
+            if isinstance(found, OSError) and found.filename is not None:
+                ended = "refused"  # as `parsers.command.run` does it
+            elif not isinstance(found, SystemExit) or found.code not in EXIT_CODES:
                 ended, error, message = "failed", type(found).__name__, str(found)[:_MOST_OF_A_MESSAGE]
                 place = _place("".join(traceback.format_tb(found.__traceback__)))
         seconds = time.monotonic() - started

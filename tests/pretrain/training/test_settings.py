@@ -1,5 +1,7 @@
 """Recipes of all training runs: keys, values and settings of the command line."""
 
+from pathlib import Path
+
 import pytest
 
 from parsers.command import InputError
@@ -79,3 +81,13 @@ def test_a_value_that_yaml_cannot_make_is_refused_by_name(tmp_path, value):
     path.write_text("steps: 1")
     with pytest.raises(InputError, match="--set steps="):
         Recipe.load(path, [f"steps={value}"])
+
+
+def test_a_value_that_is_no_path_is_refused(tmp_path):
+    class WithModel(Recipe):
+        model: Path
+
+    path = tmp_path / "recipe.yaml"
+    path.write_text('steps: 3\nmodel: "a\\0b"')
+    with pytest.raises(InputError, match=r"recipe\.yaml: a value is no path"):
+        WithModel.load(path, [])

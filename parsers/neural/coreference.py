@@ -22,6 +22,8 @@ THEY = frozenset(("they", "them", "their", "theirs", "themselves"))
 GROUPS = frozenset(("crowd", "group", "family", "pair", "team", "duo", "trio", "herd", "flock", "couple"))
 ONE = frozenset(("one", "another", "other", "others"))
 PRONOUNS = IT | HE | SHE | THEY
+UNNAMED = IT | ONE
+"""What names nothing by itself."""
 
 _INDEFINITE = (
     "a an another some several many few two three four five six seven eight nine ten other second third more no any "
@@ -31,6 +33,7 @@ _COLORS = "red green blue yellow white black brown gray grey orange pink purple 
 INDEFINITE, COLORS = frozenset(_INDEFINITE.split()), frozenset(_COLORS.split())
 DEFINITE = frozenset(("the", "this", "that", "these", "those", "both"))
 OWNED = frozenset(("its", "his", "her", "their", "whose"))
+DETERMINERS = INDEFINITE | DEFINITE | OWNED
 DIFFERENT = frozenset(
     ("another", "other", "second", "third", "opposite", "next", "different", "additional", "adjacent")
 )
@@ -136,7 +139,7 @@ class _Reader:
         self, number: int, thing: Object, form: str, before: Sequence[str], colors: set[str]
     ) -> int | None:
         """Returns the last thing of that name, unless the noun is indefinite or looks another way."""
-        determiner = next((word for word in reversed(before) if word in INDEFINITE | DEFINITE | OWNED), "")
+        determiner = next((word for word in reversed(before) if word in DETERMINERS), "")
         near = before[-2:]
         if determiner in INDEFINITE or any(word in DIFFERENT for word in near):
             return None
@@ -190,7 +193,7 @@ def join_sentences(text: str, sentences: Sequence[tuple[int, SceneGraph]]) -> Sc
         text: the text.
         sentences: for each sentence its first character and its graph, in order.
     """
-    if len(sentences) == 1 and not any(thing.lemma in IT | ONE for thing in sentences[0][1].objects):
+    if len(sentences) == 1 and not any(thing.lemma in UNNAMED for thing in sentences[0][1].objects):
         ((start, graph),) = sentences
         if start == 0:
             return graph if graph.caption == text else replace(graph, caption=text)

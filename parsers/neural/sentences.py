@@ -21,9 +21,11 @@ def find_sentences(text: str) -> list[tuple[int, int]]:
     A full stop behind an abbreviation or an initial ends a sentence only at the end of the text. A text without any
     mark is one sentence, and a blank text has none.
     """
-    last = len(text.rstrip()) - 1
+    first, last = len(text) - len(text.lstrip()), len(text.rstrip())
+    if not _MARK.search(text, first, max(first, last - 1)):
+        return [(first, last)] if any(map(str.isalnum, text)) else []
     cuts = [0]
-    for match in _END.finditer(text) if _MARK.search(text, 0, max(last, 0)) else ():
+    for match in _END.finditer(text):
         end = match.end()
         if match.group() != "." or not _ABBREVIATION.search(text[max(0, end - _BEFORE) : end]):
             cuts.append(end)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
+from parsers.graph import MIN_VISIBLE, Attribute, Object, Relation, SceneGraph, Span
 from parsers.neural.nouns import MEN, PERSONS, WOMEN, is_kind_of, is_plural, singularize
 
 IT = frozenset(("it", "its", "itself"))
@@ -39,8 +39,6 @@ DIFFERENT = frozenset(
 )
 """Words before a noun that make it another thing than the last one of its name."""
 _WORD = re.compile(r"[\w'’-]+")
-MIN_VISIBLE = 0.5
-"""A pronoun stands for something that is at least so likely to be visible."""
 FARTHEST = 4
 """Sentences back in which a pronoun's thing is looked for."""
 
@@ -95,7 +93,7 @@ class _Reader:
             form = graph.caption[thing.span.start : thing.span.end].lower()
             before = [word.lower() for word in _WORD.findall(graph.caption[max(0, first[i] - 24) : first[i]])]
             known = self._resolve(number, thing, form, before, colors[i])
-            span = Span(start + thing.span.start, start + thing.span.end)
+            span = _move(thing.span, start)
             salient = rank == 0 or i in subjects
             lemma = self._name_one(number) if form in ONE else thing.lemma
             if known is None and form not in IT and lemma:
@@ -121,7 +119,7 @@ class _Reader:
         return self._find_namesake(number, thing, form, before, colors)
 
     def _find_antecedent(self, number: int, pronoun: str) -> int | None:
-        """Returns the most salient thing that a pronoun fits, among those of the last sentences."""
+        """Returns the most salient visible thing that a pronoun fits, among those of the last sentences."""
         places = [
             i
             for i, thing in enumerate(self.things)

@@ -88,17 +88,17 @@ def align_spans(words: TokenizedCaption, graph: SceneGraph) -> AlignedGraph:
 
     Nodes that have no whole word, and relations that share a word with one of their objects, are left out.
     """
-    phrases = {i: _find_span(words, thing.span) for i, thing in enumerate(graph.objects)}
+    phrases = {i: find_span(words, thing.span) for i, thing in enumerate(graph.objects)}
     objects = {phrase: graph.objects[i].lemma for i, phrase in phrases.items() if phrase is not None}
     attributes, relations = [], []
     for attribute in graph.attributes:
-        phrase, noun = _find_span(words, attribute.span), phrases[attribute.object]
+        phrase, noun = find_span(words, attribute.span), phrases[attribute.object]
         if phrase is not None and noun is not None and phrase.last != noun.last:
             attributes.append(AlignedAttribute(phrase, noun.last, attribute.lemma))
     for relation in graph.relations:
         subject, object_ = phrases[relation.subject], phrases[relation.object]
         if subject is not None and object_ is not None and subject.last != object_.last:
-            found = filter(None, (_find_span(words, span) for span in relation.spans))
+            found = filter(None, (find_span(words, span) for span in relation.spans))
             spoken = tuple(i for phrase in found for i in phrase.places())
             if subject.last not in spoken and object_.last not in spoken:
                 anchor = spoken[-1] if spoken else object_.last
@@ -106,7 +106,8 @@ def align_spans(words: TokenizedCaption, graph: SceneGraph) -> AlignedGraph:
     return AlignedGraph(tuple(objects.items()), tuple(attributes), tuple(relations), ())
 
 
-def _find_span(words: TokenizedCaption, span: Span) -> Phrase | None:
+def find_span(words: TokenizedCaption, span: Span) -> Phrase | None:
+    """Returns the words that lie whole in the span, from the first to the last; None if there are none."""
     inside = [i for i, (start, end) in enumerate(words.offsets) if span.start <= start and end <= span.end]
     return Phrase(inside[0], inside[-1]) if inside else None
 

@@ -16,7 +16,15 @@ from parsers.gold import IS, GoldCaption, remove_number
 from parsers.graph import SceneGraph, Span
 from parsers.neural.sentences import find_sentences
 from parsers.neural.tokenizer import TokenizedCaption, tokenize
-from parsers.train.alignment import AlignedAttribute, AlignedGraph, AlignedRelation, Aligner, Phrase, align_spans
+from parsers.train.alignment import (
+    AlignedAttribute,
+    AlignedGraph,
+    AlignedRelation,
+    Aligner,
+    Phrase,
+    align_spans,
+    find_span,
+)
 from parsers.train.examples import TrainingExample
 
 PRONOUNS = {
@@ -86,7 +94,7 @@ class ParagraphCutter:
     def _list_mentions(self, paragraph: GoldCaption, start: int, words: TokenizedCaption) -> list[_Mention]:
         found = []
         for key, spans in paragraph.mentions.items():
-            whole = [p for s in spans if (p := _find_words(words, Span(s.start - start, s.end - start))) is not None]
+            whole = [p for s in spans if (p := find_span(words, Span(s.start - start, s.end - start))) is not None]
             here = [self._name(key, phrase, words) for phrase in whole]
             named = [mention for mention in here if words.forms[mention.name.last] not in PRONOUNS]
             found += named or here[:1]
@@ -124,9 +132,9 @@ class ParagraphCutter:
                     for number, named in enumerate(mentions)
                     for cost, relation in self._find_relations(words[number], named, triple[0], triple[1], triple[2])
                 ]
-                if related and min(related, key=lambda r: r[:2])[0] < FARTHEST:
-                    _, number, relation = min(related, key=lambda r: r[:2])
-                    relations[number].append(relation)
+                for cost, number, relation in sorted(related, key=lambda r: r[:2])[:1]:
+                    if cost < FARTHEST:
+                        relations[number].append(relation)
         return [
             AlignedGraph(tuple((m.name, m.label) for m in named), tuple(said), tuple(joined), ())
             for named, said, joined in zip(mentions, attributes, relations, strict=True)
@@ -163,11 +171,6 @@ def _choose_attributes(found: Sequence[tuple[int, int, AlignedAttribute]]) -> li
     """Chooses where an attribute is said: in all mentions that have it, or else at the place of the lowest cost."""
     inside = [one for one in found if one[0] < OUTSIDE]
     return inside or [one for one in sorted(found, key=lambda a: a[:2])[:1] if one[0] < FARTHEST]
-
-
-def _find_words(words: TokenizedCaption, span: Span) -> Phrase | None:
-    inside = [i for i, (start, end) in enumerate(words.offsets) if span.start <= start and end <= span.end]
-    return Phrase(inside[0], inside[-1]) if inside else None
 
 
 def _add_hidden(

@@ -15,7 +15,7 @@ from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG
 from shards.regions.store import RegionStore
 from shards.stage_folder import hash_stage
-from shards.vocabulary import VOCABULARY, load_tokenizer, read_vocabulary
+from shards.vocabulary import VOCABULARY, make_tokenizer, read_vocabulary
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class TaskFiles:
             InputError: a file is missing or damaged, or does not fit the model.
         """
         config = ModelConfig.load(model_folder / CONFIG)
-        tokenizer = load_tokenizer(model_folder / VOCABULARY)
-        config.check_vocabulary(model_folder / VOCABULARY, len(read_vocabulary(model_folder / VOCABULARY)))
-        texts = TextEncoder(tokenizer)
+        pieces = read_vocabulary(model_folder / VOCABULARY)
+        config.check_vocabulary(model_folder / VOCABULARY, len(pieces))
+        texts = TextEncoder(make_tokenizer(pieces))
         examples = list(chain.from_iterable(task.read(self.folder, split) for split in splits))
         named = ", ".join(splits)
         if not examples:

@@ -22,7 +22,7 @@ from pretrain.model.encoder import CONFIG
 from pretrain.model.folder import choose_device
 from shards.regions.table import RegionsRow
 from shards.schema import Array
-from shards.vocabulary import VOCABULARY, load_tokenizer, read_vocabulary
+from shards.vocabulary import VOCABULARY, make_tokenizer, read_vocabulary
 
 
 class ErnieVilForRetrieval:
@@ -64,9 +64,9 @@ class ErnieVilForRetrieval:
                 raise InputError(
                     f"{folder}: the model has no head for retrieval; fine-tune it (finetune/run.py retrieval)"
                 )
-        tokenizer = load_tokenizer(folder / VOCABULARY)
-        model.ernie_vil.config.check_vocabulary(folder / VOCABULARY, len(read_vocabulary(folder / VOCABULARY)))
-        return cls(model, TextEncoder(tokenizer), task.settings.max_text, chosen)
+        pieces = read_vocabulary(folder / VOCABULARY)
+        model.ernie_vil.config.check_vocabulary(folder / VOCABULARY, len(pieces))
+        return cls(model, TextEncoder(make_tokenizer(pieces)), task.settings.max_text, chosen)
 
     def score(self, texts: Sequence[str], regions: Sequence[RegionsRow], *, batch_size: int = 64) -> Array:
         """Scores every text with every image.

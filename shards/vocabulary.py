@@ -5,6 +5,7 @@ And the tokenizer that pack, fine-tuning and evaluation make of it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,21 +50,27 @@ def parse_vocabulary(data: bytes, path: str) -> list[str]:
 
 
 def load_tokenizer(vocabulary: Path) -> Tokenizer:
-    """Makes BERT's lower-casing WordPiece tokenizer for a ``vocab.txt``.
-
-    It does not recognise special tokens inside a text, as ERNIE-ViL's released code does not: "[MASK]" becomes three
-    word pieces.
+    """Makes the tokenizer for a ``vocab.txt``, see `make_tokenizer`.
 
     Raises:
         InputError: the file is no such vocabulary.
+    """
+    return make_tokenizer(read_vocabulary(vocabulary))
+
+
+def make_tokenizer(pieces: Sequence[str]) -> Tokenizer:
+    """Makes BERT's lower-casing WordPiece tokenizer for word pieces, each at the position of its id.
+
+    It does not recognise special tokens inside a text, as ERNIE-ViL's released code does not: "[MASK]" becomes three
+    word pieces.
     """
     from tokenizers import Tokenizer
     from tokenizers.models import WordPiece
     from tokenizers.normalizers import BertNormalizer
     from tokenizers.pre_tokenizers import BertPreTokenizer
 
-    pieces = {piece: number for number, piece in enumerate(read_vocabulary(vocabulary))}
-    tokenizer = Tokenizer(WordPiece(pieces, unk_token="[UNK]", max_input_chars_per_word=100))
+    numbers = {piece: number for number, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(WordPiece(numbers, unk_token="[UNK]", max_input_chars_per_word=100))
     tokenizer.normalizer = BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = BertPreTokenizer()
     return tokenizer

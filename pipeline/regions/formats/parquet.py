@@ -57,7 +57,6 @@ class RegionsParquet:
         for path in self.files(sources):
             file = parquet_file(path)
             if _is_ours(file.schema_arrow):
-                open_regions(path)
                 return RegionsInfo.from_file(path)
             missing = [name for name in NEEDED if name not in file.schema_arrow.names]
             if missing:
@@ -78,7 +77,8 @@ class RegionsParquet:
     def partitions(self, files: Sequence[AnyPath], size: int) -> Iterator[RowGroups]:
         """Yields runs of row groups that hold at least ``size`` rows."""
         for path in files:
-            metadata = parquet_file(path).metadata
+            file = parquet_file(path)
+            metadata = (open_regions(path) if _is_ours(file.schema_arrow) else file).metadata  # checks the columns
             groups: list[int] = []
             first = rows = 0
             for group in range(metadata.num_row_groups):
@@ -92,8 +92,6 @@ class RegionsParquet:
         """See `RegionFormat`."""
         file = parquet_file(partition.path)
         ours = _is_ours(file.schema_arrow)
-        if ours:
-            file = open_regions(partition.path)  # each part has to have the columns, not only the first
         number = partition.first_row
         for batch in file.iter_batches(CHUNK, row_groups=list(partition.groups)):
             table = pa.Table.from_batches([batch])

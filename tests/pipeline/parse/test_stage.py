@@ -10,15 +10,13 @@ from typer.testing import CliRunner
 import parsers
 from parsers.command import InputError
 from parsers.graph import Attribute, Object, SceneGraph, Span
-from pipeline.execution.engines import Engine
-from pipeline.execution.executor import run_stage
 from pipeline.execution.parts import Reject
 from pipeline.graph_table import read_graphs
 from pipeline.parse.__main__ import app
 from pipeline.parse.stage import ParseStage
-from shards.stage_folder import REPORT, STAGE, read_statistics
-from shards.storage.files import read_record, write_record
+from shards.stage_folder import read_statistics
 from tests.pipeline.parse.sources import jsonl, write
+from tests.pipeline.releases import check_other_formats_are_refused
 
 
 def partitions(sources, size):
@@ -55,13 +53,7 @@ def test_partitions_hold_every_row_once_in_order(tmp_path_factory, texts, size):
 def test_a_folder_that_another_release_began_is_not_gone_on_with(tmp_path):
     path = write(tmp_path, "a.jsonl", jsonl({"image_id": "a", "caption": "a bear"}))
     stage, out = ParseStage(((path, "jsonl"),), "sng", "1", 1), tmp_path / "out"
-    run_stage(stage, out, Engine(), max_rejects=0, overwrite=False)
-    (out / REPORT).unlink()
-    record = read_record(out / STAGE)
-    del record["formats_version"]  # as the first release left it
-    write_record(record, out / STAGE)
-    with pytest.raises(InputError, match=r"other settings .*formats_version: null -> "):
-        run_stage(stage, out, Engine(), max_rejects=0, overwrite=False)
+    check_other_formats_are_refused(stage, out)
 
 
 class ScoringParser:

@@ -6,15 +6,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from parsers.command import InputError
 from pipeline.execution.engines import Engine
 from pipeline.execution.executor import run_stage
 from pipeline.regions.formats import FORMATS
 from pipeline.regions.stage import RegionsStage
 from shards.regions.table import RegionsInfo, read_rows
-from shards.stage_folder import REPORT, STAGE, parts_of
-from shards.storage.files import read_record, write_record
+from shards.stage_folder import parts_of
 from tests.pipeline.regions.features import IMAGES, D, assert_row, read_all, tsv_line, write_npz
+from tests.pipeline.releases import check_other_formats_are_refused
 
 
 @pytest.mark.parametrize("format", ["butd-tsv", "vilbert-npz"])
@@ -59,10 +58,4 @@ def test_a_folder_that_another_release_began_is_not_gone_on_with(tmp_path):
     path.write_text("".join(map(tsv_line, IMAGES)))
     info, _ = read_all("butd-tsv", path)
     stage, out = RegionsStage((path,), "butd-tsv", info, 4), tmp_path / "out"
-    run_stage(stage, out, Engine(), max_rejects=0, overwrite=False)
-    (out / REPORT).unlink()
-    record = read_record(out / STAGE)
-    del record["formats_version"]  # as the first release left it
-    write_record(record, out / STAGE)
-    with pytest.raises(InputError, match=r"other settings .*formats_version: null -> "):
-        run_stage(stage, out, Engine(), max_rejects=0, overwrite=False)
+    check_other_formats_are_refused(stage, out)

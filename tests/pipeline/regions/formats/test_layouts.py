@@ -69,6 +69,11 @@ def write(path, lines):
     return path
 
 
+def write_sizes(folder):
+    sizes = [{"height": IMAGES[0]["height"], "width": IMAGES[0]["width"]}]
+    write(folder / "hw.tsv", (f"{image['image_id']}\t{json.dumps(sizes)}\n" for image in IMAGES))
+
+
 @pytest.mark.parametrize("columns", [2, 3])
 @pytest.mark.parametrize("labels", ["train.label.tsv", "predictions.tsv"])
 def test_vinvl_comes_through_with_the_classes_of_its_labels(tmp_path, columns, labels):
@@ -89,8 +94,7 @@ def test_the_sizes_of_vinvl_s_images_come_from_its_own_list_or_from_coco(tmp_pat
     path = write(tmp_path / "features.tsv", (vinvl_line(image, 3) for image in IMAGES))
     sources = [path]
     if beside:
-        sizes = [{"height": IMAGES[0]["height"], "width": IMAGES[0]["width"]}]
-        write(tmp_path / "hw.tsv", (f"{image['image_id']}\t{json.dumps(sizes)}\n" for image in IMAGES))
+        write_sizes(tmp_path)
     else:
         images = [{"id": image["image_id"], "width": 100, "height": 90} for image in IMAGES]
         sources.insert(0, write(tmp_path / "captions.json", [json.dumps({"images": images})]))
@@ -157,8 +161,7 @@ def objects_line(image, wrap=True, **changes):
 @pytest.mark.parametrize("wrap", [True, False])
 def test_objects_of_vinvl_s_detector_come_through_with_features_and_classes(tmp_path, wrap):
     path = write(tmp_path / "predictions.tsv", (objects_line(image, wrap) for image in IMAGES))
-    sizes = [{"height": IMAGES[0]["height"], "width": IMAGES[0]["width"]}]
-    write(tmp_path / "hw.tsv", (f"{image['image_id']}\t{json.dumps(sizes)}\n" for image in IMAGES))
+    write_sizes(tmp_path)
     format, info, rows = read([path], NAMES)
     assert (format, info.feature_size) == ("vinvl-objects-tsv", D)
     check(rows, IMAGES)

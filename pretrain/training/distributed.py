@@ -93,6 +93,8 @@ def with_process_group(work: Callable[[], None], out: Path | None = None) -> Non
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     # DeepSpeed still calls some collectives by their older names.
     warnings.filterwarnings("ignore", message=".*is deprecated. Please use", module="torch.distributed")
+    # DeepSpeed names the device of several ranks; one alone has but its current one, and needs no advice.
+    warnings.filterwarnings("ignore", message=r"barrier\(\): using the device under current context")
     try:
         deepspeed.init_distributed(dist_init_required=True, verbose=False)
     except dist.DistNetworkError as error:

@@ -118,16 +118,7 @@ class Pretraining:
         """Returns loss and accuracy on the held-out shards, and those of guessing."""
         if self.held_out is None:
             return {}
-        results = evaluate(
-            model,
-            self.held_out,
-            self.recipe,
-            images=self.recipe.images,
-            device=world.device,
-            rank=world.rank,
-            ranks=world.size,
-            all_reduce=world.all_reduce,
-        )
+        results = evaluate(model, self.held_out, self.recipe, images=self.recipe.images, world=world)
         return {
             f"held-out/{what}/{name}": value
             for name, result in results.items()

@@ -288,8 +288,8 @@ class Trainer(Generic[BatchT]):
         """Returns the metrics of the model, and logs them; exports it to ``best/`` if it is the best one so far."""
         try:
             metrics = self._measure()
-        except Exception:
-            if self.world.size == 1 and self.step > self._saved:  # of several ranks, others may still evaluate
+        except Exception as error:
+            if self.world.fails_together(error) and self.step > self._saved:
                 self._save(to_evaluate=True)
             raise
         if log is not None:

@@ -39,7 +39,7 @@ def read_captions(
     captions = list({tuple(example.words.forms): example.words for example in examples}.values())
     checksum = hashlib.sha256()
     for parameter in chain.from_iterable(teacher.parameters() for teacher in teachers):
-        checksum.update(parameter.detach().cpu().numpy())
+        checksum.update(parameter.detach().cpu().numpy().tobytes())
     found: dict[tuple[str, ...], Reading] = {}
     for start in range(0, len(captions), PART):
         part = captions[start : start + PART]

@@ -132,8 +132,8 @@ def expand(readings: Sequence[Reading], length: int, vocabulary: Vocabulary) -> 
         np.concatenate(arrays) for arrays in zip(*((r.numbers, r.probabilities) for r in readings), strict=True)
     )
     flat[captions, numbers] = probabilities
-    parts = torch.from_numpy(flat).split(sizes, dim=1)
-    return Targets(*(part.unflatten(1, shape) for part, shape in zip(parts, shapes, strict=True)))
+    parts = torch.split(torch.from_numpy(flat), sizes, dim=1)
+    return Targets(*(part.reshape(len(readings), *shape) for part, shape in zip(parts, shapes, strict=True)))
 
 
 def _shape_targets(length: int, vocabulary: Vocabulary) -> tuple[tuple[int, ...], ...]:

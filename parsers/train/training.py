@@ -1,12 +1,13 @@
 """How the neural parser is trained, from files of captions to the folder of a network.
 
-The network learns gold graphs. Pairs of gold captions are joined into longer ones, so that the network does not relate
-words far apart. The weights are averaged over the last steps.
+The network learns gold graphs. It also learns captions that have none, with the graphs that the rules of
+`parsers.dependency` find: gold captions are short, and the rules read long ones better. Pairs of gold captions are
+joined into longer ones, so that the network does not relate words far apart. The weights are averaged over the last
+steps.
 
 With ``--pretrained`` the network also learns from teachers: fine-tuned BERTs or MPNets (knowledge distillation, arXiv
-1503.02531; of BERT into an LSTM, arXiv 1903.12136). The teachers read the gold captions, captions without graphs, and
-gold captions into which phrases of others were put. Without teachers the network learns captions without graphs, too,
-with the graphs that the rules of `parsers.dependency` find.
+1503.02531; of BERT into an LSTM, arXiv 1903.12136). The teachers read the gold captions, the captions without graphs,
+and gold captions into which phrases of others were put.
 
 A run may be stopped at any moment. The same command goes on after the last teacher, the last captions that were read
 and the last epoch.
@@ -96,8 +97,7 @@ def train_parser(
             word for caption in every for triple in caption.triples for part in triple for word in part.split()
         }
         torch.set_num_threads(THREADS)  # whatever was trained before, the teachers say the same
-        unruled = [replace(example, graph=None, weight=0.0) for example in ruled]
-        learned = [*examples, *unruled, *splice_randomly(examples)]
+        learned += splice_randomly(examples)
         readings = read_captions(learned, taught_by, lambda form: form in gold_words or knows(form), teachers)
         learned = [replace(example, reading=reading) for example, reading in zip(learned, readings, strict=True)]
     train_network(network.to(device), learned, examples, scored, out, recipe, rng)

@@ -16,7 +16,7 @@ from shards.storage.files import write_json
 app = typer.Typer(add_completion=False)
 
 
-@app.command(epilog="Example: python -m finetune.evaluate vqa --predictions vqa.json --data data/vqa --split val2014")
+@app.command(epilog="Example: ernie-vil evaluate vqa --predictions vqa.json --data data/vqa --split val2014")
 def main(
     task: TaskArgument,
     predictions: Annotated[Path, typer.Option(help="What finetune.predict wrote, or any file of the same format.")],

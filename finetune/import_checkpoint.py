@@ -19,7 +19,7 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command(
-    epilog="Example: python -m finetune.import_checkpoint ERNIE-ViL-base/params --config configs/model/base.json "
+    epilog="Example: ernie-vil import ERNIE-ViL-base/params --config configs/model/base.json "
     "--vocab vocab.txt --out models/base"
 )
 def main(

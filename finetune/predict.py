@@ -23,7 +23,7 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command(
-    epilog="Example: python -m finetune.predict vqa --checkpoint runs/vqa --data data/vqa --split test2015 "
+    epilog="Example: ernie-vil predict vqa --checkpoint runs/vqa --data data/vqa --split test2015 "
     "--regions data/regions --out vqa.json"
 )
 def main(

@@ -40,7 +40,7 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command(
-    epilog="Example: python -m finetune.retrieve --checkpoint runs/flickr30k --data data/flickr30k --split test "
+    epilog="Example: ernie-vil retrieve --checkpoint runs/flickr30k --data data/flickr30k --split test "
     "--regions data/regions --out runs/flickr30k/test"
 )
 def main(

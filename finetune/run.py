@@ -30,7 +30,7 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command(
-    epilog="Example: deepspeed finetune/run.py vqa --config configs/finetune/vqa/base.yaml --model models/base "
+    epilog="Example: ernie-vil finetune vqa --config configs/finetune/vqa/base.yaml --model models/base "
     "--data data/vqa --regions data/regions --out runs/vqa"
 )
 def main(

@@ -25,7 +25,7 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command(
-    epilog="Example: python -m finetune.shortlist --checkpoint runs/flickr30k --data data/flickr30k "
+    epilog="Example: ernie-vil shortlist --checkpoint runs/flickr30k --data data/flickr30k "
     "--regions data/regions --out runs/flickr30k/shortlist.safetensors"
 )
 def main(

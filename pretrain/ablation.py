@@ -252,7 +252,7 @@ def plot_accuracies(arms: Sequence[Arm], path: Path) -> None:
 
 
 @app.command(
-    epilog="Example: python -m pretrain.ablation configs/pretrain/ablation/words.yaml "
+    epilog="Example: ernie-vil ablation configs/pretrain/ablation/words.yaml "
     "configs/pretrain/ablation/random-spans.yaml configs/pretrain/ablation/scene-graph.yaml "
     "--shards data/demo/shards/train --held-out data/demo/shards/val --out runs/ablation --document docs/ablation.md"
 )

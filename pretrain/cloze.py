@@ -42,8 +42,7 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command(
-    epilog="Example: python -m pretrain.cloze --checkpoint runs/a --shards data/shards/val "
-    "--train data/shards/train --most 5000"
+    epilog="Example: ernie-vil cloze --checkpoint runs/a --shards data/shards/val --train data/shards/train --most 5000"
 )
 def main(
     checkpoint: Annotated[Path, typer.Option(help="Folder of a pretraining run, or of a model with its heads.")],

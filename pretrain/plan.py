@@ -27,7 +27,7 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command(
-    epilog="Example: python -m pretrain.plan --config configs/pretrain/tiny.yaml --shards data/shards/train "
+    epilog="Example: ernie-vil plan --config configs/pretrain/tiny.yaml --shards data/shards/train "
     "--ranks 8 --ranks 64 --peak-tflops 312 --share 0.3 --device-memory 40"
 )
 def main(

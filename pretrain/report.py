@@ -25,8 +25,8 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command(
-    epilog="Example: python -m pretrain.report runs/demo --held-out data/demo/shards/val --text-only runs/demo-text "
-    "--images data/demo/toyworld/images --out runs/demo/report"
+    epilog="Example: ernie-vil report runs/demo --config configs/pretrain/demo.yaml --held-out data/demo/shards/val "
+    "--text-only runs/demo-text --images data/demo/toyworld/images --out runs/demo/report"
 )
 def main(
     trained: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a pretraining run.")],

@@ -23,7 +23,7 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command(
-    epilog="Example: deepspeed --num_gpus 2 pretrain/run.py --config configs/pretrain/demo.yaml "
+    epilog="Example: ernie-vil pretrain --config configs/pretrain/demo.yaml "
     "--shards data/shards/train --out runs/a --set steps=300"
 )
 def main(

@@ -20,7 +20,7 @@ from parsers.spice.tuples import check_captions, list_texts, parse_captions
 app = typer.Typer(add_completion=False)
 
 
-@app.command(epilog="Example: python -m parsers.spice captions_val2017.json results.json --out scores.json")
+@app.command(epilog="Example: ernie-vil spice captions_val2017.json results.json --out scores.json")
 def main(
     references: Annotated[Path, typer.Argument(help="COCO's captions, {id: [captions]}, or JSON lines.")],
     candidates: Annotated[

@@ -13,7 +13,7 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command(
-    epilog="Example: python -m parsers.train --data factual/train_id.csv --dev factual/dev.csv "
+    epilog="Example: ernie-vil train-parser --data factual/train_id.csv --dev factual/dev.csv "
     "--unlabelled captions.txt --pretrained all-mpnet-base-v2 --out parsers/neural/model"
 )
 def main(

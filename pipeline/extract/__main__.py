@@ -26,7 +26,7 @@ DEFAULT_DETECTOR = "vg-bottom-up"
 app = typer.Typer(add_completion=False)
 
 
-@app.command(epilog="Example: python -m pipeline.extract val2017/ --out data/regions --preview 20")
+@app.command(epilog="Example: ernie-vil extract val2017/ --out data/regions --preview 20")
 def main(
     sources: Annotated[
         list[str],

@@ -32,7 +32,7 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command(
-    epilog="Example: python -m pipeline.pack --graphs data/graphs --regions data/regions "
+    epilog="Example: ernie-vil pack --graphs data/graphs --regions data/regions "
     "--tokenizer vocab.txt --out data/shards --holdout 0.05"
 )
 def main(

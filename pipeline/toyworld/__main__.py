@@ -18,7 +18,7 @@ DEFAULT = ToyWorld()
 app = typer.Typer(add_completion=False)
 
 
-@app.command(epilog="Example: python -m pipeline.toyworld --out data/toyworld --images 2000 --seed 1")
+@app.command(epilog="Example: ernie-vil toyworld --out data/toyworld --images 2000 --seed 1")
 def main(
     out: Annotated[
         Path, typer.Option(help="The folder for the world. It appears when everything is done.", file_okay=False)
@@ -37,7 +37,7 @@ def main(
     workers: Annotated[int, typer.Option(min=1, help="The number of worker processes.")] = os.cpu_count() or 1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the world in the folder.")] = False,
 ) -> None:
-    """Makes pictures of toys with captions, region features and a vocabulary: data to try the whole chain on."""
+    """Make pictures of toys with captions, regions and a vocabulary: data to try the whole chain on."""
     started = time.monotonic()
     out = out.resolve()
     if min_things > max_things:

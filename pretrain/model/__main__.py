@@ -13,7 +13,7 @@ from pretrain.model.config import ModelConfig
 app = typer.Typer(add_completion=False)
 
 
-@app.command(epilog="Example: python -m pretrain.model --config base --batch 16 --text 20 --rows 37")
+@app.command(epilog="Example: ernie-vil costs --config base --batch 16 --text 20 --rows 37")
 def main(
     config: Annotated[str, typer.Option(help="Size of the model: tiny, base, large, or a JSON file.")] = "base",
     batch: Annotated[int, typer.Option(min=1, help="Pairs of a batch.")] = 16,
@@ -21,7 +21,7 @@ def main(
     rows: Annotated[int, typer.Option(min=1, help="Image rows of a pair, the row of the whole image included.")] = 37,
     bf16: Annotated[bool, typer.Option(help="Compute in bfloat16 instead of float32.")] = False,
 ) -> None:
-    """Print the parameters of each layer, its FLOPs in a forward pass, and the activations that it keeps."""
+    """Print the parameters, FLOPs and memory of each layer of a model."""
     # Imported late: PyTorch takes seconds, and --help should answer at once.
     import torch
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from parsers.command import InputError, run, say
 from pipeline import detectors
+from pipeline.detectors.choice import choose_detector
 from pipeline.execution.engines import Engine
 from pipeline.execution.executor import print_report, run_stage
 from pipeline.execution.options import EngineKind, MaxRejects, Overwrite, RayAddress
@@ -18,11 +20,11 @@ from pipeline.extract.images import PictureInput
 from pipeline.extract.stage import ExtractStage, regions_info
 from pipeline.files import expand, is_inside, location
 from shards.pictures import ImageIds
+from shards.regions.detector import DetectorRecord
 from shards.regions.table import RegionsInfo
 from shards.schema import MAX_REGIONS
 from shards.storage.files import AnyPath
 
-DEFAULT_DETECTOR = "vg-bottom-up"
 app = typer.Typer(add_completion=False)
 
 
@@ -38,8 +40,17 @@ def main(
     ],
     out: Annotated[str, typer.Option(help="The folder for the regions. Each run needs its own.")],
     detector: Annotated[
-        str, typer.Option(help="The detector that finds the regions; see docs/regions.md.")
-    ] = DEFAULT_DETECTOR,
+        str | None,
+        typer.Option(
+            help="The detector that finds the regions; see docs/regions.md. Without it: that of --model; or "
+            "vg-bottom-up if there is a GPU, or its --weights, --preset or --vocabulary are given; or else a small one "
+            "of torchvision's."
+        ),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="The model that will see the regions: its detector and preset are taken.", exists=True),
+    ] = None,
     weights: Annotated[
         str | None,
         typer.Option(
@@ -117,7 +128,12 @@ def main(
         "precision": precision,
         "device": "cuda" if cuda else None,
     }
-    options = {name: value for name, value in chosen.items() if value is not None}
+    options: dict[str, object] = {name: value for name, value in chosen.items() if value is not None}
+    if detector is None:
+        of_visual_genome = model is None and any(value is not None for value in (weights, preset, vocabulary))
+        found = choose_detector(None if model is None else _read_detector(model), cuda=cuda or of_visual_genome)
+        say(f"detector: {found.name}{'' if of_visual_genome else f', because {found.reason}'}")
+        detector, options = found.name, {**found.options, **options}
     folder = location(out)
     boxes_path = None if boxes is None else expand([boxes])[0]
     pictures = _find_pictures(sources, image_ids, root)
@@ -167,6 +183,18 @@ def _use_cuda(engine: str, device: str, gpus: float, *, on_other_machines: bool)
     if cuda and not here and not (engine == "ray" and on_other_machines):
         raise InputError("the installed PyTorch sees no GPU; --device cpu does without")
     return cuda
+
+
+def _read_detector(model: Path) -> DetectorRecord:
+    """Returns the detector that a model records.
+
+    Raises:
+        InputError: it records none.
+    """
+    found = DetectorRecord.load(model)
+    if found is None:
+        raise InputError(f"{model}: does not record the detector of its regions; name it with --detector")
+    return found
 
 
 def _describe(name: str, options: Mapping[str, object], top_k: int | None) -> tuple[str, RegionsInfo]:

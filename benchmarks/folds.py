@@ -21,9 +21,10 @@ from rich.table import Table
 
 from parsers.command import InputError, console, run
 from pretrain.model.folder import load_model
-from pretrain.options import Settings, as_arguments
+from pretrain.options import ConfigOption, Settings, as_arguments
 from pretrain.probes import TOP, estimate_interval, find_probes, rank_answers
 from pretrain.recipe import PretrainRecipe, ShownImage
+from pretrain.training.settings import find_recipe
 from shards.edit.removal import Removal
 from shards.edit.rewrite import write_set
 from shards.random_numbers import EVALUATION_SEED, generator
@@ -72,20 +73,17 @@ def compare(kinds: Array, images: Array, ranks: dict[str, Array]) -> dict[str, d
     return found
 
 
-@app.command(
-    epilog="Example: python -m benchmarks.folds data/photos/shards/train --config configs/pretrain/tiny.yaml "
-    "--out runs/folds"
-)
+@app.command(epilog="Example: python -m benchmarks.folds data/photos/shards/train --config tiny --out runs/folds")
 def main(
     shards: Annotated[Path, typer.Argument(metavar="SHARDS", help="Folder of the shards.")],
-    config: Annotated[Path, typer.Option(help="Recipe.")],
+    config: ConfigOption,
     out: Annotated[Path, typer.Option(help="Folder for the folds' shards and runs, and for the results.")],
     folds: Annotated[int, typer.Option(min=2, help="Number of parts that the images are divided into.")] = 5,
     set_: Settings = None,
 ) -> None:
     """For each fold, train on the other folds and hide nodes of this one; compare own and other images."""
-    settings = set_ or []
-    max_text = PretrainRecipe.load(config, settings).max_text
+    settings, recipe = set_ or [], find_recipe(config, "pretrain")
+    max_text = PretrainRecipe.load(recipe, settings).max_text
     whole = ShardSet(shards)
     if len(whole) < 2 * folds:
         raise InputError(f"{shards}: {len(whole)} images are too few for {folds} folds of two or more")
@@ -98,7 +96,7 @@ def main(
         for split, gone in (("train", fold_of == fold), ("val", fold_of != fold)):
             if not (folder / split).exists():
                 write_set(folder / split, [(whole, Removal(images=frozenset(keys[gone].tolist())))])
-        command = [sys.executable, "-m", "pretrain.run", "--config", config, "--shards", folder / "train", "--resume"]
+        command = [sys.executable, "-m", "pretrain.run", "--config", recipe, "--shards", folder / "train", "--resume"]
         command += ["--out", folder / "run", *as_arguments(settings)]
         if subprocess.run(list(map(str, command))).returncode != 0:
             raise InputError(f"{folder / 'run'}: training failed, see above")

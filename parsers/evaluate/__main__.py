@@ -27,7 +27,9 @@ def main(
     split: Annotated[
         str | None, typer.Option(help="Score this split alone if the file has splits: train or test.")
     ] = None,
-    without_synonyms: Annotated[bool, typer.Option(help="Match equal words only, without WordNet's synonyms.")] = False,
+    without_synonyms: Annotated[
+        bool, typer.Option("--without-synonyms", help="Match equal words only, without WordNet's synonyms.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="JSON file for all figures and examples of the errors.")] = None,
 ) -> None:
     """Score a parser against gold graphs.

@@ -1,4 +1,4 @@
-"""Trains the neural parser: ``python -m parsers.train --data train_id.csv --dev dev.csv --out DIR``."""
+"""Trains the neural parser: ``python -m parsers.train --gold train_id.csv --dev-gold dev.csv --out DIR``."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command(
-    epilog="Example: ernie-vil train-parser --data factual/train_id.csv --dev factual/dev.csv "
+    epilog="Example: ernie-vil train-parser --gold factual/train_id.csv --dev-gold factual/dev.csv "
     "--unlabelled captions.txt --pretrained all-mpnet-base-v2 --out parsers/neural/model"
 )
 def main(
-    data: Annotated[
+    gold: Annotated[
         list[Path],
         typer.Option(
             help="Captions with gold graphs to learn from: best FACTUAL's CSV with ids, or JSON lines; repeat it for "
             "more files. Rows of another split than train are left out."
         ),
     ],
-    dev: Annotated[Path, typer.Option(help="Captions with gold graphs to score the parser on.")],
+    dev_gold: Annotated[Path, typer.Option(help="Captions with gold graphs to score the parser on.")],
     out: Annotated[Path, typer.Option(help="Folder for the model.")],
     unlabelled: Annotated[
         Path | None, typer.Option(help="Text file of captions without graphs to learn from, one a line.")
@@ -43,7 +43,7 @@ def main(
     # Imported late: PyTorch takes seconds, and --help should answer at once.
     from parsers.train.training import train_parser
 
-    train_parser(data, dev, out, unlabelled, pretrained or [], teachers, width, seed)
+    train_parser(gold, dev_gold, out, unlabelled, pretrained or [], teachers, width, seed)
 
 
 if __name__ == "__main__":

@@ -43,8 +43,8 @@ def main(
         str | None,
         typer.Option(
             help="The detector that finds the regions; see docs/regions.md. Without it: that of --model; or "
-            "vg-bottom-up if there is a GPU, or its --weights, --preset or --vocabulary are given; or else a small one "
-            "of torchvision's."
+            "vg-bottom-up if there is a GPU, or its --weights, --preset or --class-names are given; or else a small "
+            "one of torchvision's."
         ),
     ] = None,
     model: Annotated[
@@ -60,8 +60,9 @@ def main(
     preset: Annotated[
         str | None, typer.Option(help="Detect as a published set of features did, if the detector has such presets.")
     ] = None,
-    vocabulary: Annotated[
-        str | None, typer.Option(help="A folder with the names of classes and attributes, if the detector takes one.")
+    class_names: Annotated[
+        str | None,
+        typer.Option(help="A folder with files of the names of classes and attributes, if the detector takes one."),
     ] = None,
     min_boxes: Annotated[
         int | None, typer.Option(min=0, max=MAX_REGIONS, help="The fewest regions of a picture.")
@@ -80,12 +81,13 @@ def main(
         int | None,
         typer.Option(min=1, help="Keep only the k likeliest classes and attributes. Without it all are kept."),
     ] = None,
-    image_ids: Annotated[
+    id_rule: Annotated[
         ImageIds,
         typer.Option(help="The image id of a file: its stem (auto: as COCO's number), or its path in the folder."),
     ] = "auto",
-    root: Annotated[
-        str | None, typer.Option(help="The folder of a COCO file's pictures. Without it they lie beside the file.")
+    pictures: Annotated[
+        str | None,
+        typer.Option("--images", help="The folder of a COCO file's pictures. Without it they lie beside the file."),
     ] = None,
     device: Annotated[
         Literal["auto", "cpu", "cuda"],
@@ -121,7 +123,7 @@ def main(
     chosen = {
         "weights": weights,
         "preset": preset,
-        "vocabulary": vocabulary,
+        "class_names": class_names,
         "min_boxes": min_boxes,
         "max_boxes": max_boxes,
         "seed": seed,
@@ -130,17 +132,17 @@ def main(
     }
     options: dict[str, object] = {name: value for name, value in chosen.items() if value is not None}
     if detector is None:
-        of_visual_genome = model is None and any(value is not None for value in (weights, preset, vocabulary))
+        of_visual_genome = model is None and any(value is not None for value in (weights, preset, class_names))
         found = choose_detector(None if model is None else _read_detector(model), cuda=cuda or of_visual_genome)
         say(f"detector: {found.name}{'' if of_visual_genome else f', because {found.reason}'}")
         detector, options = found.name, {**found.options, **options}
     folder = location(out)
     boxes_path = None if boxes is None else expand([boxes])[0]
-    pictures = _find_pictures(sources, image_ids, root)
-    _refuse_inside_inputs(folder, [found.path for found in pictures if found.kind == "folder"], boxes_path)
+    inputs = _find_pictures(sources, id_rule, pictures)
+    _refuse_inside_inputs(folder, [found.path for found in inputs if found.kind == "folder"], boxes_path)
     version, info = _describe(detector, options, top_k)  # this may fetch weights, so all else is checked before
     stage = ExtractStage(
-        sources=pictures,
+        sources=inputs,
         detector=detector,
         options=tuple(options.items()),
         detector_version=version,
@@ -212,11 +214,11 @@ def _describe(name: str, options: Mapping[str, object], top_k: int | None) -> tu
     return detector.version, regions_info(detector, top_k)
 
 
-def _find_pictures(sources: list[str], image_ids: ImageIds, root: str | None) -> tuple[PictureInput, ...]:
+def _find_pictures(sources: list[str], id_rule: ImageIds, pictures: str | None) -> tuple[PictureInput, ...]:
     """Returns what the sources are, and says so."""
     found = []
     for path in expand(sources):
-        source, what = images.recognise_pictures(path, image_ids, None if root is None else location(root))
+        source, what = images.recognise_pictures(path, id_rule, None if pictures is None else location(pictures))
         if source.kind != "picture":
             say(f"{path}: {what}")
         found.append(source)

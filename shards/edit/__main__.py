@@ -37,7 +37,7 @@ def remove(
     image_ids: Annotated[
         Path | None, typer.Option(help="Take out these images: a file with one image id a line.")
     ] = None,
-    captions: Annotated[
+    caption_ids: Annotated[
         Path | None,
         typer.Option(
             help='Take out these captions: a file with one {"image_id": ..., "caption_id": ...} a line. An image goes '
@@ -46,11 +46,11 @@ def remove(
     ] = None,
 ) -> None:
     """Take out images and captions, for example those that their owners asked to be taken down."""
-    if image_ids is None and captions is None:
-        raise typer.BadParameter("give --image-ids, --captions or both")
+    if image_ids is None and caption_ids is None:
+        raise typer.BadParameter("give --image-ids, --caption-ids or both")
     removal = Removal(
         frozenset() if image_ids is None else _read_image_ids(image_ids),
-        {} if captions is None else _read_captions(captions),
+        {} if caption_ids is None else _read_captions(caption_ids),
     )
     shards = ShardSet(location)
     unknown = _unknown(shards, removal)

@@ -34,15 +34,15 @@ Location = Annotated[
 @app.command(epilog="Example: ernie-vil inspect summary data/shards/train")
 def summary(
     location: Location,
-    images: Annotated[
+    num_images: Annotated[
         int, typer.Option(min=1, help="Count the nodes of this many images, spread evenly over the set.")
     ] = 10_000,
     top: Annotated[int, typer.Option(min=1, help="Show this many of the most frequent names of each kind.")] = 10,
 ) -> None:
     """Print how many images, captions, boxes and nodes there are, and how they are distributed."""
     shards = ShardSet(location)
-    with progress("read", min(images, len(shards)), "image") as advance:
-        found = summarise_set(shards, images, advance)
+    with progress("read", min(num_images, len(shards)), "image") as advance:
+        found = summarise_set(shards, num_images, advance)
     manifest, totals = shards.manifest, shards.manifest.totals
     size = sum(shard.bytes for shard in manifest.shards)
     classes = manifest.classes
@@ -78,7 +78,9 @@ def summary(
 
 
 @app.command(epilog="Example: ernie-vil inspect head data/shards/train -n 3")
-def head(location: Location, n: Annotated[int, typer.Option("-n", min=1, help="List this many images.")] = 5) -> None:
+def head(
+    location: Location, n: Annotated[int, typer.Option("--num-images", "-n", min=1, help="List this many images.")] = 5
+) -> None:
     """List the first images with their captions."""
     shards = ShardSet(location)
     for _, (shard, row) in zip(range(n), shards, strict=False):
@@ -164,7 +166,9 @@ def diff(
 def html(
     location: Location,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Write the page to this file.")],
-    n: Annotated[int, typer.Option("-n", min=1, help="Show this many images, spread evenly over the set.")] = 100,
+    n: Annotated[
+        int, typer.Option("--num-images", "-n", min=1, help="Show this many images, spread evenly over the set.")
+    ] = 100,
     images: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="A folder with the pictures, each named by its image id.", file_okay=False),

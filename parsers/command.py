@@ -99,7 +99,7 @@ def run(app: typer.Typer) -> NoReturn:
         if isinstance(error, OSError) and error.filename is None and error.errno not in _NO_ROOM:
             raise
         _fail(str(error), 1)
-    sys.exit(code)
+    sys.exit(code or 0)
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -72,7 +72,8 @@ class PackStage:
         return [*self.graphs, *self.regions, self.tokenizer, *self.exclude_ids, *maps]
 
     def fingerprint(self) -> dict[str, object]:
-        """See `pipeline.execution.executor.Stage`."""
+        """See `pipeline.execution.executor.Stage`. What does not go together is refused before anything is written."""
+        _ = self.info, self.parser
         return {
             "graphs": [fingerprint(part) for folder in self.graphs for part in parts_of(folder)],
             "regions": [fingerprint(part) for folder in self.regions for part in parts_of(folder)],

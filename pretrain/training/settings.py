@@ -168,7 +168,7 @@ def find_recipe(config: str, kind: str) -> Path:
         if path.exists():
             return path
     names = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
-    similar = get_close_matches(config, names, n=1)
+    similar = get_close_matches(config, names, n=1) or get_close_matches(Path(config).stem, names, n=1)
     known = f"did you mean {similar[0]}?" if similar else f"recipes are {', '.join(names)}"
     raise InputError(f"--config {config}: neither a file nor the name of a recipe; {known}")
 

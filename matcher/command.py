@@ -114,7 +114,9 @@ def load_command(name: str, arguments: list[str]) -> Any:
         name: one of `COMMANDS`.
         arguments: what it will be called with. The launcher passes them on.
     """
-    command = get_command(import_module(COMMANDS[name].module).app)
+    from parsers.command import fit_help  # late: see main
+
+    command = get_command(fit_help(import_module(COMMANDS[name].module).app))
     if COMMANDS[name].launched:
         from matcher.launcher import make_launched
 

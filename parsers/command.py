@@ -55,6 +55,9 @@ _errors = SafeConsole(stderr=True)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """what the system answers where a disk, a quota or a file has no room left"""
 
+NARROW = 70
+"""Columns of a terminal that are too few for tables of options."""
+
 PLAIN_PROGRESS_SECONDS = 10.0
 """Seconds between two progress lines where no bar can be shown."""
 
@@ -90,7 +93,7 @@ def run(app: typer.Typer) -> NoReturn:
     """
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        code = app(standalone_mode=False)
+        code = fit_help(app)(standalone_mode=False, terminal_width=console.width)
     except TyperException as error:
         if error.format_message():
             _fail(_explain_usage(error), error.exit_code)
@@ -100,6 +103,13 @@ def run(app: typer.Typer) -> NoReturn:
             raise
         _fail(str(error), 1)
     sys.exit(code or 0)
+
+
+def fit_help(app: typer.Typer) -> typer.Typer:
+    """Makes the help of a command plain text in a narrow terminal, where the columns of a table would be cut off."""
+    if console.width < NARROW:
+        app.rich_markup_mode = None
+    return app
 
 
 def _fail(message: str, code: int) -> NoReturn:

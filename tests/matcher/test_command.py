@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from benchmarks.startup import commands
 from matcher.command import COMMANDS, load_command
+from tests.commands_page import list_commands, list_options
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -82,6 +83,19 @@ def test_a_commands_help_is_its_own():
 def test_what_is_misspelt_is_answered_in_one_line(arguments, message):
     done = ernie_vil(*arguments)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", message + "\n")
+
+
+@pytest.mark.parametrize("words", ["extract", "inspect html", "retrieve", "pretrain"])
+def test_the_help_is_whole_in_a_narrow_terminal(words):
+    shown = ernie_vil(*words.split(), "--help", COLUMNS="40").stdout
+    command = dict(list_commands())[words]
+    assert [option for option in list_options(command) if f"{option} " not in shown] == []
+    assert max(map(len, shown.splitlines()[1:])) <= 44
+
+
+@pytest.mark.parametrize("words", ["", "extract", "inspect"])
+def test_piped_help_has_no_escape_sequences(words):
+    assert "\x1b" not in ernie_vil(*words.split(), "--help").stdout
 
 
 def test_the_version():

@@ -40,6 +40,8 @@ Columns = Mapping[str, str]
 """The names that a source has for the columns ``image_id``, ``caption_id`` and ``caption``, if they differ."""
 FILE_COLUMNS = ("file", "filename", "file_name", "image")
 """Columns with the name of the picture's file, which stands for the image id where there is no ``image_id``."""
+IMG2DATASET_COLUMNS = ("url", "key", "status")
+"""Columns of the tables that img2dataset writes beside its tars. Captions and pictures join by the URL."""
 TOO_LONG = f"a line of more than {MAX_LINE:,} bytes"
 
 
@@ -58,7 +60,10 @@ def find_image_column(names: Container[str], columns: Columns) -> str:
     """Returns the name of the column that says which image a row is about, whether or not there is such a column."""
     if "image_id" in columns:
         return columns["image_id"]
-    return next((name for name in ("image_id", *FILE_COLUMNS) if name in names), "image_id")
+    found = next((name for name in ("image_id", *FILE_COLUMNS) if name in names), None)
+    if found is None and all(name in names for name in IMG2DATASET_COLUMNS):
+        return "url"
+    return found or "image_id"
 
 
 def pick(position: str, row: Mapping[str, object], columns: Columns) -> RawRow:

@@ -11,7 +11,17 @@ import pyarrow as pa
 
 from parsers.command import InputError, pluralize
 from pipeline.files import check_regular
-from pipeline.parse.rows import TOO_LONG, BadRow, Columns, RawRow, RawRows, find_image_column, list_lines, pick
+from pipeline.parse.rows import (
+    FILE_COLUMNS,
+    TOO_LONG,
+    BadRow,
+    Columns,
+    RawRow,
+    RawRows,
+    find_image_column,
+    list_lines,
+    pick,
+)
 from pipeline.text_files import MAX_LINE, open_text, read_bounded_lines
 from shards.storage.files import AnyPath
 from shards.storage.parquet import parquet_file
@@ -185,7 +195,10 @@ def read_parquet(path: AnyPath, columns: Columns) -> RawRows:
         file = parquet_file(path)
         names = file.schema_arrow.names
         _check_header(path, names, columns)
-        wanted = {find_image_column(names, columns), *(columns.get(name, name) for name in ("caption_id", "caption"))}
+        image = find_image_column(names, columns)
+        if image not in FILE_COLUMNS:
+            columns = {**columns, "image_id": image}  # rows have the wanted columns alone, which tell less than all
+        wanted = {image, *(columns.get(name, name) for name in ("caption_id", "caption"))}
         number = 0
         for batch in file.iter_batches(4096, columns=[name for name in names if name in wanted]):
             values = {name: _values(batch.column(name)) for name in batch.schema.names}

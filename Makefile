@@ -28,7 +28,7 @@ endif
 RUN := runs/$(notdir $(WORLD))
 
 world: setup
-	$(BIN)/python -m pipeline.toyworld --images 6000 --captions 3 --min-things 2 --max-things 3 --out $(WORLD)/toyworld --overwrite
+	$(BIN)/python -m pipeline.toyworld --num-images 6000 --num-captions 3 --min-things 2 --max-things 3 --out $(WORLD)/toyworld --overwrite
 ifeq ($(FROM),pixels)
 	$(BIN)/python -m pipeline.toyworld.train_detector --out $(WORLD)/detector.safetensors
 	$(BIN)/python -m pipeline.extract $(WORLD)/toyworld/images --detector toyworld --weights $(WORLD)/detector.safetensors \
@@ -40,7 +40,7 @@ else
 endif
 	$(BIN)/python -m pipeline.parse $(WORLD)/toyworld/captions.json --out $(WORLD)/graphs --overwrite
 	$(BIN)/python -m pipeline.pack --graphs $(WORLD)/graphs --regions $(WORLD)/regions \
-		--tokenizer $(WORLD)/toyworld/vocab.txt --holdout 0.1 --out $(WORLD)/shards --overwrite
+		--tokenizer $(WORLD)/toyworld/vocab.txt --held-out-share 0.1 --out $(WORLD)/shards --overwrite
 
 # The whole chain on that world: pretraining, and with generated regions the five tasks.
 demo: world
@@ -49,14 +49,14 @@ demo: world
 	rm -rf $(RUN) $(RUN)-text && mkdir -p runs
 	@echo "pretraining with images; without them at the same time, see $(RUN)-text.log"
 	export OMP_NUM_THREADS=1; \
-	$(BIN)/python pretrain/run.py --config configs/pretrain/demo.yaml --set images=none \
+	$(BIN)/python pretrain/run.py --config demo --set images=none \
 		--shards $(WORLD)/shards/train --out $(RUN)-text > $(RUN)-text.log 2>&1 & \
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/deepspeed pretrain/run.py --config configs/pretrain/demo.yaml \
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/deepspeed pretrain/run.py --config demo \
 		--shards $(WORLD)/shards/train --out $(RUN) && wait $$! || { cat $(RUN)-text.log; exit 1; }
-	$(BIN)/python -m pretrain.report $(RUN) --config configs/pretrain/demo.yaml --text-only $(RUN)-text \
+	$(BIN)/python -m pretrain.report --model $(RUN) --config demo --text-only $(RUN)-text \
 		--held-out $(WORLD)/shards/val --images $(WORLD)/toyworld/images --out $(RUN)/report
 ifeq ($(FROM),features)
-	$(BIN)/python -m pipeline.toyworld --tasks --seed 1 --images 1500 --captions 3 --min-things 2 --max-things 3 \
+	$(BIN)/python -m pipeline.toyworld --tasks --seed 1 --num-images 1500 --num-captions 3 --min-things 2 --max-things 3 \
 		--out $(WORLD)/tasks --overwrite
 	$(BIN)/python -m pipeline.regions $(WORLD)/tasks/regions --class-names $(WORLD)/toyworld/class_names.txt \
 		--out $(WORLD)/task-regions --overwrite
@@ -101,15 +101,15 @@ PICTURES ?= $(wildcard ../shared/data/images)
 # How often everything is timed. Once is only to see that it runs: then the inputs are small, too.
 ROUNDS ?= 5
 ifeq ($(ROUNDS),1)
-SMALL_PARSE := --captions 400
-SMALL_MODEL := --config tiny --batch 4
-SMALL_RETRIEVAL := --config tiny --strata 1
-SMALL_SHARDS := --images 500
-SMALL_LOADER := --config tiny --images 250 --epochs 1
-SMALL_TRAINING := --config tiny --steps 5
-SMALL_EXTRACT := --count 3
-SMALL_REGIONS := --images 20
-SMALL_PACK := --images 200
+SMALL_PARSE := --num-captions 400
+SMALL_MODEL := --size tiny --batch-size 4
+SMALL_RETRIEVAL := --size tiny --strata 1
+SMALL_SHARDS := --num-images 500
+SMALL_LOADER := --size tiny --num-images 250 --epochs 1
+SMALL_TRAINING := --size tiny --steps 5
+SMALL_EXTRACT := --num-images 3
+SMALL_REGIONS := --num-images 20
+SMALL_PACK := --num-images 200
 SMALL_ORDER := 200000
 TOYS := 200
 else
@@ -121,7 +121,7 @@ KEEP_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=-1
 
 bench: setup
 	test -n "$(CAPTIONS)" -a -n "$(PICTURES)" || \
-		$(BIN)/python -m pipeline.toyworld --images $(TOYS) --out data/bench/toyworld --overwrite
+		$(BIN)/python -m pipeline.toyworld --num-images $(TOYS) --out data/bench/toyworld --overwrite
 	$(BIN)/python -m benchmarks.parse $(or $(CAPTIONS),data/bench/toyworld/captions.json) --rounds $(ROUNDS) $(SMALL_PARSE)
 # Freed memory stays with the process, for all contestants: else a sixth of a step on a CPU goes into page faults.
 	$(KEEP_MEMORY) $(BIN)/python -m benchmarks.model --rounds $(ROUNDS) $(SMALL_MODEL)
@@ -136,7 +136,7 @@ bench: setup
 # And what takes minutes, or tens of gigabytes of disk.
 bench-full: bench
 	$(KEEP_MEMORY) $(BIN)/python -m benchmarks.step_costs --rounds $(ROUNDS) $(SMALL_MODEL)
-	$(BIN)/python -m benchmarks.pack $(or $(SMALL_PACK),--images 25000 --images 50000)
+	$(BIN)/python -m benchmarks.pack $(or $(SMALL_PACK),--num-images 25000 --num-images 50000)
 	$(BIN)/python -m benchmarks.order measure --samples $(or $(SMALL_ORDER),100000000)
 
 # What a machine with a GPU shows, in less than ten minutes; see docs/gpu.md. With an interpreter that has PyTorch already,

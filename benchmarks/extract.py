@@ -71,7 +71,7 @@ def main(
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the network runs.")] = "cpu",
     precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="Precision of the network.")] = "fp32",
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures of one shape in a batch, at most.")] = 8,
-    count: Annotated[int, typer.Option(min=1, help="Number of pictures.")] = 24,
+    count: Annotated[int, typer.Option("--num-images", min=1, help="Number of pictures.")] = 24,
     wait: Annotated[float, typer.Option(min=0, help="Milliseconds a picture of the network that waits.")] = 5,
     rounds: Rounds = ROUNDS,
     out: Annotated[Path | None, typer.Option(help="File for the figures (JSON).")] = None,

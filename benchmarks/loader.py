@@ -43,12 +43,12 @@ SHUFFLED = 500
 app = typer.Typer(add_completion=False)
 
 
-@app.command(epilog="Example: python -m benchmarks.loader --images 3000 --rounds 5")
+@app.command(epilog="Example: python -m benchmarks.loader --num-images 3000 --rounds 5")
 def main(
-    images: Annotated[int, typer.Option(min=2 * SHARD, help="Number of images.")] = 750,
+    images: Annotated[int, typer.Option("--num-images", min=2 * SHARD, help="Number of images.")] = 750,
     epochs: Annotated[int, typer.Option(min=1, help="How often each image is read in a round.")] = 2,
     batch_size: Annotated[int, typer.Option(min=1, help="Pairs of a batch.")] = 64,
-    config: Annotated[str, typer.Option(help="Size of the model that is trained.")] = "base",
+    config: Annotated[str, typer.Option("--size", help="Size of the model that is trained.")] = "base",
     rounds: Rounds = ROUNDS,
     folder: Annotated[Path | None, typer.Option(help="Folder to write in; default: the temporary folder.")] = None,
     out: Annotated[Path | None, typer.Option(help="File for the figures (JSON).")] = None,

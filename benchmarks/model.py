@@ -26,13 +26,13 @@ from transformers import LxmertConfig, LxmertForPreTraining
 
 from benchmarks.turns import ROUNDS, Rounds, cpu, machine, ratio, spread, take_turns, wall
 from parsers.command import console, run
+from parsers.device import choose_device
 from pretrain.model.attention import AttentionLayer, MultiHeadAttention
 from pretrain.model.config import ModelConfig
-from pretrain.model.folder import choose_device
 from pretrain.model.heads import ErnieViLForPreTraining, PretrainingOutput
 
-ModelSize = Annotated[str, typer.Option(help="Size of our model.")]
-Pairs = Annotated[int, typer.Option(min=2, help="Pairs of a batch.")]
+ModelSize = Annotated[str, typer.Option("--size", help="Size of our model.")]
+Pairs = Annotated[int, typer.Option("--batch-size", min=2, help="Pairs of a batch.")]
 TextPositions = Annotated[int, typer.Option(min=4, help="Text positions of a pair.")]
 ImageRows = Annotated[int, typer.Option(min=4, help="Image rows of a pair.")]
 OURS, RELEASED, LXMERT = "this model", "as released", "LXMERT"
@@ -217,7 +217,7 @@ class Figures:
     """bytes of the gradients"""
 
 
-@app.command(epilog="Example: python -m benchmarks.model --config base --rounds 5")
+@app.command(epilog="Example: python -m benchmarks.model --size base --rounds 5")
 def main(
     config: ModelSize = "base",
     batch: Pairs = 16,

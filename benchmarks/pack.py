@@ -1,4 +1,4 @@
-"""Peak memory of ``pipeline.pack`` as the input grows: ``python -m benchmarks.pack --images 25000 --images 50000``.
+"""Peak memory of ``pipeline.pack`` as the input grows: ``python -m benchmarks.pack --num-images 25000``.
 
 The images are generated: 36 regions of 2,048 float16 features, their 20 most likely classes, two captions, and ids as
 long as the URLs of Conceptual Captions.
@@ -38,9 +38,9 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 app = typer.Typer(add_completion=False)
 
 
-@app.command(epilog="Example: python -m benchmarks.pack --images 25000 --images 50000")
+@app.command(epilog="Example: python -m benchmarks.pack --num-images 25000 --num-images 50000")
 def main(
-    images: Annotated[list[int], typer.Option(help="How many images to pack; may be repeated.")],
+    images: Annotated[list[int], typer.Option("--num-images", help="How many images to pack; may be repeated.")],
     workers: Annotated[int, typer.Option(min=1)] = 1,
     folder: Annotated[Path | None, typer.Option(help="Where there is room for twice the features.")] = None,
 ) -> None:
@@ -50,7 +50,15 @@ def main(
         with tempfile.TemporaryDirectory(dir=folder) as name:
             world = Path(name)
             size = _write(world, count)
-            command = [sys.executable, "-m", "pipeline.pack", "--graphs", str(world / "graphs"), "--holdout", "0.05"]
+            command = [
+                sys.executable,
+                "-m",
+                "pipeline.pack",
+                "--graphs",
+                str(world / "graphs"),
+                "--held-out-share",
+                "0.05",
+            ]
             command += ["--regions", str(world / "regions"), "--tokenizer", str(world / "vocab.txt")]
             started = time.perf_counter()
             memory, _ = run_alone([*command, "--out", str(world / "shards"), "--workers", str(workers)])

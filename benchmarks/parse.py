@@ -57,10 +57,12 @@ Turns = dict[tuple[Contestant, bool], list[Turn]]
 """Turns of each contestant: with a few captions, for its start-up (True), and with all of them."""
 
 
-@app.command(epilog="Example: python -m benchmarks.parse captions_val2017.json --captions 8000")
+@app.command(epilog="Example: python -m benchmarks.parse captions_val2017.json --num-captions 8000")
 def main(
     sources: Annotated[list[Path], typer.Argument(metavar="CAPTIONS...", help="Caption files of any known format.")],
-    count: Annotated[int, typer.Option("--captions", min=10, help="Captions of the fastest, from all over.")] = 18_000,
+    count: Annotated[
+        int, typer.Option("--num-captions", min=10, help="Captions of the fastest, from all over.")
+    ] = 18_000,
     rounds: Rounds = ROUNDS,
     out: Annotated[Path | None, typer.Option(help="File for the figures (JSON).")] = None,
 ) -> None:

@@ -112,9 +112,9 @@ def convert(source: Path, format: str, out: Path) -> None:
         part.complete()
 
 
-@app.command(epilog="Example: python -m benchmarks.regions --images 500 --rounds 5")
+@app.command(epilog="Example: python -m benchmarks.regions --num-images 500 --rounds 5")
 def main(
-    images: Annotated[int, typer.Option(min=1, help="How many images.")] = 300,
+    images: Annotated[int, typer.Option("--num-images", min=1, help="How many images.")] = 300,
     rounds: Rounds = ROUNDS,
     folder: Annotated[Path | None, typer.Option(help="Where to write; default: the temporary folder.")] = None,
     out: Annotated[Path | None, typer.Option(help="File for the figures (JSON).")] = None,

@@ -1,4 +1,4 @@
-"""Scoring every caption of Flickr30k's test split with every image: ``python -m benchmarks.retrieval --config base``.
+"""Scoring every caption of Flickr30k's test split with every image: ``python -m benchmarks.retrieval --size base``.
 
 1,000 images of 10 to 36 regions, 5,000 captions; lengths and features are generated, weights are random. The whole
 would take days on a CPU, so a slice is timed: pairs of captions and images from all over the matrix. The contestants
@@ -150,10 +150,10 @@ def measure(config: ModelConfig, *, pairs: int, strata: int, rounds: int) -> dic
     return {name: found.tolist() for name, found in seconds.items()}
 
 
-@app.command(epilog="Example: python -m benchmarks.retrieval --config large")
+@app.command(epilog="Example: python -m benchmarks.retrieval --size large")
 def main(
-    config: Annotated[str, typer.Option(help="base, large, or a JSON file.")] = "base",
-    pairs: Annotated[int, typer.Option(min=4, help="Pairs of a batch, a multiple of 4.")] = 16,
+    config: Annotated[str, typer.Option("--size", help="base, large, or a JSON file.")] = "base",
+    pairs: Annotated[int, typer.Option("--batch-size", min=4, help="Pairs of a batch, a multiple of 4.")] = 16,
     strata: Annotated[int, typer.Option(min=1, help="Places of the matrix that are timed.")] = 4,
     rounds: Rounds = ROUNDS,
 ) -> None:

@@ -205,9 +205,9 @@ def _write_in_worker(first: int, last: int, path: Path) -> None:
 _made: list[Sample] = []
 
 
-@app.command(epilog="Example: python -m benchmarks.shards --images 3000 --rounds 5")
+@app.command(epilog="Example: python -m benchmarks.shards --num-images 3000 --rounds 5")
 def main(
-    images: Annotated[int, typer.Option(min=SHARDS, help="How many images.")] = 1500,
+    images: Annotated[int, typer.Option("--num-images", min=SHARDS, help="How many images.")] = 1500,
     rounds: Rounds = ROUNDS,
     folder: Annotated[Path | None, typer.Option(help="Where to write; default: the temporary folder.")] = None,
     out: Annotated[Path | None, typer.Option(help="File for the figures (JSON).")] = None,

@@ -84,7 +84,7 @@ Change = Callable[[], AbstractContextManager[object]]
 app = typer.Typer(add_completion=False)
 
 
-@app.command(epilog="Example: python -m benchmarks.step_costs --config base --rounds 5")
+@app.command(epilog="Example: python -m benchmarks.step_costs --size base --rounds 5")
 def main(
     config: ModelSize = "base",
     batch: Pairs = 16,

@@ -38,10 +38,10 @@ TRAINER = Path(__file__).resolve().parents[1] / "pretrain/run.py"
 app = typer.Typer(add_completion=False)
 
 
-@app.command(epilog="Example: python -m benchmarks.training --config base --steps 20")
+@app.command(epilog="Example: python -m benchmarks.training --size base --steps 20")
 def main(
-    config: Annotated[str, typer.Option(help="Size of the model.")] = "base",
-    batch: Annotated[int, typer.Option(min=2, help="Pairs of each process in a batch.")] = 4,
+    config: Annotated[str, typer.Option("--size", help="Size of the model.")] = "base",
+    batch: Annotated[int, typer.Option("--batch-size", min=2, help="Pairs of each process in a batch.")] = 4,
     steps: Annotated[int, typer.Option(min=WARM_UP + 1, help="Steps of a run.")] = 7,
     rounds: Rounds = ROUNDS,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read, for each that trains.")] = 1,

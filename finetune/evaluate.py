@@ -16,15 +16,17 @@ from shards.storage.files import write_json
 app = typer.Typer(add_completion=False)
 
 
-@app.command(epilog="Example: python -m finetune.evaluate vqa --predictions vqa.json --data data/vqa --split val2014")
+@app.command(epilog="Example: ernie-vil evaluate vqa --predictions vqa.json --data data/vqa --split val2014")
 def main(
     task: TaskArgument,
     predictions: Annotated[Path, typer.Option(help="What finetune.predict wrote, or any file of the same format.")],
     data: DataOption,
     split: SplitOption,
-    checkpoint: Annotated[
+    model: Annotated[
         Path | None,
-        typer.Option(help="The fine-tuned model, for its answers (released VQA files) or its only part (VCR)."),
+        typer.Option(
+            help="A model, or the run that wrote it, for its answers (released VQA files) or its only part (VCR)."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="File for the scores (JSON).")] = None,
 ) -> None:
@@ -33,10 +35,10 @@ def main(
     from finetune.model_folder import find_fine_tuned, load_task
 
     chosen = find_task(task)
-    if checkpoint is None:
+    if model is None:
         evaluator = chosen(chosen.settings_type())
     else:
-        evaluator = load_task(find_fine_tuned(checkpoint), chosen)
+        evaluator = load_task(find_fine_tuned(model), chosen)
     scores = evaluator.evaluate(evaluator.read_predictions(predictions), evaluator.read(data, split))
     print_scores(f"{predictions} on {split}", scores)
     if out is not None:

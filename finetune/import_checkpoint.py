@@ -1,6 +1,6 @@
 """Imports released ERNIE-ViL checkpoints, and exports models in their format.
 
-``python -m finetune.import_checkpoint RELEASED_DIR --config ernie_vil_config.base.json --out DIR`` makes a model folder
+``python -m finetune.import_checkpoint RELEASED_DIR --size ernie_vil_config.base.json --out DIR`` makes a model folder
 from a Paddle Fluid checkpoint. ``python -m finetune.import_checkpoint DIR --to-paddle --out DIR2`` does the opposite.
 """
 
@@ -14,26 +14,35 @@ from rich.table import Table
 
 from parsers.command import console, run
 from pretrain.model.config import ModelConfig
+from shards.vocabulary import find_vocabulary
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command(
-    epilog="Example: python -m finetune.import_checkpoint ERNIE-ViL-base/params --config configs/model/base.json "
-    "--vocab vocab.txt --out models/base"
+    epilog="Example: ernie-vil import ERNIE-ViL-base/params --size base --tokenizer vocab.txt --out models/base"
 )
 def main(
     source: Annotated[
         Path, typer.Argument(metavar="DIR", help="A released checkpoint, or a model folder with --to-paddle.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for the model, or for the exported checkpoint.")],
-    config: Annotated[Path | None, typer.Option(help="The configuration of the checkpoint (JSON).")] = None,
-    vocab: Annotated[Path | None, typer.Option(help="The vocabulary of the checkpoint (vocab.txt).")] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(help="The size of the model: base, large, or the configuration of the checkpoint (JSON)."),
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="The vocabulary: a vocab.txt, the folder of a model, or a model of the hub.")
+    ] = None,
     allow_missing: Annotated[
-        bool, typer.Option(help="Give parameters that the checkpoint lacks random values.")
+        bool, typer.Option("--allow-missing", help="Give parameters that the checkpoint lacks random values.")
     ] = False,
-    to_paddle: Annotated[bool, typer.Option(help="Export a model folder as a released checkpoint.")] = False,
-    combined: Annotated[bool, typer.Option(help="With --to-paddle: write all variables to one file.")] = False,
+    to_paddle: Annotated[
+        bool, typer.Option("--to-paddle", help="Export a model folder as a released checkpoint.")
+    ] = False,
+    combined: Annotated[
+        bool, typer.Option("--combined", help="With --to-paddle: write all variables to one file.")
+    ] = False,
 ) -> None:
     """Import a released checkpoint, or export one."""
     # Imported late: PyTorch takes seconds, and --help should answer at once.
@@ -43,9 +52,10 @@ def main(
         count = export_released(source, out, combined=combined)
         console.print(f"{count:,} variables written to {out}", soft_wrap=True)
         return
-    if config is None:
-        raise typer.BadParameter("needed to import a checkpoint", param_hint="--config")
-    record = import_released(source, ModelConfig.load(config), out, vocabulary=vocab, allow_missing=allow_missing)
+    if size is None:
+        raise typer.BadParameter("needed to import a checkpoint", param_hint="--size")
+    vocabulary = None if tokenizer is None else find_vocabulary(tokenizer)
+    record = import_released(source, ModelConfig.of_size(size), out, vocabulary=vocabulary, allow_missing=allow_missing)
     table = Table(title=str(source), title_justify="left", show_header=False)
     table.add_row("parameters of the encoder", f"{record['parameters']:,}")
     table.add_row("parameters of a task's head", ", ".join(record["head"]) or "none")
@@ -53,8 +63,8 @@ def main(
     table.add_row("skipped (optimiser state)", f"{len(record['skipped']):,}")
     table.add_row("written to", str(out))
     console.print(table)
-    if vocab is None:
-        console.print("no --vocab given: the model folder has no vocab.txt", soft_wrap=True)
+    if vocabulary is None:
+        console.print("no --tokenizer given: the model folder has no vocab.txt", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,8 @@ def find_fine_tuned(path: Path) -> Path:
     for folder in (path, path / BEST, path / LAST):
         if (folder / TASK).is_file():
             return folder
+    if any((folder / CONFIG).is_file() for folder in (path, path / LAST)):
+        raise InputError(f"{path}: is not fine-tuned yet; run: ernie-vil finetune TASK --start {path} ...")
     raise InputError(f"{path}: neither a fine-tuned model (with {TASK}) nor a run of finetune/run.py that wrote one")
 
 

@@ -22,14 +22,15 @@ RegionsOption = Annotated[
 GoldRegionsOption = Annotated[
     list[Path] | None, typer.Option(help="Folder of the regions of ground-truth boxes; may be repeated.")
 ]
-AllowMissingImagesOption = Annotated[bool, typer.Option(help="Show a blank image where there are no regions.")]
+AllowMissingImagesOption = Annotated[
+    bool, typer.Option("--allow-missing-images", help="Show a blank image where there are no regions.")
+]
 CocoIdsOption = Annotated[
     bool,
     typer.Option(
         "--coco-ids", help="Find the regions of image 42 under COCO's names of pictures: COCO_val2014_000000000042."
     ),
 ]
-CheckpointOption = Annotated[Path, typer.Option(help="A fine-tuning run or a fine-tuned model.")]
 PrecisionOption = Annotated[
     Literal["fp32", "bf16", "fp16"], typer.Option(help="Precision to compute in; scores are written as float32.")
 ]

@@ -1,4 +1,4 @@
-"""Predictions of a fine-tuned model: ``python -m finetune.predict TASK --checkpoint DIR --data DIR ... --out FILE``."""
+"""Predictions of a fine-tuned model: ``python -m finetune.predict TASK --model DIR --data DIR ... --out FILE``."""
 
 from __future__ import annotations
 
@@ -18,21 +18,20 @@ from finetune.options import (
     find_task,
 )
 from parsers.command import run, say
+from pretrain.options import DeviceOption
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command(
-    epilog="Example: python -m finetune.predict vqa --checkpoint runs/vqa --data data/vqa --split test2015 "
+    epilog="Example: ernie-vil predict vqa --model runs/vqa --data data/vqa --split test2015 "
     "--regions data/regions --out vqa.json"
 )
 def main(
     task: TaskArgument,
-    checkpoint: Annotated[
+    model: Annotated[
         list[Path],
-        typer.Option(
-            help="A fine-tuning run or a fine-tuned model. VCR takes two if its parts were trained separately."
-        ),
+        typer.Option(help="A model, or the run that wrote it. VCR takes two if its parts were trained separately."),
     ],
     data: DataOption,
     split: SplitOption,
@@ -42,25 +41,26 @@ def main(
     allow_missing_images: AllowMissingImagesOption = False,
     coco_ids: CocoIdsOption = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Examples of a batch.")] = 64,
+    device: DeviceOption = "auto",
 ) -> None:
     """Predict a split with a fine-tuned model."""
     # Imported late: PyTorch takes seconds, and --help should answer at once.
     chosen = find_task(task)
-    if len(checkpoint) > 1 and not chosen.has_parts:
-        raise typer.BadParameter(f"{task} has no parts for several models; name one", param_hint="--checkpoint")
+    if len(model) > 1 and not chosen.has_parts:
+        raise typer.BadParameter(f"{task} has no parts for several models; name one", param_hint="--model")
     from finetune.data import TaskFiles
     from finetune.model_folder import find_fine_tuned, load_fine_tuned, load_task
-    from pretrain.model.folder import choose_device
+    from parsers.device import choose_device
     from pretrain.training.distributed import DistributedContext
 
-    world = DistributedContext(0, 1, choose_device())
+    world = DistributedContext(0, 1, choose_device(device))
     files = TaskFiles(data, regions or [], gold_regions or [], allow_missing_images, coco_ids)
     predictions = []
-    for folder in map(find_fine_tuned, checkpoint):
+    for folder in map(find_fine_tuned, model):
         trained = load_task(folder, chosen)
         examples = files.open(trained, [split], folder, world.device.type)
-        model = load_fine_tuned(folder, trained, world.device)
-        predictions += trained.infer(model, examples, batch_size=batch_size, world=world)
+        network = load_fine_tuned(folder, trained, world.device)
+        predictions += trained.infer(network, examples, batch_size=batch_size, world=world)
         say(f"{len(examples.examples):,} predictions of {folder} on {split}")
     trained.write(predictions, out)
     say(f"written to {out}")

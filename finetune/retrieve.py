@@ -1,4 +1,4 @@
-"""Retrieval over a whole split: ``python -m finetune.retrieve --checkpoint DIR --data DIR ... --out DIR``.
+"""Retrieval over a whole split: ``python -m finetune.retrieve --model DIR --data DIR ... --out DIR``.
 
 Also runs under ``deepspeed --module`` and ``torchrun``; the ranks share the work. A run that was stopped goes on when
 the same command is run again.
@@ -16,7 +16,6 @@ import typer
 from finetune.evaluate import print_scores
 from finetune.options import (
     AllowMissingImagesOption,
-    CheckpointOption,
     CocoIdsOption,
     DataOption,
     LocalRankOption,
@@ -26,6 +25,7 @@ from finetune.options import (
 )
 from parsers.checksums import sha256_of
 from parsers.command import run, say
+from pretrain.options import DeviceOption, ModelOption
 from shards.storage.files import write_json
 from shards.storage.lock import lock_folder
 
@@ -40,11 +40,11 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command(
-    epilog="Example: python -m finetune.retrieve --checkpoint runs/flickr30k --data data/flickr30k --split test "
+    epilog="Example: ernie-vil retrieve --model runs/flickr30k --data data/flickr30k --split test "
     "--regions data/regions --out runs/flickr30k/test"
 )
 def main(
-    checkpoint: CheckpointOption,
+    model: ModelOption,
     data: DataOption,
     split: SplitOption,
     out: Annotated[Path, typer.Option(help="Folder for the blocks, scores, ranks and recalls.")],
@@ -58,11 +58,14 @@ def main(
     ] = None,
     cheap_score: Annotated[Path | None, typer.Option(help="File of finetune.shortlist.")] = None,
     as_released: Annotated[bool, typer.Option("--as-released", help="Break ties as the released script does.")] = False,
+    device: DeviceOption = "auto",
     _local_rank: LocalRankOption = 0,
 ) -> None:
     """Score every caption of a split with every image, rank them, and compute the recalls."""
     if (shortlist is None) != (cheap_score is None):
         raise typer.BadParameter("give --shortlist and --cheap-score together, or neither")
+    if device != "auto" and "RANK" in os.environ:
+        raise typer.BadParameter("goes without a launcher, which chooses the devices", param_hint="--device")
     # Imported late: PyTorch takes seconds, and --help should answer at once.
     from finetune.data import TaskFiles
     from finetune.model_folder import find_fine_tuned, load_fine_tuned, load_task
@@ -75,11 +78,11 @@ def main(
     )
     from finetune.tasks.retrieval.score_matrix import PairScorer
     from finetune.tasks.retrieval.task import Retrieval
+    from parsers.device import choose_device
     from pretrain.model.encoder import WEIGHTS
-    from pretrain.model.folder import choose_device
     from pretrain.training.distributed import DistributedContext, with_process_group
 
-    folder = find_fine_tuned(checkpoint)
+    folder = find_fine_tuned(model)
     settings = load_task(folder, Retrieval).settings
     task = Retrieval(settings.model_copy(update={"as_released": settings.as_released or as_released}))
     files = TaskFiles(data, regions or [], allow_missing_images=allow_missing_images, coco_ids=coco_ids)
@@ -89,10 +92,10 @@ def main(
         if on_cpu:
             _use_one_thread(world)
         examples = files.open(task, [split], folder, world.device.type)
-        model = load_fine_tuned(folder, task, world.device)
+        network = load_fine_tuned(folder, task, world.device)
         candidates, shares = None, dict[str, float]()
         if shortlist is not None and cheap_score is not None:
-            pooled = pool_split(PairScorer(model, examples.sources, device=world.device), task, examples)
+            pooled = pool_split(PairScorer(network, examples.sources, device=world.device), task, examples)
             candidates = choose_candidates(
                 compute_cheap_scores(load_cheap_score(cheap_score, folder), pooled), shortlist
             )
@@ -105,7 +108,7 @@ def main(
             "threads": THREADS if on_cpu else None,
         }
         matrix = task.make_matrix(
-            model, examples, batch_size=batch_size, device=world.device, precision=precision, candidates=candidates
+            network, examples, batch_size=batch_size, device=world.device, precision=precision, candidates=candidates
         )
         scores = matrix.fill(world, out / "blocks", fingerprint)
         if world.rank > 0:
@@ -124,7 +127,7 @@ def main(
         with_process_group(lambda: work(DistributedContext.current()), out)
     else:
         with lock_folder(out):
-            work(DistributedContext(0, 1, choose_device()))
+            work(DistributedContext(0, 1, choose_device(device)))
 
 
 def _use_one_thread(world: DistributedContext) -> None:

@@ -1,4 +1,4 @@
-"""Fine-tuning: ``deepspeed finetune/run.py TASK --config FILE --model DIR --data DIR --regions DIR --out DIR``.
+"""Fine-tuning: ``deepspeed finetune/run.py TASK --config FILE --start DIR --data DIR --regions DIR --out DIR``.
 
 Runs under ``deepspeed``, under ``torchrun`` and as a plain script.
 """
@@ -24,19 +24,21 @@ from finetune.options import (
     find_task,
 )
 from parsers.command import run
-from pretrain.options import Settings
+from pretrain.options import ConfigOption, Settings
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command(
-    epilog="Example: deepspeed finetune/run.py vqa --config configs/finetune/vqa/base.yaml --model models/base "
+    epilog="Example: ernie-vil finetune vqa --config base --start models/base "
     "--data data/vqa --regions data/regions --out runs/vqa"
 )
 def main(
     task: TaskArgument,
-    config: Annotated[Path, typer.Option(help="Recipe (YAML).")],
-    model: Annotated[Path, typer.Option(help="A pretraining run, or a model folder (exported or imported).")],
+    config: ConfigOption,
+    start: Annotated[
+        Path, typer.Option(help="A model, or the run that wrote it, whose weights the training starts from.")
+    ],
     data: DataOption,
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     regions: RegionsOption = None,
@@ -44,7 +46,7 @@ def main(
     allow_missing_images: AllowMissingImagesOption = False,
     coco_ids: CocoIdsOption = False,
     set_: Settings = None,
-    resume: Annotated[bool, typer.Option(help="Continue from the latest checkpoint in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the latest checkpoint in --out.")] = False,
     _local_rank: LocalRankOption = 0,
 ) -> None:
     """Fine-tune a pretrained model on a downstream task."""
@@ -53,15 +55,16 @@ def main(
     chosen = find_task(task)
     from finetune.data import TaskFiles
     from finetune.training.recipe import FineTuneRecipe
+    from pretrain.training.settings import find_recipe
 
-    recipe = FineTuneRecipe.for_task(chosen.settings_type).load(config, set_ or [])
+    recipe = FineTuneRecipe.for_task(chosen.settings_type).load(find_recipe(config, f"finetune/{task}"), set_ or [])
     files = TaskFiles(data, regions or [], gold_regions or [], allow_missing_images, coco_ids)
 
     from finetune.training.finetuning import fine_tune
     from pretrain.training.distributed import with_process_group
 
     def work() -> None:
-        fine_tune(chosen(recipe.task), recipe, model, files, out, resume=resume)
+        fine_tune(chosen(recipe.task), recipe, start, files, out, resume=resume)
 
     with_process_group(work, out)
 

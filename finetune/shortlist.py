@@ -1,4 +1,4 @@
-"""Trains a cheap score for shortlists: ``python -m finetune.shortlist --checkpoint DIR --data DIR ... --out FILE``.
+"""Trains a cheap score for shortlists: ``python -m finetune.shortlist --model DIR --data DIR ... --out FILE``.
 
 It then measures, on a split that was not trained on, what shortlists of several lengths miss. The score is
 `finetune.tasks.retrieval.cheap_score.CheapScore`.
@@ -12,9 +12,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from finetune.options import CheckpointOption, CocoIdsOption, DataOption, RegionsOption
+from finetune.options import CocoIdsOption, DataOption, RegionsOption
 from parsers.checksums import sha256_of
 from parsers.command import console, run, say
+from pretrain.options import DeviceOption, ModelOption
 from shards.storage.files import write_json
 from shards.storage.lock import lock_folder
 
@@ -25,11 +26,11 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command(
-    epilog="Example: python -m finetune.shortlist --checkpoint runs/flickr30k --data data/flickr30k "
+    epilog="Example: ernie-vil shortlist --model runs/flickr30k --data data/flickr30k "
     "--regions data/regions --out runs/flickr30k/shortlist.safetensors"
 )
 def main(
-    checkpoint: CheckpointOption,
+    model: ModelOption,
     data: DataOption,
     out: Annotated[Path, typer.Option(help="File for the trained score.")],
     regions: RegionsOption = None,
@@ -42,6 +43,7 @@ def main(
         Path | None, typer.Option(help="Also write hard negatives of the training images to this file (JSON).")
     ] = None,
     negatives_each: Annotated[int, typer.Option(min=1, help="Number of hard negatives for each image.")] = 50,
+    device: DeviceOption = "auto",
 ) -> None:
     """Train a cheap score for shortlists, and measure what they miss."""
     # Imported late: PyTorch takes seconds, and --help should answer at once.
@@ -59,20 +61,20 @@ def main(
     )
     from finetune.tasks.retrieval.score_matrix import PairScorer
     from finetune.tasks.retrieval.task import Retrieval
+    from parsers.device import choose_device
     from pretrain.model.encoder import WEIGHTS
-    from pretrain.model.folder import choose_device
 
     with lock_folder(out.parent):
-        folder = find_fine_tuned(checkpoint)
-        task, device, files = (
+        folder = find_fine_tuned(model)
+        task, where, files = (
             load_task(folder, Retrieval),
-            choose_device(),
+            choose_device(device),
             TaskFiles(data, regions or [], coco_ids=coco_ids),
         )
-        training, held_out = (files.open(task, [name], folder, device.type) for name in (split, dev))
-        model = load_fine_tuned(folder, task, device)
+        training, held_out = (files.open(task, [name], folder, where.type) for name in (split, dev))
+        network = load_fine_tuned(folder, task, where)
         pooled, pooled_dev = (
-            pool_split(PairScorer(model, part.sources, device=device), task, part) for part in (training, held_out)
+            pool_split(PairScorer(network, part.sources, device=where), task, part) for part in (training, held_out)
         )
         cheap = train_cheap_score(pooled, steps=steps, seed=seed)
         scores = compute_cheap_scores(cheap, pooled_dev)

@@ -18,6 +18,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.segment import Segment
 from rich.text import Text
+from typer.exceptions import TyperException
 
 _INVISIBLE = re.compile(
     "[\x00-\x09\x0b-\x1f\x7f-\x9f"  # controls, the first character of an escape sequence among them; not the line feed
@@ -54,6 +55,9 @@ _errors = SafeConsole(stderr=True)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """what the system answers where a disk, a quota or a file has no room left"""
 
+NARROW = 70
+"""Columns of a terminal that are too few for tables of options."""
+
 PLAIN_PROGRESS_SECONDS = 10.0
 """Seconds between two progress lines where no bar can be shown."""
 
@@ -89,14 +93,36 @@ def run(app: typer.Typer) -> NoReturn:
     """
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        app()
+        code = fit_help(app)(standalone_mode=False, terminal_width=console.width)
+    except TyperException as error:
+        if error.format_message():
+            _fail(_explain_usage(error), error.exit_code)
+        sys.exit(error.exit_code)  # without a message: nothing was asked for, and the help is printed
     except (InputError, OSError) as error:
         if isinstance(error, OSError) and error.filename is None and error.errno not in _NO_ROOM:
             raise
-        message = re.sub(r"\s*\n\s*", " ", str(error))  # a name with a line feed must not look like another line
-        _errors.print(Text("error:", "bold red"), message, soft_wrap=True)
-        sys.exit(1)
-    sys.exit(0)
+        _fail(str(error), 1)
+    sys.exit(code or 0)
+
+
+def fit_help(app: typer.Typer) -> typer.Typer:
+    """Makes the help of a command plain text in a narrow terminal, where the columns of a table would be cut off."""
+    if console.width < NARROW:
+        app.rich_markup_mode = None
+    return app
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    """Prints a message as one line and exits. A name with a line feed must not look like another line."""
+    _errors.print(Text("error:", "bold red"), re.sub(r"\s*\n\s*", " ", message), soft_wrap=True)
+    sys.exit(code)
+
+
+def _explain_usage(error: TyperException) -> str:
+    """Returns what is wrong with a command line, what was probably meant, and where the options are listed."""
+    similar, context = getattr(error, "possibilities", None), getattr(error, "ctx", None)
+    message = f"{error.message}; did you mean {similar[0]}?" if similar else error.format_message().rstrip(".")
+    return message if context is None or message.endswith("?") else f"{message}; see {context.command_path} --help"
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:

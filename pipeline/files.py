@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
 from upath import UPath
@@ -51,8 +52,16 @@ def expand(sources: Iterable[str | Path]) -> list[UPath]:
             prefix = "" if is_local(path) else f"{path.protocol}://"
             paths += [location(prefix + match) for match in found]
         else:
-            raise InputError(f"{source}: there is no such file or folder")
+            raise InputError(f"{source}: there is no such file or folder{_propose(path)}")
     return paths
+
+
+def _propose(path: UPath) -> str:
+    """Returns which file or folder of nearly this name there is, as the end of a message."""
+    if not is_local(path) or not path.parent.is_dir():
+        return ""
+    similar = get_close_matches(path.name, [other.name for other in path.parent.iterdir()], n=1)
+    return f"; did you mean {path.with_name(similar[0])}?" if similar else ""
 
 
 def _exists(path: UPath) -> bool:
@@ -72,7 +81,7 @@ def check_regular(path: AnyPath) -> None:
     if isinstance(path, Path):
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise InputError(f"{path}: is a folder, not a file")
+            raise InputError(f"{path}: is a folder, not a file; name the files in it, for example {path}/*.json")
         if not stat.S_ISREG(mode):
             raise InputError(f"{path}: is a pipe, a socket or a device, not a file; copy its content into a file")
 

@@ -25,6 +25,7 @@ from pretrain.cloze import OWN
 from pretrain.data.order import BatchPlan
 from pretrain.options import Settings, as_arguments
 from pretrain.recipe import OBJECTIVES, PretrainRecipe
+from pretrain.training.settings import find_recipe
 from shards.reader import ShardSet
 from shards.schema import KINDS
 
@@ -124,7 +125,7 @@ class _Trials:
         settings = [*self._settings, f"seed={trial.seed}", f"optimizer.learning_rate={trial.rate}"]
         train = ["pretrain.run", "--config", str(trial.recipe), "--shards", self._shards, "--held-out", self._held_out]
         train += ["--out", str(folder), "--resume", *as_arguments(settings)]
-        probe = ["pretrain.cloze", "--checkpoint", str(folder), "--shards", self._held_out, "--most", str(self._most)]
+        probe = ["pretrain.cloze", "--model", str(folder), "--held-out", self._held_out, "--most", str(self._most)]
         with (self._out / f"{trial.name}.log").open("wb") as log:
             for command in (train, probe):
                 process = subprocess.Popen(
@@ -252,13 +253,12 @@ def plot_accuracies(arms: Sequence[Arm], path: Path) -> None:
 
 
 @app.command(
-    epilog="Example: python -m pretrain.ablation configs/pretrain/ablation/words.yaml "
-    "configs/pretrain/ablation/random-spans.yaml configs/pretrain/ablation/scene-graph.yaml "
+    epilog="Example: ernie-vil ablation ablation/words ablation/random-spans ablation/scene-graph "
     "--shards data/demo/shards/train --held-out data/demo/shards/val --out runs/ablation --document docs/ablation.md"
 )
 def main(
     recipes: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(metavar="RECIPE...", help="Recipes to compare; the last is compared with the others."),
     ],
     shards: Annotated[str, typer.Option(help="Shards to train on.")],
@@ -267,28 +267,31 @@ def main(
     document: Annotated[
         Path | None, typer.Option(help="Markdown file to write the results into; the plot goes to images/ beside it.")
     ] = None,
-    rate: Annotated[list[float] | None, typer.Option(help="Learning rates to try; may be repeated.")] = None,
+    learning_rate: Annotated[
+        list[float] | None, typer.Option(help="Learning rates to choose among; may be repeated.")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each recipe at its best rate.")] = 3,
     most: Annotated[int, typer.Option(min=1, help="Hidden nodes of each kind, at most.")] = 1000,
-    parallel: Annotated[int, typer.Option(min=1, help="Runs at a time, one thread each.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, help="Runs at a time, one thread each.")] = 2,
     set_: Settings = None,
 ) -> None:
     """Compare pretraining recipes by the cloze test, each at its best learning rate, over several seeds."""
     settings = set_ or []
-    loaded = {recipe: PretrainRecipe.load(recipe, settings) for recipe in recipes}
+    files = [find_recipe(recipe, "pretrain") for recipe in recipes]
+    loaded = {recipe: PretrainRecipe.load(recipe, settings) for recipe in files}
     training = ShardSet(shards)
     text = None if document is None else document.read_text(encoding="utf-8")
     if text is not None:  # one without markers is refused now rather than in an hour
         insert_results(text, "")
     out.mkdir(parents=True, exist_ok=True)
-    rates = sorted(rate or [5e-4, 1e-3, 2e-3])
-    trials = _Trials(shards, held_out, out, settings, most, parallel)
+    rates = sorted(learning_rate or [5e-4, 1e-3, 2e-3])
+    trials = _Trials(shards, held_out, out, settings, most, workers)
 
-    grid = [Trial(recipe, rate, 0) for recipe in recipes for rate in rates]
+    grid = [Trial(recipe, rate, 0) for recipe in files for rate in rates]
     found = dict(zip(grid, trials.run(grid), strict=True))
-    by_rate = {recipe: {rate: found[Trial(recipe, rate, 0)] for rate in rates} for recipe in recipes}
-    best = {recipe: choose_rate(by_rate[recipe]) for recipe in recipes}
-    further = [Trial(recipe, best[recipe], seed) for seed in range(1, seeds) for recipe in recipes]
+    by_rate = {recipe: {rate: found[Trial(recipe, rate, 0)] for rate in rates} for recipe in files}
+    best = {recipe: choose_rate(by_rate[recipe]) for recipe in files}
+    further = [Trial(recipe, best[recipe], seed) for seed in range(1, seeds) for recipe in files]
     found |= dict(zip(further, trials.run(further), strict=True))
     arms = [
         Arm(
@@ -298,11 +301,11 @@ def main(
             [found[Trial(recipe, best[recipe], seed)] for seed in range(seeds)],
             count_mean_targets(loaded[recipe], training),
         )
-        for recipe in recipes
+        for recipe in files
     ]
     picture = (out if document is None else document.parent / "images") / "ablation.png"
     plot_accuracies(arms, picture)
-    first = loaded[recipes[0]]
+    first = loaded[files[0]]
     described = (
         f"Each run takes {first.steps:,} steps of {first.batch_size} pairs over {len(training):,} images. Each recipe "
         f"has {pluralize(seeds, 'seed')}. The cloze test hides up to {most:,} nodes of each kind, one at a time, in "

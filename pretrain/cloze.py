@@ -1,4 +1,4 @@
-"""Cloze evaluation: ``python -m pretrain.cloze --checkpoint runs/a --shards data/shards/val``.
+"""Cloze evaluation: ``python -m pretrain.cloze --model runs/a --held-out data/shards/val``.
 
 One object, attribute or relation of a caption is hidden at a time, and the model says what stood there (the cloze test
 of arXiv 2006.16934). It is shown the caption's own image, then no image, then another image.
@@ -17,6 +17,7 @@ from rich.table import Table
 
 from parsers.command import InputError, console, pluralize, run
 from pretrain.model.config import ModelConfig
+from pretrain.options import DeviceOption, ModelOption
 from pretrain.probes import (
     TOP,
     Accuracy,
@@ -42,71 +43,75 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command(
-    epilog="Example: python -m pretrain.cloze --checkpoint runs/a --shards data/shards/val "
-    "--train data/shards/train --most 5000"
+    epilog="Example: ernie-vil cloze --model runs/a --held-out data/shards/val --shards data/shards/train --most 5000"
 )
 def main(
-    checkpoint: Annotated[Path, typer.Option(help="Folder of a pretraining run, or of a model with its heads.")],
-    shards: Annotated[str, typer.Option(help="Shards to evaluate on: a folder, or a URL such as s3://bucket/val.")],
-    train: Annotated[
-        str | None, typer.Option(help="Shards whose most frequent answers are the baseline; default: no baseline.")
+    model: ModelOption,
+    held_out: Annotated[str, typer.Option(help="Shards to evaluate on: a folder, or a URL such as s3://bucket/val.")],
+    shards: Annotated[
+        str | None,
+        typer.Option(
+            help="Shards of the training, whose most frequent answers are the baseline; default: no baseline."
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the results; default: cloze in --checkpoint.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results; default: cloze in --model.")] = None,
     most: Annotated[int | None, typer.Option(min=1, help="Nodes of each kind at most; default: all.")] = None,
     max_text: Annotated[
         int | None, typer.Option(min=3, help="Positions of a caption with [CLS] and [SEP]s; default: as in training.")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Captions of a batch.")] = 64,
+    device: DeviceOption = "auto",
 ) -> None:
     """Hide one object, attribute or relation at a time and see whether the model names it."""
     # Imported late: PyTorch takes seconds, and --help should answer at once.
     import torch
 
+    from parsers.device import choose_device
     from pretrain.model.encoder import CONFIG
-    from pretrain.model.folder import choose_device, load_model, model_folder
+    from pretrain.model.folder import load_model, model_folder
 
-    folder, held_out = model_folder(checkpoint), ShardSet(shards)
+    folder, evaluation = model_folder(model), ShardSet(held_out)
     config = ModelConfig.load(folder / CONFIG)
-    _check_fit(folder, config, held_out)
-    training = None if train is None else ShardSet(train)
-    if training is not None and training.tokenizer != held_out.tokenizer:
-        raise InputError(f"{train} and {shards} were packed with different vocabularies")
+    _check_fit(folder, config, evaluation)
+    training = None if shards is None else ShardSet(shards)
+    if training is not None and training.tokenizer != evaluation.tokenizer:
+        raise InputError(f"{shards} and {held_out} were packed with different vocabularies")
     max_text = min(max_text or config.max_text or 64, config.max_position_embeddings)
-    probes = list(find_probes(held_out, max_text))
+    probes = list(find_probes(evaluation, max_text))
     if not probes:
-        raise InputError(f"{shards}: no caption has a node that can be hidden in {max_text} word pieces")
+        raise InputError(f"{held_out}: no caption has a node that can be hidden in {max_text} word pieces")
     found = np.bincount([probe.kind for probe in probes], minlength=len(KINDS)).tolist()
     if most is not None:
         probes = draw_probes(probes, most)
 
     shown: dict[str, ShownImage] = {OWN: "own", NONE: "none", OTHER: "other"}
-    if len(held_out) == 1:
+    if len(evaluation) == 1:
         del shown[OTHER]
         console.print("one image: there is no other to show")
     ranks: dict[str, list[Array]] = {}
     if training is not None:
-        ranks[GUESS] = rank_guesses(find_probes(training, max_text), probes, held_out.tokenizer.size)
-    device = choose_device()
-    model = load_model(folder).to(device)
+        ranks[GUESS] = rank_guesses(find_probes(training, max_text), probes, evaluation.tokenizer.size)
+    where = choose_device(device)
+    network = load_model(folder).to(where)
     for name, images in shown.items():
         ranks[name] = rank_answers(
-            model, held_out, probes, images, max_text=max_text, batch_size=batch_size, device=device
+            network, evaluation, probes, images, max_text=max_text, batch_size=batch_size, device=where
         )
     by_shown = {name: measure_accuracies(probes, of_probes) for name, of_probes in ranks.items()}
     results = {kind: {name: by_shown[name][kind] for name in ranks} for kind in by_shown[OWN]}
     probed = np.bincount([probe.kind for probe in probes], minlength=len(KINDS)).tolist()
     record = {
         "model": str(folder),
+        "held_out": held_out,
+        "manifest": evaluation.checksum,
         "shards": shards,
-        "manifest": held_out.checksum,
-        "train": train,
         "max_text": max_text,
         "most": most,
         "batch_size": batch_size,
         "threads": torch.get_num_threads(),
         "nodes": {
             kind: {
-                "in_shards": getattr(held_out.totals, kind + "s"),
+                "in_shards": getattr(evaluation.totals, kind + "s"),
                 "maskable": found[i],
                 "probed": probed[i],
             }
@@ -117,7 +122,7 @@ def main(
             for kind, by_name in results.items()
         },
     }
-    out = checkpoint / "cloze" if out is None else out
+    out = model / "cloze" if out is None else out
     out.mkdir(parents=True, exist_ok=True)
     _plot(results, out / "cloze.png")
     write_atomic(out / "cloze.json", (json.dumps(record, indent=1) + "\n").encode())

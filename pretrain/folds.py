@@ -18,9 +18,10 @@ import typer
 from rich.table import Table
 
 from parsers.command import InputError, console, run
-from pretrain.options import Settings, as_arguments
+from pretrain.options import ConfigOption, Settings, as_arguments
 from pretrain.probes import TOP, estimate_interval, find_probes, rank_answers
 from pretrain.recipe import PretrainRecipe, ShownImage
+from pretrain.training.settings import find_recipe
 from shards.edit.removal import Removal
 from shards.edit.rewrite import write_set
 from shards.manifest import MANIFEST
@@ -89,13 +90,10 @@ def _write_split(whole: ShardSet, gone: Array, out: Path) -> None:
         raise InputError(f"{out} holds other images: it is of other shards or of another --folds; name another --out")
 
 
-@app.command(
-    epilog="Example: python -m pretrain.folds data/photos/shards/train --config configs/pretrain/tiny.yaml "
-    "--out runs/folds"
-)
+@app.command(epilog="Example: ernie-vil folds data/photos/shards/train --config tiny --out runs/folds")
 def main(
     shards: Annotated[Path, typer.Argument(metavar="SHARDS", help="Folder of the shards.")],
-    config: Annotated[Path, typer.Option(help="Recipe.")],
+    config: ConfigOption,
     out: Annotated[Path, typer.Option(help="Folder for the folds' shards and runs, and for the results.")],
     folds: Annotated[int, typer.Option(min=2, help="Number of parts that the images are divided into.")] = 5,
     set_: Settings = None,
@@ -106,8 +104,8 @@ def main(
 
     from pretrain.model.folder import load_model
 
-    settings = set_ or []
-    max_text = PretrainRecipe.load(config, settings).max_text
+    settings, recipe = set_ or [], find_recipe(config, "pretrain")
+    max_text = PretrainRecipe.load(recipe, settings).max_text
     whole = ShardSet(shards)
     if len(whole) < 2 * folds:
         raise InputError(f"{shards}: {len(whole)} images are too few for {folds} folds of two or more")
@@ -119,7 +117,7 @@ def main(
         folder = out / f"fold-{fold}"
         _write_split(whole, keys[fold_of == fold], folder / "train")
         _write_split(whole, keys[fold_of != fold], folder / "val")
-        command = [sys.executable, "-m", "pretrain.run", "--config", config, "--shards", folder / "train", "--resume"]
+        command = [sys.executable, "-m", "pretrain.run", "--config", recipe, "--shards", folder / "train", "--resume"]
         command += ["--out", folder / "run", *as_arguments(settings)]
         if subprocess.run(list(map(str, command))).returncode != 0:
             raise InputError(f"{folder / 'run'}: training failed, see above")

@@ -1,6 +1,6 @@
 """What a pretraining run will take, before it is started.
 
-``python -m pretrain.plan --config configs/pretrain/tiny.yaml --shards data/shards/train --ranks 8 --ranks 64``
+``python -m pretrain.plan --config tiny --shards data/shards/train --devices 8 --devices 64``
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import typer
 from rich.table import Table
 
 from parsers.command import InputError, console, pluralize, run, say
-from pretrain.options import Settings
+from pretrain.options import ConfigOption, Settings
 from pretrain.recipe import PretrainRecipe
 from pretrain.simulation import Memory, Simulation, hours_at_peak, hours_at_throughput, read_throughput
+from pretrain.training.settings import find_recipe
 from shards.joined import open_sets
 from shards.schema import Array
 
@@ -27,11 +28,11 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command(
-    epilog="Example: python -m pretrain.plan --config configs/pretrain/tiny.yaml --shards data/shards/train "
-    "--ranks 8 --ranks 64 --peak-tflops 312 --share 0.3 --device-memory 40"
+    epilog="Example: ernie-vil plan --config tiny --shards data/shards/train "
+    "--devices 8 --devices 64 --peak-tflops 312 --share 0.3 --device-memory 40"
 )
 def main(
-    config: Annotated[Path, typer.Option(help="Recipe (YAML).")],
+    config: ConfigOption,
     shards: Annotated[
         list[str],
         typer.Option(
@@ -39,22 +40,24 @@ def main(
             "passes."
         ),
     ],
-    ranks: Annotated[
+    devices: Annotated[
         list[int] | None, typer.Option(min=1, help="Number of devices; may be repeated. Default: 8.")
     ] = None,
     set_: Settings = None,
     batches: Annotated[int, typer.Option(min=1, help="Global batches to simulate, from the first one on.")] = 200,
     throughput: Annotated[float | None, typer.Option(help="Measured samples per second.")] = None,
     from_run: Annotated[Path | None, typer.Option(help="Folder of a run whose throughput was measured.")] = None,
-    measured_ranks: Annotated[int, typer.Option(min=1, help="Devices that the throughput was measured with.")] = 1,
+    measured_devices: Annotated[int, typer.Option(min=1, help="Devices that the throughput was measured with.")] = 1,
     peak_tflops: Annotated[float | None, typer.Option(help="Peak of a device, in TFLOP/s.")] = None,
     share: Annotated[float | None, typer.Option(help="Share of the peak that is reached, from 0 to 1.")] = None,
     device_memory: Annotated[float | None, typer.Option(help="Memory of a device in GB (1e9 bytes).")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write all figures to this file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File for all figures (JSON).")] = None,
 ) -> None:
     """Print the epochs, balance, memory and hours of a run on any number of devices."""
     _check_options(throughput, from_run, peak_tflops, share)
-    simulation = Simulation.of(PretrainRecipe.load(config, set_ or []), open_sets(shards), batches)
+    simulation = Simulation.of(
+        PretrainRecipe.load(find_recipe(config, "pretrain"), set_ or []), open_sets(shards), batches
+    )
     if from_run is not None:
         throughput = read_throughput(from_run)
     report: PlanReport = {
@@ -63,12 +66,12 @@ def main(
         "batches": _report_batches(simulation),
         "ranks": [],
     }
-    for n in ranks or [8]:
+    for n in devices or [8]:
         division = simulation.divide(n)
         hours = None
         if throughput is not None:
             hours = hours_at_throughput(
-                simulation.length.samples, throughput=throughput, measured_ranks=measured_ranks, ranks=n
+                simulation.length.samples, throughput=throughput, measured_ranks=measured_devices, ranks=n
             )
         elif peak_tflops is not None and share is not None:
             steps = simulation.length.steps
@@ -88,11 +91,11 @@ def main(
             }
         )
     _print(report, simulation.recipe)
-    if json_file is not None:
+    if out is not None:
         try:
-            json_file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         except OSError as error:
-            raise InputError(f"--json {json_file}: cannot be written: {error.strerror}") from error
+            raise InputError(f"--out {out}: cannot be written: {error.strerror}") from error
 
 
 def _check_options(
@@ -147,7 +150,7 @@ class RankReport(TypedDict):
 
 
 class PlanReport(TypedDict):
-    """What ``--json`` writes."""
+    """What ``--out`` writes."""
 
     length: dict[str, int | float]
     parameters: int

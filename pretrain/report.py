@@ -1,4 +1,4 @@
-"""A report on what a run has learned from its images: ``python -m pretrain.report RUN --held-out SHARDS --out DIR``."""
+"""What a run has learned from its images: ``python -m pretrain.report --model RUN --held-out SHARDS --out DIR``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from PIL import Image
 from rich.table import Table
 
 from parsers.command import InputError, console, run
+from pretrain.options import ConfigOption
 from pretrain.recipe import OBJECTIVES, PretrainRecipe, ShownImage
+from pretrain.training.settings import find_recipe
 from shards.pictures import find_pictures, to_rgb
 from shards.reader import ShardSet
 from shards.storage.files import write_indented_json
@@ -25,14 +27,14 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command(
-    epilog="Example: python -m pretrain.report runs/demo --held-out data/demo/shards/val --text-only runs/demo-text "
-    "--images data/demo/toyworld/images --out runs/demo/report"
+    epilog="Example: ernie-vil report --model runs/demo --config demo --held-out data/demo/shards/val "
+    "--text-only runs/demo-text --images data/demo/toyworld/images --out runs/demo/report"
 )
 def main(
-    trained: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a pretraining run.")],
+    model: Annotated[Path, typer.Option(help="The run of pretraining that wrote the model.")],
     held_out: Annotated[Path, typer.Option(help="Folder of shards that the run has not seen.")],
     out: Annotated[Path, typer.Option(help="Folder for the report.")],
-    config: Annotated[Path, typer.Option(help="Recipe of the run.")],
+    config: ConfigOption,
     text_only: Annotated[Path | None, typer.Option(help="A run of the same recipe without images.")] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the pictures, of which one is drawn.")] = None,
 ) -> None:
@@ -41,17 +43,17 @@ def main(
     from pretrain.evaluation import format_share
 
     out.mkdir(parents=True, exist_ok=True)
-    shards, recipe = ShardSet(held_out), PretrainRecipe.load(config, [])
+    shards, recipe = ShardSet(held_out), PretrainRecipe.load(find_recipe(config, "pretrain"), [])
     scores = {
-        "own image": _score(trained, shards, recipe, "own"),
-        "other image": _score(trained, shards, recipe, "other"),
+        "own image": _score(model, shards, recipe, "own"),
+        "other image": _score(model, shards, recipe, "other"),
     }
     if text_only is not None:
         scores["text only"] = _score(text_only, shards, recipe, "none")
     table = Table(
         "objective", "loss: first", "last", "accuracy: guessing", *scores, title="Held-out images", title_justify="left"
     )
-    curves = _curves(trained)
+    curves = _curves(model)
     for name in OBJECTIVES:
         if name not in scores["own image"] or name not in curves:
             continue

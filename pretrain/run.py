@@ -1,4 +1,4 @@
-"""Pretraining: ``deepspeed pretrain/run.py --config configs/pretrain/demo.yaml --shards data/shards/train --out DIR``.
+"""Pretraining: ``deepspeed pretrain/run.py --config demo --shards data/shards/train --out DIR``.
 
 The script runs under ``deepspeed``, under ``torchrun`` and by itself.
 """
@@ -14,20 +14,18 @@ import typer
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # to a script, Python gives its folder and not the root
 
 from parsers.command import InputError, run
-from pretrain.options import Settings
+from pretrain.options import ConfigOption, Settings
 from pretrain.recipe import PretrainRecipe
+from pretrain.training.settings import find_recipe
 from shards.joined import open_sets
 from shards.manifest import MANIFEST
 
 app = typer.Typer(add_completion=False)
 
 
-@app.command(
-    epilog="Example: deepspeed --num_gpus 2 pretrain/run.py --config configs/pretrain/demo.yaml "
-    "--shards data/shards/train --out runs/a --set steps=300"
-)
+@app.command(epilog="Example: ernie-vil pretrain --config demo --shards data/shards/train --out runs/a --set steps=300")
 def main(
-    config: Annotated[Path, typer.Option(help="Recipe (YAML).")],
+    config: ConfigOption,
     shards: Annotated[
         list[str],
         typer.Option(help="Shards to train on: a folder, or a URL such as s3://bucket/train. May be repeated."),
@@ -38,20 +36,20 @@ def main(
         typer.Option(help="Shards to evaluate on. Default: the folder val beside each --shards, where it exists."),
     ] = None,
     set_: Settings = None,
-    init_from: Annotated[
-        Path | None, typer.Option(help="Folder of a model or run whose weights a second stage starts from.")
+    start: Annotated[
+        Path | None, typer.Option(help="A model, or the run that wrote it, whose weights a second stage starts from.")
     ] = None,
-    init_text_from: Annotated[
+    start_text: Annotated[
         str | None,
         typer.Option(help="Folder or hub id of a BERT or ERNIE 2.0 whose weights the text stream starts from."),
     ] = None,
-    resume: Annotated[bool, typer.Option(help="Continue from the latest checkpoint in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the latest checkpoint in --out.")] = False,
     _local_rank: Annotated[int, typer.Option("--local_rank", hidden=True, help="Given by some launchers.")] = 0,
 ) -> None:
     """Pretrain ERNIE-ViL on shards."""
-    if init_from is not None and init_text_from is not None:
-        raise typer.BadParameter("give one of --init-from and --init-text-from: a model has a text stream, too")
-    recipe = PretrainRecipe.load(config, set_ or [])
+    if start is not None and start_text is not None:
+        raise typer.BadParameter("give one of --start and --start-text: a model has a text stream, too")
+    recipe = PretrainRecipe.load(find_recipe(config, "pretrain"), set_ or [])
     training = open_sets(shards)
     trained = [Path(folder).resolve() for folder in shards]
     if not held_out:
@@ -72,7 +70,7 @@ def main(
     from pretrain.training.distributed import with_process_group
 
     with_process_group(
-        lambda: pretrain(recipe, training, evaluation, out, resume=resume, start=init_from, text_from=init_text_from),
+        lambda: pretrain(recipe, training, evaluation, out, resume=resume, start=start, text_from=start_text),
         out,
     )
 

@@ -35,9 +35,14 @@ def read_part_metadata(path: AnyPath, key: str, versions: Collection[str]) -> di
         for name, value in raw.items()
         if not name.startswith(b"ARROW:")
     }
-    if metadata.get(key) not in versions:
+    if key not in metadata:
+        holds = "graphs" if "graphs_version" in metadata else "regions" if "regions_version" in metadata else None
+        wanted = key.removesuffix("_version")
+        why = f"but {holds}; are two folders swapped?" if holds else "of a stage; name the folder that the stage wrote"
+        raise InputError(f"{path}: holds no {wanted} {why}")
+    if metadata[key] not in versions:
         known = " and ".join(versions)
-        raise InputError(f"{path}: {key} is {metadata.get(key)}, this release reads {known}; run its stage again")
+        raise InputError(f"{path}: {key} is {metadata[key]}, this release reads {known}; run its stage again")
     return metadata
 
 
@@ -106,8 +111,11 @@ def parts_of(folder: AnyPath) -> list[AnyPath]:
         InputError: the stage did not finish, or it left no parts.
     """
     if not (folder / REPORT).is_file():
+        if (folder / STAGE).is_file() or any(folder.glob("part-*.parquet")):
+            raise InputError(f"{folder}: has no {REPORT}, which a stage writes last; run its command again")
         raise InputError(
-            f"{folder}: has no {REPORT}, which a stage writes last; run the command that writes it (again)"
+            f"{folder}: no stage wrote it; `ernie-vil parse` makes such a folder of captions, `ernie-vil regions` of "
+            "features, and `ernie-vil extract` of pictures"
         )
     parts: list[AnyPath] = sorted(folder.glob("part-*.parquet"), key=str)
     if not parts:

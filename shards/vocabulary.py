@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from parsers.checksums import check_file
 from parsers.command import InputError
+from shards.storage.downloads import check_reachable
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -47,6 +48,37 @@ def parse_vocabulary(data: bytes, path: str) -> list[str]:
     if missing:
         raise InputError(f"{path}: lacks {', '.join(missing)}; a BERT vocabulary has one word piece a line")
     return pieces
+
+
+def find_vocabulary(name: str) -> Path:
+    """Returns the vocabulary file that a name means: a file, the folder of a model or run, or a model of the hub.
+
+    Raises:
+        InputError: it means none of them.
+    """
+    path = Path(name)
+    for file in (path, path / VOCABULARY, path / "model" / VOCABULARY):
+        if file.is_file():
+            return file
+    if path.exists():
+        raise InputError(f"{name}: holds no {VOCABULARY}")
+    # Imported late: it takes a while, and most vocabularies are files.
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.constants import ENDPOINT
+    from huggingface_hub.errors import HFValidationError
+
+    missing = f"{name}: no file or folder here"
+    try:
+        kept = try_to_load_from_cache(name, VOCABULARY)
+    except HFValidationError as error:
+        raise InputError(f"{missing}, and no model of the hub is so called") from error
+    if isinstance(kept, str):
+        return Path(kept)
+    check_reachable(ENDPOINT, f"{missing}; a model of the hub needs a network: fetch its {VOCABULARY} elsewhere")
+    try:
+        return Path(hf_hub_download(name, VOCABULARY))
+    except OSError as error:
+        raise InputError(f"{missing}, and the hub has no {VOCABULARY} of a model so called") from error
 
 
 def load_tokenizer(vocabulary: Path) -> Tokenizer:

@@ -26,7 +26,7 @@ from tests.fuzz import seeds
 from tests.fuzz.targets import call
 
 os.chdir(sys.argv[1])
-call("pipeline.toyworld --images 24 --captions 2 --min-things 2 --max-things 3 --tasks --workers 1 --out world")
+call("pipeline.toyworld --num-images 24 --num-captions 2 --min-things 2 --max-things 3 --tasks --workers 1 --out world")
 names = "--class-names world/class_names.txt --workers 1"
 call(f"pipeline.regions world/regions {names} --partition-size 16 --out regions")
 call(f"pipeline.regions world/tasks/vcr/regions {names} --out gold")
@@ -37,7 +37,7 @@ seeds.write_lists(Path("lists"))
 seeds.write_recipes(Path("recipes"))
 seeds.write_models(Path("models"))
 call("pretrain.run --config recipes/pretrain.yaml --shards shards/train --out run")
-call("finetune.retrieve --checkpoint models/retrieval --data world/tasks/flickr30k --split val --regions regions "
+call("finetune.retrieve --model models/retrieval --data world/tasks/flickr30k --split val --regions regions "
      "--out retrieved")
 """
 

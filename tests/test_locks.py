@@ -19,14 +19,14 @@ pipeline.regions features/npz --class-names features/names.txt --workers 1 --out
 pipeline.extract pictures --detector toyworld --weights detector.safetensors --workers 1 --out OUT
 pipeline.pack --graphs graphs --regions regions --tokenizer world/vocab.txt --workers 1 --out OUT
 pipeline.statistics graphs --workers 1 --out OUT
-pipeline.toyworld --images 2 --captions 1 --workers 1 --out OUT
+pipeline.toyworld --num-images 2 --num-captions 1 --workers 1 --out OUT
 shards.edit remove shards/train --image-ids lists/ids.txt --out OUT
 shards.edit append shards/train shards/val --out OUT
 shards.edit merge shards/train shards/val --out OUT
 pretrain.run --config recipes/pretrain.yaml --shards shards/train --out OUT
-finetune.run vqa --config recipes/vqa.yaml --model run --data world/tasks/vqa --regions regions --out OUT
-finetune.retrieve --checkpoint models/retrieval --data world/tasks/flickr30k --split val --regions regions --out OUT
-finetune.shortlist --checkpoint models/retrieval --data world/tasks/flickr30k --regions regions --steps 2 \
+finetune.run vqa --config recipes/vqa.yaml --start run --data world/tasks/vqa --regions regions --out OUT
+finetune.retrieve --model models/retrieval --data world/tasks/flickr30k --split val --regions regions --out OUT
+finetune.shortlist --model models/retrieval --data world/tasks/flickr30k --regions regions --steps 2 \
 --out OUT/cheap.safetensors
 finetune.comparison --world world --regions regions --gold-regions gold --start pretrained=run/model --untrained \
 --task vqa --out OUT
@@ -35,7 +35,7 @@ finetune.comparison --world world --regions regions --gold-regions gold --start 
     .splitlines()
 )
 RACES = (
-    "pipeline.toyworld --images 2 --captions 1 --workers 1 --out OUT",
+    "pipeline.toyworld --num-images 2 --num-captions 1 --workers 1 --out OUT",
     "shards.edit merge shards/train shards/val --out OUT",
 )
 PROGRAM = """

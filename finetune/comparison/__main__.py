@@ -21,7 +21,7 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command(
-    epilog="Example: python -m finetune.comparison --world data/demo/tasks --regions data/demo/task-regions "
+    epilog="Example: ernie-vil compare --world data/demo/tasks --regions data/demo/task-regions "
     "--gold-regions data/demo/task-gold-regions --start pretrained=runs/demo --untrained --out runs/demo/tasks"
 )
 def main(

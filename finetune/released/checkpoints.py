@@ -135,7 +135,7 @@ def _name_variables(variables: list[Array], shapes: Mapping[str, tuple[int, ...]
                 return dict(zip(names, variables, strict=True))
     raise InputError(
         f"{source}: holds {len(variables)} variables that do not fit the {len(shapes)} parameters of the model with "
-        "any released head; check --config"
+        "any released head; check --size"
     )
 
 

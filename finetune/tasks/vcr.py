@@ -88,7 +88,7 @@ class Vcr(Task[VcrSettings, VcrQuestion, VcrPrediction]):
         return read_questions(data / f"{split}.jsonl", self.settings.parts)
 
     def rename_regions(self, regions: RegionSource, examples: Sequence[VcrQuestion]) -> RegionsByImgId:
-        """See `Task.rename_regions`. ``pipeline.extract --image-ids path`` uses ``img_fn``, ViLBERT uses numbers."""
+        """See `Task.rename_regions`. ``pipeline.extract --id-rule path`` uses ``img_fn``, ViLBERT uses numbers."""
         return RegionsByImgId(regions, {question.image_id: question.file for question in examples})
 
     def write(self, predictions: Sequence[VcrPrediction], path: Path) -> None:
@@ -118,7 +118,7 @@ class Vcr(Task[VcrSettings, VcrQuestion, VcrPrediction]):
             if key not in found:
                 raise InputError(
                     f"{question.annot_id}: the predictions lack its {question.part}; if the parts were trained "
-                    "separately, predict with both models, or name one as --checkpoint to score its part alone"
+                    "separately, predict with both models, or name one as --model to score its part alone"
                 )
             right[question.part][question.annot_id] = choose_best(found[key]) == question.right
         scores = {SCORES[part]: sum(hits.values()) / len(hits) for part, hits in right.items()}

@@ -20,17 +20,22 @@ from parsers.lemmatizer import Lemmatizer
 app = typer.Typer(add_completion=False)
 
 
-@app.command(epilog="Example: python -m parsers.evaluate --parser dependency --gold factual/dev.csv --out report.json")
+@app.command(epilog="Example: ernie-vil evaluate-parser --parser dependency --gold factual/dev.csv --out report.json")
 def main(
     gold: Annotated[Path, typer.Option(help="Captions with gold graphs: FACTUAL's CSV, or JSON lines.")],
     parser: Annotated[str, typer.Option(help=f"The parser to score: {', '.join(parsers.names())}.")] = "neural",
     split: Annotated[
         str | None, typer.Option(help="Score this split alone if the file has splits: train or test.")
     ] = None,
-    without_synonyms: Annotated[bool, typer.Option(help="Match equal words only, without WordNet's synonyms.")] = False,
+    without_synonyms: Annotated[
+        bool, typer.Option("--without-synonyms", help="Match equal words only, without WordNet's synonyms.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="JSON file for all figures and examples of the errors.")] = None,
 ) -> None:
-    """Score a parser: SPICE, Set Match, each kind of node, share of nodes tied to words, speed, errors by cause."""
+    """Score a parser against gold graphs.
+
+    The figures are SPICE, Set Match, each kind of node, the share of nodes tied to words, speed, and errors by cause.
+    """
     captions = read_gold(gold, split)
     if not captions:
         raise InputError(f"{gold}: holds no captions" + (f" of the split {split}" if split else ""))

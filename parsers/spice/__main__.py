@@ -20,7 +20,7 @@ from parsers.spice.tuples import check_captions, list_texts, parse_captions
 app = typer.Typer(add_completion=False)
 
 
-@app.command(epilog="Example: python -m parsers.spice captions_val2017.json results.json --out scores.json")
+@app.command(epilog="Example: ernie-vil spice captions_val2017.json results.json --out scores.json")
 def main(
     references: Annotated[Path, typer.Argument(help="COCO's captions, {id: [captions]}, or JSON lines.")],
     candidates: Annotated[
@@ -34,7 +34,9 @@ def main(
             help="Compute Soft-SPICE, too, with this model of sentence-transformers: a folder, or a name on the hub.",
         ),
     ] = None,
-    without_synonyms: Annotated[bool, typer.Option(help="Match equal words only, without WordNet's synonyms.")] = False,
+    without_synonyms: Annotated[
+        bool, typer.Option("--without-synonyms", help="Match equal words only, without WordNet's synonyms.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="JSON file for the scores of each image.")] = None,
 ) -> None:
     """Score captions: SPICE by kind of tuple, and Soft-SPICE."""

@@ -1,9 +1,9 @@
-"""Trains the neural parser: ``python -m parsers.train --data train_id.csv --dev dev.csv --out DIR``."""
+"""Trains the neural parser: ``python -m parsers.train --gold train_id.csv --dev-gold dev.csv --out DIR``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,18 +13,18 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command(
-    epilog="Example: python -m parsers.train --data factual/train_id.csv --dev factual/dev.csv "
+    epilog="Example: ernie-vil train-parser --gold factual/train_id.csv --dev-gold factual/dev.csv "
     "--unlabelled captions.txt --pretrained all-mpnet-base-v2 --out parsers/neural/model"
 )
 def main(
-    data: Annotated[
+    gold: Annotated[
         list[Path],
         typer.Option(
             help="Captions with gold graphs to learn from: best FACTUAL's CSV with ids, or JSON lines; repeat it for "
             "more files. A file that is named twice counts twice. Rows of another split than train are left out."
         ),
     ],
-    dev: Annotated[Path, typer.Option(help="Captions with gold graphs to score the parser on.")],
+    dev_gold: Annotated[Path, typer.Option(help="Captions with gold graphs to score the parser on.")],
     out: Annotated[Path, typer.Option(help="Folder for the model.")],
     unlabelled: Annotated[
         Path | None, typer.Option(help="Text file of captions without graphs to learn from, one a line.")
@@ -39,13 +39,20 @@ def main(
     ] = Path("teachers"),
     width: Annotated[int, typer.Option(min=8, help="Width of the word vectors and of each LSTM direction.")] = 112,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first weights and of the order of captions.")] = 0,
-    device: Annotated[str, typer.Option(help="Where to train: cpu or cuda.")] = "cpu",
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        typer.Option(help="Where the networks compute. With auto it is a GPU if there is one."),
+    ] = "auto",
 ) -> None:
-    """Train the neural parser. A run that was stopped goes on if it is started again."""
+    """Train the neural parser.
+
+    A run that was stopped goes on if it is started again.
+    """
     # Imported late: PyTorch takes seconds, and --help should answer at once.
+    from parsers.device import choose_device
     from parsers.train.training import train_parser
 
-    train_parser(data, dev, out, unlabelled, pretrained or [], teachers, width, seed, device)
+    train_parser(gold, dev_gold, out, unlabelled, pretrained or [], teachers, width, seed, choose_device(device))
 
 
 if __name__ == "__main__":

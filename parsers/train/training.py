@@ -58,7 +58,7 @@ RULES_WEIGHT = 0.2
 
 def train_parser(
     data: Sequence[Path], dev: Path, out: Path, unlabelled: Path | None, pretrained: Sequence[Path], teachers: Path,
-    width: int, seed: int, device: str,
+    width: int, seed: int, device: torch.device,
 ) -> None:  # fmt: skip
     """Trains the parser and reports progress on the console; `parsers.train.__main__` explains the arguments.
 
@@ -109,7 +109,7 @@ def _prepare_teachers(
     vocabulary: Vocabulary,
     examples: Sequence[TrainingExample],
     scored: Sequence[GoldCaption],
-    device: str,
+    device: torch.device,
 ) -> list[ParserNetwork]:
     """Loads the teachers that an earlier run left in the folder, and trains the others.
 

@@ -22,6 +22,7 @@ from torchvision.ops import batched_nms, clip_boxes_to_image
 from parsers.checksums import sha256_of
 from pipeline.detectors import Detections
 from shards.schema import MAX_REGIONS, Array
+from shards.storage.downloads import check_reachable
 
 NMS_IOU = 0.5
 """Regions of one class that overlap more are taken for one object."""
@@ -230,12 +231,15 @@ def _load(model: str, weights: str) -> DetectorWeights:
     """
     known = get_model_weights(model)
     if weights in known.__members__:
+        url = known[weights].url
+        kept = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+        advice = f"fetch {url} elsewhere and put it at {kept}, or give --weights FILE"
+        if not kept.is_file():
+            check_reachable(url, advice)
         try:
             return _published(known[weights], model, known[weights].get_state_dict(progress=False, check_hash=True))
         except (URLError, OSError) as error:
-            raise ValueError(
-                f"{known[weights].url} cannot be downloaded ({error}); fetch it elsewhere and give --weights FILE"
-            ) from error
+            raise ValueError(f"{url} cannot be downloaded ({error}); {advice}") from error
     path = Path(weights)
     if not path.is_file():
         raise ValueError(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from parsers.command import InputError, run, say
 from pipeline import detectors
+from pipeline.detectors.choice import choose_detector
 from pipeline.execution.engines import Engine
 from pipeline.execution.executor import print_report, run_stage
 from pipeline.execution.options import EngineKind, MaxRejects, Overwrite, RayAddress
@@ -18,15 +20,15 @@ from pipeline.extract.images import PictureInput
 from pipeline.extract.stage import ExtractStage, regions_info
 from pipeline.files import expand, is_inside, location
 from shards.pictures import ImageIds
+from shards.regions.detector import DetectorRecord
 from shards.regions.table import RegionsInfo
 from shards.schema import MAX_REGIONS
 from shards.storage.files import AnyPath
 
-DEFAULT_DETECTOR = "vg-bottom-up"
 app = typer.Typer(add_completion=False)
 
 
-@app.command(epilog="Example: python -m pipeline.extract val2017/ --out data/regions --preview 20")
+@app.command(epilog="Example: ernie-vil extract val2017/ --out data/regions --preview 20")
 def main(
     sources: Annotated[
         list[str],
@@ -38,8 +40,17 @@ def main(
     ],
     out: Annotated[str, typer.Option(help="The folder for the regions. Each run needs its own.")],
     detector: Annotated[
-        str, typer.Option(help="The detector that finds the regions; see docs/regions.md.")
-    ] = DEFAULT_DETECTOR,
+        str | None,
+        typer.Option(
+            help="The detector that finds the regions; see docs/regions.md. Without it: that of --model; or "
+            "vg-bottom-up if there is a GPU, or its --weights, --preset or --class-names are given; or else a small "
+            "one of torchvision's."
+        ),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="The model that will see the regions: its detector and preset are taken.", exists=True),
+    ] = None,
     weights: Annotated[
         str | None,
         typer.Option(
@@ -49,8 +60,9 @@ def main(
     preset: Annotated[
         str | None, typer.Option(help="Detect as a published set of features did, if the detector has such presets.")
     ] = None,
-    vocabulary: Annotated[
-        str | None, typer.Option(help="A folder with the names of classes and attributes, if the detector takes one.")
+    class_names: Annotated[
+        str | None,
+        typer.Option(help="A folder with files of the names of classes and attributes, if the detector takes one."),
     ] = None,
     min_boxes: Annotated[
         int | None, typer.Option(min=0, max=MAX_REGIONS, help="The fewest regions of a picture.")
@@ -69,12 +81,13 @@ def main(
         int | None,
         typer.Option(min=1, help="Keep only the k likeliest classes and attributes. Without it all are kept."),
     ] = None,
-    image_ids: Annotated[
+    id_rule: Annotated[
         ImageIds,
         typer.Option(help="The image id of a file: its stem (auto: as COCO's number), or its path in the folder."),
     ] = "auto",
-    root: Annotated[
-        str | None, typer.Option(help="The folder of a COCO file's pictures. Without it they lie beside the file.")
+    pictures: Annotated[
+        str | None,
+        typer.Option("--images", help="The folder of a COCO file's pictures. Without it they lie beside the file."),
     ] = None,
     device: Annotated[
         Literal["auto", "cpu", "cuda"],
@@ -110,21 +123,26 @@ def main(
     chosen = {
         "weights": weights,
         "preset": preset,
-        "vocabulary": vocabulary,
+        "class_names": class_names,
         "min_boxes": min_boxes,
         "max_boxes": max_boxes,
         "seed": seed,
         "precision": precision,
         "device": "cuda" if cuda else None,
     }
-    options = {name: value for name, value in chosen.items() if value is not None}
+    options: dict[str, object] = {name: value for name, value in chosen.items() if value is not None}
+    if detector is None:
+        of_visual_genome = model is None and any(value is not None for value in (weights, preset, class_names))
+        found = choose_detector(None if model is None else _read_detector(model), cuda=cuda or of_visual_genome)
+        say(f"detector: {found.name}{'' if of_visual_genome else f', because {found.reason}'}")
+        detector, options = found.name, {**found.options, **options}
     folder = location(out)
     boxes_path = None if boxes is None else expand([boxes])[0]
-    pictures = _find_pictures(sources, image_ids, root)
-    _refuse_inside_inputs(folder, [found.path for found in pictures if found.kind == "folder"], boxes_path)
+    inputs = _find_pictures(sources, id_rule, pictures)
+    _refuse_inside_inputs(folder, [found.path for found in inputs if found.kind == "folder"], boxes_path)
     version, info = _describe(detector, options, top_k)  # this may fetch weights, so all else is checked before
     stage = ExtractStage(
-        sources=pictures,
+        sources=inputs,
         detector=detector,
         options=tuple(options.items()),
         detector_version=version,
@@ -169,6 +187,18 @@ def _use_cuda(engine: str, device: str, gpus: float, *, on_other_machines: bool)
     return cuda
 
 
+def _read_detector(model: Path) -> DetectorRecord:
+    """Returns the detector that a model records.
+
+    Raises:
+        InputError: it records none.
+    """
+    found = DetectorRecord.load(model)
+    if found is None:
+        raise InputError(f"{model}: does not record the detector of its regions; name it with --detector")
+    return found
+
+
 def _describe(name: str, options: Mapping[str, object], top_k: int | None) -> tuple[str, RegionsInfo]:
     """Builds the detector once, for its version and for what holds for all of its regions.
 
@@ -184,11 +214,11 @@ def _describe(name: str, options: Mapping[str, object], top_k: int | None) -> tu
     return detector.version, regions_info(detector, top_k)
 
 
-def _find_pictures(sources: list[str], image_ids: ImageIds, root: str | None) -> tuple[PictureInput, ...]:
+def _find_pictures(sources: list[str], id_rule: ImageIds, pictures: str | None) -> tuple[PictureInput, ...]:
     """Returns what the sources are, and says so."""
     found = []
     for path in expand(sources):
-        source, what = images.recognise_pictures(path, image_ids, None if root is None else location(root))
+        source, what = images.recognise_pictures(path, id_rule, None if pictures is None else location(pictures))
         if source.kind != "picture":
             say(f"{path}: {what}")
         found.append(source)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from itertools import combinations
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,7 +22,7 @@ from pipeline.pack.packing import PIECES, UNKNOWN
 from pipeline.pack.stage import WITHOUT_CAPTIONS, WITHOUT_REGIONS, PackStage, propose_coco_ids
 from shards.stage_folder import read_statistics
 from shards.storage.files import AnyPath, read_text_lines
-from shards.vocabulary import read_vocabulary
+from shards.vocabulary import find_vocabulary, read_vocabulary
 
 MAX_UNKNOWN = 1 / 3
 """If a larger share of the word pieces belongs to unknown words, the vocabulary is said not to fit. BERT's has 3 % of
@@ -32,17 +31,21 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command(
-    epilog="Example: python -m pipeline.pack --graphs data/graphs --regions data/regions "
-    "--tokenizer vocab.txt --out data/shards --holdout 0.05"
+    epilog="Example: ernie-vil pack --graphs data/graphs --regions data/regions "
+    "--tokenizer vocab.txt --out data/shards --held-out-share 0.05"
 )
 def main(
     graphs: Annotated[list[str], typer.Option(help="A folder that pipeline.parse wrote; may be repeated.")],
     regions: Annotated[
         list[str], typer.Option(help="A folder that pipeline.regions or pipeline.extract wrote; may be repeated.")
     ],
-    tokenizer: Annotated[Path, typer.Option(help="The vocabulary (vocab.txt), with one word piece a line.")],
+    tokenizer: Annotated[
+        str, typer.Option(help="The vocabulary: a vocab.txt, the folder of a model, or a model of the hub.")
+    ],
     out: Annotated[str, typer.Option(help="The folder for the shards.")],
-    holdout: Annotated[float, typer.Option(min=0, max=0.99, help="Hold out this share of the images in val/.")] = 0.0,
+    held_out_share: Annotated[
+        float, typer.Option(min=0, max=0.99, help="Hold out this share of the images in val/.")
+    ] = 0.0,
     exclude_ids: Annotated[
         list[str],
         typer.Option(help="A list of images that must not be packed, one id a line or a JSON array; may be repeated."),
@@ -61,7 +64,7 @@ def main(
         ),
     ] = False,
     shard_size: Annotated[int, typer.Option(min=1, help="How many images a shard holds.")] = 1_000,
-    class_top_k: Annotated[
+    top_k: Annotated[
         int | None,
         typer.Option(min=1, help="Keep only the k most likely classes of each region. Without it all are kept."),
     ] = None,
@@ -72,17 +75,18 @@ def main(
     overwrite: Overwrite = False,
 ) -> None:
     """Join scene graphs and regions into WebDataset shards."""
-    read_vocabulary(tokenizer)
+    vocabulary = find_vocabulary(tokenizer)
+    read_vocabulary(vocabulary)
     folder = location(out)
     lists = tuple(location(path) for path in exclude_ids)
     stage = PackStage(
         tuple(location(path) for path in graphs),
         tuple(location(path) for path in regions),
-        tokenizer,
+        vocabulary,
         folder,
-        holdout,
+        held_out_share,
         shard_size,
-        class_top_k,
+        top_k,
         lists,
         None if id_map is None else location(id_map),
         coco_ids,
@@ -98,7 +102,7 @@ def main(
     pieces, unknown = report.statistics[PIECES], report.statistics[UNKNOWN]
     if unknown > MAX_UNKNOWN * pieces:
         say(
-            f"{tokenizer} knows few of the words: {unknown / pieces:.0%} of {pluralize(pieces, 'word piece')} are "
+            f"{vocabulary} knows few of the words: {unknown / pieces:.0%} of {pluralize(pieces, 'word piece')} are "
             "[UNK] or parts of words that it lacks, and a model learns little from these. Is it made for such captions?"
         )
 

@@ -72,14 +72,15 @@ class PackStage:
         return [*self.graphs, *self.regions, self.tokenizer, *self.exclude_ids, *maps]
 
     def fingerprint(self) -> dict[str, object]:
-        """See `pipeline.execution.executor.Stage`."""
+        """See `pipeline.execution.executor.Stage`. What does not go together is refused before anything is written."""
+        _ = self.info, self.parser
         return {
             "graphs": [fingerprint(part) for folder in self.graphs for part in parts_of(folder)],
             "regions": [fingerprint(part) for folder in self.regions for part in parts_of(folder)],
             "tokenizer": sha256_of(self.tokenizer),
-            "holdout": self.holdout,
+            "held_out_share": self.holdout,
             "shard_size": self.shard_size,
-            "class_top_k": self.class_top_k,
+            "top_k": self.class_top_k,
             "exclude_ids": hashlib.sha256("\n".join(self.excluded.to_pylist()).encode()).hexdigest(),
             "id_map": None if self.id_map is None else fingerprint(self.id_map),
             "coco_ids": self.coco_ids,

@@ -22,7 +22,7 @@ from pipeline.parse.stage import ParseStage
 app = typer.Typer(add_completion=False)
 
 
-@app.command(epilog="Example: python -m pipeline.parse captions_val2017.json --out data/graphs --workers 8")
+@app.command(epilog="Example: ernie-vil parse captions_val2017.json --out data/graphs --workers 8")
 def main(
     sources: Annotated[
         list[str],

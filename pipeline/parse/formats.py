@@ -19,7 +19,7 @@ from shards.pictures import image_id_of_file
 from shards.storage.files import AnyPath
 from shards.vcr_text import PEOPLE, Word, check_words, name_objects, question_number, to_sentence
 
-VERSION = "1"
+VERSION = "2"
 """It rises when a format reads other rows than before, so that no folder holds rows of two releases."""
 
 # --------------------------------------------------------------------------------------------------------------- JSON

@@ -11,7 +11,17 @@ import pyarrow as pa
 
 from parsers.command import InputError, pluralize
 from pipeline.files import check_regular
-from pipeline.parse.rows import TOO_LONG, BadRow, Columns, RawRow, RawRows, list_lines, pick
+from pipeline.parse.rows import (
+    FILE_COLUMNS,
+    TOO_LONG,
+    BadRow,
+    Columns,
+    RawRow,
+    RawRows,
+    find_image_column,
+    list_lines,
+    pick,
+)
 from pipeline.text_files import MAX_LINE, open_text, read_bounded_lines
 from shards.storage.files import AnyPath
 from shards.storage.parquet import parquet_file
@@ -21,7 +31,7 @@ MAX_ROW_LINES = 64
 
 
 def read_csv(path: AnyPath, columns: Columns) -> RawRows:
-    """Reads CSV with a header that names the columns image_id, caption and, perhaps, caption_id.
+    """Reads CSV with a header that names the columns image_id (or `FILE_COLUMNS`), caption and, perhaps, caption_id.
 
     A quote that stands open by mistake makes one row of many lines. Where that cannot be a row, its first line is
     rejected, and the other lines are read as rows of their own.
@@ -84,7 +94,7 @@ def _find_fault(
     """Returns what is wrong with the layout of a row."""
     if len(fields) != len(header):
         return f"{pluralize(len(fields), 'field')} under {pluralize(len(header), 'column name')}"
-    place = header.index(columns.get("image_id", "image_id"))
+    place = header.index(find_image_column(header, columns))
     if len(taken) == 1:
         return None
     if "\n" in fields[place]:
@@ -118,7 +128,8 @@ def read_tsv(path: AnyPath, columns: Columns) -> RawRows:
 
 
 def _check_header(path: AnyPath, header: Sequence[str], columns: Columns) -> None:
-    missing = [name for name in (columns.get(n, n) for n in ("image_id", "caption")) if name not in header]
+    needed = (find_image_column(header, columns), columns.get("caption", "caption"))
+    missing = [name for name in needed if name not in header]
     if missing:
         raise InputError(
             f"{path}: has no column {' and no column '.join(map(repr, missing))}, "
@@ -184,7 +195,10 @@ def read_parquet(path: AnyPath, columns: Columns) -> RawRows:
         file = parquet_file(path)
         names = file.schema_arrow.names
         _check_header(path, names, columns)
-        wanted = {columns.get(name, name) for name in ("image_id", "caption_id", "caption")}
+        image = find_image_column(names, columns)
+        if image not in FILE_COLUMNS:
+            columns = {**columns, "image_id": image}  # rows have the wanted columns alone, which tell less than all
+        wanted = {image, *(columns.get(name, name) for name in ("caption_id", "caption"))}
         number = 0
         for batch in file.iter_batches(4096, columns=[name for name in names if name in wanted]):
             values = {name: _values(batch.column(name)) for name in batch.schema.names}

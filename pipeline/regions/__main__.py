@@ -20,7 +20,7 @@ from shards.storage.files import read_text_lines
 app = typer.Typer(add_completion=False)
 
 
-@app.command(epilog="Example: python -m pipeline.regions features/ --out data/regions")
+@app.command(epilog="Example: ernie-vil regions features/ --out data/regions")
 def main(
     sources: Annotated[
         list[str],

@@ -18,7 +18,7 @@ from pipeline.statistics.stage import NODES, PICTURE, StatisticsStage
 app = typer.Typer(add_completion=False)
 
 
-@app.command(epilog="Example: python -m pipeline.statistics data/graphs --out data/statistics")
+@app.command(epilog="Example: ernie-vil statistics data/graphs --out data/statistics")
 def main(
     graphs: Annotated[list[str], typer.Argument(metavar="GRAPHS...", help="Folders that pipeline.parse wrote.")],
     out: Annotated[str, typer.Option(help="The folder for the counts and their picture.")],

@@ -18,16 +18,16 @@ DEFAULT = ToyWorld()
 app = typer.Typer(add_completion=False)
 
 
-@app.command(epilog="Example: python -m pipeline.toyworld --out data/toyworld --images 2000 --seed 1")
+@app.command(epilog="Example: ernie-vil toyworld --out data/toyworld --num-images 2000 --seed 1")
 def main(
     out: Annotated[
         Path, typer.Option(help="The folder for the world. It appears when everything is done.", file_okay=False)
     ],
-    images: Annotated[int, typer.Option(min=1, help="The number of pictures.")] = DEFAULT.images,
+    num_images: Annotated[int, typer.Option(min=1, help="The number of pictures.")] = DEFAULT.images,
     seed: Annotated[
         int, typer.Option(min=0, help="The seed. The same seed gives the same bytes on the same kind of processor.")
     ] = DEFAULT.seed,
-    captions: Annotated[
+    num_captions: Annotated[
         int, typer.Option(min=1, max=10, help="The number of captions of each picture.")
     ] = DEFAULT.captions,
     feature_size: Annotated[int, typer.Option(min=32, help="The size of a region feature.")] = DEFAULT.feature_size,
@@ -37,17 +37,17 @@ def main(
     workers: Annotated[int, typer.Option(min=1, help="The number of worker processes.")] = os.cpu_count() or 1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the world in the folder.")] = False,
 ) -> None:
-    """Makes pictures of toys with captions, region features and a vocabulary: data to try the whole chain on."""
+    """Make pictures of toys with captions, regions and a vocabulary: data to try the whole chain on."""
     started = time.monotonic()
     out = out.resolve()
     if min_things > max_things:
         raise typer.BadParameter(f"--min-things {min_things} is more than --max-things {max_things}")
-    world = ToyWorld(images, seed, captions, feature_size, (min_things, max_things), tasks)
+    world = ToyWorld(num_images, seed, num_captions, feature_size, (min_things, max_things), tasks)
     with lock_folder(out):
         if any(path.name != LOCK for path in out.iterdir()) and not overwrite:
             raise typer.BadParameter(f"--out {out} is not empty; choose another folder or add --overwrite")
         try:
-            with progress("Making pictures", images, "image") as advance:
+            with progress("Making pictures", num_images, "image") as advance:
                 totals = write_world(world, out, workers=workers, progress=advance)
         except FileExistsError as error:
             raise typer.BadParameter(f"--out {error}") from error

@@ -21,14 +21,15 @@ MIN_IOU = 0.5
 app = typer.Typer(add_completion=False)
 
 
-@app.command(
-    epilog="Example: python -m pipeline.toyworld.recall data/demo/regions --scenes data/demo/toyworld/scenes.jsonl"
-)
+@app.command(epilog="Example: ernie-vil recall data/demo/regions --scenes data/demo/toyworld/scenes.jsonl")
 def main(
     regions: Annotated[str, typer.Argument(metavar="REGIONS", help="A folder of regions.")],
     scenes: Annotated[Path, typer.Option(help="The world's scenes.jsonl, which holds the truth.")],
 ) -> None:
-    """Count the toys that a region covers (IoU of 0.5 or more), and those whose region also has the right class."""
+    """Count the toys that a table of regions covers and names.
+
+    A region covers a toy with an IoU of 0.5 or more. It names it if its most likely class is right.
+    """
     folder = location(regions)
     info = RegionsInfo.from_file(parts_of(folder)[0])
     if info.classes.kind == "none" or info.classes.names is None:

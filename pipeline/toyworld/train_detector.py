@@ -18,14 +18,14 @@ from shards.storage.files import write_atomic
 app = typer.Typer(add_completion=False)
 
 
-@app.command(epilog="Example: python -m pipeline.toyworld.train_detector --out data/demo/detector.safetensors")
+@app.command(epilog="Example: ernie-vil train-detector --out data/demo/detector.safetensors")
 def main(
     out: Annotated[Path, typer.Option(help="The file for the weights, which `pipeline.extract --weights` takes.")],
     steps: Annotated[int, typer.Option(min=1, help="The number of training steps.")] = 400,
     batch_size: Annotated[int, typer.Option(min=2, help="The number of pictures in a step.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="The seed of the weights and the pictures.")] = 1,
 ) -> None:
-    """Trains the detector of `make demo FROM=pixels`."""
+    """Train a detector on pictures of the toy world."""
     # Imported late, because PyTorch takes seconds and --help should answer at once.
     from safetensors.torch import save
 

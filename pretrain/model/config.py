@@ -184,8 +184,10 @@ class ModelConfig(BaseModel):
         named = SIZES / f"{name}.json"
         path = named if named.is_file() else Path(name)
         if not path.is_file():
-            known = ", ".join(sorted(file.stem for file in SIZES.glob("*.json")))
-            raise InputError(f"{name}: neither a file nor one of {known}")
+            known = sorted(file.stem for file in SIZES.glob("*.json"))
+            similar = difflib.get_close_matches(name, known, n=1)
+            meant = f"; did you mean {similar[0]}?" if similar else ""
+            raise InputError(f"{name}: neither a file nor one of {', '.join(known)}{meant}")
         return cls.load(path)
 
     @classmethod

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from parsers.checksums import forget_checksums, write_checksums
@@ -16,11 +15,6 @@ from pretrain.model.heads import ErnieViLForPreTraining
 from shards.storage.files import write_atomic
 from shards.storage.weights import load_weights, read_weights, start_from_weights, write_weights
 from shards.vocabulary import VOCABULARY, read_vocabulary
-
-
-def choose_device() -> torch.device:
-    """Returns the GPU if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def export(weights: Mapping[str, Tensor], config: ModelConfig, vocabulary: bytes, folder: Path) -> None:

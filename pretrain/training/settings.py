@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from parsers.command import InputError
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
+RECIPES = Path(__file__).resolve().parents[2] / "configs"
+"""The folder of the recipes that come with the project."""
 
 REDUCE_BUCKET_ELEMENTS = 50_000_000
 """Gradients that ZeRO exchanges at once, through a buffer. DeepSpeed's default of half a billion takes 1 GB in bf16."""
@@ -139,13 +144,53 @@ class TrainingRecipe(Section):
         try:
             recipe = cls.model_validate(values)
         except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".lstrip(": ") for e in error.errors())
+            problems = "; ".join(_explain(detail, cls) for detail in error.errors())
             raise InputError(f"{path}: {problems}") from error
         try:
             paths = {name: (path.parent / value).resolve() for name, value in recipe if isinstance(value, Path)}
         except ValueError as error:  # a path with a null character
             raise InputError(f"{path}: a value is no path: {error}") from error
         return recipe.model_copy(update=paths)
+
+
+def find_recipe(config: str, kind: str) -> Path:
+    """Returns the file of a recipe.
+
+    Args:
+        config: the name of a recipe of the project, such as ``tiny`` or ``ablation/words``, or a file.
+        kind: the folder of such recipes below `RECIPES`.
+
+    Raises:
+        InputError: it is neither. The message names the recipe that is probably meant, or all of them.
+    """
+    folder = RECIPES / kind
+    for path in (folder / f"{config}.yaml", Path(config)):
+        if path.exists():
+            return path
+    names = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    similar = get_close_matches(config, names, n=1) or get_close_matches(Path(config).stem, names, n=1)
+    known = f"did you mean {similar[0]}?" if similar else f"recipes are {', '.join(names)}"
+    raise InputError(f"--config {config}: neither a file nor the name of a recipe; {known}")
+
+
+def _explain(detail: ErrorDetails, recipe: type[Section]) -> str:
+    """Returns what is wrong with a key, and which one is probably meant if there is no such key."""
+    key = ".".join(map(str, detail["loc"]))
+    if detail["type"] != "extra_forbidden":
+        return f"{key}: {detail['msg']}".lstrip(": ")
+    known = list(_list_keys(recipe))
+    inside = [name for name in known if name.endswith(f".{key}")]
+    similar = inside or get_close_matches(key, known, n=1)
+    return f"{key}: there is no such key" + (f"; did you mean {similar[0]}?" if similar else "")
+
+
+def _list_keys(section: type[BaseModel], before: str = "") -> Iterator[str]:
+    """Yields the keys of a section, and of the sections in it with dots."""
+    for name, field in section.model_fields.items():
+        yield before + name
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from _list_keys(kind, f"{before}{name}.")
 
 
 def _set(values: dict[str, object], setting: str) -> None:

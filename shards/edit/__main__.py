@@ -21,21 +21,23 @@ from shards.reader import ShardSet
 from shards.schema import image_id_of_key, key_of
 from shards.storage.files import read_text_lines
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="Make new sets of shards out of others. The old sets stay as they are.",
+)
 Out = Annotated[Path, typer.Option(metavar="DIR", help="The folder for the new set. It must not exist yet.")]
 Set = Annotated[Path, typer.Argument(metavar="SHARDS", help="A folder with a manifest.json, e.g. data/shards/train.")]
 
 
-@app.command(
-    epilog="Example: python -m shards.edit remove data/shards/train --image-ids gone.txt --out data/shards/train-2"
-)
+@app.command(epilog="Example: ernie-vil edit remove data/shards/train --image-ids gone.txt --out data/shards/train-2")
 def remove(
     location: Set,
     out: Out,
     image_ids: Annotated[
         Path | None, typer.Option(help="Take out these images: a file with one image id a line.")
     ] = None,
-    captions: Annotated[
+    caption_ids: Annotated[
         Path | None,
         typer.Option(
             help='Take out these captions: a file with one {"image_id": ..., "caption_id": ...} a line. An image goes '
@@ -44,11 +46,11 @@ def remove(
     ] = None,
 ) -> None:
     """Take out images and captions, for example those that their owners asked to be taken down."""
-    if image_ids is None and captions is None:
-        raise typer.BadParameter("give --image-ids, --captions or both")
+    if image_ids is None and caption_ids is None:
+        raise typer.BadParameter("give --image-ids, --caption-ids or both")
     removal = Removal(
         frozenset() if image_ids is None else _read_image_ids(image_ids),
-        {} if captions is None else _read_captions(captions),
+        {} if caption_ids is None else _read_captions(caption_ids),
     )
     shards = ShardSet(location)
     unknown = _unknown(shards, removal)
@@ -63,7 +65,7 @@ def remove(
         say(f"not in {location}: {', '.join(unknown[:10])}{more}")
 
 
-@app.command(epilog="Example: python -m shards.edit append data/shards/train data/new/train --out data/shards/train-2")
+@app.command(epilog="Example: ernie-vil edit append data/shards/train data/new/train --out data/shards/train-2")
 def append(
     location: Set,
     more: Annotated[list[Path], typer.Argument(metavar="MORE...", help="The sets whose images are added.")],
@@ -83,7 +85,7 @@ def append(
     say(f"{out}: {images}, {added:,} new; {left_out:,} left out, because the set had them")
 
 
-@app.command(epilog="Example: python -m shards.edit merge data/coco/train data/cc/train --out data/shards/train")
+@app.command(epilog="Example: ernie-vil edit merge data/coco/train data/cc/train --out data/shards/train")
 def merge(
     locations: Annotated[list[Path], typer.Argument(metavar="SHARDS...", help="Two or more sets.")], out: Out
 ) -> None:

@@ -25,24 +25,24 @@ from shards.storage.files import write_atomic
 
 STYLES = {"object": "bold cyan", "attribute": "bold green", "relation": "bold magenta"}
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Show what is in a set of shards, and verify it.")
 Location = Annotated[
     str, typer.Argument(metavar="SHARDS", help="A folder with a manifest.json, e.g. data/shards/train, or its URL.")
 ]
 
 
-@app.command(epilog="Example: python -m shards.inspect summary data/shards/train")
+@app.command(epilog="Example: ernie-vil inspect summary data/shards/train")
 def summary(
     location: Location,
-    images: Annotated[
+    num_images: Annotated[
         int, typer.Option(min=1, help="Count the nodes of this many images, spread evenly over the set.")
     ] = 10_000,
     top: Annotated[int, typer.Option(min=1, help="Show this many of the most frequent names of each kind.")] = 10,
 ) -> None:
     """Print how many images, captions, boxes and nodes there are, and how they are distributed."""
     shards = ShardSet(location)
-    with progress("read", min(images, len(shards)), "image") as advance:
-        found = summarise_set(shards, images, advance)
+    with progress("read", min(num_images, len(shards)), "image") as advance:
+        found = summarise_set(shards, num_images, advance)
     manifest, totals = shards.manifest, shards.manifest.totals
     size = sum(shard.bytes for shard in manifest.shards)
     classes = manifest.classes
@@ -77,8 +77,10 @@ def summary(
     console.print(table)
 
 
-@app.command(epilog="Example: python -m shards.inspect head data/shards/train -n 3")
-def head(location: Location, n: Annotated[int, typer.Option("-n", min=1, help="List this many images.")] = 5) -> None:
+@app.command(epilog="Example: ernie-vil inspect head data/shards/train -n 3")
+def head(
+    location: Location, n: Annotated[int, typer.Option("--num-images", "-n", min=1, help="List this many images.")] = 5
+) -> None:
     """List the first images with their captions."""
     shards = ShardSet(location)
     for _, (shard, row) in zip(range(n), shards, strict=False):
@@ -90,7 +92,7 @@ def head(location: Location, n: Annotated[int, typer.Option("-n", min=1, help="L
             console.print(Text("  ").append_text(colour(caption)))
 
 
-@app.command(epilog="Example: python -m shards.inspect show data/shards/train 285")
+@app.command(epilog="Example: ernie-vil inspect show data/shards/train 285")
 def show(
     location: Location, key: Annotated[str, typer.Argument(help="The image id, or the key of the sample.")]
 ) -> None:
@@ -111,7 +113,7 @@ def show(
         console.print(_nodes_table(caption, number, masks, vocabulary))
 
 
-@app.command(epilog="Example: python -m shards.inspect verify data/shards/train --workers 8")
+@app.command(epilog="Example: ernie-vil inspect verify data/shards/train --workers 8")
 def verify(
     location: Location,
     workers: Annotated[int, typer.Option(min=1, help="Check with this many processes.")] = os.cpu_count() or 1,
@@ -136,7 +138,7 @@ def verify(
     say(f"{location}: {pluralize(tars, 'shard')}, {pluralize(len(shards), 'image')}, all sound")
 
 
-@app.command(epilog="Example: python -m shards.inspect diff data/shards/train data/shards-2/train")
+@app.command(epilog="Example: ernie-vil inspect diff data/shards/train data/shards-2/train")
 def diff(
     first: Annotated[str, typer.Argument(metavar="A", help="A set of shards.")],
     second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
@@ -160,11 +162,13 @@ def diff(
     raise typer.Exit(1)
 
 
-@app.command(epilog="Example: python -m shards.inspect html data/shards/train --images photos --out page.html")
+@app.command(epilog="Example: ernie-vil inspect html data/shards/train --images photos --out page.html")
 def html(
     location: Location,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Write the page to this file.")],
-    n: Annotated[int, typer.Option("-n", min=1, help="Show this many images, spread evenly over the set.")] = 100,
+    n: Annotated[
+        int, typer.Option("--num-images", "-n", min=1, help="Show this many images, spread evenly over the set.")
+    ] = 100,
     images: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="A folder with the pictures, each named by its image id.", file_okay=False),

@@ -24,7 +24,7 @@ def every_pair(task, model, split):
 def retrieve_arguments(toys, folder, out, *more):
     """What stands on the command line of `finetune.retrieve`."""
     data = ["--data", str(toys.world / "tasks/flickr30k"), "--regions", str(toys.regions)]
-    return ["--checkpoint", str(folder), *data, "--split", "train", "--out", str(out), *more]
+    return ["--model", str(folder), *data, "--split", "train", "--out", str(out), *more]
 
 
 def collate_groups(task, split, numbers, seed=0):

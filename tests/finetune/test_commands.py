@@ -118,7 +118,7 @@ def test_what_was_learned_is_predicted_and_scored_alike(folder, name, out, score
     assert len(scored) == RECIPES[name]["steps"] // 30
     arguments = ["--data", folder / name, "--split", "train"]
     predicted = run(
-        predict, name, "--checkpoint", folder / f"runs/{name}", *arguments, "--regions", folder / "regions",
+        predict, name, "--model", folder / f"runs/{name}", *arguments, "--regions", folder / "regions",
         "--out", folder / out, "--batch-size", "5",
     )  # fmt: skip
     assert predicted.exit_code == 0, predicted.output
@@ -145,7 +145,7 @@ def test_two_ranks_learn_the_same_and_score_the_same(folder):
     lines = []
     for out, launcher in (("one", [sys.executable]), ("two", deepspeed())):
         command = [*launcher, str(ROOT / "finetune/run.py"), "refcoco_plus", "--config", folder / "refcoco_plus.yaml"]
-        command += ["--model", folder / "model", "--data", folder / "refcoco_plus", "--regions", folder / "regions"]
+        command += ["--start", folder / "model", "--data", folder / "refcoco_plus", "--regions", folder / "regions"]
         command += ["--out", folder / "runs" / out, *settings]
         done = subprocess.run(
             [str(part) for part in command], env=environment(), capture_output=True, text=True, timeout=400
@@ -159,7 +159,7 @@ def test_two_ranks_learn_the_same_and_score_the_same(folder):
 def test_a_run_is_not_resumed_on_other_regions(folder, tmp_path):
     other = regions_folder(tmp_path / "other", {str(image): grid(5) for image in range(6)})
     arguments = [
-        "refcoco_plus", "--config", folder / "refcoco_plus.yaml", "--model", folder / "model", "--data",
+        "refcoco_plus", "--config", folder / "refcoco_plus.yaml", "--start", folder / "model", "--data",
         folder / "refcoco_plus", "--regions", other, "--out", folder / "runs/refcoco_plus", "--resume",
     ]  # fmt: skip
     failed = CliRunner().invoke(fine_tune, [str(argument) for argument in arguments])
@@ -171,7 +171,7 @@ def test_what_does_not_fit_is_refused_with_advice(folder, tmp_path, name):
     other = regions_folder(tmp_path / "other", {image: grid(2) for image in ("0", "train-0")})
     larger = regions_folder(tmp_path / "larger", {"0": grid(2)}, features=FEATURES + 1)
     arguments = [
-        name, "--checkpoint", folder / f"runs/{name}", "--data", folder / name, "--split", "train",
+        name, "--model", folder / f"runs/{name}", "--data", folder / name, "--split", "train",
         "--out", tmp_path / "out.csv",
     ]  # fmt: skip
     for more, message in (
@@ -189,7 +189,7 @@ def test_what_does_not_fit_is_refused_with_advice(folder, tmp_path, name):
     failed = CliRunner().invoke(predict.app, [str(argument) for argument in (*plain, "--regions", other)])
     assert "neither a fine-tuned model" in str(failed.exception)
     if name != "vcr":
-        assert run(predict, *arguments, "--checkpoint", folder / "model").exit_code == 2
+        assert run(predict, *arguments, "--model", folder / "model").exit_code == 2
     blank = run(predict, *arguments, "--regions", other, "--allow-missing-images")
     assert blank.exit_code == 0
     assert "blank images are shown instead" in " ".join(blank.output.split())

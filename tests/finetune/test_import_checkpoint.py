@@ -15,7 +15,7 @@ def test_a_checkpoint_goes_in_and_comes_out(released_checkpoint, tmp_path):
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n")
     arguments = [str(released_checkpoint), "--out", str(tmp_path / "ours")]
     assert CliRunner().invoke(app, arguments).exit_code == 2
-    options = ["--config", str(tmp_path / "config.json"), "--vocab", str(tmp_path / "vocab.txt")]
+    options = ["--size", str(tmp_path / "config.json"), "--tokenizer", str(tmp_path / "vocab.txt")]
     result = CliRunner().invoke(app, [*arguments, *options])
     assert result.exit_code == 0, result.output
     assert json.loads((tmp_path / "ours/import.json").read_text())["head"] == sorted(RELEASED_HEAD)

@@ -14,7 +14,7 @@ from tests.finetune.worlds import grid, regions_folder, write_model, write_vcr
 
 @pytest.mark.parametrize("task", ["vqa", "retrieval", "refcoco_plus"])
 def test_several_models_are_for_tasks_with_parts(tmp_path, task):
-    command = [task, "--checkpoint", "a", "--checkpoint", "b", "--data", str(tmp_path), "--split", "val"]
+    command = [task, "--model", "a", "--model", "b", "--data", str(tmp_path), "--split", "val"]
     result = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "out")])
     assert result.exit_code == 2
     assert "has no parts for several models" in " ".join(result.output.replace("│", " ").split())
@@ -30,7 +30,7 @@ def test_two_models_of_vcr_fill_one_file(tmp_path):
         torch.manual_seed(0)
         model = FineTunedModel(config, task.make_head(config))
         save_fine_tuned(model.state_dict(), config, (start / "vocab.txt").read_bytes(), task, tmp_path / part)
-        folders += ["--checkpoint", str(tmp_path / part)]
+        folders += ["--model", str(tmp_path / part)]
     data = ["--data", str(write_vcr(tmp_path / "vcr", questions=2)), "--split", "train", "--regions", str(regions)]
     result = CliRunner().invoke(app, ["vcr", *folders, *data, "--out", str(tmp_path / "out.csv")])
     assert result.exit_code == 0, result.output

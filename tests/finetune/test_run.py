@@ -14,7 +14,7 @@ RECIPE = {"train": ["train"], "steps": 1, "batch_size": 2, "task": {}, "optimize
 
 def invoke(tmp_path, task, recipe, *more):
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    folders = [part for name in ("model", "data", "out") for part in (f"--{name}", str(tmp_path / name))]
+    folders = [part for name in ("start", "data", "out") for part in (f"--{name}", str(tmp_path / name))]
     return CliRunner().invoke(app, [task, "--config", str(tmp_path / "recipe.yaml"), *folders, *more])
 
 

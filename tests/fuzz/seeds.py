@@ -39,14 +39,17 @@ def write_seeds(folder: Path) -> None:
     """Writes all of them into a new folder."""
     folder.mkdir(parents=True)
     os.chdir(folder)
-    call("pipeline.toyworld --images 24 --captions 2 --min-things 2 --max-things 3 --tasks --workers 1 --out world")
+    call(
+        "pipeline.toyworld --num-images 24 --num-captions 2 --min-things 2 --max-things 3 --tasks "
+        "--workers 1 --out world"
+    )
     names = "--class-names world/class_names.txt --workers 1"
     call(f"pipeline.regions world/regions {names} --partition-size 16 --out regions")
     call(f"pipeline.regions world/tasks/vcr/regions {names} --out gold")
     call("pipeline.parse world/captions.json --parser sng --workers 1 --partition-size 32 --out graphs")
     call(
-        "pipeline.pack --graphs graphs --regions regions --tokenizer world/vocab.txt --holdout 0.3 --shard-size 8 "
-        "--workers 1 --out shards"
+        "pipeline.pack --graphs graphs --regions regions --tokenizer world/vocab.txt --held-out-share 0.3 "
+        "--shard-size 8 --workers 1 --out shards"
     )
     call("pipeline.toyworld.train_detector --steps 2 --batch-size 2 --out detector.safetensors")
     write_captions(Path("captions"))
@@ -270,11 +273,11 @@ def write_models(folder: Path) -> None:
         )
         split = "testA" if name == "refcoco_plus" else "val"
         call(
-            f"finetune.predict {name} --checkpoint models/{name} --data world/tasks/{data} --split {split} "
+            f"finetune.predict {name} --model models/{name} --data world/tasks/{data} --split {split} "
             f"--regions regions --gold-regions gold --out predictions/{name}.json"
         )
     call(
-        "finetune.shortlist --checkpoint models/retrieval --data world/tasks/flickr30k --regions regions --steps 2 "
+        "finetune.shortlist --model models/retrieval --data world/tasks/flickr30k --regions regions --steps 2 "
         "--out shortlist.safetensors"
     )
     width = config.hidden_size

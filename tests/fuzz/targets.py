@@ -30,7 +30,7 @@ pipeline.regions regions --workers 1 --out out
 pipeline.regions features/lxmert.tsv --workers 1 --out regions --overwrite
 pipeline.pack --graphs graphs --regions regions --tokenizer world/vocab.txt --workers 1 --out out
 pipeline.pack --graphs graphs --regions regions --tokenizer world/vocab.txt --exclude-ids lists/ids.txt \
---id-map lists/map.parquet --holdout 0.3 --shard-size 4 --class-top-k 2 --workers 1 --out out
+--id-map lists/map.parquet --held-out-share 0.3 --shard-size 4 --top-k 2 --workers 1 --out out
 pipeline.toyworld.recall regions --scenes world/scenes.jsonl
 shards.inspect summary shards/train
 shards.inspect head shards/train -n 3
@@ -38,31 +38,31 @@ shards.inspect show shards/train 3
 shards.inspect verify shards/train --workers 1
 shards.inspect verify shards/train --repair-index --workers 1
 shards.inspect html shards/train --images world/images --regions regions -n 5 --out out.html
-shards.edit remove shards/train --image-ids lists/ids.txt --captions lists/captions.jsonl --out out
+shards.edit remove shards/train --image-ids lists/ids.txt --caption-ids lists/captions.jsonl --out out
 shards.edit append shards/train shards/val --out out
 shards.edit merge shards/train shards/val --out out
-pretrain.plan --config recipes/pretrain.yaml --shards shards/train --from-run run --batches 3 --json out.json
+pretrain.plan --config recipes/pretrain.yaml --shards shards/train --from-run run --batches 3 --out out.json
 pretrain.plan --config recipes/pretrain.yaml --shards shards/train --shards shards/val --batches 3
-pretrain.model --config recipes/model.json
+pretrain.model --size recipes/model.json
 finetune.evaluate vqa --predictions predictions/vqa.json --data world/tasks/vqa --split val
 finetune.evaluate vcr --predictions predictions/vcr.json --data world/tasks/vcr --split val
 finetune.evaluate retrieval --predictions predictions/retrieval.json --data world/tasks/flickr30k --split val
 finetune.evaluate refcoco_plus --predictions predictions/refcoco_plus.json --data world/tasks/refcoco_plus \
 --split testA
-finetune.predict vqa --checkpoint models/vqa --data world/tasks/vqa --split val --regions regions --out out.json
-finetune.predict vcr --checkpoint models/vcr --data world/tasks/vcr --split val --regions regions \
+finetune.predict vqa --model models/vqa --data world/tasks/vqa --split val --regions regions --out out.json
+finetune.predict vcr --model models/vcr --data world/tasks/vcr --split val --regions regions \
 --gold-regions gold --out out.json
-finetune.predict retrieval --checkpoint models/retrieval --data world/tasks/flickr30k --split val \
+finetune.predict retrieval --model models/retrieval --data world/tasks/flickr30k --split val \
 --regions regions --out out.json
-finetune.predict refcoco_plus --checkpoint models/refcoco_plus --data world/tasks/refcoco_plus --split testA \
+finetune.predict refcoco_plus --model models/refcoco_plus --data world/tasks/refcoco_plus --split testA \
 --regions regions --out out.json
-finetune.predict vqa --checkpoint models/vqa --data released --split vqa.tsv --out out.json
-finetune.predict refcoco_plus --checkpoint models/refcoco_plus --data released --split refer.tsv --out out.json
-finetune.retrieve --checkpoint models/retrieval --data world/tasks/flickr30k --split val --regions regions \
+finetune.predict vqa --model models/vqa --data released --split vqa.tsv --out out.json
+finetune.predict refcoco_plus --model models/refcoco_plus --data released --split refer.tsv --out out.json
+finetune.retrieve --model models/retrieval --data world/tasks/flickr30k --split val --regions regions \
 --shortlist 2 --cheap-score shortlist.safetensors --out out
 finetune.import_checkpoint models/vcr --to-paddle --out out
-finetune.import_checkpoint paddle --config recipes/model.json --vocab world/vocab.txt --out out
-finetune.import_checkpoint combined --config recipes/model.json --out out
+finetune.import_checkpoint paddle --size recipes/model.json --tokenizer world/vocab.txt --out out
+finetune.import_checkpoint combined --size recipes/model.json --out out
 """.replace("\\\n", "")
 """Command lines that take a fraction of a second once everything is imported."""
 
@@ -73,28 +73,28 @@ pipeline.parse captions/web.tar captions/table.parquet --parser dependency --out
 pipeline.parse captions/table.csv captions/table.tsv captions/urls.tsv --out out
 pipeline.parse captions/karpathy.json captions/vcr.jsonl --parser dependency --max-rejects 1 --out out
 pipeline.extract pictures pictures.tar --detector toyworld --weights detector.safetensors --preview 2 --out out
-pipeline.extract list.json --root pictures --boxes boxes.json --detector toyworld \
+pipeline.extract list.json --images pictures --boxes boxes.json --detector toyworld \
 --weights detector.safetensors --out out
 pipeline.statistics graphs --out out
-pipeline.toyworld --images 2 --captions 1 --out out
+pipeline.toyworld --num-images 2 --num-captions 1 --out out
 pipeline.toyworld.train_detector --steps 2 --batch-size 2 --out out
 parsers.evaluate --gold captions/gold.csv --parser sng --without-synonyms --out out.json
 parsers.spice captions/coco.json captions/lines.jsonl --parser sng --without-synonyms --out out.json
-parsers.train --data captions/gold.jsonl --dev captions/gold.csv --unlabelled lists/ids.txt --width 8 --out out
-pretrain.cloze --checkpoint run --shards shards/val --train shards/train --out out
-pretrain.report run --config recipes/pretrain.yaml --held-out shards/val --images world/images --out out
-pretrain.run --config recipes/pretrain.yaml --shards shards/train --held-out shards/val --init-from run --out out
-pretrain.run --config recipes/pretrain.yaml --shards shards/train --init-text-from models/bert --out out
+parsers.train --gold captions/gold.jsonl --dev-gold captions/gold.csv --unlabelled lists/ids.txt --width 8 --out out
+pretrain.cloze --model run --held-out shards/val --shards shards/train --out out
+pretrain.report --model run --config recipes/pretrain.yaml --held-out shards/val --images world/images --out out
+pretrain.run --config recipes/pretrain.yaml --shards shards/train --held-out shards/val --start run --out out
+pretrain.run --config recipes/pretrain.yaml --shards shards/train --start-text models/bert --out out
 pretrain.run --config recipes/pretrain.yaml --shards shards/train --held-out shards/val --out run --resume --set steps=3
-finetune.run vqa --config recipes/vqa.yaml --model run --data world/tasks/vqa --regions regions --out out
-finetune.run retrieval --config recipes/retrieval.yaml --model models/retrieval --data world/tasks/flickr30k \
+finetune.run vqa --config recipes/vqa.yaml --start run --data world/tasks/vqa --regions regions --out out
+finetune.run retrieval --config recipes/retrieval.yaml --start models/retrieval --data world/tasks/flickr30k \
 --regions regions --out out
-finetune.shortlist --checkpoint models/retrieval --data world/tasks/flickr30k --regions regions --steps 2 \
+finetune.shortlist --model models/retrieval --data world/tasks/flickr30k --regions regions --steps 2 \
 --negatives out.json --out out
 finetune.comparison --world world --regions regions --gold-regions gold --start pretrained=run/model --task vqa \
 --out comparison
-pretrain.ablation recipes/pretrain.yaml --shards shards/train --held-out shards/val --rate 0.001 --seeds 1 \
---most 2 --parallel 1 --out out
+pretrain.ablation recipes/pretrain.yaml --shards shards/train --held-out shards/val --learning-rate 0.001 --seeds 1 \
+--most 2 --workers 1 --out out
 pretrain.folds shards/train --config recipes/pretrain.yaml --folds 2 --out out
 """.replace("\\\n", "")
 """Command lines that take seconds."""

@@ -23,7 +23,7 @@ def test_random_command_lines_end_with_one_line_or_the_usage(tmp_path, monkeypat
     [
         ["pipeline.toyworld.recall", "x" * 300, "--scenes", "text.txt"],
         ["pipeline.toyworld.recall", "y" * 70_000, "--scenes", "text.txt"],
-        ["pretrain.report", "folder", "--config", "recipe.yaml", "--held-out", "x", "--out", "/dev/null"],
+        ["pretrain.report", "--model", "folder", "--config", "recipe.yaml", "--held-out", "x", "--out", "/dev/null"],
     ],
     ids=["a long name", "a longer name", "a device in a folder's place"],
 )

@@ -81,7 +81,8 @@ def test_a_bug_keeps_its_traceback():
 def test_wrong_usage_exits_with_2(options):
     done = run(*options)
     assert done.returncode == 2
-    assert "Usage" in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

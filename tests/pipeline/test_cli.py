@@ -23,7 +23,7 @@ def plain(text):
 def test_help_has_an_example(name):
     result = CliRunner().invoke(APPS[name], ["--help"])
     assert result.exit_code == 0
-    assert f"Example: python -m pipeline.{name}" in plain(result.output)
+    assert f"Example: ernie-vil {name}" in plain(result.output)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_help_has_an_example(name):
         ("regions", ["a.tsv", "--out", "x", "--format", "jsonl"]),
         ("regions", ["a.tsv", "--out", "x", "--max-rejects", "2"]),
         ("pack", ["--out", "x"]),
-        ("pack", ["--graphs", "g", "--regions", "r", "--tokenizer", "v", "--out", "x", "--holdout", "1"]),
+        ("pack", ["--graphs", "g", "--regions", "r", "--tokenizer", "v", "--out", "x", "--held-out-share", "1"]),
     ],
 )
 def test_wrong_usage_exits_with_2(name, arguments):

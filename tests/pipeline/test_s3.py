@@ -28,7 +28,7 @@ def chain(world, vocabulary, out, workers):
     said = run("pipeline.parse", f"{world}/captions.json", "--out", f"{out}/graphs", "--workers", workers)
     run("pipeline.regions", f"{world}/regions", "--out", f"{out}/regions", "--workers", workers, "--partition-size", 8)
     sides = ("--graphs", f"{out}/graphs", "--regions", f"{out}/regions", "--tokenizer", vocabulary)
-    options = ("--holdout", 0.2, "--shard-size", 8, "--workers", workers)
+    options = ("--held-out-share", 0.2, "--shard-size", 8, "--workers", workers)
     run("pipeline.pack", *sides, "--out", f"{out}/shards", *options)
     run("pipeline.statistics", f"{out}/graphs", "--out", f"{out}/statistics", "--workers", 1)
     return said
@@ -47,7 +47,7 @@ def files(folder):
 
 def test_all_stages_write_to_a_store_what_they_write_to_a_disk(bucket, tmp_path):
     world = tmp_path / "world"
-    run("pipeline.toyworld", "--images", 24, "--out", world, "--workers", 1)
+    run("pipeline.toyworld", "--num-images", 24, "--out", world, "--workers", 1)
     store = location(f"{bucket}/{tmp_path.name}")
     store.fs.put(f"{world}/", f"{store.path}/world/", recursive=True)
     chain(world, world / "vocab.txt", tmp_path / "here", 1)

@@ -34,7 +34,7 @@ def cloze(*options):
 
 
 def test_the_command_writes_a_table_numbers_and_a_chart(checkpoint, shard_folder, tmp_path):
-    shown = cloze("--checkpoint", checkpoint, "--shards", shard_folder, "--train", shard_folder, "--most", 9)
+    shown = cloze("--model", checkpoint, "--held-out", shard_folder, "--shards", shard_folder, "--most", 9)
     assert shown.returncode == 0, shown.stderr
     assert "ACC@5" in shown.stdout
     assert (checkpoint / "cloze/cloze.png").read_bytes().startswith(b"\x89PNG")
@@ -48,7 +48,7 @@ def test_the_command_writes_a_table_numbers_and_a_chart(checkpoint, shard_folder
         for scores in record["results"][kind].values():
             assert 0 <= scores["acc@1"]["nodes"] <= scores["acc@5"]["nodes"] <= 1
     again = cloze(
-        "--checkpoint", checkpoint / "model", "--shards", shard_folder, "--train", shard_folder, "--most", 9,
+        "--model", checkpoint / "model", "--held-out", shard_folder, "--shards", shard_folder, "--most", 9,
         "--out", tmp_path / "again",
     )  # fmt: skip
     assert again.returncode == 0, again.stderr
@@ -56,7 +56,7 @@ def test_the_command_writes_a_table_numbers_and_a_chart(checkpoint, shard_folder
 
 
 def test_one_image_has_no_other(checkpoint, tmp_path, capsys):
-    main(checkpoint=checkpoint, shards=str(write_shards(tmp_path / "one", [1])), out=tmp_path)
+    main(model=checkpoint, held_out=str(write_shards(tmp_path / "one", [1])), out=tmp_path)
     assert "there is no other" in capsys.readouterr().out
     assert list(json.loads((tmp_path / "cloze.json").read_text())["results"]["object"]) == ["own image", "no image"]
 
@@ -72,11 +72,11 @@ def test_bad_input_is_refused(model, checkpoint, shard_folder, tmp_path):
         (tmp_path, {}, "neither a model"),
         (tmp_path / "words", {}, "another vocabulary"),
         (tmp_path / "wide", {}, "features of size 8"),
-        (checkpoint, {"train": str(tmp_path)}, "no manifest.json"),
+        (checkpoint, {"shards": str(tmp_path)}, "no manifest.json"),
     ):
         with pytest.raises(InputError, match=message):
-            main(checkpoint=folder, shards=str(shard_folder), out=tmp_path, **options)
+            main(model=folder, held_out=str(shard_folder), out=tmp_path, **options)
     assert not (tmp_path / "cloze.json").exists()
-    failed = cloze("--checkpoint", "nowhere", "--shards", shard_folder)
+    failed = cloze("--model", "nowhere", "--held-out", shard_folder)
     assert failed.returncode == 1
     assert "Traceback" not in failed.stderr

@@ -29,8 +29,8 @@ def command(tmp_path, shard_folder):
 def test_the_command(command, tmp_path):
     report = tmp_path / "plan.json"
     done = command(
-        "--ranks", "2", "--ranks", "16", "--throughput", "5", "--device-memory", "0.01", "--batches", "3",
-        "--json", str(report),
+        "--devices", "2", "--devices", "16", "--throughput", "5", "--device-memory", "0.01", "--batches", "3",
+        "--out", str(report),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "20 steps, 4 an epoch: 5.00 epochs" in done.stdout
@@ -49,12 +49,12 @@ def test_the_command(command, tmp_path):
 def test_the_command_takes_several_sets_and_a_token_budget(command, tmp_path):
     more, report = write_shards(tmp_path / "more" / "train", [30], seed=5), tmp_path / "plan.json"
     sets = ("--shards", str(more), "--set", "passes=[1,2]")
-    assert command(*sets, "--json", str(report)).returncode == 0
+    assert command(*sets, "--out", str(report)).returncode == 0
     found = json.loads(report.read_text())
     assert found["length"]["samples"] == 194  # of 97 pairs, the second set twice: 10 batches, the last one of 7
     assert found["length"]["steps_per_epoch"] == 10
 
-    done = command(*sets, "--set", "batch_size=null", "--set", "tokens=500", "--json", str(report))
+    done = command(*sets, "--set", "batch_size=null", "--set", "tokens=500", "--out", str(report))
     assert done.returncode == 0, done.stderr
     tokens = json.loads(report.read_text())["batches"]["tokens"]
     assert 400 < tokens["mean"] < 500
@@ -77,7 +77,7 @@ def test_the_command_takes_several_sets_and_a_token_budget(command, tmp_path):
         (("--throughput", "0"), 2, "Invalid value for --throughput: 0.0 is not more than 0"),
         (("--peak-tflops", "9", "--share", "30"), 2, "Invalid value for --share: 30.0 is more than 1"),
         (("--set", "max_text=9999"), 1, "max_text 9999 is more than"),
-        (("--json", "/missing/plan.json", "--batches", "1"), 1, "cannot be written"),
+        (("--out", "/missing/plan.json", "--batches", "1"), 1, "cannot be written"),
     ],
 )
 def test_wrong_options_are_named(command, options, code, message):

@@ -9,7 +9,17 @@ from tests.pretrain.launch import Launch
 def test_a_run_is_compared_with_other_images_and_with_text_alone(runs):
     runs.start("images", "steps=3").succeed()
     runs.start("text", "steps=3", "images=none").succeed()
-    command = [sys.executable, "-m", "pretrain.report", "images", "--config", "recipe.yaml", "--text-only", "text"]
+    command = [
+        sys.executable,
+        "-m",
+        "pretrain.report",
+        "--model",
+        "images",
+        "--config",
+        "recipe.yaml",
+        "--text-only",
+        "text",
+    ]
     command += ["--held-out", runs.shards, "--out", "report"]
     Launch(command, runs.folder, 1).succeed()
     report = json.loads((runs.folder / "report/report.json").read_text())
@@ -21,5 +31,5 @@ def test_a_run_is_compared_with_other_images_and_with_text_alone(runs):
             assert 0 <= result["accuracy"] <= 1
             assert result["targets"] > 0
     assert (runs.folder / "report/losses.png").read_bytes().startswith(b"\x89PNG")
-    command[3] = "nowhere"
+    command[4] = "nowhere"
     Launch(command, runs.folder, 1).fail()

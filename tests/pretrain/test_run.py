@@ -186,7 +186,7 @@ def test_bad_input_is_refused_without_a_traceback(runs, tmp_path):
         (["--set", "steps"], "expected key=value"),
         (["--shards", tmp_path], "no manifest.json"),
         (["steps=2", "best={metric: accuracy, mode: max}"], "there is no 'accuracy'"),
-        (["steps=1", "--init-text-from", tmp_path], "holds neither model.safetensors nor pytorch_model.bin"),
+        (["steps=1", "--start-text", tmp_path], "holds neither model.safetensors nor pytorch_model.bin"),
     ):
         runs.start("bad", *options).fail(message)
     assert not list((runs.folder / "bad").glob("checkpoints/*"))

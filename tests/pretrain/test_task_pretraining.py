@@ -110,7 +110,7 @@ def test_a_question_its_answer_and_its_rationale_are_three_segments(stage):
 
 def test_the_second_stage_starts_from_the_weights_of_the_first(stage):
     result = pretrain(
-        stage, "--init-from", stage / "first", "--out", stage / "second", "--set", "optimizer.learning_rate=1e-9"
+        stage, "--start", stage / "first", "--out", stage / "second", "--set", "optimizer.learning_rate=1e-9"
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "initialised at random: none" in " ".join(result.stdout.split())

@@ -108,7 +108,7 @@ class VisualGenomeDetector:
         *,
         min_boxes: int | None = None,
         max_boxes: int | None = None,
-        vocabulary: str | None = None,
+        class_names: str | None = None,
         device: str = "cpu",
         precision: Literal["fp32", "bf16"] = "fp32",
     ) -> None:
@@ -119,7 +119,7 @@ class VisualGenomeDetector:
             preset: the name of one of `PRESETS`, or other settings.
             min_boxes: the fewest boxes; None: those of the preset.
             max_boxes: the most boxes; None: those of the preset.
-            vocabulary: a folder with the names of classes and attributes (`VOCABULARY`); None: they are numbered.
+            class_names: a folder with the names of classes and attributes (`VOCABULARY`); None: they are numbered.
             device: the name of the device in PyTorch.
             precision: the precision of the large convolutions; the rest is computed in float32.
 
@@ -138,8 +138,8 @@ class VisualGenomeDetector:
             min_boxes=preset.min_boxes if min_boxes is None else min_boxes,
             max_boxes=preset.max_boxes if max_boxes is None else max_boxes,
         )
-        self.class_names = (*_names(vocabulary, VOCABULARY[0], "object", OBJECTS), "background")
-        self.attribute_names = _names(vocabulary, VOCABULARY[1], "attribute", ATTRIBUTES)
+        self.class_names = (*_names(class_names, VOCABULARY[0], "object", OBJECTS), "background")
+        self.attribute_names = _names(class_names, VOCABULARY[1], "attribute", ATTRIBUTES)
         self.network, checksum = load_visual_genome(weights)
         self.network.fuse(_PRECISIONS[precision])
         self.network.to(device)
@@ -216,12 +216,12 @@ def _detections(boxes: Array, described: Described, rows: Tensor) -> Detections:
     return Detections(boxes, *(column[rows].cpu().numpy() for column in columns))
 
 
-def _names(vocabulary: str | None, file: str, kind: str, count: int) -> tuple[str, ...]:
-    if vocabulary is None:
+def _names(folder: str | None, file: str, kind: str, count: int) -> tuple[str, ...]:
+    if folder is None:
         return tuple(f"{kind} {i}" for i in range(count))
-    names = read_text_lines(Path(vocabulary) / file)
+    names = read_text_lines(Path(folder) / file)
     if len(names) != count:
         raise InputError(
-            f"{Path(vocabulary) / file}: has {pluralize(len(names), 'line')}, expected one for each of {count} names"
+            f"{Path(folder) / file}: has {pluralize(len(names), 'line')}, expected one for each of {count} names"
         )
     return tuple(names)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from huggingface_hub import hf_hub_download
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
+from huggingface_hub.constants import ENDPOINT
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from parsers.command import InputError, pluralize
 from pipeline.detectors.visual_genome.network import VisualGenomeNetwork
 from pipeline.detectors.visual_genome.proposals import cell_anchors
 from shards.storage import pickles
+from shards.storage.downloads import check_reachable
 from shards.storage.weights import read_weights
 
 HUB_ID = "unc-nlp/frcnn-vg-finetuned"
@@ -60,13 +62,22 @@ def _find(source: str | Path) -> Path:
         raise InputError(f"{path}: there is no such file")
     for name in FILES:
         try:
+            kept = try_to_load_from_cache(str(source), name)
+        except HFValidationError as error:
+            raise InputError(
+                f"{source}: there is no such file or folder, and no model of the hub is so called"
+            ) from error
+        if isinstance(kept, str):
+            return Path(kept)
+    address = f"{ENDPOINT}/{source}"
+    advice = f"fetch {address}/resolve/main/{FILES[-1]} elsewhere and give --weights FILE"
+    check_reachable(address, f"{source} is no file or folder here: {advice}")
+    for name in FILES:
+        try:
             return Path(hf_hub_download(str(source), name))
-        except (OSError, HFValidationError, EntryNotFoundError) as error:
+        except (OSError, EntryNotFoundError) as error:
             reason = error
-    raise InputError(
-        f"{source}: there is no such file or folder, and the hub does not give it ({reason}); where there is no "
-        f"network, copy {FILES[-1]} of {HUB_ID} there and give its path"
-    )
+    raise InputError(f"{source}: there is no such file or folder, and the hub does not give it ({reason}); {advice}")
 
 
 def _read(path: Path) -> Mapping[str, object]:

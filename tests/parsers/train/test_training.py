@@ -25,7 +25,7 @@ def arguments(tmp_path):
     rows = [{"caption": caption, "triples": triples} for caption, triples in CAPTIONS for _ in range(12)]
     gold.write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "captions.txt").write_text("a dog sitting on a blue mat next to a cat\n\na man with a red hat\n")
-    paths = ["--data", gold, "--dev", gold, "--unlabelled", tmp_path / "captions.txt", "--out", tmp_path / "model"]
+    paths = ["--gold", gold, "--dev-gold", gold, "--unlabelled", tmp_path / "captions.txt", "--out", tmp_path / "model"]
     return [*map(str, paths), "--width", "16"]
 
 
@@ -55,14 +55,14 @@ def test_teachers_are_trained_first_and_only_once(arguments, bert, mpnet, tmp_pa
     assert "pretrained-0: holds a teacher of other gold graphs or another model" in str(swapped.exception)
     other = tmp_path / "other.jsonl"
     other.write_text((json.dumps({"caption": "six geese", "triples": [["goose", "is", "6"]]}) + "\n") * 4)
-    refused = CliRunner().invoke(app, [*arguments, "--data", str(other)])
+    refused = CliRunner().invoke(app, [*arguments, "--gold", str(other)])
     assert refused.exit_code == 1
     assert "a teacher of other gold graphs or another model" in str(refused.exception)
 
 
 def test_bad_input_is_named(tmp_path):
     (tmp_path / "gold.csv").write_text("a,b\n")
-    arguments = ["--data", str(tmp_path / "gold.csv"), "--dev", str(tmp_path / "gold.csv"), "--out", str(tmp_path)]
+    arguments = ["--gold", str(tmp_path / "gold.csv"), "--dev-gold", str(tmp_path / "gold.csv"), "--out", str(tmp_path)]
     assert CliRunner().invoke(app, arguments).exit_code == 1
 
 

@@ -64,7 +64,7 @@ def command(stage, world, out, workers=2):
         "regions": [str(world / "features"), "--partition-size", "10"],
         "pack": [
             *("--graphs", str(world / "parse"), "--regions", str(world / "regions")),
-            *("--tokenizer", str(world / "vocab.txt"), "--holdout", "0.2", "--shard-size", "10"),
+            *("--tokenizer", str(world / "vocab.txt"), "--held-out-share", "0.2", "--shard-size", "10"),
         ],
         "extract": [
             *(str(world / "pictures"), "--partition-size", "4", "--preview", "6"),

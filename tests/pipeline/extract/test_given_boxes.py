@@ -65,7 +65,7 @@ def test_coco_instances_and_vcr_metadata_give_boxes(folder, weights, tmp_path):
         (metadata / f"{number}.json").write_text(json.dumps({"boxes": scored, "names": ["a", "b"]}))
     coco, vcr = tmp_path / "coco", tmp_path / "vcr"
     extract(folder, "--out", coco, "--workers", 1, "--boxes", tmp_path / "instances.json", weights=weights)
-    options = ("--boxes", tmp_path / "metadata", "--image-ids", "path")
+    options = ("--boxes", tmp_path / "metadata", "--id-rule", "path")
     extract(tmp_path / "pictures", "--out", vcr, "--workers", 1, *options, weights=weights)
     assert list(rows_of(coco)) == [str(number) for number in range(len(SIZES))]
     assert list(rows_of(vcr)) == [f"movie/{number}.jpg" for number in range(len(SIZES))]

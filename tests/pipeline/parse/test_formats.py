@@ -137,6 +137,24 @@ def test_csv(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("column", ["file", "filename", "file_name", "image"])
+def test_the_file_of_a_picture_stands_for_its_image_id(tmp_path, column):
+    name, rows = "photos/000000000285.jpg", [("285", "a bear"), ("dog", "a dog")]
+    table = write(tmp_path, "a.csv", f"{column},caption\n{name},a bear\ndog.png,a dog\n".encode())
+    assert recognise_captions(table)[0] == "csv"
+    assert [row[1::2] for row in plain(table, "csv")] == rows
+    lines = [{column: name, "caption": "a bear"}, {column: "dog.png", "caption": "a dog"}]
+    records = write(tmp_path, "a.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
+    assert [row[1::2] for row in plain(records, "jsonl")] == rows
+    pq.write_table(pa.Table.from_pylist(lines), tmp_path / "a.parquet")
+    assert [row[1::2] for row in plain(tmp_path / "a.parquet", "parquet")] == rows
+
+
+def test_an_image_id_is_taken_before_a_file(tmp_path):
+    table = write(tmp_path, "a.csv", b"file,image_id,caption\na.jpg,7,a bear\n")
+    assert plain(table, "csv") == [("line 2", "7", None, "a bear")]
+
+
 def test_tsv_with_other_names(tmp_path):
     columns = {"caption": "title", "image_id": "url"}
     path = write(tmp_path, "a.tsv", b'title\turl\tcaption_id\na "bear\thttp://x\t\nb\thttp://y\t7\r\nc\nd\t\xff\t\n')

@@ -123,3 +123,23 @@ def test_a_list_that_is_too_long_in_parquet_is_a_reject(tmp_path):
 def test_damaged_parquet_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"a\.parquet: cannot be read as Parquet"):
         list(captions.read(write(tmp_path, "a.parquet", b"PAR1" + b"x" * 100 + b"PAR1"), "parquet"))
+
+
+def test_the_tables_of_img2dataset_name_images_by_their_url(tmp_path):
+    table = pa.table({
+        "url": ["http://a/1.jpg", "http://a/2.jpg"], "caption": ["a dog", "a cat"], "key": ["000000000", "000000001"],
+        "status": ["success", "failed_to_download"], "error_message": [None, "404"], "width": [512, None],
+        "height": [384, None], "original_width": [800, None], "original_height": [600, None], "exif": ["{}", None],
+        "sha256": ["0", None],
+    })  # fmt: skip
+    pq.write_table(table, tmp_path / "00000.parquet")
+    assert [(row.image_id, row.caption) for row in captions.read(tmp_path / "00000.parquet", "parquet")] == [
+        ("http://a/1.jpg", "a dog"),
+        ("http://a/2.jpg", "a cat"),
+    ]
+
+
+def test_a_column_url_alone_is_no_image_id(tmp_path):
+    path = write(tmp_path, "a.csv", "url,caption\nhttp://a/1.jpg,a dog\n")
+    with pytest.raises(InputError, match="has no column 'image_id', only url, caption"):
+        list(captions.read(path, "csv"))

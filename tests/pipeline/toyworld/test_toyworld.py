@@ -294,7 +294,7 @@ def test_every_thing_is_drawn_inside_its_box(scenes):
 
 
 def test_command_writes_a_world_and_says_so(tmp_path):
-    result = CliRunner().invoke(app, ["--out", str(tmp_path / "w"), "--images", "3"])
+    result = CliRunner().invoke(app, ["--out", str(tmp_path / "w"), "--num-images", "3"])
     assert result.exit_code == 0, result.output
     assert "15" in result.output
     assert sorted(p.name for p in tmp_path.iterdir()) == ["w"]
@@ -303,7 +303,7 @@ def test_command_writes_a_world_and_says_so(tmp_path):
 
 def test_command_refuses_a_folder_that_is_not_empty(tmp_path):
     out = tmp_path / "w"
-    command = ["--out", str(out), "--images", "2"]
+    command = ["--out", str(out), "--num-images", "2"]
     assert CliRunner().invoke(app, command).exit_code == 0
     before = contents(out)
     assert CliRunner().invoke(app, command).exit_code == 2
@@ -314,7 +314,7 @@ def test_command_refuses_a_folder_that_is_not_empty(tmp_path):
 
 def test_overwrite_spares_a_folder_with_other_files(tmp_path):
     (tmp_path / "thesis.tex").write_text("three years of work")
-    result = CliRunner().invoke(app, ["--out", str(tmp_path), "--images", "2", "--overwrite"])
+    result = CliRunner().invoke(app, ["--out", str(tmp_path), "--num-images", "2", "--overwrite"])
     assert result.exit_code == 2
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -322,7 +322,7 @@ def test_overwrite_spares_a_folder_with_other_files(tmp_path):
 @pytest.mark.parametrize("name", ["images/mine.jpg", "regions/9.npz", "tasks/note.txt"])
 @pytest.mark.parametrize("link", [False, True])
 def test_overwrite_removes_only_what_the_world_lists(tmp_path, name, link):
-    command = ["--out", str(tmp_path / "w"), "--images", "2"]
+    command = ["--out", str(tmp_path / "w"), "--num-images", "2"]
     assert CliRunner().invoke(app, command).exit_code == 0
     (tmp_path / "mine.partial").mkdir()
     (tmp_path / "w.partial").mkdir()
@@ -349,7 +349,9 @@ def test_a_damaged_scene_is_refused(tmp_path):
         list(read_scenes(path))
 
 
-@pytest.mark.parametrize("options", [["--min-things", "5", "--max-things", "4"], ["--images", "0"], ["--things", "3"]])
+@pytest.mark.parametrize(
+    "options", [["--min-things", "5", "--max-things", "4"], ["--num-images", "0"], ["--things", "3"]]
+)
 def test_wrong_usage_exits_with_2(tmp_path, options):
     assert CliRunner().invoke(app, ["--out", str(tmp_path / "w"), *options]).exit_code == 2
     assert not (tmp_path / "w").exists()

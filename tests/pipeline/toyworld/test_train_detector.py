@@ -8,11 +8,11 @@ from tests.pipeline.extract.pictures import rows_of, run
 
 
 def train_and_extract(folder, *, images, steps, batch_size):
-    run("pipeline.toyworld", "--images", images, "--out", "world", "--workers", 1, cwd=folder)
+    run("pipeline.toyworld", "--num-images", images, "--out", "world", "--workers", 1, cwd=folder)
     options = ("--steps", steps, "--batch-size", batch_size)
     run("pipeline.toyworld.train_detector", "--out", "detector.safetensors", *options, cwd=folder)
     options = ("--detector", "toyworld", "--weights", "detector.safetensors", "--workers", 1)
-    run("pipeline.extract", "world/captions.json", "--root", "world/images", *options, "--out", "regions", cwd=folder)
+    run("pipeline.extract", "world/captions.json", "--images", "world/images", *options, "--out", "regions", cwd=folder)
     said = run("pipeline.toyworld.recall", "regions", "--scenes", "world/scenes.jsonl", cwd=folder)
     return [float(share) / 100 for share in re.findall(r"([\d.]+)%", said)]
 

@@ -61,7 +61,7 @@ def test_the_polynomial_gives_the_costs_of_any_length(toy, pair, samples, text, 
     ("config", "status", "message"), [("tiny", 0, "encoder"), ("huge", 1, "neither a file nor one of base")]
 )
 def test_the_command(config, status, message):
-    command = [sys.executable, "-m", "pretrain.model", "--config", config]
+    command = [sys.executable, "-m", "pretrain.model", "--size", config]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == status
     assert message in done.stdout + done.stderr

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from parsers.command import InputError
-from pretrain.training.settings import OptimizerSection, TrainingRecipe
+from pretrain.training.settings import OptimizerSection, TrainingRecipe, find_recipe
 from pretrain.training.trainer import MAY_CHANGE_ON_RESUME
 
 
@@ -33,7 +33,11 @@ def test_settings_change_the_recipe_also_nested_ones(load):
 @pytest.mark.parametrize(
     ("text", "settings", "message"),
     [
-        ("steps: 3\nstepz: 4", [], "stepz"),
+        ("steps: 3\nstepz: 4", [], r"stepz: there is no such key; did you mean steps\?"),
+        ("steps: 3", ["learning_rate=1"], r"there is no such key; did you mean optimizer.learning_rate\?"),
+        ("steps: 3", ["optimizer.lerning_rate=1"], r"did you mean optimizer.learning_rate\?"),
+        ("steps: 3", ["optimiser.clip=1"], r"optimiser: there is no such key; did you mean optimizer\?"),
+        ("steps: 3", ["xyzzy=1"], "xyzzy: there is no such key$"),
         ("steps: 0", [], "steps: Input should be greater than or equal to 1"),
         ("steps: 3", ["epochs=1"], "give either steps or epochs"),
         ("steps: 3", ["average=3"], "average 3 needs keep_checkpoints of 3 or more"),
@@ -47,6 +51,25 @@ def test_settings_change_the_recipe_also_nested_ones(load):
 def test_what_is_wrong_is_named(load, text, settings, message):
     with pytest.raises(InputError, match=message):
         load(text, *settings)
+
+
+@pytest.mark.parametrize("name", ["tiny", "ablation/words"])
+def test_a_recipe_of_the_project_is_found_by_its_name(name):
+    assert find_recipe(name, "pretrain").read_text().strip()
+
+
+def test_a_recipe_may_be_any_file(tmp_path):
+    (tmp_path / "mine.yaml").write_text("steps: 3")
+    assert find_recipe(str(tmp_path / "mine.yaml"), "pretrain") == tmp_path / "mine.yaml"
+
+
+def test_a_misspelt_recipe_is_refused_with_the_one_that_is_meant():
+    with pytest.raises(InputError, match=r"--config tinny: .*; did you mean tiny\?"):
+        find_recipe("tinny", "pretrain")
+    with pytest.raises(
+        InputError, match="neither a file nor the name of a recipe; recipes are base, base-released, large"
+    ):
+        find_recipe("my/own.yaml", "finetune/vqa")
 
 
 def test_a_part_of_an_epoch_is_rounded_up_to_whole_steps(load):

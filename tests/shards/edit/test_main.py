@@ -74,7 +74,7 @@ def test_removed_captions_take_their_nodes_with_them_and_the_last_one_its_image(
         {"image_id": IDS[0], "caption_id": "2-1"},
     ]
     (tmp_path / "gone.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    output = edited("remove", folder, "--captions", tmp_path / "gone.jsonl", "--out", tmp_path / "new")
+    output = edited("remove", folder, "--caption-ids", tmp_path / "gone.jsonl", "--out", tmp_path / "new")
     assert f"caption '2-1' of image {IDS[0]!r}" in output
     found = {sample.image_id: sample for sample in samples_of(tmp_path / "new")}
     assert [c.caption_id for c in found[IDS[2]].captions] == [None, "2-2"]
@@ -92,7 +92,7 @@ def test_removed_captions_take_their_nodes_with_them_and_the_last_one_its_image(
 def test_a_line_that_names_no_caption_is_refused_with_its_number(folder, tmp_path, line):
     (tmp_path / "gone.jsonl").write_text('{"image_id": "1", "caption_id": "2"}\n' + line + "\n")
     with pytest.raises(InputError, match=r"gone\.jsonl, line 2"):
-        edited("remove", folder, "--captions", tmp_path / "gone.jsonl", "--out", tmp_path / "new")
+        edited("remove", folder, "--caption-ids", tmp_path / "gone.jsonl", "--out", tmp_path / "new")
 
 
 def test_merged_sets_are_one_set_of_the_same_tars(folder, tmp_path):

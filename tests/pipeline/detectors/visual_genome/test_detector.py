@@ -133,11 +133,11 @@ def test_classes_have_the_published_names(weights, detector, tmp_path):
     names = {"objects_vocab.txt": 1600, "attributes_vocab.txt": 400}
     for file, count in names.items():
         (tmp_path / file).write_text("\n".join(f"{file[:3]},{i}" for i in range(count)))
-    named = VisualGenomeDetector(weights, vocabulary=str(tmp_path))
+    named = VisualGenomeDetector(weights, class_names=str(tmp_path))
     assert named.class_names[1599:] == ("obj,1599", "background")
     assert named.class_names[named.background] == "background"
     assert named.attribute_names[399] == "att,399"
     assert detector.class_names[1599:] == ("object 1599", "background")
     (tmp_path / "objects_vocab.txt").write_text("a\nb\n")
     with pytest.raises(InputError, match="has 2 lines, expected one for each of 1600 names"):
-        VisualGenomeDetector(weights, vocabulary=str(tmp_path))
+        VisualGenomeDetector(weights, class_names=str(tmp_path))

@@ -111,7 +111,7 @@ def offline(monkeypatch, tmp_path):
 
 
 def test_without_a_network_there_is_advice(offline):
-    with pytest.raises(InputError, match=r"where there is no network, copy pytorch_model.bin of unc-nlp/frcnn-vg"):
+    with pytest.raises(InputError, match=r"fetch \S+/resolve/main/pytorch_model.bin elsewhere and give --weights"):
         VisualGenomeDetector()
 
 

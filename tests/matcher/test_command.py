@@ -1,0 +1,126 @@
+"""One command starts all others: it is fast, complete, and says what each of them does."""
+
+import importlib
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from benchmarks.startup import commands
+from matcher.command import COMMANDS, load_command
+from tests.commands_page import list_commands, list_options
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def ernie_vil(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "matcher.command", *map(str, arguments)],
+        env={**os.environ, **environment}, cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+def parts(name):
+    """A command, or the commands of a group, with the words that call it."""
+    command = get_command(importlib.import_module(COMMANDS[name].module).app)
+    inside = getattr(command, "commands", None)
+    return [([name], command)] if inside is None else [([name, part], of) for part, of in inside.items()]
+
+
+def test_every_module_that_is_a_command_has_a_name():
+    named = {command.module.removesuffix(".__main__") for command in COMMANDS.values()}
+    assert named == {module for module in commands() if not module.startswith("matcher.")}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_summary_is_the_first_line_of_the_commands_own_help(name):
+    command = get_command(importlib.import_module(COMMANDS[name].module).app)
+    assert COMMANDS[name].summary == command.help.split("\n\n")[0]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_an_example_that_it_can_read(name):
+    for words, command in parts(name):
+        called, *arguments = shlex.split(command.epilog.removeprefix("Example: "))
+        assert [called, *arguments[: len(words)]] == ["ernie-vil", *words]
+        command.make_context(words[-1], arguments[len(words) :])
+
+
+def test_the_help_lists_the_commands_and_imports_none_of_them():
+    code = f"""
+import sys
+from typer.testing import CliRunner
+from matcher.command import app
+shown = CliRunner().invoke(app, ["--help"], catch_exceptions=False).output
+assert all(name in shown for name in {list(COMMANDS)}), shown
+avoided = {{"numpy", "pyarrow", "torch", "shards", "pipeline", "pretrain", "finetune"}}
+imported = {{name.split(".")[0] for name in sys.modules}}
+assert not imported & avoided, imported & avoided
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_commands_help_is_its_own():
+    done = ernie_vil("inspect", "head", "--help", COLUMNS="80")
+    assert done.returncode == 0
+    assert "List the first images with their captions." in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pars"], "error: No such command 'pars'. Did you mean 'parse'?"),
+        (["inspect", "sumary"], "error: No such command 'sumary'. Did you mean 'summary'?"),
+        (["parse", "--oot", "data"], "error: No such option: --oot; did you mean --out?"),
+        (["parse", "--xyz", "red"], "error: No such option: --xyz; see python -m matcher.command parse --help"),
+    ],
+)
+def test_what_is_misspelt_is_answered_in_one_line(arguments, message):
+    done = ernie_vil(*arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", message + "\n")
+
+
+@pytest.mark.parametrize("words", ["extract", "inspect html", "retrieve", "pretrain"])
+def test_the_help_is_whole_in_a_narrow_terminal(words):
+    shown = ernie_vil(*words.split(), "--help", COLUMNS="40").stdout
+    command = dict(list_commands())[words]
+    assert [option for option in list_options(command) if f"{option} " not in shown] == []
+    assert max(map(len, shown.splitlines()[1:])) <= 44
+
+
+@pytest.mark.parametrize("words", ["", "extract", "inspect"])
+def test_piped_help_has_no_escape_sequences(words):
+    assert "\x1b" not in ernie_vil(*words.split(), "--help").stdout
+
+
+def test_the_version():
+    done = ernie_vil("--version")
+    assert done.stdout.startswith("ernie-vil-pytorch ")
+
+
+def test_several_devices_are_started_without_a_launcher_on_the_path(tmp_path):
+    recipe = tmp_path / "none.yaml"
+    done = ernie_vil("pretrain", "--config", recipe, "--devices=2", "--shards", "s", "--out", tmp_path, PATH="/usr/bin")
+    assert done.returncode == 1
+    assert done.stderr.count(f"error: --config {recipe}: neither a file nor the name of a recipe") == 2
+    assert "--devices" not in done.stdout + done.stderr
+
+
+def test_a_launched_command_shows_its_options_and_the_launchers():
+    options = {option for part in load_command("finetune", []).params for option in part.opts}
+    assert {"--config", "--out", "--devices", "--hostfile"} <= options
+
+
+def test_a_hostfile_without_pdsh_is_answered_in_one_line(tmp_path):
+    hosts = tmp_path / "hosts"
+    hosts.write_text("worker-1 slots=2\n")
+    done = ernie_vil(
+        "pretrain", "--config", "a", "--shards", "s", "--out", "o", "--hostfile", hosts, PATH=str(tmp_path)
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "pdsh, which is not installed" in done.stderr

@@ -1,0 +1,77 @@
+"""Every command in README and docs is one that its own parser accepts."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from benchmarks.startup import commands
+from matcher.command import COMMANDS, load_command
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+NAMES = {command.module.removesuffix(".__main__"): name for name, command in COMMANDS.items()}
+STARTS = (
+    r"ernie-vil (?P<name>[a-z][\w-]*)",
+    r"python3? -m (?P<module>[\w.]+)",
+    r"(?:deepspeed|torchrun|srun|python)\b(?: -[-\w]+(?:[ =][\w.:$]+)?)*? (?P<script>pretrain|finetune)/run\.py",
+    r"(?:deepspeed|torchrun)\b(?: -[-\w]+(?:[ =]\w+)?)* -m (?P<launched>[\w.]+)",
+)
+
+
+def blocks():
+    """The code blocks of all pages, each with its place. Lines that go on are joined."""
+    for page in PAGES:
+        for block in re.finditer(r"^```(\w*)\n(.*?)^```", page.read_text(), re.M | re.S):
+            if block[1] in ("", "sh", "bash"):
+                yield page.relative_to(ROOT).as_posix(), re.sub(r"\\\n\s*", "", block[2])
+
+
+def command_lines():
+    """The calls of our commands in the code blocks: where, the command's name, and its arguments."""
+    for page, text in blocks():
+        for line in text.splitlines():
+            for start in STARTS:
+                found = re.search(rf"(?:^|[ ;&(])(?:\w+=\S+ )*{start}(?P<rest>.*)", line)
+                if found is None:
+                    continue
+                groups = found.groupdict()
+                module = (
+                    groups.get("module")
+                    or groups.get("launched")
+                    or (f"{groups['script']}.run" if groups.get("script") else None)
+                )
+                name = groups.get("name") or NAMES.get(module)
+                if name is not None:
+                    yield page, name, groups["rest"].split(" # ")[0].split(" > ")[0].split(" && ")[0]
+                break
+
+
+LINES = list(dict.fromkeys(command_lines()))
+
+
+def test_the_pages_show_most_commands():
+    assert {name for _, name, _ in LINES} >= COMMANDS.keys() - {"compare", "recall", "train-detector"}
+    assert len(LINES) > 60
+
+
+def test_modules_that_are_named_are_commands():
+    known = {*commands(), *(f"benchmarks.{path.stem}" for path in (ROOT / "benchmarks").glob("*"))}
+    for page in PAGES:
+        named = set(
+            re.findall(
+                r"python3? -m ((?:parsers|shards|pipeline|pretrain|finetune|matcher|benchmarks)\.[\w.]+)",
+                page.read_text(),
+            )
+        )
+        assert named <= known, page
+
+
+@pytest.mark.parametrize(("page", "name", "rest"), LINES, ids=lambda part: part[:60])
+def test_a_command_is_one_that_its_parser_accepts(page, name, rest):
+    arguments = shlex.split(rest)
+    command = load_command(name, arguments)
+    if hasattr(command, "commands"):
+        command, arguments = command.commands[arguments[0]], arguments[1:]
+    command.make_context(name, [part for part in arguments if part not in ("…", "...")])

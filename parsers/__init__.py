@@ -1,4 +1,4 @@
-"""The scene graph of a caption (`graph`), and the parsers that make one: `get` builds a parser by its name.
+"""The scene graph of a caption (`graph`), and the parsers that make one: `get` builds one.
 
 Modules here import nothing else of this project. Importing this package imports no parser and nothing that one needs.
 Start reading at `Parser`, which says what a parser must do; `parsers.sng` is the smallest one.
@@ -7,6 +7,7 @@ Start reading at `Parser`, which says what a parser must do; `parsers.sng` is th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 from parsers.graph import SceneGraph
@@ -31,4 +32,22 @@ class Parser(Protocol):
 
 PARSERS: Registry[Parser] = Registry("parser", "ernie_vil.parsers")
 names = PARSERS.names
-get = PARSERS.get
+
+
+def get(name: str, **options: object) -> Parser:
+    """Builds a parser with its own options.
+
+    Args:
+        name: the name of an installed parser, or the folder of a network that ``parsers.train`` made.
+        options: what the parser takes.
+
+    Raises:
+        ValueError: there is neither such a parser nor such a folder.
+        ImportError: the parser's module, or a package that it needs, cannot be imported.
+    """
+    if name not in names() and Path(name).is_dir():
+        try:
+            return PARSERS.get("neural", model=name, **options)
+        except FileNotFoundError as error:
+            raise ValueError(f"{name} holds no trained parser: {error.filename} is missing") from error
+    return PARSERS.get(name, **options)

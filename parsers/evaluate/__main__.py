@@ -23,7 +23,9 @@ app = typer.Typer(add_completion=False)
 @app.command(epilog="Example: ernie-vil evaluate-parser --parser dependency --gold factual/dev.csv --out report.json")
 def main(
     gold: Annotated[Path, typer.Option(help="Captions with gold graphs: FACTUAL's CSV, or JSON lines.")],
-    parser: Annotated[str, typer.Option(help=f"The parser to score: {', '.join(parsers.names())}.")] = "neural",
+    parser: Annotated[
+        str, typer.Option(help=f"The parser: {', '.join(parsers.names())}, or the folder of a trained one.")
+    ] = "neural",
     split: Annotated[
         str | None, typer.Option(help="Score this split alone if the file has splits: train or test.")
     ] = None,

@@ -98,6 +98,14 @@ class ParserNetwork(nn.Module):
         """Returns what `forward` takes for captions of equal length, on the network's device."""
         return tuple(tensor.to(self.arcs.device) for tensor in self.encoder.inputs(captions))
 
+    def set_dropout(self, probability: float) -> None:
+        """Sets the probability of dropping an element, here and in the encoder."""
+        for module in self.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = probability
+            elif isinstance(module, nn.LSTM):
+                module.dropout = probability
+
     @torch.inference_mode()
     def score(self, captions: Sequence[TokenizedCaption]) -> GraphScores:
         """Scores captions of equal length without keeping what a gradient needs."""

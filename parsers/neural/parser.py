@@ -14,6 +14,7 @@ from parsers.neural.model_folder import compute_checksum, load_parser_network
 from parsers.neural.sentences import find_sentences
 from parsers.neural.spelling import SpellingCorrector
 from parsers.neural.tokenizer import TokenizedCaption, group_by_length, tokenize
+from parsers.neural.vocabulary import Vocabulary
 from parsers.neural.word_encoder import WordEncoder
 
 RULES_VERSION = "2"
@@ -43,10 +44,8 @@ class NeuralParser:
         network = load_parser_network(folder).to(device)
         self.version = f"model {compute_checksum(folder)}, rules {RULES_VERSION}"
         self._score = Inference(network) if isinstance(network.encoder, WordEncoder) else network.score
-        vocabulary = network.vocabulary
-        self._decode = Decoder(vocabulary)
-        frequent = vocabulary.words[1 : vocabulary.frequent_words + 1]
-        self._correct = SpellingCorrector((*vocabulary.words, *vocabulary.lookalikes), frequent)
+        self._decode = Decoder(network.vocabulary)
+        self._correct = make_corrector(network.vocabulary)
 
     def parse(self, captions: Sequence[str]) -> list[SceneGraph]:
         """Returns one graph for each caption, in the same order.
@@ -73,6 +72,12 @@ class NeuralParser:
             found = self._decode([sentences[i] for i in numbers], batch, self._score(batch))
             graphs |= zip(numbers, map(correct, found), strict=True)
         return [graphs[i] if i in graphs else SceneGraph(sentence) for i, sentence in enumerate(sentences)]
+
+
+def make_corrector(vocabulary: Vocabulary) -> SpellingCorrector:
+    """Returns what corrects captions before a network with this vocabulary reads them."""
+    frequent = vocabulary.words[1 : vocabulary.frequent_words + 1]
+    return SpellingCorrector((*vocabulary.words, *vocabulary.lookalikes), frequent)
 
 
 def _make_batches(words: Sequence[TokenizedCaption]) -> Iterator[list[int]]:

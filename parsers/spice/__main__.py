@@ -26,7 +26,9 @@ def main(
     candidates: Annotated[
         Path, typer.Argument(help="COCO's results, {id: caption}, or JSON lines: one for each image.")
     ],
-    parser: Annotated[str, typer.Option(help=f"The parser: {', '.join(parsers.names())}.")] = "neural",
+    parser: Annotated[
+        str, typer.Option(help=f"The parser: {', '.join(parsers.names())}, or the folder of a trained one.")
+    ] = "neural",
     soft: Annotated[
         str | None,
         typer.Option(

@@ -26,6 +26,13 @@ def main(
     ],
     dev_gold: Annotated[Path, typer.Option(help="Captions with gold graphs to score the parser on.")],
     out: Annotated[Path, typer.Option(help="Folder for the model.")],
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            help="A parser to train further, in minutes: its folder. It keeps its words and labels, and its weights "
+            "become the mean of those before and after."
+        ),
+    ] = None,
     unlabelled: Annotated[
         Path | None, typer.Option(help="Text file of captions without graphs to learn from, one a line.")
     ] = None,
@@ -50,8 +57,14 @@ def main(
     """
     # Imported late: PyTorch takes seconds, and --help should answer at once.
     from parsers.device import choose_device
+    from parsers.train.adaptation import adapt_parser
     from parsers.train.training import train_parser
 
+    if start is not None:
+        if pretrained or unlabelled:
+            raise typer.BadParameter("goes with neither --pretrained nor --unlabelled", param_hint="--start")
+        adapt_parser(gold, dev_gold, out, start, seed, choose_device(device))
+        return
     train_parser(gold, dev_gold, out, unlabelled, pretrained or [], teachers, width, seed, choose_device(device))
 
 

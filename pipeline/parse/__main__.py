@@ -29,7 +29,9 @@ def main(
         typer.Argument(metavar="CAPTIONS...", help="Caption files or patterns, on this machine or on a store."),
     ],
     out: Annotated[str, typer.Option(help="The folder for the graphs.")],
-    parser: Annotated[str, typer.Option(help="The parser that reads the captions; see docs/parsers.md.")] = "neural",
+    parser: Annotated[
+        str, typer.Option(help="The parser that reads the captions, or the folder of one that was trained.")
+    ] = "neural",
     spacy_model: Annotated[
         str | None, typer.Option(help="An installed English spaCy model, if the parser reads spaCy's trees.")
     ] = None,

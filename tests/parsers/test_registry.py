@@ -31,6 +31,14 @@ def test_the_parsers_and_detectors_of_this_package_are_these():
     assert detectors.names() == ["torchvision", "toyworld", "vg-bottom-up"]
 
 
+def test_the_folder_of_a_trained_parser_is_as_good_as_a_name(model, tmp_path):
+    mine, shipped = parsers.get(str(model)), parsers.get("neural")
+    assert mine.name == "neural"
+    assert mine.version != shipped.version
+    with pytest.raises(ValueError, match=r"holds no trained parser: .*config\.json is missing"):
+        parsers.get(str(tmp_path))
+
+
 def test_names_are_listed_without_importing_anything(toys):
     assert toys.names() == ["broken", "good", "stale"]
 

@@ -1,14 +1,21 @@
 """The training command."""
 
 import json
+import signal
+import subprocess
+import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+from parsers.gold import list_triples
 from parsers.neural.parser import NeuralParser
+from parsers.train import adaptation, optimization
 from parsers.train.__main__ import app
+from parsers.train.recipe import ADAPTATION
 
 CAPTIONS = [
     ("two dogs on a red mat", [("dogs", "is", "2"), ("dogs", "on", "mat"), ("mat", "is", "red")]),
@@ -32,7 +39,7 @@ def arguments(tmp_path):
 def test_a_model_is_trained_scored_and_loaded(arguments, tmp_path):
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    assert "48 of 60 gold captions could be aligned" in result.output
+    assert "48 sentences of 60 gold captions could be aligned" in result.output
     assert json.loads((tmp_path / "model/scores.json").read_text())["captions"] == 60
     parser = NeuralParser(tmp_path / "model")
     (graph,) = parser.parse(["two dogs on a red mat"])
@@ -70,3 +77,49 @@ def test_a_folder_without_a_pretrained_model_is_named(arguments, tmp_path):
     result = CliRunner().invoke(app, [*arguments, "--pretrained", str(tmp_path)])
     assert result.exit_code == 1
     assert "config.json" in str(result.exception)
+
+
+def test_a_parser_is_trained_further_and_keeps_what_it_could_do(arguments, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(optimization, "WARM_UP", 10)
+    monkeypatch.setattr(adaptation, "ADAPTATION", replace(ADAPTATION, epochs=40, batch=8, rate=1e-2, averaged=0.9))
+    rows = [{"caption": "a green zebra", "triples": [["zebra", "is", "green"]]}] * 40
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    mine, out = str(tmp_path / "mine.jsonl"), tmp_path / "mine"
+    further = ["--gold", mine, "--dev-gold", mine, "--start", str(model), "--out", str(out)]
+    result = CliRunner().invoke(app, further)
+    assert result.exit_code == 0, result.output
+    assert "40 sentences of 40 gold captions could be aligned" in result.output
+    assert json.loads((out / "scores.json").read_text())["captions"] == 40
+    before, after = NeuralParser(model), NeuralParser(out)
+    new = [["a green zebra"], [("zebra", "is", "green")]]
+    assert list(list_triples(before.parse(new[0])[0])) != new[1]
+    assert list(list_triples(after.parse(new[0])[0])) == new[1]
+    known = ["a man wearing a red hat"]
+    assert list_triples(after.parse(known)[0]) == list_triples(before.parse(known)[0])
+    refused = CliRunner().invoke(app, [*further, "--unlabelled", mine])
+    assert refused.exit_code == 2
+    assert "goes with neither --pretrained nor --unlabelled" in refused.output
+
+
+def test_what_is_no_parser_is_not_trained_further(arguments, bert, tmp_path):
+    refused = CliRunner().invoke(app, [*arguments[:4], "--out", str(tmp_path / "out"), "--start", str(tmp_path)])
+    assert refused.exit_code == 1
+    assert "holds no parser" in str(refused.exception)
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_and_makes_the_same_parser(arguments, tmp_path):
+    def run(out, kill_at=None):
+        command = [sys.executable, "-m", "parsers.train", *arguments, "--out", str(tmp_path / out)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        for line in process.stdout:
+            if kill_at is not None and line.startswith(kill_at):
+                process.kill()
+        return process.wait()
+
+    assert run("whole") == 0
+    assert run("killed", "epoch 2 of") == -signal.SIGKILL
+    assert run("killed", "epoch 7 of") == -signal.SIGKILL
+    assert run("killed") == 0
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "killed")]
+    assert weights[0] == weights[1]

@@ -15,6 +15,7 @@ from parsers.command import InputError, console, run, say
 from parsers.evaluate.evaluation import LONG, ParserScores, score_graphs
 from parsers.evaluate.synonyms import load_synonyms
 from parsers.gold import read_gold
+from parsers.graph import MIN_VISIBLE
 from parsers.lemmatizer import Lemmatizer
 
 app = typer.Typer(add_completion=False)
@@ -29,6 +30,10 @@ def main(
     split: Annotated[
         str | None, typer.Option(help="Score this split alone if the file has splits: train or test.")
     ] = None,
+    min_visible: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Leave out nodes that are less likely to be seen in a picture; 0 keeps all."),
+    ] = MIN_VISIBLE,
     without_synonyms: Annotated[
         bool, typer.Option("--without-synonyms", help="Match equal words only, without WordNet's synonyms.")
     ] = False,
@@ -48,7 +53,8 @@ def main(
     lemmatizer = Lemmatizer()
     synonyms = None if without_synonyms else load_synonyms(lemmatizer)
     started = time.perf_counter()
-    graphs = chosen.parse([caption.caption for caption in captions])
+    parsed = chosen.parse([caption.caption for caption in captions])
+    graphs = [graph.keep_visible(min_visible) for graph in parsed]
     rate = len(captions) / (time.perf_counter() - started)
     scores = score_graphs(graphs, captions, lemmatizer, synonyms)
     _print_scores(f"{parser} on {gold.name}", scores)
@@ -59,6 +65,7 @@ def main(
             "version": chosen.version,
             "gold": gold.name,
             "split": split,
+            "min_visible": min_visible,
             "synonyms": not without_synonyms,
             "captions_per_second": rate,
             **scores.to_dict(),

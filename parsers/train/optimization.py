@@ -18,6 +18,7 @@ from parsers.evaluate.evaluation import ParserScores, score_graphs
 from parsers.evaluate.scoring import Synonyms
 from parsers.evaluate.synonyms import load_synonyms
 from parsers.gold import GoldCaption
+from parsers.graph import MIN_VISIBLE
 from parsers.lemmatizer import Lemmatizer
 from parsers.neural.model_folder import save_network
 from parsers.neural.network import ParserNetwork
@@ -109,7 +110,8 @@ def train_network(
 def save_and_score(network: ParserNetwork, dev: Sequence[GoldCaption], out: Path) -> ParserScores:
     """Writes a network into a folder and returns its scores on the development captions."""
     save_network(network.eval(), out)
-    graphs = NeuralParser(out).parse([caption.caption for caption in dev])
+    parsed = NeuralParser(out).parse([caption.caption for caption in dev])
+    graphs = [graph.keep_visible(MIN_VISIBLE) for graph in parsed]
     result = score_graphs(graphs, dev, get_lemmatizer(), get_synonyms())
     say(
         f"  SPICE {result.spice:.2%}, Set Match {result.set_match:.2%}; "

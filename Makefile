@@ -1,10 +1,10 @@
-# `make demo`, `make ablation` and `make test` each work as the only command in a fresh clone; the first installs into .venv (VENV=DIR: elsewhere).
+# `make demo`, `make demo-tasks`, `make ablation` and `make test` each work as the only command in a fresh clone; the first installs into .venv (VENV=DIR: elsewhere).
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup world demo ablation test test-slow fuzz check bench bench-full gpu-check clean
+.PHONY: setup world demo demo-tasks ablation test test-slow fuzz check bench bench-full gpu-check clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -42,7 +42,7 @@ endif
 	$(BIN)/python -m pipeline.pack --graphs $(WORLD)/graphs --regions $(WORLD)/regions \
 		--tokenizer $(WORLD)/toyworld/vocab.txt --held-out-share 0.1 --out $(WORLD)/shards --overwrite
 
-# The whole chain on that world: pretraining, and with generated regions the five tasks.
+# The whole chain on that world, from captions to a page that says what the images have brought.
 demo: world
 	$(BIN)/python -m shards.inspect summary $(WORLD)/shards/train
 	$(BIN)/python -m shards.inspect head $(WORLD)/shards/train -n 2
@@ -55,7 +55,11 @@ demo: world
 		--shards $(WORLD)/shards/train --out $(RUN) && wait $$! || { cat $(RUN)-text.log; exit 1; }
 	$(BIN)/python -m pretrain.report --model $(RUN) --config demo --text-only $(RUN)-text \
 		--held-out $(WORLD)/shards/val --images $(WORLD)/toyworld/images --out $(RUN)/report
-ifeq ($(FROM),features)
+	@echo "Open $(RUN)/report/index.html in a browser. The five tasks on the same world: make demo-tasks"
+
+# The five tasks, from the demonstration's model. What is finished is not trained again.
+demo-tasks: setup
+	test -d $(RUN)/model || $(MAKE) demo
 	$(BIN)/python -m pipeline.toyworld --tasks --seed 1 --num-images 1500 --num-captions 3 --min-things 2 --max-things 3 \
 		--out $(WORLD)/tasks --overwrite
 	$(BIN)/python -m pipeline.regions $(WORLD)/tasks/regions --class-names $(WORLD)/toyworld/class_names.txt \
@@ -65,7 +69,6 @@ ifeq ($(FROM),features)
 # One thread: the model is so small that more of them wait for each other.
 	OMP_NUM_THREADS=1 $(BIN)/python -m finetune.comparison --world $(WORLD)/tasks --regions $(WORLD)/task-regions \
 		--gold-regions $(WORLD)/task-gold-regions --start pretrained=$(RUN) --untrained --out $(RUN)/tasks
-endif
 
 # Scene-graph prediction against what it is compared with in docs/ablation.md, whose results it writes. Runs that were
 # finished before are not trained again.

@@ -16,15 +16,15 @@ STARTS = (
     r"ernie-vil (?P<name>[a-z][\w-]*)",
     r"python3? -m (?P<module>[\w.]+)",
     r"(?:deepspeed|torchrun|srun|python)\b(?: -[-\w]+(?:[ =][\w.:$]+)?)*? (?P<script>pretrain|finetune)/run\.py",
-    r"(?:deepspeed|torchrun)\b(?: -[-\w]+(?:[ =]\w+)?)* -m (?P<launched>[\w.]+)",
+    r"(?:deepspeed|torchrun)\b(?: -[-\w]+(?:[ =][\w.:$]+)?)*? -m (?P<launched>[\w.]+)",
 )
 
 
 def blocks():
     """The code blocks of all pages, each with its place. Lines that go on are joined."""
     for page in PAGES:
-        for block in re.finditer(r"^```(\w*)\n(.*?)^```", page.read_text(), re.M | re.S):
-            if block[1] in ("", "sh", "bash"):
+        for block in re.finditer(r"^```([\w ]*)\n(.*?)^```", page.read_text(), re.M | re.S):
+            if block[1] in ("", "sh", "sh cluster"):
                 yield page.relative_to(ROOT).as_posix(), re.sub(r"\\\n\s*", "", block[2])
 
 
@@ -44,7 +44,8 @@ def command_lines():
                 )
                 name = groups.get("name") or NAMES.get(module)
                 if name is not None:
-                    yield page, name, groups["rest"].split(" # ")[0].split(" > ")[0].split(" && ")[0]
+                    rest = re.split(" # | > | && ", groups["rest"])[0]
+                    yield page, name, rest.removesuffix("'") if rest.count("'") % 2 else rest
                 break
 
 
@@ -69,7 +70,9 @@ def test_modules_that_are_named_are_commands():
 
 
 @pytest.mark.parametrize(("page", "name", "rest"), LINES, ids=lambda part: part[:60])
-def test_a_command_is_one_that_its_parser_accepts(page, name, rest):
+def test_a_command_is_one_that_its_parser_accepts(page, name, rest, tmp_path, monkeypatch):
+    (tmp_path / "hosts").write_text("worker-1 slots=8\n")
+    monkeypatch.chdir(tmp_path)
     arguments = shlex.split(rest)
     command = load_command(name, arguments)
     if hasattr(command, "commands"):

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -28,12 +29,20 @@ def blocks():
                 yield page.relative_to(ROOT).as_posix(), re.sub(r"\\\n\s*", "", block[2])
 
 
+def recipes():
+    """What the Makefile would run."""
+    targets = ["demo", "ablation", "bench-full", "ROUNDS=1"]
+    for options in (targets, [*targets, "FROM=pixels"]):
+        done = subprocess.run(["make", "--dry-run", *options], cwd=ROOT, capture_output=True, text=True)
+        yield "Makefile", re.sub(r"\\\n\s*", "", done.stdout)
+
+
 def command_lines():
-    """The calls of our commands in the code blocks: where, the command's name, and its arguments."""
-    for page, text in blocks():
+    """The calls of our commands in code blocks and the Makefile: where, the command's name, and its arguments."""
+    for page, text in [*blocks(), *recipes()]:
         for line in text.splitlines():
             for start in STARTS:
-                found = re.search(rf"(?:^|[ ;&(])(?:\w+=\S+ )*{start}(?P<rest>.*)", line)
+                found = re.search(rf"(?:^|[ ;&(/])(?:\w+=\S+ )*{start}(?P<rest>.*)", line)
                 if found is None:
                     continue
                 groups = found.groupdict()
@@ -44,7 +53,7 @@ def command_lines():
                 )
                 name = groups.get("name") or NAMES.get(module)
                 if name is not None:
-                    rest = re.split(" # | > | && ", groups["rest"])[0]
+                    rest = re.split(" # | > | && | & ", groups["rest"])[0]
                     yield page, name, rest.removesuffix("'") if rest.count("'") % 2 else rest
                 break
 

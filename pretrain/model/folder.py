@@ -59,6 +59,8 @@ def model_folder(path: Path) -> Path:
     for folder in (path, path / "model"):
         if (folder / CONFIG).is_file():
             return folder
+    if not path.exists():
+        raise InputError(f"{path}: there is no such model or run")
     raise InputError(
         f"{path}: neither a model ({CONFIG}, {WEIGHTS}, {VOCABULARY}) nor a pretraining run that has come to its end "
         "and written its model/; continue one with --resume"

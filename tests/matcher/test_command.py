@@ -122,7 +122,7 @@ def test_several_devices_are_started_without_a_launcher_on_the_path(options):
     """What only the processes look at is said by each of them."""
     done = ernie_vil("pretrain", *options, "--devices=2", "--start", "nowhere", PATH="/usr/bin:/bin")
     assert done.returncode == 1
-    assert done.stderr.count("error: nowhere: neither a model") == 2
+    assert done.stderr.count("error: nowhere: there is no such model or run") == 2
 
 
 @pytest.mark.slow

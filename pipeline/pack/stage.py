@@ -26,7 +26,18 @@ from pipeline.pack.image_ids import coco_number, count_matches, read_id_lists, r
 from pipeline.pack.join import Fate, Join, RegionsPart, join
 from pipeline.pack.packing import TRAIN, VAL, Packer, PackPartition, parts_with_shard, read_shard_of_part
 from shards import index
-from shards.manifest import MANIFEST, SCHEMA_VERSION, Classes, Manifest, ParserInfo, ShardInfo, TokenizerInfo, Totals
+from shards.manifest import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    Classes,
+    DetectorInfo,
+    Manifest,
+    ParserInfo,
+    ShardInfo,
+    TokenizerInfo,
+    Totals,
+)
+from shards.regions.detector import DetectorRecord
 from shards.regions.table import RegionsInfo
 from shards.schema import Array
 from shards.stage_folder import parts_of, read_part_metadata
@@ -118,6 +129,12 @@ class PackStage:
                     f"{other.classes.kind} ({other.classes.count})"
                 )
         return info
+
+    @property
+    def detector(self) -> DetectorInfo | None:
+        """The detector of all regions; None if nobody knows it, or if there were several."""
+        first, *others = (DetectorRecord.of_regions(folder).detector for folder in self.regions)
+        return first if all(other == first for other in others) else None
 
     @cached_property
     def parser(self) -> ParserInfo:
@@ -224,6 +241,7 @@ class PackStage:
             parser=self.parser,
             feature_size=self.info.feature_size,
             classes=_describe_kept_classes(self.info.classes, self.class_top_k),
+            detector=self.detector,
             totals=totals,
             index_sha256=index_sha256,
             shards=infos,

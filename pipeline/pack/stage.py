@@ -260,8 +260,12 @@ def propose_coco_ids(out: AnyPath) -> str:
 
 def is_held_out(image_id: str, share: float) -> bool:
     """Returns whether an image belongs to the held-out split. A hash of its id alone decides."""
-    digest = hashlib.blake2b(image_id.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") < share * 2**64
+    return place_image(image_id) < share * 2**64
+
+
+def place_image(image_id: str) -> int:
+    """Returns a number below 2**64 that follows from the image id alone: the images with the lowest are held out."""
+    return int.from_bytes(hashlib.blake2b(image_id.encode(), digest_size=8).digest(), "big")
 
 
 def _cut_into_partitions(part: RegionsPart, captions: CaptionStore, shard_size: int) -> Iterator[PackPartition]:

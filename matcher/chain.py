@@ -15,6 +15,7 @@ from matcher.detection import convert_regions, extract_regions, name_detector
 from matcher.pairs import (
     HELD_OUT,
     PAIRS,
+    TRAIN,
     OwnData,
     choose_holdout,
     read_own_data,
@@ -23,7 +24,7 @@ from matcher.pairs import (
 )
 from matcher.report import PAGE, report_matcher
 from matcher.run_record import MODEL, REPORT, WORK, claim_folder, write_run
-from matcher.training import Counts, load_recipe, train, write_start
+from matcher.training import Counts, load_recipe, pretrain_small, train
 from matcher.vocabulary import learn_vocabulary
 from parsers.checksums import sha256_of
 from parsers.command import InputError, pluralize, say
@@ -130,16 +131,18 @@ class _Chain:
         holdout = choose_holdout(data.photos)
         held_out = {image_id for image_id in data.photos if is_held_out(image_id, holdout)}
         write_pairs(data, held_out, work / "pairs" / PAIRS)
-        start = self._find_start(data, held_out, regions)
+        counts = _count(data, held_out)
         self._parse(data.caption_count)
-        self._pack(start / VOCABULARY, regions, holdout)
+        self._pack(self._find_vocabulary(data, held_out), regions, holdout)
         files = TaskFiles(work / "pairs", [regions])
         if not (plan.out / MODEL).is_dir():
+            start = self._find_start(counts)
             recipe = load_recipe(start, plan.recipe, plan.settings)
-            train(start, files, recipe, _count(data, held_out), work / "training")
+            train(start, files, recipe, counts, work / "training")
             (work / "training" / MODEL).replace(plan.out / MODEL)
         results = report_matcher(plan.out, files, work / "shards" / HELD_OUT, plan.photos, data.left_out)
-        shutil.rmtree(work / "training" / "checkpoints", ignore_errors=True)  # they are larger than all else
+        for run in ("start", "training"):
+            shutil.rmtree(work / run / "checkpoints", ignore_errors=True)  # they are larger than all else
         return results
 
     def _trained_on(self) -> DetectorRecord | None:
@@ -170,23 +173,28 @@ class _Chain:
         if (more := len(data.left_out) - _LISTED) > 0:
             say(f"left out: {more:,} more; all of them are in {path}")
 
-    def _find_start(self, data: OwnData, held_out: set[str], regions: Path) -> Path:
-        """Returns the model to start from. One that starts from nothing is made, with its vocabulary."""
+    def _find_vocabulary(self, data: OwnData, held_out: set[str]) -> Path:
+        """Returns the vocabulary: that of the start model, the given one, or one that is learned from the captions."""
+        if self._plan.start is not None:
+            return model_folder(self._plan.start) / VOCABULARY
+        if self._plan.tokenizer is not None:
+            return self._plan.tokenizer
+        path = self._work / VOCABULARY
+        if not path.is_file():
+            learn_vocabulary(
+                (text for name, texts in data.captions.items() if name not in held_out for text in texts), path
+            )
+            say(f"vocabulary: {pluralize(len(read_vocabulary(path)), 'word piece')}, learned from the captions")
+        return path
+
+    def _find_start(self, counts: Counts) -> Path:
+        """Returns the model to start from. If none was given, it is pretrained on the packed captions."""
         if self._plan.start is not None:
             return model_folder(self._plan.start)
-        folder = self._work / "start"
-        if not (folder / CONFIG).is_file():
-            vocabulary = self._plan.tokenizer
-            if vocabulary is None:
-                vocabulary = self._work / VOCABULARY
-                learn_vocabulary(
-                    (text for name, texts in data.captions.items() if name not in held_out for text in texts),
-                    vocabulary,
-                )
-                pieces = len(read_vocabulary(vocabulary))
-                say(f"vocabulary: {pluralize(pieces, 'word piece')}, learned from the captions")
-            write_start(vocabulary, regions, folder)
-        return folder
+        run = self._work / "start"
+        if not (run / MODEL / CONFIG).is_file():
+            pretrain_small(self._work / "shards" / TRAIN, counts, run)
+        return model_folder(run)
 
     def _parse(self, count: int) -> None:
         stage = ParseStage(

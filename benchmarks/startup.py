@@ -20,7 +20,7 @@ from benchmarks.turns import ROUNDS, Rounds, cpu, machine, others, ratio, spread
 from parsers.command import console, run
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("parsers", "shards", "pipeline", "pretrain", "finetune")
+PACKAGES = ("parsers", "shards", "pipeline", "pretrain", "finetune", "matcher")
 FLOOR = "the floor"
 NEEDED = "import typer, typer.rich_utils, rich, pydantic, pyarrow, numpy"
 app = typer.Typer(add_completion=False)

@@ -37,6 +37,7 @@ from pipeline.parse.stage import ParseStage
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG, WEIGHTS
 from pretrain.model.folder import model_folder
+from pretrain.training.distributed import with_process_group
 from shards.regions.detector import DetectorRecord
 from shards.regions.store import RegionStore
 from shards.storage.files import write_atomic
@@ -136,9 +137,7 @@ class _Chain:
         self._pack(self._find_vocabulary(data, held_out), regions, holdout)
         files = TaskFiles(work / "pairs", [regions])
         if not (plan.out / MODEL).is_dir():
-            start = self._find_start(counts)
-            recipe = load_recipe(start, plan.recipe, plan.settings)
-            train(start, files, recipe, counts, work / "training")
+            with_process_group(lambda: self._train(files, counts))
             (work / "training" / MODEL).replace(plan.out / MODEL)
         results = report_matcher(plan.out, files, work / "shards" / HELD_OUT, plan.photos, data.left_out)
         for run in ("start", "training"):
@@ -186,6 +185,11 @@ class _Chain:
             )
             say(f"vocabulary: {pluralize(len(read_vocabulary(path)), 'word piece')}, learned from the captions")
         return path
+
+    def _train(self, files: TaskFiles, counts: Counts) -> None:
+        start = self._find_start(counts)
+        recipe = load_recipe(start, self._plan.recipe, self._plan.settings)
+        train(start, files, recipe, counts, self._work / "training")
 
     def _find_start(self, counts: Counts) -> Path:
         """Returns the model to start from. If none was given, it is pretrained on the packed captions."""

@@ -65,12 +65,7 @@ def name_detector(name: str | None, options: Mapping[str, object], trained_on: D
 
 
 def extract_regions(
-    pictures: PictureInput,
-    detector: NamedDetector,
-    out: Path,
-    *,
-    feature_size: int | None = None,
-    overwrite: bool = False,
+    pictures: PictureInput, detector: NamedDetector, out: Path, *, feature_size: int | None = None
 ) -> None:
     """Finds the regions of pictures and writes them as `pipeline.extract` does. What is there is not made again.
 
@@ -79,7 +74,6 @@ def extract_regions(
         detector: finds the regions.
         out: the folder for the regions.
         feature_size: what the model takes; None: any.
-        overwrite: replace regions that another detector found, or in other pictures.
 
     Raises:
         InputError: the detector cannot be had, or its features have another size.
@@ -104,7 +98,7 @@ def extract_regions(
         previews=0,
     )
     workers = 1 if _options_of_machine() or count < _FEW else os.cpu_count() or 1
-    run_stage(stage, location(out), Engine(workers=workers), max_rejects=1, overwrite=overwrite)
+    run_stage(stage, location(out), Engine(workers=workers), max_rejects=1, overwrite=False)
 
 
 def convert_regions(source: Path, out: Path) -> Path:

@@ -6,6 +6,8 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import orjson
+
 from parsers.command import InputError, pluralize, say
 from pipeline.execution.parts import Reject
 from pipeline.extract.images import recognise_pictures
@@ -17,7 +19,7 @@ from pipeline.parse.recognition import recognise_captions
 from pipeline.parse.rows import Columns
 from pipeline.parse.stage import TEST
 from shards.pictures import image_id_of_file
-from shards.storage.files import write_json
+from shards.storage.files import write_atomic
 
 PAIRS = "dataset_own.json"
 """Karpathy's layout, which `pipeline.parse` and `finetune` read."""
@@ -162,9 +164,16 @@ def write_pairs(data: OwnData, held_out: Container[str], path: Path) -> None:
         }
         for image_id, name in data.photos.items()
     ]
-    write_json({"dataset": "own", "images": images}, path)
+    _write_once({"dataset": "own", "images": images}, path)
 
 
 def write_photo_list(data: OwnData, path: Path) -> None:
     """Writes the photos as a list that `pipeline.extract` reads."""
-    write_json({"images": [{"id": image_id, "file_name": name} for image_id, name in data.photos.items()]}, path)
+    _write_once({"images": [{"id": image_id, "file_name": name} for image_id, name in data.photos.items()]}, path)
+
+
+def _write_once(value: object, path: Path) -> None:
+    """Writes JSON, unless the file holds it already: a stage takes a file that is written again for another one."""
+    data = orjson.dumps(value)
+    if not path.is_file() or path.read_bytes() != data:
+        write_atomic(path, data)

@@ -138,7 +138,7 @@ def _make_page(
     left_out: Sequence[str],
 ) -> str:
     places = {shards.record(*place)[0]: place for place in shards}
-    shown = wrong[:WORST]
+    shown = list({pair.own: pair for pair in reversed(wrong)}.values())[::-1][:WORST]  # the worst one of each photo
     drawn = {image_id for pair in shown for image_id in (pair.own, pair.best)}
     drawer = SampleDrawer(shards, [places[image_id] for image_id in sorted(drawn)], photos)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from matcher.run_record import MADE_OF, RUN, SEARCH, read_run
 from parsers.command import InputError
 from pipeline.detectors import Detector
 from pipeline.extract.images import PictureInput
-from pipeline.files import location
+from pipeline.files import fingerprint, location
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG
 from shards.pictures import image_id_of_file
@@ -114,12 +115,14 @@ class Matcher:
         raise InputError(f"{photo}: there are no regions of it; name others with regions=... (--regions)")
 
     def _search_index(self, folder: Path) -> RegionStore:
-        """Returns the regions of all photos of a folder; finds those that were not found before."""
-        digest = hashlib.sha256(str(folder.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-        out = self._folder / SEARCH / digest
+        """Returns the regions of all photos of a folder; finds them if the folder is new or has changed."""
+        found = fingerprint(location(folder))
+        prefix, state = (hashlib.sha256(str(found[key]).encode()).hexdigest()[:16] for key in ("path", "files"))
+        out = self._folder / SEARCH / f"{prefix}-{state}"
+        for before in set(out.parent.glob(f"{prefix}-*")) - {out}:
+            shutil.rmtree(before)
         pictures = PictureInput(location(folder), "folder", "auto")
-        size = self._trained_on.feature_size
-        extract_regions(pictures, self._named_detector, out, feature_size=size, overwrite=True)
+        extract_regions(pictures, self._named_detector, out, feature_size=self._trained_on.feature_size)
         return RegionStore([out])
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Fine-tuning of pair matching on own photos and captions."""
+"""Training on own photos and captions. Both parts run in one process group: DeepSpeed cannot join a second one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG
 from pretrain.pretraining import Pretraining
 from pretrain.recipe import PretrainRecipe
-from pretrain.training.distributed import DistributedContext, with_process_group
+from pretrain.training.distributed import DistributedContext
 from pretrain.training.trainer import Trainer
 from pretrain.training.workload import Workload
 from shards.joined import open_sets
@@ -80,15 +80,12 @@ def train(start: Path, data: TaskFiles, recipe: FineTuneRecipe, counts: Counts, 
 def _run(open_: Callable[[str], FineTuning | Pretraining], counts: Counts, batch: str, out: Path) -> None:
     """Opens a workload for a type of device, says what will be done, and does what is left of it."""
 
-    def work() -> None:
-        world = DistributedContext.current()
-        workload: Workload[Any] = (opened := open_(world.device.type))
-        seconds = _measure_step(workload, world.device)
-        trainer = Trainer(workload, opened.recipe, out, world, resume=True)
-        _print_banner(trainer, counts, batch, seconds)
-        trainer.train()
-
-    with_process_group(work, out)
+    world = DistributedContext.current()
+    workload: Workload[Any] = (opened := open_(world.device.type))
+    seconds = _measure_step(workload, world.device)
+    trainer = Trainer(workload, opened.recipe, out, world, resume=True)
+    _print_banner(trainer, counts, batch, seconds)
+    trainer.train()
 
 
 def _print_banner(trainer: Trainer[Any], counts: Counts, batch: str, seconds: float) -> None:

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("parsers", "shards", "pipeline", "pretrain", "finetune")
+PACKAGES = ("parsers", "shards", "pipeline", "pretrain", "finetune", "matcher")
 MAY_IMPORT = {
     "parsers": set(),
     "shards": {"parsers.checksums", "parsers.command", "parsers.graph"},
     "pipeline": {"parsers", "shards"},
     "pretrain": {"parsers.checksums", "parsers.command", "shards"},
     "finetune": {"parsers.checksums", "parsers.command", "pretrain", "shards"},
+    "matcher": {"parsers", "shards", "pipeline", "pretrain", "finetune"},
 }
 """The other packages, or modules of them, that a package may import."""
 

@@ -41,7 +41,8 @@ def claim_folder(out: Path, made_of: Mapping[str, Any], *, overwrite: bool) -> M
         changed = sorted(key for key in made_of.keys() | before.keys() if made_of.get(key) != before.get(key))
         if not changed:
             return found.get(RESULTS)
-        if not overwrite:
+        # A run that failed before its first part, for want of weights for example, left nothing to protect.
+        if not overwrite and any((out / WORK).glob("*/part-*.stats.json")):
             changes = "; ".join(
                 f"{key}: {shorten_json(before.get(key))} -> {shorten_json(made_of.get(key))}" for key in changed
             )

@@ -59,7 +59,7 @@ def pretrain_small(shards: Path, counts: Counts, out: Path) -> None:
     """
     recipe = PretrainRecipe.load(FROM_NOTHING, [])
     training = open_sets([str(shards)])
-    batch = f"{pluralize(pairs_per_batch(recipe, training), 'pair')} with hidden words and regions, half of them false"
+    batch = f"{pluralize(pairs_per_batch(recipe, training), 'pair')} with hidden words and regions"
     say("pretraining, because there is no model to start from:")
     _run(lambda device_type: Pretraining(recipe, training, None, device_type), counts, batch, out)
 

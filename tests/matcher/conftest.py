@@ -79,6 +79,6 @@ def own(tmp_path_factory):
     weights = folder / "detector.safetensors"
     save_file(build_network().state_dict(), weights, {"class_names": json.dumps(CLASS_NAMES)})
     recipe = (ROOT / "configs/pretrain/own.yaml").read_text().replace("../model/", f"{ROOT}/configs/model/")
-    recipe = recipe.replace("steps: 400", "steps: 3").replace("batch_size: 64", "batch_size: 8")
+    recipe = recipe.replace("steps: 1400", "steps: 3").replace("batch_size: 64", "batch_size: 8")
     (folder / "own.yaml").write_text(recipe.replace("checkpoint_every: 100", "checkpoint_every: 2"))
     return Own(folder / "world/images", folder / "captions.csv", folder / "world/regions", weights, folder / "own.yaml")

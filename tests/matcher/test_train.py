@@ -32,7 +32,9 @@ def given(own, tmp_path_factory):
 def detected(own, tmp_path_factory):
     """A matcher that found its regions with a detector."""
     out = tmp_path_factory.mktemp("detected") / "m"
-    own.train(out, "--detector", "toyworld", "--weights", own.weights, *SHORT)
+    said = own.train(out, "--detector", "toyworld", "--weights", own.weights.parent / "missing", *SHORT, code=1)
+    assert said.splitlines()[-1].startswith("error: detector toyworld: ")
+    own.train(out, "--detector", "toyworld", "--weights", own.weights, *SHORT)  # nothing was made that would be lost
     return out
 
 
@@ -144,7 +146,7 @@ def test_a_killed_run_goes_on_to_the_same_model(own, tmp_path):
         "pipeline.pack.stage:PackStage.finish 1",
         "pretrain.training.trainer:Trainer.train_step 3",  # pretraining
         "pretrain.model.folder:write_weights 1",  # its export
-        "finetune.training.finetuning:FineTuning.score 5",  # matching: two calls measure, and the checkpoint is after two steps
+        "finetune.training.finetuning:FineTuning.score 5",  # matching: two calls measure, then steps
         "finetune.model_folder:write_json 1",  # its export
         "matcher.chain:report_matcher 1",  # the model is in place
         "matcher.report:write_atomic 1",

@@ -12,7 +12,7 @@ from torch import Tensor
 from parsers.checksums import forget_checksums, write_checksums
 from parsers.command import InputError
 from pretrain.model.config import ModelConfig
-from pretrain.model.encoder import CONFIG, ENCODER, WEIGHTS
+from pretrain.model.encoder import CONFIG, ENCODER, WEIGHTS, ErnieViL
 from pretrain.model.heads import ErnieViLForPreTraining
 from shards.storage.files import write_atomic
 from shards.storage.weights import load_weights, read_weights, start_from_weights, write_weights
@@ -48,6 +48,13 @@ def export(weights: Mapping[str, Tensor], config: ModelConfig, vocabulary: bytes
     write_weights(weights, folder / WEIGHTS)
     config.save(folder / CONFIG)
     write_checksums(folder, (VOCABULARY, WEIGHTS, CONFIG))
+
+
+def export_untrained(config: ModelConfig, vocabulary: bytes, folder: Path, seed: int) -> None:
+    """Writes a model folder with random weights of an encoder. The arguments are those of `export`."""
+    torch.manual_seed(seed)
+    weights = {ENCODER + name: tensor for name, tensor in ErnieViL(config).state_dict().items()}
+    export(weights, config, vocabulary, folder)
 
 
 def model_folder(path: Path) -> Path:

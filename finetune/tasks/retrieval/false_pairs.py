@@ -85,8 +85,8 @@ def read_hard_negatives(path: Path) -> dict[str, list[str]]:
     """
     if not path.is_file():
         raise InputError(
-            f"task.hard_negatives: there is no file {path}; make it with `python -m finetune.shortlist --negatives` from "
-            "a model that is fine-tuned without it, or do without: --set task.hard_images=0 --set task.hard_captions=0"
+            f"task.hard_negatives: there is no file {path}; make it with `python -m finetune.shortlist --negatives` "
+            "from a model that is fine-tuned without it, or use --set task.hard_images=0 --set task.hard_captions=0"
         )
     if path.suffix == ".json":
         with expect_layout(path, "JSON with a list of image ids for each image id"):

@@ -26,9 +26,9 @@ from transformers import LxmertConfig, LxmertForPreTraining
 
 from benchmarks.turns import ROUNDS, Rounds, cpu, machine, ratio, spread, take_turns, wall
 from parsers.command import console, run
+from parsers.device import choose_device
 from pretrain.model.attention import AttentionLayer, MultiHeadAttention
 from pretrain.model.config import ModelConfig
-from pretrain.model.folder import choose_device
 from pretrain.model.heads import ErnieViLForPreTraining, PretrainingOutput
 
 ModelSize = Annotated[str, typer.Option("--size", help="Size of our model.")]

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from parsers.command import InputError
-from pretrain.data.padding import pad_images, pad_texts
+from pretrain.data.padding import copy_to, pad_images, pad_texts
 from shards.boxes import WHOLE_IMAGE, locate_boxes
 from shards.regions.table import RegionsRow
 from shards.schema import Array
@@ -186,7 +186,7 @@ class Sources:
 
 def move_inputs(inputs: Inputs, device: torch.device) -> Inputs:
     """Returns the inputs on another device."""
-    return {name: None if tensor is None else tensor.to(device, non_blocking=True) for name, tensor in inputs.items()}
+    return {name: None if tensor is None else copy_to(tensor, device) for name, tensor in inputs.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +198,7 @@ class TaskBatch:
 
     def to(self, device: torch.device) -> TaskBatch:
         """Returns the same batch on another device."""
-        labels = {name: tensor.to(device, non_blocking=True) for name, tensor in self.labels.items()}
+        labels = {name: copy_to(tensor, device) for name, tensor in self.labels.items()}
         return TaskBatch(move_inputs(self.inputs, device), labels)
 
     @property

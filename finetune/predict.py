@@ -50,7 +50,7 @@ def main(
         raise typer.BadParameter(f"{task} has no parts for several models; name one", param_hint="--model")
     from finetune.data import TaskFiles
     from finetune.model_folder import find_fine_tuned, load_fine_tuned, load_task
-    from pretrain.model.folder import choose_device
+    from parsers.device import choose_device
     from pretrain.training.distributed import DistributedContext
 
     world = DistributedContext(0, 1, choose_device(device))

@@ -78,8 +78,8 @@ def main(
     )
     from finetune.tasks.retrieval.score_matrix import PairScorer
     from finetune.tasks.retrieval.task import Retrieval
+    from parsers.device import choose_device
     from pretrain.model.encoder import WEIGHTS
-    from pretrain.model.folder import choose_device
     from pretrain.training.distributed import DistributedContext, with_process_group
 
     folder = find_fine_tuned(model)

@@ -17,9 +17,9 @@ from finetune.model_folder import TASK, find_fine_tuned, load_fine_tuned, load_t
 from finetune.tasks.retrieval.score_matrix import PairScorer
 from finetune.tasks.retrieval.task import Retrieval, RetrievalSettings
 from parsers.command import InputError
+from parsers.device import choose_device
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG
-from pretrain.model.folder import choose_device
 from shards.regions.table import RegionsRow
 from shards.schema import Array
 from shards.vocabulary import VOCABULARY, make_tokenizer, read_vocabulary

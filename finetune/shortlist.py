@@ -61,8 +61,8 @@ def main(
     )
     from finetune.tasks.retrieval.score_matrix import PairScorer
     from finetune.tasks.retrieval.task import Retrieval
+    from parsers.device import choose_device
     from pretrain.model.encoder import WEIGHTS
-    from pretrain.model.folder import choose_device
 
     with lock_folder(out.parent):
         folder = find_fine_tuned(model)

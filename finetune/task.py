@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
@@ -220,6 +221,9 @@ class Task(ABC, Generic[S, E, P]):
             split: the split.
             batch_size: examples of a batch, on each rank.
             world: the ranks.
+
+        Raises:
+            CollectiveError: a rank cannot read its share of the split.
         """
         own: list[tuple[int, P]] = []
         batches = -(-len(split.examples) // batch_size)
@@ -227,7 +231,7 @@ class Task(ABC, Generic[S, E, P]):
             for first in range(0, batches, world.size):
                 start = (first + world.rank) * batch_size
                 numbers = np.arange(start, min(start + batch_size, len(split.examples)))
-                batch = self.collate(split, numbers, None)
+                batch = world.together(partial(self.collate, split, numbers, None))
                 with torch.no_grad():
                     logits = model(**batch.to(world.device).inputs).to("cpu", torch.float32)
                 own += zip(numbers.tolist(), self.predict(logits, batch, split.take(numbers)), strict=True)

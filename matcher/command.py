@@ -87,6 +87,11 @@ COMMANDS = {
         PRETRAINING,
         "Compare pretraining recipes by the cloze test, each at its best learning rate, over several seeds.",
     ),
+    "folds": Command(
+        "pretrain.folds",
+        PRETRAINING,
+        "For each fold, train on the other folds and hide nodes of this one; compare own and other images.",
+    ),
     "costs": Command(
         "pretrain.model.__main__", PRETRAINING, "Print the parameters, FLOPs and memory of each layer of a model."
     ),

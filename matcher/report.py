@@ -21,8 +21,8 @@ from matcher.pairs import HELD_OUT
 from matcher.run_record import MODEL, REPORT, WORK
 from parsers.checksums import sha256_of
 from parsers.command import console, pluralize
+from parsers.device import choose_device
 from pretrain.model.encoder import WEIGHTS
-from pretrain.model.folder import choose_device
 from pretrain.training.distributed import DistributedContext
 from shards.inspect.page import LEGEND, SampleDrawer, make_document
 from shards.reader import ShardSet

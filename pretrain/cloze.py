@@ -66,8 +66,9 @@ def main(
     # Imported late: PyTorch takes seconds, and --help should answer at once.
     import torch
 
+    from parsers.device import choose_device
     from pretrain.model.encoder import CONFIG
-    from pretrain.model.folder import choose_device, load_model, model_folder
+    from pretrain.model.folder import load_model, model_folder
 
     folder, evaluation = model_folder(model), ShardSet(held_out)
     config = ModelConfig.load(folder / CONFIG)

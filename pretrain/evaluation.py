@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,6 +17,9 @@ from pretrain.recipe import OBJECTIVES, PretrainRecipe, ShownImage, model_config
 from pretrain.training.loader import StepLoader
 from shards.random_numbers import EVALUATION_SEED
 from shards.sample_reader import SampleReader
+
+if TYPE_CHECKING:
+    from pretrain.training.distributed import DistributedContext
 
 Model = Callable[..., PretrainingOutput]
 
@@ -46,10 +50,7 @@ def evaluate(
     recipe: PretrainRecipe,
     *,
     images: ShownImage,
-    device: torch.device,
-    rank: int = 0,
-    ranks: int = 1,
-    all_reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor,
+    world: DistributedContext,
 ) -> dict[str, Result]:
     """Returns the results of all objectives that have targets.
 
@@ -60,13 +61,11 @@ def evaluate(
         shards: the held-out data.
         recipe: says what is hidden and how; its seed has no effect.
         images: which image a caption is shown with, whatever the recipe says.
-        device: where to compute.
-        rank: of ``ranks``.
-        ranks: processes that share the evaluation.
-        all_reduce: sums a tensor over all ranks.
+        world: the ranks, which share the evaluation.
 
     Raises:
         InputError: the shards lack what the recipe predicts.
+        CollectiveError: a rank cannot read its share of the shards.
     """
     recipe = recipe.model_copy(update={"images": images})
     classes = model_config(recipe, shards).class_size
@@ -84,19 +83,21 @@ def evaluate(
         masking=recipe.active_masking,
         region_target=recipe.region_target,
         images=images,
-        device_type=device.type,
+        device_type=world.device.type,
     )
     steps = range(min(recipe.evaluate_steps, plan.steps_per_epoch))
-    loaded = StepLoader(StepDataset(plan, collator, rank=rank, ranks=ranks, accumulation=1), steps, workers=0)
-    totals = torch.zeros(3, len(OBJECTIVES), dtype=torch.float64, device=device)
-    guesses = _Guesses(shards.tokenizer.size, classes, shards.feature_size, device)
-    for (cpu_batch,) in loaded:
-        batch = cpu_batch.to(device)
+    dataset = StepDataset(plan, collator, rank=world.rank, ranks=world.size, accumulation=1)
+    loaded = StepLoader(dataset, steps, workers=0)
+    totals = torch.zeros(3, len(OBJECTIVES), dtype=torch.float64, device=world.device)
+    guesses = _Guesses(shards.tokenizer.size, classes, shards.feature_size, world.device)
+    for _ in steps:
+        (cpu_batch,) = world.together(loaded.__next__)
+        batch = cpu_batch.to(world.device)
         scores = score(model(**batch.inputs()), batch)
         totals += torch.stack([scores.loss, scores.correct, scores.count])
         guesses.add(batch)
-    guess_loss, guess_accuracy = guesses.scores(all_reduce)
-    loss, correct, count = all_reduce(totals)
+    guess_loss, guess_accuracy = guesses.scores(world.all_reduce)
+    loss, correct, count = world.all_reduce(totals)
     scored = OBJECTIVES if images == "own" else OBJECTIVES[:TEXT]
     return {
         name: Result(

@@ -20,9 +20,11 @@ TEXT = 4
 
 def count_targets(batch: PretrainBatch) -> Tensor:
     """Counts the targets of each objective, float64 [6]."""
-    kinds = torch.bincount(batch.text_kinds, minlength=TEXT)
-    rest = torch.tensor([len(batch.region_targets), len(batch.matched)], device=kinds.device)
-    return torch.cat([kinds, rest]).double()
+    # Neither `bincount` nor a tensor made of these numbers: on a GPU, the process would wait for both.
+    counts = torch.zeros(TEXT + 2, dtype=torch.float64, device=batch.text_kinds.device)
+    counts.index_add_(0, batch.text_kinds, torch.ones_like(batch.text_kinds, dtype=torch.float64))
+    counts[TEXT], counts[TEXT + 1] = len(batch.region_targets), len(batch.matched)
+    return counts
 
 
 def score(output: PretrainingOutput, batch: PretrainBatch) -> Scores:

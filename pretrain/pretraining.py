@@ -51,6 +51,7 @@ class Pretraining:
         self._plan = BatchPlan.of(recipe, shards)
         self._collator = Collator.of(recipe, shards, device_type)
         self.steps_per_epoch = self._plan.steps_per_epoch
+        self.pairs_per_epoch = self._plan.epochs.pairs_per_epoch
         self.guaranteed_metrics = ()
 
     def fingerprint(self) -> dict[str, object]:
@@ -118,16 +119,7 @@ class Pretraining:
         """Returns loss and accuracy on the held-out shards, and those of guessing."""
         if self.held_out is None:
             return {}
-        results = evaluate(
-            model,
-            self.held_out,
-            self.recipe,
-            images=self.recipe.images,
-            device=world.device,
-            rank=world.rank,
-            ranks=world.size,
-            all_reduce=world.all_reduce,
-        )
+        results = evaluate(model, self.held_out, self.recipe, images=self.recipe.images, world=world)
         return {
             f"held-out/{what}/{name}": value
             for name, result in results.items()
@@ -174,11 +166,8 @@ def pretrain(
         if world.rank == 0:
             console.print(make_text_table(taken, text_from))
     pairs = pairs_per_batch(recipe, shards)
-    if world.rank == 0 and pairs > (count := len(shards)):
-        say(
-            f"a batch of {pairs:,} pairs is more than the {count:,} images of the shards: "
-            "batches are smaller than the recipe says"
-        )
+    if world.rank == 0 and pairs > (count := workload.pairs_per_epoch):
+        say(f"a batch of {pairs:,} pairs is more than the {count:,.0f} of an epoch: batches are smaller than that")
     metrics = Trainer(workload, recipe, out, world, resume=resume).train()
     if world.rank == 0:
         if metrics:

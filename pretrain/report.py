@@ -81,8 +81,10 @@ def _score(trained: Path, shards: ShardSet, recipe: PretrainRecipe, images: Show
 
     from pretrain.evaluation import evaluate
     from pretrain.model.folder import load_model
+    from pretrain.training.distributed import DistributedContext
 
-    return evaluate(load_model(trained / "model"), shards, recipe, images=images, device=torch.device("cpu"))
+    alone = DistributedContext(0, 1, torch.device("cpu"))
+    return evaluate(load_model(trained / "model"), shards, recipe, images=images, world=alone)
 
 
 def _curves(trained: Path) -> dict[str, tuple[list[int], list[float]]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks.gpu.generated import readers, recipe, shard_folder, shard_set, write_recipe
 from benchmarks.gpu.kernels import attention_kernels
 from benchmarks.gpu.steps import Findings, Setting
+from benchmarks.gpu.trace import device_shares
 from benchmarks.gpu.trainer import last_line, metrics, train
 
 SHARE_OF_PEAK, WAIT = 0.45, 0.02
@@ -18,64 +19,68 @@ SHARE_OF_PEAK, WAIT = 0.45, 0.02
 FULL = 0.85
 """Share of the device's memory to fill: the rest is for what is not tensors, and for fragments."""
 SMALL, MOST_PAIRS = (128, 256), 8192
+ZERO = 1
+"""The stage of ZeRO in the recipes for base and large."""
+
+
+MOST_SECONDS = 25.0
+"""Long steps are timed no longer than this, but for the lines of the log that were begun."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimedSteps:
-    """The steps of a run: first the warm-up, then those that are timed."""
+    """The steps of a run: first the warm-up, then some of which the first is profiled, then those that are timed."""
 
     warm_up: int
     timed: int
     every: int
     """steps between lines of the log"""
 
-    @property
-    def profiled(self) -> int:
-        """The step to profile, counted from 0: the one after the timed steps."""
-        return self.warm_up + self.timed
-
-    @property
-    def end(self) -> int:
-        """The step whose line ends the run."""
-        return self.warm_up + self.timed + self.every
+    def lines(self, out: Path) -> list[dict[str, float]]:
+        """Returns the lines of the log so far that stand for timed steps."""
+        return [line for line in metrics(out) if line["step"] > self.warm_up + self.every]
 
 
 def speed(setting: Setting, findings: Findings, size: str, compiled: bool) -> None:
-    """Trains in bf16 without ZeRO, with as many pairs as fit.
+    """Trains in bf16 with ZeRO 1, like the recipes for base and large, and with as many pairs as fit.
 
     On a CPU it is float32 where the encoder is compiled, because PyTorch's code for bf16 does not compile there.
     """
-    size, length = setting.size(size), TimedSteps(2, 4, 2) if setting.tiny else TimedSteps(10, 50, 10)
-    values: dict[str, object] = {"precision": "bf16", "passes": [100], "steps": 10**6, "checkpoint_every": 10**6}
-    values |= {"log_every": length.every}
+    size, length = setting.size(size), TimedSteps(2, 4, 2) if setting.tiny else TimedSteps(10, 50, 5)
+    values: dict[str, object] = {"precision": "bf16", "zero_stage": ZERO, "passes": [100], "log_every": length.every}
+    values |= {"steps": 10**6, "checkpoint_every": 10**6}
     if compiled:
         values |= {"compile": True, "precision": "fp32" if setting.device == "cpu" else "bf16"}
     else:  # a compiled model that is watched would be compiled again
-        values["profile"] = {"start": length.profiled, "steps": 1}
+        values["profile"] = {"start": length.warm_up, "steps": 1}
     pairs = _largest_batch(setting, size)
     findings.figures |= {"model": size, "pairs in a batch": pairs, "workers": readers(pairs)}
     out, shards = setting.scratch / f"speed-{size}-{compiled}", shard_folder(setting)
     file = out.with_suffix(".yaml")
     write_recipe(file, size, batch_size=pairs, **values | {"workers": readers(pairs)})
 
+    def seconds(lines: list[dict[str, float]]) -> list[float]:
+        return [pairs * length.every / line["samples_per_second"] for line in lines]
+
     def enough(out: Path) -> bool:
-        """Tells whether the log has all lines that are needed.
+        """Tells whether the log has all lines that are needed, or there is no time for more.
 
         The run is then ended by SIGKILL, so that no time goes into a last checkpoint.
         """
-        lines = metrics(out)
-        return bool(lines) and lines[-1]["step"] >= length.end
+        lines = length.lines(out)
+        return len(lines) * length.every >= length.timed or sum(seconds(lines)) >= MOST_SECONDS
 
     run = train(setting, file, shards, out, until=enough)
     refused = [line for line in run.output.splitlines() if "cannot be compiled" in line]
     assert not refused, refused[0]
-    lines = [line for line in metrics(out) if length.warm_up < line["step"] <= length.warm_up + length.timed]
+    lines = length.lines(out)
     assert lines, f"the run has ended before its steps could be timed: {last_line(run.output)}"
-    _report(findings, lines, [pairs * length.every / line["samples_per_second"] for line in lines])
+    findings.figures["steps timed"] = len(lines) * length.every
+    _report(findings, lines, seconds(lines))
     if not compiled and setting.device == "cuda":
         findings.aim("GB, by those planned", lines[-1]["memory_gb"] / _planned_gb(file, shards), least=0.9, most=1.1)
     if not compiled:
-        findings.figures["attention kernels"] = _attention_of(out / "profile/rank-0.json")
+        _report_profile(findings, out / "profile/rank-0.json")
     shutil.rmtree(out)
 
 
@@ -94,20 +99,22 @@ def _report(findings: Findings, lines: list[dict[str, float]], seconds: list[flo
 
 
 def _planned_gb(file: Path, shards: Path) -> float:
-    """Returns what `pretrain.plan` says of the run's memory without ZeRO, in GB."""
+    """Returns what `pretrain.plan` says of the run's memory, in GB."""
     from pretrain.plan import GB
     from pretrain.recipe import PretrainRecipe
     from pretrain.simulation import Simulation
     from shards.reader import ShardSet
 
     simulation = Simulation.of(PretrainRecipe.load(file, []), ShardSet(shards), 20)
-    return simulation.estimate_memory(simulation.divide(1), 1)[0].total / GB
+    return simulation.estimate_memory(simulation.divide(1), 1)[ZERO].total / GB
 
 
-def _attention_of(trace: Path) -> str:
+def _report_profile(findings: Findings, trace: Path) -> None:
+    """Reports the kernels of attention, and what the device did in the profiled step, in percent of its time."""
     events = json.loads(trace.read_text())["traceEvents"]
     kernels = {str(event["name"]) for event in events if event.get("cat") == "kernel"}
-    return attention_kernels(kernels) if kernels else "not on CUDA"
+    findings.figures["attention kernels"] = attention_kernels(kernels) if kernels else "not on CUDA"
+    findings.figures |= {f"% {name}": 100 * share for name, share in device_shares(events).items()}
 
 
 # ------------------------------------------------------------------------------------------------------ largest batch
@@ -146,7 +153,7 @@ def _fit(setting: Setting, size: str) -> int:
     from pretrain.training.trainer import Trainer
 
     shards = shard_set(setting)
-    settings = recipe(size, precision="bf16", passes=(100,), steps=1, batch_size=1)
+    settings = recipe(size, precision="bf16", zero_stage=ZERO, passes=(100,), steps=1, batch_size=1)
     workload = Pretraining(settings, shards, None, "cuda")
     trainer = Trainer(workload, settings, setting.scratch / "largest", DistributedContext.current())
 

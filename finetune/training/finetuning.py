@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -178,7 +178,8 @@ class FineTuning:
             return {}
         assert isinstance(model, FineTunedModel)
         predictions = self.task.infer(model, self._dev, batch_size=EVALUATION_BATCH, world=world)
-        return {f"dev/{name}": value for name, value in self.task.evaluate(predictions, self._dev.examples).items()}
+        scores = world.together(partial(self.task.evaluate, predictions, self._dev.examples))
+        return {f"dev/{name}": value for name, value in scores.items()}
 
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
         """Writes a fine-tuned model."""

@@ -46,7 +46,7 @@ def save_network(network: ParserNetwork, folder: Path) -> None:
         network.encoder.tokenizer.save(str(folder / TOKENIZER))
     config = {"encoder": network.encoder.config, "arc": network.arc, "frequent_words": vocabulary.frequent_words}
     (folder / CONFIG).write_text(json.dumps(config, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    weights = {name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}
+    weights = {name: tensor.half().cpu().contiguous() for name, tensor in network.state_dict().items()}
     (folder / WEIGHTS).write_bytes(save_weights(weights))  # `save_file` makes files that only their owner can read
     write_checksums(folder, [name for name in (*FILES, TOKENIZER) if (folder / name).is_file()])
 

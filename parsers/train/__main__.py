@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,7 +21,7 @@ def main(
         list[Path],
         typer.Option(
             help="Captions with gold graphs to learn from: best FACTUAL's CSV with ids, or JSON lines; repeat it for "
-            "more files. Rows of another split than train are left out."
+            "more files. A file that is named twice counts twice. Rows of another split than train are left out."
         ),
     ],
     dev_gold: Annotated[Path, typer.Option(help="Captions with gold graphs to score the parser on.")],
@@ -34,16 +34,25 @@ def main(
         typer.Option(help="Folder of a pretrained BERT or MPNet to make a teacher of; repeat it for more teachers."),
     ] = None,
     teachers: Annotated[
-        Path, typer.Option(help="Folder for the teachers; those of an earlier run are used again.")
+        Path,
+        typer.Option(help="Folder for the teachers and what they say of captions; an earlier run's are used again."),
     ] = Path("teachers"),
     width: Annotated[int, typer.Option(min=8, help="Width of the word vectors and of each LSTM direction.")] = 112,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first weights and of the order of captions.")] = 0,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        typer.Option(help="Where the networks compute. With auto it is a GPU if there is one."),
+    ] = "auto",
 ) -> None:
-    """Train the neural parser."""
+    """Train the neural parser.
+
+    A run that was stopped goes on if it is started again.
+    """
     # Imported late: PyTorch takes seconds, and --help should answer at once.
+    from parsers.device import choose_device
     from parsers.train.training import train_parser
 
-    train_parser(gold, dev_gold, out, unlabelled, pretrained or [], teachers, width, seed)
+    train_parser(gold, dev_gold, out, unlabelled, pretrained or [], teachers, width, seed, choose_device(device))
 
 
 if __name__ == "__main__":

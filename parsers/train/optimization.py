@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from parsers.command import say
 from parsers.evaluate.evaluation import ParserScores, score_graphs
 from parsers.evaluate.scoring import Synonyms
-from parsers.evaluate.synonyms import find_synonyms
+from parsers.evaluate.synonyms import load_synonyms
 from parsers.gold import GoldCaption
 from parsers.lemmatizer import Lemmatizer
 from parsers.neural.model_folder import save_network
@@ -25,6 +25,7 @@ from parsers.neural.parser import NeuralParser
 from parsers.neural.word_encoder import WordEncoder
 from parsers.train.augmentation import join_randomly
 from parsers.train.examples import TrainingExample, make_batches
+from parsers.train.progress import STATE, Progress, name_run
 from parsers.train.recipe import ParserRecipe
 from parsers.train.targets import compute_batch_loss
 
@@ -38,8 +39,13 @@ get_lemmatizer = cache(Lemmatizer)
 
 
 @cache
-def _get_synonyms() -> Synonyms | None:
-    return find_synonyms(get_lemmatizer())
+def get_synonyms() -> Synonyms:
+    """Returns WordNet's synonyms.
+
+    Raises:
+        InputError: WordNet is not installed.
+    """
+    return load_synonyms(get_lemmatizer())
 
 
 def train_network(
@@ -53,7 +59,10 @@ def train_network(
 ) -> None:
     """Trains a network and writes it, its weights averaged over the last steps, and its scores.
 
+    A run that was stopped goes on after its last whole epoch, and ends with the same weights.
+
     Args:
+        network: the network, on the device to train it on.
         learned: what the network learns in each epoch.
         gold: aligned gold captions; joined pairs of them are added to each epoch.
         dev: the captions to score the network on.
@@ -66,9 +75,11 @@ def train_network(
     optimizer = torch.optim.AdamW(_group_parameters(network, recipe), betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     rates = [group["lr"] for group in optimizer.param_groups]
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaged))  # type: ignore[no-untyped-call]
-    step = 0
-    report: dict[str, object] = {}
-    for epoch in range(recipe.epochs):
+    shapes = [(name, tuple(tensor.shape)) for name, tensor in network.named_parameters()]
+    run = name_run((example.words for example in learned), recipe, shapes)
+    progress = Progress(out / STATE, run, network, averaged, optimizer, rng)
+    progress.resume()
+    for epoch in range(progress.epochs, recipe.epochs):
         started = time.monotonic()
         network.train()
         batches = list(make_batches([*learned, *join_randomly(gold, recipe.joined, rng)], recipe.batch, rng))
@@ -76,7 +87,7 @@ def train_network(
         for done, batch in enumerate(batches):
             left = 1 - (1 - recipe.last) * (epoch + done / len(batches)) / recipe.epochs
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * min((step + 1) / WARM_UP, left)
+                group["lr"] = rate * min((progress.steps + 1) / WARM_UP, left)
             scores = network(*network.inputs([example.words for example in batch]))
             loss = compute_batch_loss(scores, batch, network.vocabulary) / len(batch)
             optimizer.zero_grad()
@@ -84,21 +95,22 @@ def train_network(
             torch.nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT_NORM)
             optimizer.step()
             averaged.update_parameters(network)
-            losses.append(loss.item())
-            step += 1
-        mean = float(np.mean(losses))
+            losses.append(loss.detach())
+            progress.steps += 1
+        mean = float(torch.stack(losses).mean())
         say(f"epoch {epoch + 1} of {recipe.epochs}, {time.monotonic() - started:.0f} s, loss {mean:.2f}:")
         assert isinstance(averaged.module, ParserNetwork)
         result = save_and_score(averaged.module, dev, out)
-        report = {"epoch": epoch + 1, "loss": mean, **result.to_dict()}
-    write_training_report(report, out)
+        progress.save({"epoch": epoch + 1, "loss": mean, **result.to_dict()})
+    write_training_report(progress.report, out)
+    progress.remove()
 
 
 def save_and_score(network: ParserNetwork, dev: Sequence[GoldCaption], out: Path) -> ParserScores:
     """Writes a network into a folder and returns its scores on the development captions."""
     save_network(network.eval(), out)
     graphs = NeuralParser(out).parse([caption.caption for caption in dev])
-    result = score_graphs(graphs, dev, get_lemmatizer(), _get_synonyms())
+    result = score_graphs(graphs, dev, get_lemmatizer(), get_synonyms())
     say(
         f"  SPICE {result.spice:.2%}, Set Match {result.set_match:.2%}; "
         f"long captions: {result.long_spice:.2%}, {result.long_set_match:.2%}"

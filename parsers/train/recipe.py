@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,4 +29,3 @@ class ParserRecipe:
 FROM_SCRATCH = ParserRecipe(epochs=10, batch=48, rate=2e-3, encoder_rate=2e-3, joined=0.3)
 FROM_PRETRAINED = ParserRecipe(epochs=3, batch=64, rate=1e-3, encoder_rate=6e-5, joined=0.1, last=0.03, averaged=0.995)
 FROM_TEACHERS = ParserRecipe(epochs=6, batch=96, rate=3e-3, encoder_rate=3e-3, joined=0.2, dropout=0.1)
-WITHOUT_RULES = replace(FROM_TEACHERS, epochs=2, rate=1e-3, encoder_rate=1e-3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,8 +13,11 @@ from torch.nn import functional as F
 
 from parsers.neural.network import KINDS, ROLES, VISIBLE, GraphScores
 from parsers.neural.vocabulary import Vocabulary
-from parsers.train.examples import TrainingExample
+from parsers.train.examples import Reading, TrainingExample
 from parsers.train.labels import list_edits, list_relation_labels
+
+LEAST_PROBABILITY = 0.005
+"""Smaller ones are taken for zero where targets are kept."""
 
 
 class Targets(NamedTuple):
@@ -35,6 +39,10 @@ class Targets(NamedTuple):
     """[B, T, relation labels]: all zeros where no label is needed, or none in the vocabulary fits"""
     edits: Tensor
     """[B, T, kinds, edits]: all zeros where no edit is needed, or none in the vocabulary fits"""
+
+    def to(self, device: torch.device) -> Targets:
+        """Returns the targets on a device."""
+        return Targets(*(tensor.to(device) for tensor in self))
 
 
 def make_graph_targets(examples: Sequence[TrainingExample], vocabulary: Vocabulary) -> Targets:
@@ -80,27 +88,65 @@ def make_graph_targets(examples: Sequence[TrainingExample], vocabulary: Vocabula
     return Targets(*map(torch.from_numpy, arrays))
 
 
-def make_teacher_targets(scores: Sequence[GraphScores]) -> Targets:
+def make_teacher_targets(scores: GraphScores) -> Targets:
     """Makes targets of what teachers say of captions of equal length.
 
     The labels of a word count as much as the teachers believe that the word plays the part: if a word is an object with
     a probability of 0.7, the probabilities of its edits as an object add up to 0.7.
     """
-    batch = GraphScores(*(torch.stack(tensors).float() for tensors in zip(*scores, strict=True)))
-    roles, attributes = batch.roles.sigmoid(), batch.attributes.sigmoid()
-    relations, relation_words = batch.relations().sigmoid(), batch.relation_words.sigmoid()
+    roles, attributes = scores.roles.sigmoid(), scores.attributes.sigmoid()
+    relations, relation_words = scores.relations().sigmoid(), scores.relation_words.sigmoid()
     anchors = relations.flatten(2).amax(2)
     spoken = torch.maximum(anchors, (anchors[:, :, None] * relation_words).amax(1))
+    nodes = torch.maximum(roles[:, :, ROLES.index("object")], attributes.amax(2))
     parts = torch.stack([roles[:, :, ROLES.index("object")], attributes.amax(2), spoken], dim=-1)
     return Targets(
         roles,
-        torch.maximum(roles[:, :, ROLES.index("object")], attributes.amax(2)),
+        nodes,
         attributes,
         relations,
         relation_words,
         anchors,
-        batch.relation_labels.softmax(-1) * anchors[..., None],
-        batch.edits.softmax(-1) * parts[..., None],
+        scores.relation_labels.softmax(-1) * anchors[..., None],
+        scores.edits.softmax(-1) * parts[..., None],
+    )
+
+
+def compress(targets: Targets) -> list[Reading]:
+    """Returns the targets of each caption without those below `LEAST_PROBABILITY`, which are nearly all."""
+    flat = torch.cat([tensor.flatten(1) for tensor in targets], dim=1)
+    captions, numbers = (flat >= LEAST_PROBABILITY).nonzero(as_tuple=True)
+    probabilities = flat[captions, numbers].half().cpu().numpy()
+    ends = captions.bincount(minlength=len(flat)).cumsum(0)[:-1].tolist()
+    cut = (np.split(array, ends) for array in (numbers.cpu().numpy().astype(np.uint32), probabilities))
+    return [Reading(*arrays) for arrays in zip(*cut, strict=True)]
+
+
+def expand(readings: Sequence[Reading], length: int, vocabulary: Vocabulary) -> Targets:
+    """Returns the targets of captions of ``length`` words each, what was left out as zeros."""
+    shapes = _shape_targets(length, vocabulary)
+    sizes = [math.prod(shape) for shape in shapes]
+    flat = np.zeros((len(readings), sum(sizes)), np.float32)
+    captions = np.repeat(np.arange(len(readings)), [len(reading.numbers) for reading in readings])
+    numbers, probabilities = (
+        np.concatenate(arrays) for arrays in zip(*((r.numbers, r.probabilities) for r in readings), strict=True)
+    )
+    flat[captions, numbers] = probabilities
+    parts = torch.split(torch.from_numpy(flat), sizes, dim=1)
+    return Targets(*(part.reshape(len(readings), *shape) for part, shape in zip(parts, shapes, strict=True)))
+
+
+def _shape_targets(length: int, vocabulary: Vocabulary) -> tuple[tuple[int, ...], ...]:
+    """Returns the shapes of one caption's `Targets`, in their order."""
+    return (
+        (length, len(ROLES)),
+        (length,),
+        (length, length),
+        (length, length, length),
+        (length, length),
+        (length,),
+        (length, len(vocabulary.relation_labels)),
+        (length, len(KINDS), len(vocabulary.edits)),
     )
 
 
@@ -122,14 +168,15 @@ def compute_loss(scores: GraphScores, targets: Targets, weights: Tensor) -> Tens
 
 
 def compute_batch_loss(scores: GraphScores, batch: Sequence[TrainingExample], vocabulary: Vocabulary) -> Tensor:
-    """Returns the loss of a batch by its graphs, plus the loss by its teachers' scores."""
-    weights = torch.tensor([example.weight for example in batch])
-    loss = compute_loss(scores, make_graph_targets(batch, vocabulary), weights)
-    taught = [(i, example.teacher_scores) for i, example in enumerate(batch) if example.teacher_scores is not None]
+    """Returns the loss of a batch by its graphs, plus the loss by what its teachers say."""
+    device = scores.roles.device
+    weights = torch.tensor([example.weight for example in batch], device=device)
+    loss = compute_loss(scores, make_graph_targets(batch, vocabulary).to(device), weights)
+    taught = [(i, example.reading) for i, example in enumerate(batch) if example.reading is not None]
     if taught:
         read = GraphScores(*(tensor[[i for i, _ in taught]] for tensor in scores))
-        targets = make_teacher_targets([said for _, said in taught])
-        loss = loss + compute_loss(read, targets, torch.ones(len(taught)))
+        targets = expand([reading for _, reading in taught], len(batch[0].words), vocabulary)
+        loss = loss + compute_loss(read, targets.to(device), torch.ones(len(taught), device=device))
     return loss
 
 

@@ -7,14 +7,17 @@ steps.
 
 With ``--pretrained`` the network also learns from teachers: fine-tuned BERTs or MPNets (knowledge distillation, arXiv
 1503.02531; of BERT into an LSTM, arXiv 1903.12136). The teachers read the gold captions, the captions without graphs,
-and gold captions into which phrases of others were put. In the end the network learns from gold graphs and teachers
-alone, and the weights before and after that are averaged.
+and gold captions into which phrases of others were put.
+
+A run may be stopped at any moment. The same command goes on after the last teacher, the last captions that were read
+and the last epoch.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +25,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from spacy.lang.en.stop_words import STOP_WORDS
-from torch.optim.swa_utils import AveragedModel
 
 import parsers
 from parsers.command import InputError, say
@@ -37,19 +39,18 @@ from parsers.neural.vocabulary import Vocabulary
 from parsers.neural.word_encoder import WordEncoder
 from parsers.train.alignment import Aligner, align_spans
 from parsers.train.augmentation import splice_randomly
-from parsers.train.distillation import add_teacher_scores
+from parsers.train.distillation import read_captions
 from parsers.train.examples import TrainingExample, select_complete, select_short
 from parsers.train.labels import FREQUENT, LEAST_WORD, make_vocabulary
 from parsers.train.optimization import (
     REPORT,
     THREADS,
     get_lemmatizer,
-    save_and_score,
+    get_synonyms,
     train_network,
-    write_training_report,
 )
 from parsers.train.paragraphs import ParagraphCutter
-from parsers.train.recipe import FROM_PRETRAINED, FROM_SCRATCH, FROM_TEACHERS, WITHOUT_RULES
+from parsers.train.recipe import FROM_PRETRAINED, FROM_SCRATCH, FROM_TEACHERS
 
 RULES_WEIGHT = 0.2
 """How much a graph by rules counts beside a gold one."""
@@ -57,51 +58,49 @@ RULES_WEIGHT = 0.2
 
 def train_parser(
     data: Sequence[Path], dev: Path, out: Path, unlabelled: Path | None, pretrained: Sequence[Path], teachers: Path,
-    width: int, seed: int,
+    width: int, seed: int, device: torch.device,
 ) -> None:  # fmt: skip
     """Trains the parser and reports progress on the console; `parsers.train.__main__` explains the arguments.
 
     Raises:
-        InputError: a file cannot be read, or ``teachers`` holds a teacher that does not fit.
+        InputError: a file cannot be read, WordNet is not installed, or ``teachers`` holds a teacher that does not fit.
     """
-    gold, scored = [caption for path in data for caption in read_gold(path, "train")], read_gold(dev)
+    get_synonyms()  # without them nothing could be scored, which should be known before hours of training
+    gold, scored = {path: read_gold(path, "train") for path in data}, read_gold(dev)
+    every = [caption for captions in gold.values() for caption in captions]
     try:
         others = [] if unlabelled is None else unlabelled.read_text(encoding="utf-8").splitlines()
         encoders = [PieceEncoder.from_pretrained(folder) for folder in pretrained]
     except (OSError, ValueError) as error:
         raise InputError(str(error)) from error
     knows = partial(_knows, get_lemmatizer(), encoders)
-    lookalikes, correct = _prepare_spelling(gold, knows)
-    examples, ruled = _align_gold(gold, correct), _parse_by_rules(others, correct)
-    vocabulary = make_vocabulary(examples, ruled, lookalikes)
+    lookalikes, correct = _prepare_spelling(every, knows)
+    aligned = {path: _align_gold(captions, correct) for path, captions in gold.items()}
+    examples = [example for path in data for example in aligned[path]]  # those of a file named twice are there twice
+    different = [example for some in aligned.values() for example in some]
+    ruled = _parse_by_rules(others, correct)
+    vocabulary = make_vocabulary(different, ruled, lookalikes)
     say(
-        f"{len(examples):,} of {len(gold):,} gold captions could be aligned; {len(vocabulary.words):,} words, "
+        f"{len(different):,} of {len(every):,} gold captions could be aligned; {len(vocabulary.words):,} words, "
         f"{len(vocabulary.edits)} edits, {len(vocabulary.relation_labels)} whole relation labels"
     )
-    taught_by = _prepare_teachers(encoders, teachers, vocabulary, examples, scored)
+    taught_by = _prepare_teachers(encoders, teachers, vocabulary, examples, scored, device)
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     recipe = FROM_TEACHERS if encoders else FROM_SCRATCH
     encoder = WordEncoder(vocabulary.words, width=width, dropout=recipe.dropout)
     network = ParserNetwork(encoder, vocabulary, dropout=recipe.dropout)
-    if not encoders:
-        train_network(network, [*examples, *ruled], examples, scored, out, recipe, rng)
-        return
-    encoder.start_from(encoders[0].word_vectors(vocabulary.words, width))
-    gold_words = {word for caption in gold for triple in caption.triples for part in triple for word in part.split()}
-    torch.set_num_threads(THREADS)  # whatever was trained before, the teachers say the same
-    learned = add_teacher_scores(
-        [*examples, *ruled, *splice_randomly(examples)], taught_by, lambda form: form in gold_words or knows(form)
-    )
-    train_network(network, learned, examples, scored, out, recipe, rng)
-    mean = AveragedModel(load_parser_network(out))
-    mean.update_parameters(mean.module)
-    without_rules = [replace(example, graph=None, weight=0.0) if example.weight < 1 else example for example in learned]
-    train_network(network, without_rules, examples, scored, out, WITHOUT_RULES, rng)
-    mean.update_parameters(load_parser_network(out))
-    say("the weights before and after that, averaged:")
-    assert isinstance(mean.module, ParserNetwork)
-    write_training_report(save_and_score(mean.module, scored, out).to_dict(), out)
+    learned = [*examples, *ruled]
+    if encoders:
+        encoder.start_from(encoders[0].word_vectors(vocabulary.words, width))
+        gold_words = {
+            word for caption in every for triple in caption.triples for part in triple for word in part.split()
+        }
+        torch.set_num_threads(THREADS)  # whatever was trained before, the teachers say the same
+        learned += splice_randomly(examples)
+        readings = read_captions(learned, taught_by, lambda form: form in gold_words or knows(form), teachers)
+        learned = [replace(example, reading=reading) for example, reading in zip(learned, readings, strict=True)]
+    train_network(network.to(device), learned, examples, scored, out, recipe, rng)
 
 
 def _prepare_teachers(
@@ -110,6 +109,7 @@ def _prepare_teachers(
     vocabulary: Vocabulary,
     examples: Sequence[TrainingExample],
     scored: Sequence[GoldCaption],
+    device: torch.device,
 ) -> list[ParserNetwork]:
     """Loads the teachers that an earlier run left in the folder, and trains the others.
 
@@ -117,7 +117,7 @@ def _prepare_teachers(
         InputError: an earlier teacher stands on another model or has another vocabulary.
     """
     folders = [folder / f"pretrained-{i}" for i in range(len(encoders))]
-    found = {path: load_parser_network(path) for path in folders if (path / REPORT).is_file()}
+    found = {path: load_parser_network(path).to(device) for path in folders if (path / REPORT).is_file()}
     for encoder, path in zip(encoders, folders, strict=True):
         if path in found and not _is_teacher(found[path], encoder, vocabulary):
             raise InputError(
@@ -127,9 +127,9 @@ def _prepare_teachers(
     for i, (encoder, path) in enumerate(zip(encoders, folders, strict=True)):
         if path not in found:
             torch.manual_seed(i)
-            network = ParserNetwork(encoder, vocabulary, dropout=FROM_PRETRAINED.dropout)
+            network = ParserNetwork(deepcopy(encoder), vocabulary, dropout=FROM_PRETRAINED.dropout).to(device)
             train_network(network, examples, examples, scored, path, FROM_PRETRAINED, np.random.default_rng(i))
-            found[path] = load_parser_network(path)
+            found[path] = load_parser_network(path).to(device)
     return [found[path] for path in folders]
 
 

@@ -9,10 +9,8 @@ import gc
 import logging
 import multiprocessing
 import os
-import signal
 import socket
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -24,6 +22,7 @@ from typing import Any, Literal, Protocol, TypeVar
 from parsers.command import InputError
 from pipeline.execution.parts import Part
 from shards.storage.files import AnyPath
+from shards.storage.workers import follow_parent
 
 PARTS_IN_FLIGHT = 3
 """How many partitions are handed out for each worker: enough to keep it busy, few enough to keep memory flat."""
@@ -170,17 +169,8 @@ _worker: tuple[Work[Any], AnyPath] | None = None
 
 def _start_worker(stage: WorkerFactory[Any], out: AnyPath) -> None:
     global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process, and the parent ends its workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    follow_parent()
     _worker = _build(stage), out
-
-
-def _end_with_parent() -> None:
-    """Ends this worker when its parent ends: a parent that is killed cannot, and the worker would wait for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _make_part_in_worker(number: int, partition: object) -> Counter[str]:

@@ -123,19 +123,9 @@ class ArgMax:
 def make_argmax_row(
     image_id: str, width: int, height: int, boxes: Array, features: Array, found: ArgMax, info: RegionsInfo
 ) -> RegionsRow:
-    """Checks the regions of an image of which only the most likely classes are known, and returns them as a row.
+    """Does what `make_row` does for an image of which only the most likely classes and attributes are known.
 
-    Args:
-        image_id: the id of the image.
-        width: the width of the image in pixels.
-        height: its height.
-        boxes: float [n, 4], x1, y1, x2, y2 in pixels.
-        features: float [n, d].
-        found: the classes.
-        info: what holds for all rows.
-
-    Raises:
-        ValueError: they are not valid, for the reason that the message gives.
+    These are ``found``, in place of ``distribution``. The row holds the attributes if ``found`` does.
     """
     n = len(boxes)
     _check_shapes(image_id, boxes, features, info)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import multiprocessing
 import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,8 +23,10 @@ from pipeline.toyworld.render import render
 from pipeline.toyworld.scene import HEIGHT, SHAPES, WIDTH, Scene
 from pipeline.toyworld.simulated_features import SimulatedDetector, SimulatedRegions
 from pipeline.toyworld.task_files import picture_name, write_tasks
-from shards.storage.files import TEMPORARY, read_text_lines
+from shards.storage.files import read_text_lines
 from shards.storage.lock import LOCK
+from shards.storage.scratch import scratch_folder
+from shards.storage.workers import follow_parent
 
 TAGGED_REGIONS = "tasks/vcr/regions"
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -79,7 +79,7 @@ def write_world(
         raise FileExistsError(
             f"{out} holds {strangers[0]}, which the {CHECKSUMS} of a toy world does not list; choose another folder"
         )
-    with _scratch_folder(out) as unfinished:
+    with scratch_folder(out) as unfinished:
         try:
             totals = _write(world, unfinished, workers, progress)
         except BrokenProcessPool as error:
@@ -99,24 +99,14 @@ def _list_files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in paths}
 
 
-@contextmanager
-def _scratch_folder(out: Path) -> Iterator[Path]:
-    """Makes a folder beside ``out`` with a name that nobody can guess, and removes it if it is left."""
-    folder = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}{TEMPORARY}")
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def _write(world: ToyWorld, unfinished: Path, workers: int, progress: Callable[[int], None]) -> ToyWorldTotals:
     for folder in ("regions", "images", *([TAGGED_REGIONS] if world.tasks else [])):
         (unfinished / folder).mkdir(parents=True)
     scenes: list[Scene] = []
     captions: list[list[ToyCaption]] = []
     regions = 0
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, spawn, initializer=follow_parent) as pool:
         write_image = partial(_write_image, world, SimulatedDetector(world.feature_size), unfinished)
         for scene, said, found in pool.map(write_image, range(1, world.images + 1), chunksize=50):
             scenes.append(scene)

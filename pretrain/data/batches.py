@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from pretrain.data.bucketing import micro_batches
 from pretrain.data.masking import MaskedText, SpecialTokens, mask_regions, mask_text
 from pretrain.data.order import BatchPlan
-from pretrain.data.padding import pad_images, pad_texts
+from pretrain.data.padding import copy_to, pad_images, pad_texts
 from pretrain.data.pairs import Pairs
 from pretrain.model.config import RegionTarget
 from pretrain.recipe import Masking, PretrainRecipe, ShownImage
@@ -34,7 +34,7 @@ class PretrainBatch:
     position_ids: Tensor  # int64 [B, T]
     segment_ids: Tensor  # int64 [B, T]
     text_mask: Tensor | None  # bool [B, T]; None where no text is padded
-    features: Tensor  # float32 [B, R, d]; row 0 is the whole image
+    features: Tensor  # float32 or bfloat16 [B, R, d]; row 0 is the whole image
     locations: Tensor  # float32 [B, R, 5]
     image_mask: Tensor | None  # bool [B, R]; None where no image is padded
     text_targets: Tensor  # int64 [N], sample * T + position
@@ -62,10 +62,10 @@ class PretrainBatch:
     def to(self, device: torch.device) -> PretrainBatch:
         """Returns the same batch on a device. A mask that is None stays None.
 
-        The copy is asynchronous where the memory is pinned; later work on the device waits for it.
+        The copy to a GPU is asynchronous; later work on its current stream waits for it.
         """
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{n: t.to(device, non_blocking=True) for n, t in tensors.items() if t is not None})
+        return replace(self, **{n: copy_to(t, device) for n, t in tensors.items() if t is not None})
 
 
 class Collator:
@@ -81,7 +81,20 @@ class Collator:
         region_target: RegionTarget = "distribution",
         images: ShownImage,
         device_type: str,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
+        """Takes what it reads and how it masks.
+
+        Args:
+            shards: to read from.
+            seed: decides on all that is random.
+            max_text: text positions that a caption is cut to.
+            masking: what is hidden how often.
+            region_target: what is predicted of a region.
+            images: which image is shown with a caption.
+            device_type: where the batches are used; sequences are padded for it.
+            dtype: of the features, which the model rounds to its own type in any case.
+        """
         self._shards = shards
         self._special = SpecialTokens.of(shards.vocabulary)
         self._seed = seed
@@ -90,10 +103,15 @@ class Collator:
         self._region_target = region_target
         self._images = images
         self._device_type = device_type
+        self._dtype = dtype
 
     @classmethod
     def of(cls, recipe: PretrainRecipe, shards: SampleReader, device_type: str) -> Collator:
-        """Returns the collator that a recipe trains with."""
+        """Returns the collator that a recipe trains with.
+
+        Features for a GPU have the type of the model, because nearly all bytes of a batch are theirs.
+        """
+        half = device_type == "cuda" and recipe.precision == "bf16"
         return cls(
             shards,
             seed=recipe.seed,
@@ -102,6 +120,7 @@ class Collator:
             region_target=recipe.region_target,
             images=recipe.images,
             device_type=device_type,
+            dtype=torch.bfloat16 if half else torch.float32,
         )
 
     def __call__(self, pairs: Pairs) -> PretrainBatch:
@@ -166,7 +185,7 @@ class Collator:
         predicted = feature_size if self._region_target == "features" else 0
         return PretrainBatch(
             *padded_texts,
-            *padded_images,
+            *padded_images._replace(features=padded_images.features.to(self._dtype)),
             text_targets=_join([i * t + text.targets for i, text in enumerate(texts)]),
             text_labels=_join([text.labels for text in texts]),
             text_kinds=_join([text.kinds for text in texts]),

@@ -13,6 +13,7 @@ import numpy as np
 from shards.schema import Array
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 # PyTorch is imported in the functions that need it: `pretrain.plan` asks for lengths alone, and should answer at once.
@@ -115,3 +116,10 @@ def _tensor(array: Array) -> Tensor:
     import torch
 
     return torch.from_numpy(array)
+
+
+def copy_to(tensor: Tensor, device: torch.device) -> Tensor:
+    """Returns a tensor on a device. A copy to a GPU goes through pinned memory, so that nobody waits for it."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -17,18 +16,6 @@ from pretrain.model.heads import ErnieViLForPreTraining
 from shards.storage.files import write_atomic
 from shards.storage.weights import load_weights, read_weights, start_from_weights, write_weights
 from shards.vocabulary import VOCABULARY, read_vocabulary
-
-
-def choose_device(name: Literal["auto", "cpu", "cuda"] = "auto") -> torch.device:
-    """Returns a device. With ``auto`` it is the GPU if there is one, else the CPU.
-
-    Raises:
-        InputError: it is to be the GPU, and there is none.
-    """
-    there = torch.cuda.is_available()
-    if name == "cuda" and not there:
-        raise InputError("the installed PyTorch sees no GPU; --device cpu does without")
-    return torch.device("cuda" if there and name != "cpu" else "cpu")
 
 
 def export(weights: Mapping[str, Tensor], config: ModelConfig, vocabulary: bytes, folder: Path) -> None:

@@ -11,16 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import deepspeed
 import torch
 import torch.distributed as dist
-from deepspeed.accelerator import get_accelerator
 from torch import Tensor
 
 from parsers.command import InputError
 from shards.storage.lock import lock_folder
 
 T = TypeVar("T")
+
+
+class CollectiveError(InputError):
+    """An error that is raised on all ranks, so that they can still act together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class DistributedContext:
     @classmethod
     def current(cls) -> DistributedContext:
         """Returns the context of the initialised process group."""
+        from deepspeed.accelerator import get_accelerator
+
         return cls(dist.get_rank(), dist.get_world_size(), torch.device(get_accelerator().current_device_name()))
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
@@ -49,22 +53,28 @@ class DistributedContext:
             dist.all_gather_object(items, item)
         return items
 
+    def together(self, work: Callable[[], T]) -> T:
+        """Runs ``work`` on all ranks, and returns what it returns on this one.
+
+        Raises:
+            CollectiveError: ``work`` has failed on one rank; the error is raised on all.
+        """
+        problem = None
+        try:
+            result = work()
+        except (InputError, OSError) as error:
+            problem = str(error)
+        if self.all_reduce(torch.tensor(float(problem is not None), device=self.device)):
+            raise CollectiveError(next(text for text in self.gather(problem) if text is not None))
+        return result
+
     def share(self, work: Callable[[], dict[str, T]]) -> dict[str, T]:
         """Runs ``work`` on all ranks, and returns the items that any of them has found.
 
         Raises:
-            InputError: ``work`` has failed on one rank; the error is raised on all.
+            CollectiveError: ``work`` has failed on one rank; the error is raised on all.
         """
-        mine: tuple[dict[str, T], str | None]
-        try:
-            mine = work(), None
-        except (InputError, OSError) as error:
-            mine = {}, str(error)
-        parts = self.gather(mine)
-        for _, message in parts:
-            if message is not None:
-                raise InputError(message)
-        return {key: value for part, _ in parts for key, value in part.items()}
+        return {key: value for part in self.gather(self.together(work)) for key, value in part.items()}
 
     def on_first(self, work: Callable[[], None]) -> None:
         """Runs ``work`` on rank 0 while the others wait. If it fails, it fails on all ranks."""
@@ -76,6 +86,10 @@ class DistributedContext:
 
         self.share(first)
 
+    def fails_together(self, error: Exception) -> bool:
+        """Whether all ranks have ended their work with this error. If not, others may still wait for this one."""
+        return self.size == 1 or isinstance(error, CollectiveError)
+
 
 def with_process_group(work: Callable[[], None], out: Path | None = None) -> None:
     """Runs ``work`` in the process group of the launcher, or in one of a single process if there is no launcher.
@@ -85,6 +99,8 @@ def with_process_group(work: Callable[[], None], out: Path | None = None) -> Non
     Raises:
         InputError: another run writes to ``out``, or another program has the port on which the processes would meet.
     """
+    import deepspeed
+
     if "RANK" not in os.environ:
         alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
         os.environ.update(alone)
@@ -93,6 +109,8 @@ def with_process_group(work: Callable[[], None], out: Path | None = None) -> Non
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     # DeepSpeed still calls some collectives by their older names.
     warnings.filterwarnings("ignore", message=".*is deprecated. Please use", module="torch.distributed")
+    # DeepSpeed names the device of several ranks; one alone has but its current one, and needs no advice.
+    warnings.filterwarnings("ignore", message=r"barrier\(\): using the device under current context")
     try:
         deepspeed.init_distributed(dist_init_required=True, verbose=False)
     except dist.DistNetworkError as error:

@@ -75,7 +75,8 @@ class Interruption:
             problem: why this rank cannot go on, for the user; None if it can.
         """
         mine = [float(self._received == number) for number in SIGNALS]
-        *signals, problems = world.all_reduce(torch.tensor([*mine, float(problem is not None)], device=world.device))
+        mine.append(float(problem is not None))
+        *signals, problems = world.all_reduce(torch.tensor(mine, device=world.device)).tolist()
         if problems:
             return InputError(next(text for text in world.gather(problem) if text is not None))
         return next((SystemExit(128 + number) for number, count in zip(SIGNALS, signals, strict=True) if count), None)

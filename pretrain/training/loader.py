@@ -8,18 +8,17 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import fields, is_dataclass
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from typing import Generic, TypeVar
 
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from parsers.command import InputError
 from pretrain.training.interruption import SIGNALS
+from pretrain.training.transfer import Ahead, find_tensors
 
 BatchT = TypeVar("BatchT")
 STACKS = signal.SIGUSR2
@@ -36,7 +35,23 @@ _CAUSES = {
 class StepLoader(Generic[BatchT]):
     """Iterates over the items of a dataset of steps. Any step can be the first, so the loader's state is the step."""
 
-    def __init__(self, dataset: Dataset[Sequence[BatchT]], steps: range, *, workers: int) -> None:
+    def __init__(
+        self,
+        dataset: Dataset[Sequence[BatchT]],
+        steps: range,
+        *,
+        workers: int,
+        prepare: Callable[[Sequence[BatchT]], Sequence[BatchT]] | None = None,
+    ) -> None:
+        """Starts to read.
+
+        Args:
+            dataset: item i is for step i.
+            steps: to iterate over.
+            workers: processes that read.
+            prepare: is called with each item, in a thread, while the item before it is used; see
+                `pretrain.training.transfer`.
+        """
         self.waited = 0.0
         """seconds that were spent waiting for items"""
         others = set(multiprocessing.active_children())
@@ -56,6 +71,11 @@ class StepLoader(Generic[BatchT]):
             self._main
         ):  # PyTorch's handler raises the end of a worker in the middle of a step, this loader between steps
             signal.signal(signal.SIGCHLD, handler)
+        self._ahead: Ahead[Sequence[BatchT] | InputError] | None = None
+        if prepare is not None:
+            self._items = self._ahead = Ahead(
+                self._items, lambda item: item if isinstance(item, InputError) else prepare(item)
+            )
 
     def __iter__(self) -> StepLoader[BatchT]:
         return self
@@ -106,11 +126,15 @@ class StepLoader(Generic[BatchT]):
 
     def close(self) -> None:
         """Ends the workers, even if they hang."""
-        self._items = iter(())
+        if self._ahead is None:
+            self._items = iter(())
         for worker in self._workers:
             worker.kill()
             worker.join()
         self._workers = set()
+        if self._ahead is not None:  # which reads nothing more without workers
+            self._ahead.close()
+            self._ahead, self._items = None, iter(())
 
 
 def _describe_end(worker: BaseProcess) -> str:
@@ -143,26 +167,11 @@ class _Reporting(Dataset[Sequence[BatchT] | InputError]):
         if get_worker_info() is None:
             return item
         try:
-            for tensor in _find_tensors(item):
+            for tensor in find_tensors(item):
                 tensor.share_memory_()  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             return InputError(f"the shared memory cannot take a batch ({error}); {_ENLARGE}")
         return item
-
-
-def _find_tensors(value: object) -> Iterator[Tensor]:
-    """Yields the tensors in dataclasses and containers."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _find_tensors(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _find_tensors(item)
-    elif is_dataclass(value):
-        for field in fields(value):
-            yield from _find_tensors(getattr(value, field.name))
 
 
 def _begin_worker(_worker: int) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from rich.table import Table
 from torch import nn
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
@@ -118,10 +119,13 @@ def label_modules(model: nn.Module) -> Iterator[None]:
 def time_operations(events: Iterable[FunctionEvent], *, cuda: bool) -> tuple[Counter[Operation], Counter[Operation]]:
     """Returns the microseconds and calls of each operation, without the operations that it calls.
 
+    The device's time counts for the operation that has started the work there, and not once more for the kernel.
+
     Args:
         events: of a profile that was taken inside `label_modules`.
         cuda: whether the device's time counts instead of the CPU's.
     """
+    events = [event for event in events if event.device_type == DeviceType.CPU]
     modules: dict[int, str] = {}
     for event in events:
         if event.sequence_nr >= 0 and (module := _module_of(event)) is not None:

@@ -22,6 +22,7 @@ from pretrain.training.norms import Norms
 from pretrain.training.profiling import Profiler
 from pretrain.training.provenance import write_run
 from pretrain.training.settings import TrainingRecipe
+from pretrain.training.transfer import make_copier
 from pretrain.training.watchdog import Watchdog
 from pretrain.training.workload import BatchT, Scores, Workload
 from shards.storage.files import write_atomic
@@ -97,11 +98,9 @@ class Trainer(Generic[BatchT]):
         self._begin()
         metrics = None
         done = self.step == self.steps or self._best.stops_early()
-        loader = StepLoader(
-            self.workload.dataset(self.world.rank, self.world.size),
-            range(self.step, self.step if done else self.steps),
-            workers=recipe.workers,
-        )
+        dataset = self.workload.dataset(self.world.rank, self.world.size)
+        steps = range(self.step, self.step if done else self.steps)
+        loader = StepLoader(dataset, steps, workers=recipe.workers, prepare=make_copier(self.world.device))
         with (
             self._log() as log,
             Interruption(self.world.rank) as interruption,
@@ -289,8 +288,8 @@ class Trainer(Generic[BatchT]):
         """Returns the metrics of the model, and logs them; exports it to ``best/`` if it is the best one so far."""
         try:
             metrics = self._measure()
-        except Exception:
-            if self.world.size == 1 and self.step > self._saved:  # of several ranks, others may still evaluate
+        except Exception as error:
+            if self.world.fails_together(error) and self.step > self._saved:
                 self._save(to_evaluate=True)
             raise
         if log is not None:

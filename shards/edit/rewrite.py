@@ -2,14 +2,14 @@
 
 A tar in which nothing changes becomes a hard link to the old one, or a copy if the new folder is on another disk. Only
 the other tars are written again. The folder gets its name when everything is in it: a kill at any moment leaves the old
-sets and at most an unfinished folder ``.DIR.*.tmp`` beside the new one, which nobody else takes for a set.
+sets and at most an unfinished folder ``.DIR.*.tmp`` beside the new one. Nobody else takes it for a set, and the next
+run to the same folder removes it.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -25,9 +25,10 @@ from shards.edit.removal import Removal, take_out
 from shards.manifest import MANIFEST, Manifest, ShardInfo, Totals
 from shards.reader import ShardSet
 from shards.storage.errors import ShardError
-from shards.storage.files import TEMPORARY, check_free_disk, flush
+from shards.storage.files import check_free_disk, flush
 from shards.storage.folders import LocalFolder
 from shards.storage.lock import LOCK, lock_folder
+from shards.storage.scratch import scratch_folder
 from shards.vocabulary import VOCABULARY
 from shards.writer import ShardWriter
 
@@ -48,8 +49,8 @@ def write_set(out: Path, parts: Sequence[tuple[ShardSet, Removal]]) -> Manifest:
     if out.exists() and (not out.is_dir() or any(child.name != LOCK for child in out.iterdir())):
         raise InputError(f"{out} is there already; name another --out folder")
     changed = [{shard for shard, _ in locate(shards, removal.keys).values()} for shards, removal in parts]
-    _check_disk(out, sets, changed)
     with lock_folder(out), _unfinished(out) as folder:
+        _check_disk(out, sets, changed)
         new = _NewSet(folder)
         with progress("edit", sum(len(shards.manifest.shards) for shards in sets), "shard") as advance:
             for (shards, removal), numbers in zip(parts, changed, strict=True):
@@ -64,24 +65,22 @@ def write_set(out: Path, parts: Sequence[tuple[ShardSet, Removal]]) -> Manifest:
 
 @contextmanager
 def _unfinished(out: Path) -> Iterator[Path]:
-    """Makes a private folder with a name that nobody can guess, which becomes ``out`` when the context is left.
+    """Makes a scratch folder, which becomes ``out`` when the context is left.
 
     Raises:
         InputError: ``out`` holds something by then, or the disk cannot be written.
     """
     out = out.absolute()
     mode = out.stat().st_mode
-    folder = Path(tempfile.mkdtemp(TEMPORARY, f".{out.name}.", out.parent))
     try:
-        yield folder
-        folder.chmod(mode)
-        (out / LOCK).unlink()  # only an empty folder can be replaced
-        folder.replace(out)
-        flush(out.parent)
+        with scratch_folder(out) as folder:
+            yield folder
+            folder.chmod(mode)
+            (out / LOCK).unlink()  # only an empty folder can be replaced
+            folder.replace(out)
+            flush(out.parent)
     except OSError as error:
         raise InputError(f"{out}: could not be written: {error}; the old sets are as they were") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def locate(shards: ShardSet, keys: Iterable[str]) -> dict[str, tuple[int, int]]:

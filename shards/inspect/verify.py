@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-import signal
 import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -28,6 +27,7 @@ from shards.storage.errors import ShardError
 from shards.storage.files import write_atomic
 from shards.storage.folders import LocalFolder, map_file
 from shards.storage.tars import walk_tar
+from shards.storage.workers import follow_parent
 from shards.vocabulary import VOCABULARY
 
 
@@ -85,7 +85,7 @@ _worker: tuple[ShardSet, int] | None = None
 
 def _start_worker(location: str, cache: Cache | None) -> None:
     global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends the workers.
+    follow_parent()
     shards = ShardSet(location, cache, check_tars=False)
     _worker = shards, _vocabulary_size(shards)
 

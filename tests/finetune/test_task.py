@@ -11,7 +11,7 @@ from finetune.released.tsv import LineRegions
 from finetune.task import Split, Task, TaskSettings
 from finetune.tasks.vqa import Vqa, VqaSettings
 from parsers.command import InputError
-from pretrain.training.distributed import DistributedContext
+from pretrain.training.distributed import CollectiveError, DistributedContext
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,9 @@ def test_ranks_share_a_split_and_each_has_all_predictions_in_order(task, split, 
     gathered = []
 
     class Rank(DistributedContext):
+        def all_reduce(self, tensor):
+            return tensor
+
         def gather(self, item):
             gathered.append(item)
             return [item]
@@ -75,6 +78,19 @@ def test_ranks_share_a_split_and_each_has_all_predictions_in_order(task, split, 
 
     predictions = task.infer(model, split, batch_size=2, world=All(0, size, torch.device("cpu")))
     assert predictions == [prediction for _, prediction in found]
+
+
+def test_a_share_that_another_rank_cannot_read_ends_this_rank_too(task, split):
+    class First(DistributedContext):
+        def all_reduce(self, tensor):
+            return tensor + 1
+
+        def gather(self, item):
+            return [item, "the regions of image c are damaged"]
+
+    with pytest.raises(CollectiveError, match="the regions of image c are damaged"):
+        task.infer(model, split, batch_size=2, world=First(0, 2, torch.device("cpu")))
+    assert task.collated == [[0, 1]]
 
 
 def test_examples_are_taken_by_position(split):

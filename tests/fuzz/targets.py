@@ -95,6 +95,7 @@ finetune.comparison --world world --regions regions --gold-regions gold --start 
 --out comparison
 pretrain.ablation recipes/pretrain.yaml --shards shards/train --held-out shards/val --learning-rate 0.001 --seeds 1 \
 --most 2 --workers 1 --out out
+pretrain.folds shards/train --config recipes/pretrain.yaml --folds 2 --out out
 """.replace("\\\n", "")
 """Command lines that take seconds."""
 

@@ -8,10 +8,11 @@ import torch
 from pretrain.evaluation import evaluate
 from pretrain.model.heads import PretrainingOutput
 from pretrain.recipe import OBJECTIVES, PretrainRecipe
+from pretrain.training.distributed import DistributedContext
 from shards.reader import ShardSet
 from tests.pretrain.runs import MODEL
 
-CPU = torch.device("cpu")
+ALONE = DistributedContext(0, 1, torch.device("cpu"))
 
 
 @pytest.fixture
@@ -34,12 +35,19 @@ class Constant:
         return PretrainingOutput(torch.zeros(len(text_targets), 50), regions, torch.zeros(len(token_ids)))
 
 
+class Apart(DistributedContext):
+    """A rank that hears nothing of the others."""
+
+    def all_reduce(self, tensor):
+        return tensor
+
+
 def test_masks_do_not_change_between_evaluations_and_runs(shard_folder, recipe):
     found = []
     for seed in (0, 0, 5):
         model = Constant(torch.zeros(6))
         changed = recipe.model_copy(update={"seed": seed})
-        results = evaluate(model, ShardSet(shard_folder), changed, images="own", device=CPU)
+        results = evaluate(model, ShardSet(shard_folder), changed, images="own", world=ALONE)
         found.append((model.seen, results))
     assert found[0] == found[1] == found[2]
     assert set(found[0][1]) == set(OBJECTIVES)
@@ -47,19 +55,19 @@ def test_masks_do_not_change_between_evaluations_and_runs(shard_folder, recipe):
 
 def test_each_rank_scores_its_share_of_the_same_pairs(shards, recipe):
     whole, parts = Constant(torch.zeros(6)), Constant(torch.zeros(6))
-    evaluate(whole, shards, recipe, images="own", device=CPU)
+    evaluate(whole, shards, recipe, images="own", world=ALONE)
     for rank in range(3):
-        evaluate(parts, shards, recipe, images="own", device=CPU, rank=rank, ranks=3)
+        evaluate(parts, shards, recipe, images="own", world=Apart(rank, 3, ALONE.device))
     assert sum(len(s[2]) for s in parts.seen) == sum(len(s[2]) for s in whole.seen)
 
 
 def test_objectives_are_scored_apart(shards, recipe):
     only = recipe.model_copy(update={"weights": recipe.weights.model_copy(update={"object": 0.0, "region": 0.0})})
-    assert set(evaluate(Constant(torch.zeros(6)), shards, only, images="own", device=CPU)) == {
+    assert set(evaluate(Constant(torch.zeros(6)), shards, only, images="own", world=ALONE)) == {
         "attribute", "relation", "word", "match",
     }  # fmt: skip
     for images in ("other", "none"):
-        results = evaluate(Constant(torch.zeros(6)), shards, recipe, images=images, device=CPU)
+        results = evaluate(Constant(torch.zeros(6)), shards, recipe, images=images, world=ALONE)
         assert set(results) == {"object", "attribute", "relation", "word"}
 
 
@@ -69,7 +77,7 @@ def test_no_constant_beats_guessing(shards, recipe):
         changed = recipe.model_copy(update={"region_target": target})
         for offset in (0.0, 0.2):
             regions = torch.linspace(-offset, offset, width)
-            result = evaluate(Constant(regions), shards, changed, images="own", device=CPU)["region"]
+            result = evaluate(Constant(regions), shards, changed, images="own", world=ALONE)["region"]
             assert result.guess_loss <= result.loss
             assert result.loss < result.guess_loss + 0.3
             assert (result.accuracy is None) == (result.guess_accuracy is None) == (target == "features")

@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from shards.reader import ShardSet
+from shards.schema import MEMBERS
 from tests.pretrain.launch import ROOT, Launch, deepspeed
-from tests.pretrain.runs import FULL, assert_undisturbed, kill_at
+from tests.pretrain.runs import FULL, STEPS, assert_undisturbed, kill_at
 from tests.shards.samples import manifest_of
 
 
@@ -82,6 +83,29 @@ def test_all_ranks_end_when_one_has_no_memory(runs):
     assert "error: step 5: CUDA out of memory" in outputs[1]
     runs.start("full-memory-2", "--resume", ranks=2).succeed()
     assert_undisturbed(runs, "full-memory-2", 2)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_held_out_shards_that_one_rank_cannot_read_cost_no_step(runs, shard_folder, tmp_path, ranks):
+    held_out, out = tmp_path / "held-out", f"damaged-held-out-{ranks}"
+    shutil.copytree(shard_folder, held_out)
+    shards = ShardSet(held_out)
+    shard, row = shards.find("2-11")  # of two ranks, the second one reads it
+    offset, _ = shards.shard(shard).extents[row, list(MEMBERS).index("features.npy")].tolist()
+    path = held_out / shards.manifest.shards[shard].file
+    sound = path.read_bytes()
+    path.write_bytes(sound[:offset] + b"no array" + sound[offset + 8 :])
+    options = ["evaluate_every=3", "checkpoint_every=8", "--held-out", held_out]
+    runs.start(out, *options, ranks=ranks).fail("sample 2-11, member features.npy")
+    assert (runs.folder / out / "checkpoints/latest").read_text() == "step-3"
+    path.write_bytes(sound)
+    runs.start(out, *options, "--resume", ranks=ranks).succeed()
+    lines = runs.metrics(out)
+    assert [line["step"] for line in lines if "held-out/loss/word" in line] == list(range(3, STEPS + 1, 3))
+    losses, undisturbed = (
+        [line["loss"] for line in of if "loss" in line] for of in (lines, runs.metrics(runs.whole(ranks)))
+    )
+    assert losses == undisturbed
 
 
 # -------------------------------------------------------------------------------------------------------- checkpoints

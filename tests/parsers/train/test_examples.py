@@ -22,7 +22,7 @@ def test_a_batch_keeps_captions_of_equal_length(align):
 
 def test_examples_are_cut_in_their_order():
     examples = [TrainingExample(tokenize("a " * n), None) for n in (2, 1, 2, 2, 1)]
-    assert list(cut_by_length(examples, 2)) == [[0, 2], [3], [1, 4]]
+    assert list(cut_by_length([example.words for example in examples], 2)) == [[0, 2], [3], [1, 4]]
 
 
 def test_only_examples_with_whole_graphs_are_learned(align):

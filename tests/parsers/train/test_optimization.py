@@ -13,6 +13,7 @@ from parsers.neural.parser import NeuralParser
 from parsers.neural.word_encoder import WordEncoder
 from parsers.train.labels import make_vocabulary
 from parsers.train.optimization import REPORT, train_network
+from parsers.train.progress import STATE, Progress
 from parsers.train.recipe import FROM_SCRATCH
 
 GOLD = [GoldCaption("red dog", (("dog", "is", "red"),))]
@@ -51,3 +52,39 @@ def test_a_recipe_changes_the_network(examples, tmp_path, changes):
     train(examples, tmp_path / "two", **changes)
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "two")]
     assert weights[0] != weights[1]
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_a_stopped_run_goes_on_and_ends_the_same(examples, tmp_path, monkeypatch):
+    wanted = train(examples, tmp_path / "whole", dropout=0.2)
+    save = Progress.save
+
+    def save_and_stop(progress, report):
+        save(progress, report)
+        raise Stopped
+
+    monkeypatch.setattr(Progress, "save", save_and_stop)
+    with pytest.raises(Stopped):
+        train(examples, tmp_path / "stopped", dropout=0.2)
+    monkeypatch.undo()
+    assert not (tmp_path / "stopped" / REPORT).exists()
+    assert train(examples, tmp_path / "stopped", dropout=0.2) == wanted
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "stopped")]
+    assert weights[0] == weights[1]
+    assert not (tmp_path / "stopped" / STATE).exists()
+
+
+def test_the_state_of_another_run_is_not_used(examples, tmp_path, monkeypatch, capsys):
+    def stop(_):
+        raise Stopped
+
+    monkeypatch.setattr(Progress, "remove", stop)
+    with pytest.raises(Stopped):
+        train(examples, tmp_path, joined=0.0)
+    monkeypatch.undo()
+    report = train(examples, tmp_path, joined=2.0)
+    assert "was left by a run on other captions or by another recipe" in capsys.readouterr().out
+    assert report == train(examples, tmp_path / "other", joined=2.0)

@@ -9,7 +9,15 @@ from parsers.neural.network import VISIBLE, GraphScores, ParserNetwork
 from parsers.neural.parser import NeuralParser
 from parsers.neural.word_encoder import WordEncoder
 from parsers.train.labels import make_vocabulary
-from parsers.train.targets import compute_batch_loss, compute_loss, make_graph_targets, make_teacher_targets
+from parsers.train.targets import (
+    LEAST_PROBABILITY,
+    compress,
+    compute_batch_loss,
+    compute_loss,
+    expand,
+    make_graph_targets,
+    make_teacher_targets,
+)
 from tests.parsers.conftest import CAPTIONS
 
 
@@ -27,19 +35,35 @@ def test_what_a_sure_teacher_says_is_the_graph(examples):
     vocabulary = make_vocabulary(examples, [])
     for example in examples[:4]:
         true = make_graph_targets([example], vocabulary)
-        odds = {name: 20 * (2 * tensor[0] - 1) for name, tensor in true._asdict().items()}
-        cube = true.relations[0]
+        odds = {name: 20 * (2 * tensor - 1) for name, tensor in true._asdict().items()}
+        cube = true.relations
         sure = GraphScores(
             odds["roles"], odds["attributes"],
-            20 * (2 * cube.amax(2) - 1), 20 * (2 * cube.amax(1) - 1), 20 * (2 * cube.amax(0) - 1),
+            20 * (2 * cube.amax(3) - 1), 20 * (2 * cube.amax(2) - 1), 20 * (2 * cube.amax(1) - 1),
             odds["relation_words"], odds["relation_labels"], odds["edits"],
         )  # fmt: skip
-        said = make_teacher_targets([sure])
+        said = make_teacher_targets(sure)
         for name in ("roles", "judged", "attributes", "relations", "anchors"):
             torch.testing.assert_close(getattr(said, name), getattr(true, name), msg=name)
         for name in ("relation_labels", "edits"):
             true_labels, said_labels = getattr(true, name), getattr(said, name)
             torch.testing.assert_close(said_labels * true_labels, true_labels, msg=name)
+
+
+def test_targets_are_kept_but_for_those_near_zero(examples):
+    vocabulary = make_vocabulary(examples, [])
+    torch.manual_seed(0)
+    network = ParserNetwork(WordEncoder(vocabulary.words, width=8), vocabulary).eval()
+    batch = [example for example in examples if len(example.words) == 6]
+    assert len(batch) > 1
+    for targets in (
+        make_graph_targets(batch, vocabulary),
+        make_teacher_targets(network.score([example.words for example in batch])),
+    ):
+        kept = expand(compress(targets), 6, vocabulary)
+        for name, tensor in targets._asdict().items():
+            wanted = tensor.where(tensor >= LEAST_PROBABILITY, 0.0)
+            torch.testing.assert_close(getattr(kept, name), wanted, atol=1e-3, rtol=1e-3, msg=name)
 
 
 def test_teachers_count_beside_graphs(examples):
@@ -48,10 +72,10 @@ def test_teachers_count_beside_graphs(examples):
     network = ParserNetwork(WordEncoder(vocabulary.words, width=8), vocabulary).eval()
     example = examples[0]
     scores = network.score([example.words])
-    said = GraphScores(*(tensor[0] for tensor in scores))
+    (said,) = compress(make_teacher_targets(scores))
     by_graph = compute_loss(scores, make_graph_targets([example], vocabulary), torch.ones(1))
-    by_teacher = compute_loss(scores, make_teacher_targets([said]), torch.ones(1))
-    taught = replace(example, teacher_scores=said)
+    by_teacher = compute_loss(scores, expand([said], len(example.words), vocabulary), torch.ones(1))
+    taught = replace(example, reading=said)
     for batch, expected in (
         ([example], by_graph),
         ([taught], by_graph + by_teacher),

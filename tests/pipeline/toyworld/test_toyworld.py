@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -353,3 +355,16 @@ def test_a_damaged_scene_is_refused(tmp_path):
 def test_wrong_usage_exits_with_2(tmp_path, options):
     assert CliRunner().invoke(app, ["--out", str(tmp_path / "w"), *options]).exit_code == 2
     assert not (tmp_path / "w").exists()
+
+
+def test_the_next_run_removes_what_a_killed_one_left(tmp_path):
+    kill = (
+        "import os; from pathlib import Path; from pipeline.toyworld.write import ToyWorld, write_world;"
+        f"write_world(ToyWorld(images=60), Path({str(tmp_path / 'w')!r}), progress=lambda _: os.kill(os.getpid(), 9))"
+    )
+    # The workers hold the pipe: it ends when all of them have ended.
+    killed = subprocess.run([sys.executable, "-c", kill], stdout=subprocess.PIPE, timeout=60)
+    assert killed.returncode == -9
+    assert [path.name[:3] for path in tmp_path.iterdir()] == [".w."]
+    assert CliRunner().invoke(app, ["--out", str(tmp_path / "w"), "--images", "2"]).exit_code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["w"]

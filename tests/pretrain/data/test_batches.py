@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from parsers.command import InputError
-from pretrain.data.batches import StepDataset
+from pretrain.data.batches import Collator, StepDataset
 from pretrain.data.order import BatchPlan
 from pretrain.model.heads import PretrainingOutput
 from pretrain.objectives import count_targets, score
@@ -162,3 +162,16 @@ def test_a_region_target_that_the_shards_lack_is_refused(shard_folder, kind, tar
     check_region_target(recipe_of(batch_size=11, block_shards=2, region_target="features"), shards)
     check_region_target(recipe_of(batch_size=11, block_shards=2, region_target=target, weights={"region": 0}), shards)
     check_region_target(recipe_of(batch_size=11, block_shards=2, region_target=target, images="none"), shards)
+
+
+@pytest.mark.parametrize(
+    ("device_type", "precision", "dtype"),
+    [("cuda", "bf16", torch.bfloat16), ("cuda", "fp32", torch.float32), ("cpu", "bf16", torch.float32)],
+)
+def test_features_for_a_gpu_have_the_type_that_the_model_rounds_them_to(shards, plan, device_type, precision, dtype):
+    recipe = recipe_of(batch_size=11, precision=precision, max_text=16)
+    plain, found = (Collator.of(recipe, shards, kind)(plan.batch(0)) for kind in ("cpu", device_type))
+    rows = plain.features.shape[1]  # sequences for a GPU are padded further
+    assert found.features.dtype == dtype
+    assert torch.equal(found.features[:, :rows], plain.features.to(dtype))
+    assert not found.features[:, rows:].any()

@@ -17,6 +17,7 @@ from shards.reader import ShardSet
 from shards.schema import key_of
 from shards.storage.errors import ShardError
 from shards.storage.lock import lock_folder
+from shards.storage.scratch import scratch_folder
 from tests.shards.samples import IDS, SAMPLES, assert_equal, contents, samples_of
 
 
@@ -94,15 +95,32 @@ def test_a_kill_at_any_moment_leaves_the_old_set_or_the_new_one(folder, tmp_path
     calls = int(whole.stdout.split()[-1])
     expected = contents(tmp_path / "new")
     shutil.rmtree(tmp_path / "new")
+    left = []
     for moment in np.linspace(1, calls, 8).astype(int).tolist():
         assert killed_at(moment).returncode == -9
         assert contents(folder) == before
         if (tmp_path / "new").exists() and contents(tmp_path / "new").keys() != {".lock"}:
             assert contents(tmp_path / "new") == expected
             shutil.rmtree(tmp_path / "new")
+        left.append(len(list(tmp_path.glob(".new.*.tmp"))))
+    assert max(left) == 1, "a killed run leaves one unfinished folder, and the next one removes it"
     assert killed_at(10**9).returncode == 0, "the next run is not disturbed by what is left"
     assert contents(tmp_path / "new") == expected
     assert not (tmp_path / "new" / ".lock").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old"], "the next run removes what is left"
+
+
+def test_what_a_living_run_to_another_folder_writes_is_not_removed(folder, tmp_path):
+    with lock_folder(tmp_path / "new.more"), scratch_folder(tmp_path / "new.more") as living:
+        write_set(tmp_path / "new", [(ShardSet(folder), Removal())])
+        assert living.is_dir()
+
+
+def test_the_unfinished_folder_of_a_living_run_is_not_removed(folder, tmp_path):
+    with lock_folder(tmp_path / "new"), scratch_folder(tmp_path / "new") as living:
+        with pytest.raises(InputError, match="writes to this folder"):
+            write_set(tmp_path / "new", [(ShardSet(folder), Removal())])
+        assert living.is_dir()
 
 
 def test_scratch_names_are_private_and_what_looks_like_an_older_one_is_not_removed(folder, tmp_path):

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -128,3 +130,13 @@ def test_an_empty_tar_and_a_folder_in_a_files_place_are_named(folder):
     (folder / "vocab.txt").unlink()
     (folder / "vocab.txt").mkdir()
     assert any(problem.where.endswith("vocab.txt") for problem in problems_of(folder))
+
+
+def test_workers_end_with_a_verification_that_is_killed(folder):
+    kill = (
+        "import os; from shards.inspect.verify import verify_set; from shards.reader import ShardSet;"
+        f"[os.kill(os.getpid(), 9) for _ in verify_set(ShardSet({str(folder)!r}), workers=2)]"
+    )
+    # The workers hold the pipe: it ends when all of them have ended.
+    killed = subprocess.run([sys.executable, "-c", kill], stdout=subprocess.PIPE, timeout=60)
+    assert killed.returncode == -9

@@ -1,4 +1,4 @@
-"""Does a model look at the image? ``python -m benchmarks.folds SHARDS --config RECIPE --out runs/folds``.
+"""Does a model look at the image? ``python -m pretrain.folds SHARDS --config RECIPE --out runs/folds``.
 
 This is for sets that are too small for one held-out split. Images are divided into folds. For each fold, a model is
 trained on all other images and asked for the hidden nodes of the fold's captions (`pretrain.probes`). It is shown their
@@ -7,7 +7,6 @@ own image, and then another image of the fold. The result is the difference of t
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -15,21 +14,21 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import torch
 import typer
 from rich.table import Table
 
 from parsers.command import InputError, console, run
-from pretrain.model.folder import load_model
 from pretrain.options import ConfigOption, Settings, as_arguments
 from pretrain.probes import TOP, estimate_interval, find_probes, rank_answers
 from pretrain.recipe import PretrainRecipe, ShownImage
 from pretrain.training.settings import find_recipe
 from shards.edit.removal import Removal
 from shards.edit.rewrite import write_set
+from shards.manifest import MANIFEST
 from shards.random_numbers import EVALUATION_SEED, generator
 from shards.reader import ShardSet
 from shards.schema import KINDS, Array
+from shards.storage.files import write_indented_json
 
 SHOWN: tuple[ShownImage, ...] = ("own", "other")
 app = typer.Typer(add_completion=False)
@@ -73,7 +72,25 @@ def compare(kinds: Array, images: Array, ranks: dict[str, Array]) -> dict[str, d
     return found
 
 
-@app.command(epilog="Example: python -m benchmarks.folds data/photos/shards/train --config tiny --out runs/folds")
+def _write_split(whole: ShardSet, gone: Array, out: Path) -> None:
+    """Writes the shards without some images, unless an earlier run has written them.
+
+    Args:
+        whole: the shards.
+        gone: the keys of the images to leave out, str [n].
+        out: the folder of the new set.
+
+    Raises:
+        InputError: the earlier run had other shards or another number of folds.
+    """
+    removal = Removal(images=frozenset(gone.tolist()))
+    if not (out / MANIFEST).is_file():
+        write_set(out, [(whole, removal)])
+    elif ShardSet(out).keys.to_pylist() != [key for key in whole.keys.to_pylist() if key not in removal.images]:
+        raise InputError(f"{out} holds other images: it is of other shards or of another --folds; name another --out")
+
+
+@app.command(epilog="Example: ernie-vil folds data/photos/shards/train --config tiny --out runs/folds")
 def main(
     shards: Annotated[Path, typer.Argument(metavar="SHARDS", help="Folder of the shards.")],
     config: ConfigOption,
@@ -82,6 +99,11 @@ def main(
     set_: Settings = None,
 ) -> None:
     """For each fold, train on the other folds and hide nodes of this one; compare own and other images."""
+    # Imported late: PyTorch takes seconds, and --help should answer at once.
+    import torch
+
+    from pretrain.model.folder import load_model
+
     settings, recipe = set_ or [], find_recipe(config, "pretrain")
     max_text = PretrainRecipe.load(recipe, settings).max_text
     whole = ShardSet(shards)
@@ -93,9 +115,8 @@ def main(
     ranks: dict[str, list[int]] = {shown: [] for shown in SHOWN}
     for fold in range(folds):
         folder = out / f"fold-{fold}"
-        for split, gone in (("train", fold_of == fold), ("val", fold_of != fold)):
-            if not (folder / split).exists():
-                write_set(folder / split, [(whole, Removal(images=frozenset(keys[gone].tolist())))])
+        _write_split(whole, keys[fold_of == fold], folder / "train")
+        _write_split(whole, keys[fold_of != fold], folder / "val")
         command = [sys.executable, "-m", "pretrain.run", "--config", recipe, "--shards", folder / "train", "--resume"]
         command += ["--out", folder / "run", *as_arguments(settings)]
         if subprocess.run(list(map(str, command))).returncode != 0:
@@ -111,7 +132,7 @@ def main(
             ranks[shown] += [int(of_probe.max()) for of_probe in answers]
     results = compare(np.array(kinds), np.array(images), {shown: np.array(of) for shown, of in ranks.items()})
     record = {kind: {f"acc@{k}": asdict(found) for k, found in by_k.items()} for kind, by_k in results.items()}
-    (out / "folds.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_indented_json(record, out / "folds.json")
     table = Table("kind", "nodes", "", "own image", "other image", "difference, 95 %", title=f"{len(whole)} images")
     for kind, by_k in results.items():
         for k, found in by_k.items():

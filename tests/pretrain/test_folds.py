@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.folds import assign_folds, compare, main
 from parsers.command import InputError
+from pretrain.folds import assign_folds, compare, main
 from shards.reader import ShardSet
 from tests.pretrain.launch import ROOT
 from tests.pretrain.runs import MODEL, RECIPE
@@ -39,6 +39,7 @@ def test_no_model_is_asked_for_an_image_that_it_was_trained_on(shard_folder, tmp
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     (tmp_path / "model.json").write_text(json.dumps(MODEL))
     (tmp_path / "recipe.yaml").write_text(RECIPE)
+    (tmp_path / "out/fold-0/train").mkdir(parents=True)  # a run that was killed may leave it so
     main(shard_folder, tmp_path / "recipe.yaml", tmp_path / "out", folds=2, set_=["steps=2"])
     probed = []
     for fold in range(2):
@@ -49,5 +50,9 @@ def test_no_model_is_asked_for_an_image_that_it_was_trained_on(shard_folder, tmp
     assert sorted(probed) == sorted(ShardSet(shard_folder).keys.to_pylist())
     record = json.loads((tmp_path / "out/folds.json").read_text())
     assert set(record) == {"object", "attribute", "relation"}
+    main(shard_folder, tmp_path / "recipe.yaml", tmp_path / "out", folds=2, set_=["steps=2"])
+    assert json.loads((tmp_path / "out/folds.json").read_text()) == record, "nothing is trained again"
+    with pytest.raises(InputError, match=r"fold-0/train holds other images"):
+        main(shard_folder, tmp_path / "recipe.yaml", tmp_path / "out", folds=3, set_=["steps=2"])
     with pytest.raises(InputError, match="too few"):
         main(shard_folder, tmp_path / "recipe.yaml", tmp_path / "other", folds=30)

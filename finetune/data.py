@@ -13,6 +13,7 @@ from finetune.task import AnyTask, E, Example, P, S, Split, Task
 from parsers.command import InputError, pluralize, say
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG
+from shards.regions.detector import DetectorRecord
 from shards.regions.store import RegionStore
 from shards.stage_folder import hash_stage
 from shards.vocabulary import VOCABULARY, make_tokenizer, read_vocabulary
@@ -81,6 +82,10 @@ class TaskFiles:
     def compute_checksums(self) -> list[str]:
         """Returns the SHA-256 of each regions folder's stage.json, which says how the folder was made."""
         return [hash_stage(folder) for folder in (*self.regions, *self.gold_regions)]
+
+    def read_detector(self) -> DetectorRecord | None:
+        """Returns the detector of the regions, or None if they lie in the lines of released TSV files."""
+        return DetectorRecord.of_regions(self.regions[0]) if self.regions else None
 
     @cached_property
     def _regions(self) -> RegionStore | None:

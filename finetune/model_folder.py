@@ -17,6 +17,7 @@ from parsers.command import InputError
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG, ENCODER, WEIGHTS
 from pretrain.model.folder import export
+from shards.regions.detector import DetectorRecord
 from shards.storage.files import read_json, write_json
 from shards.storage.weights import load_weights, read_weights, start_from_weights
 
@@ -40,7 +41,12 @@ def find_fine_tuned(path: Path) -> Path:
 
 
 def save_fine_tuned(
-    weights: Mapping[str, Tensor], config: ModelConfig, vocabulary: bytes, task: AnyTask, folder: Path
+    weights: Mapping[str, Tensor],
+    config: ModelConfig,
+    vocabulary: bytes,
+    task: AnyTask,
+    folder: Path,
+    detector: DetectorRecord | None = None,
 ) -> None:
     """Writes a fine-tuned model.
 
@@ -50,8 +56,11 @@ def save_fine_tuned(
         vocabulary: the content of ``vocab.txt``.
         task: the task, fitted to its training examples.
         folder: where to write.
+        detector: the detector of the regions that it was trained on, if it is known.
     """
     export(weights, config, vocabulary, folder)
+    if detector is not None:
+        detector.save(folder)
     write_json({"task": task.name, "settings": task.settings.model_dump(mode="json")}, folder / TASK)
     write_checksums(folder, (TASK,))
 

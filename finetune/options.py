@@ -13,22 +13,37 @@ if TYPE_CHECKING:
     from finetune.task import AnyTask
 
 TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help=f"The task: {', '.join(TASKS)}.")]
-DataOption = Annotated[Path, typer.Option(help="Folder of the task's official files or released TSV files.")]
-SplitOption = Annotated[str, typer.Option(help="An official split, or the name of a released TSV file in --data.")]
+PANEL = "What is read"
+
+DataOption = Annotated[
+    Path, typer.Option(rich_help_panel=PANEL, help="Folder of the task's official files or released TSV files.")
+]
+SplitOption = Annotated[
+    str, typer.Option(rich_help_panel=PANEL, help="An official split, or the name of a released TSV file in --data.")
+]
 RegionsOption = Annotated[
     list[Path] | None,
-    typer.Option(help="Folder of region features, as pipeline.regions or pipeline.extract writes it; may be repeated."),
+    typer.Option(
+        rich_help_panel=PANEL,
+        help="Folder of region features, as pipeline.regions or pipeline.extract writes it; may be repeated.",
+    ),
 ]
 GoldRegionsOption = Annotated[
-    list[Path] | None, typer.Option(help="Folder of the regions of ground-truth boxes; may be repeated.")
+    list[Path] | None,
+    typer.Option(rich_help_panel=PANEL, help="Folder of the regions of ground-truth boxes; may be repeated."),
 ]
 AllowMissingImagesOption = Annotated[
-    bool, typer.Option("--allow-missing-images", help="Show a blank image where there are no regions.")
+    bool,
+    typer.Option(
+        "--allow-missing-images", rich_help_panel=PANEL, help="Show a blank image where there are no regions."
+    ),
 ]
 CocoIdsOption = Annotated[
     bool,
     typer.Option(
-        "--coco-ids", help="Find the regions of image 42 under COCO's names of pictures: COCO_val2014_000000000042."
+        "--coco-ids",
+        rich_help_panel=PANEL,
+        help="Find the regions of image 42 under COCO's names of pictures: COCO_val2014_000000000042.",
     ),
 ]
 PrecisionOption = Annotated[

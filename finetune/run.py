@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +25,10 @@ from finetune.options import (
 )
 from parsers.command import run
 from pretrain.options import ConfigOption, Settings
+
+if TYPE_CHECKING:
+    from finetune.task import AnyTask
+    from finetune.training.recipe import FineTuneRecipe
 
 app = typer.Typer(add_completion=False)
 
@@ -52,12 +56,9 @@ def main(
     """Fine-tune a pretrained model on a downstream task."""
     # Imported late, in two steps: PyTorch takes seconds and --help should answer at once; DeepSpeed takes seconds as
     # well and an error in the recipe should be reported at once.
-    chosen = find_task(task)
+    chosen, recipe = read_inputs(task, config, set_)
     from finetune.data import TaskFiles
-    from finetune.training.recipe import FineTuneRecipe
-    from pretrain.training.settings import find_recipe
 
-    recipe = FineTuneRecipe.for_task(chosen.settings_type).load(find_recipe(config, f"finetune/{task}"), set_ or [])
     files = TaskFiles(data, regions or [], gold_regions or [], allow_missing_images, coco_ids)
 
     from finetune.training.finetuning import fine_tune
@@ -67,6 +68,20 @@ def main(
         fine_tune(chosen(recipe.task), recipe, start, files, out, resume=resume)
 
     with_process_group(work, out)
+
+
+def read_inputs(task: str, config: str, set_: list[str] | None, **_others: Any) -> tuple[type[AnyTask], FineTuneRecipe]:
+    """Finds the task and reads the recipe. The arguments are options of `main`.
+
+    Raises:
+        InputError: the recipe is wrong.
+    """
+    chosen = find_task(task)
+    from finetune.training.recipe import FineTuneRecipe
+    from pretrain.training.settings import find_recipe
+
+    recipe = FineTuneRecipe.for_task(chosen.settings_type)
+    return chosen, recipe.load(find_recipe(config, f"finetune/{task}"), set_ or [])
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from matcher.packages import DISTRIBUTION, check_packages
 
+OWN = "Your own photos and captions"
 CAPTIONS = "Captions become scene graphs"
 SHARDS = "Pictures and graphs become shards"
 PRETRAINING = "Shards become a model"
@@ -34,6 +35,17 @@ class Command:
 
 
 COMMANDS = {
+    "match": Command(
+        "matcher.train",
+        OWN,
+        "Train a matcher of your photos and captions, and report how well it finds what it has not seen.",
+    ),
+    "match score": Command(
+        "matcher.score", OWN, "Score texts with a photo: log-odds that they belong together, the best first."
+    ),
+    "match search": Command(
+        "matcher.search", OWN, "Find the photos of a folder that fit a text best: log-odds and path, the best first."
+    ),
     "parse": Command("pipeline.parse.__main__", CAPTIONS, "Parse captions into scene graphs (Parquet)."),
     "statistics": Command(
         "pipeline.statistics.__main__",
@@ -135,6 +147,8 @@ class LazyCommands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """See `typer.core.TyperGroup`."""
         name, command, rest = super().resolve_command(ctx, args)
+        if rest and f"{name} {rest[0]}" in COMMANDS:  # of two words, as `match score`
+            name, rest = f"{name} {rest[0]}", rest[1:]
         return name, command if name is None else load_command(name, list(rest)), rest
 
 

@@ -58,6 +58,7 @@ def make_launched(command: Any, module: str, arguments: list[str]) -> Any:
         if devices is None and hostfile is None:
             train_here(**options)
         else:
+            import_module(module).read_inputs(**options)  # what is wrong is said once, and not by every process
             _launch(module, _without_options(arguments, "--devices", "--hostfile"), devices, hostfile)
 
     command.params = [*command.params, *added]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import sys
+from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -53,6 +54,7 @@ def _explain(name: str, place: Path) -> str:
     )
 
 
+@cache
 def _recorded_checksums(root: Path) -> dict[str, str]:
     """Returns the checksums that pip noted when it copied our files here; none for an editable installation."""
     try:

@@ -26,6 +26,7 @@ from pretrain.recipe import OBJECTIVES, PretrainRecipe, model_config
 from pretrain.training.distributed import DistributedContext
 from pretrain.training.trainer import Trainer
 from pretrain.training.workload import Scores
+from shards.regions.detector import DetectorRecord
 from shards.sample_reader import SampleReader
 from shards.schema import Array
 
@@ -126,8 +127,10 @@ class Pretraining:
         }
 
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
-        """Writes `config.json`, `model.safetensors` and `vocab.txt`."""
+        """Writes `config.json`, `model.safetensors`, `vocab.txt` and, if the shards say it, `detector.json`."""
         export(weights, self.config, self.shards.vocabulary_bytes, folder)
+        if (detector := self.shards.detector) is not None:
+            DetectorRecord(detector=detector, feature_size=self.shards.feature_size).save(folder)
 
 
 def pretrain(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,6 +19,7 @@ from pretrain.recipe import PretrainRecipe
 from pretrain.training.settings import find_recipe
 from shards.joined import open_sets
 from shards.manifest import MANIFEST
+from shards.sample_reader import SampleReader
 
 app = typer.Typer(add_completion=False)
 
@@ -49,6 +50,26 @@ def main(
     """Pretrain ERNIE-ViL on shards."""
     if start is not None and start_text is not None:
         raise typer.BadParameter("give one of --start and --start-text: a model has a text stream, too")
+    recipe, training, evaluation = read_inputs(config, shards, held_out, set_)
+
+    # Imported late: DeepSpeed takes seconds, and a wrong argument should answer at once.
+    from pretrain.pretraining import pretrain
+    from pretrain.training.distributed import with_process_group
+
+    with_process_group(
+        lambda: pretrain(recipe, training, evaluation, out, resume=resume, start=start, text_from=start_text),
+        out,
+    )
+
+
+def read_inputs(
+    config: str, shards: list[str], held_out: list[str] | None, set_: list[str] | None, **_others: Any
+) -> tuple[PretrainRecipe, SampleReader, SampleReader | None]:
+    """Reads the recipe, and opens the shards to train on and to evaluate on. The arguments are options of `main`.
+
+    Raises:
+        InputError: the recipe is wrong, or the shards cannot be read or do not go together.
+    """
     recipe = PretrainRecipe.load(find_recipe(config, "pretrain"), set_ or [])
     training = open_sets(shards)
     trained = [Path(folder).resolve() for folder in shards]
@@ -64,15 +85,7 @@ def main(
             f"{evaluation.location} has features of size {evaluation.feature_size}, and {training.location} of size "
             f"{training.feature_size}; hold out shards with regions of the same detector"
         )
-
-    # Imported late: DeepSpeed takes seconds, and a wrong argument should answer at once.
-    from pretrain.pretraining import pretrain
-    from pretrain.training.distributed import with_process_group
-
-    with_process_group(
-        lambda: pretrain(recipe, training, evaluation, out, resume=resume, start=start, text_from=start_text),
-        out,
-    )
+    return recipe, training, evaluation
 
 
 if __name__ == "__main__":

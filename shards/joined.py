@@ -11,7 +11,7 @@ from itertools import accumulate
 import numpy as np
 
 from parsers.command import InputError
-from shards.manifest import Classes, TokenizerInfo, Totals
+from shards.manifest import Classes, DetectorInfo, TokenizerInfo, Totals
 from shards.reader import ShardSet
 from shards.sample_reader import SampleReader, ShardIndex, each_place
 from shards.schema import Array, Masks, Record, Regions
@@ -63,6 +63,12 @@ class JoinedSet:
     def feature_size(self) -> int:
         """See `SampleReader`."""
         return self._sets[0].feature_size
+
+    @property
+    def detector(self) -> DetectorInfo | None:
+        """See `SampleReader`."""
+        first, *others = (one.detector for one in self._sets)
+        return first if all(other == first for other in others) else None
 
     @property
     def classes(self) -> Classes:

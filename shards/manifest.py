@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Container, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from parsers.command import InputError, shorten_json
 from shards.schema import ATTRIBUTE, KINDS, OBJECT, RELATION, Sample
@@ -37,6 +37,14 @@ class Classes(_Record):
     background: int | None
     """the number of the background class"""
     names: list[str] | None
+
+
+class DetectorInfo(_Record):
+    """The detector that found the regions, with the options that decide what it finds."""
+
+    name: str
+    options: dict[str, Any] = {}
+    """the weights, the preset and the other options that were given"""
 
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -110,15 +118,25 @@ class Manifest(_Record):
     feature_size: Count
     """numbers that describe a region"""
     classes: Classes
+    detector: DetectorInfo | None = None
+    """None: the regions were not found by `pipeline.extract`"""
     totals: Totals
     index_sha256: Sha256 | list[Sha256]
     """the SHA-256 of ``index.parquet``, or of each file where `shards.index` made several"""
     shards: list[ShardInfo]
 
+    @model_serializer(mode="wrap")
+    def _leave_out_unknown(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out a detector that nobody knows: sets of earlier releases have none, and a checksum without it."""
+        content: dict[str, Any] = dump(self)
+        if self.detector is None:
+            content.pop("detector", None)
+        return content
+
     @property
     def settings(self) -> Mapping[str, object]:
         """What holds for every sample: the versions, the vocabulary, the parser, the feature size and the classes."""
-        return self.model_dump(exclude={"totals", "index_sha256", "shards"})
+        return self.model_dump(exclude={"detector", "totals", "index_sha256", "shards"})
 
     def differences(self, other: Manifest, *, but: Container[str] = ()) -> list[str]:
         """The settings that differ between two manifests, with both values; the names in ``but`` are not compared."""

@@ -15,7 +15,7 @@ import pyarrow as pa
 from parsers.checksums import sha256_of_stream
 from parsers.command import InputError
 from shards import index
-from shards.manifest import Classes, TokenizerInfo, Totals, read_manifest
+from shards.manifest import Classes, DetectorInfo, TokenizerInfo, Totals, read_manifest
 from shards.members import ARRAY_DTYPES, decode_masks, decode_npy, decode_record
 from shards.sample_reader import ShardIndex, each_place
 from shards.schema import MEMBERS, Array, Masks, Record, Regions, Sample, key_of
@@ -142,6 +142,11 @@ class ShardSet:
     def feature_size(self) -> int:
         """See `shards.sample_reader.SampleReader`."""
         return self.manifest.feature_size
+
+    @property
+    def detector(self) -> DetectorInfo | None:
+        """See `SampleReader`."""
+        return self.manifest.detector
 
     @property
     def classes(self) -> Classes:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from shards.manifest import Classes, TokenizerInfo, Totals
+from shards.manifest import Classes, DetectorInfo, TokenizerInfo, Totals
 from shards.schema import Array, Masks, Record, Regions
 
 
@@ -66,6 +66,11 @@ class SampleReader(Protocol):
     @property
     def feature_size(self) -> int:
         """How many numbers describe a region."""
+        ...
+
+    @property
+    def detector(self) -> DetectorInfo | None:
+        """The detector that found the regions; None if nobody knows, or if there were several."""
         ...
 
     @property

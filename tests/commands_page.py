@@ -9,9 +9,11 @@ PAGE = Path(__file__).resolve().parents[1] / "docs/commands.md"
 MEANINGS = {
     "--batch-size": "how many examples, pairs, captions or pictures are computed at once",
     "--class-names": "the names of the detector's classes",
+    "--columns": "what the columns of a table of captions are called",
     "--coco-ids": "COCO's names of pictures are read as its numbers",
     "--config": "the recipe, by its name in `configs/` or as a YAML file",
     "--data": "the folder of a task's official files",
+    "--detector": "the detector that finds the regions",
     "--device": "where a model computes: auto, cpu or cuda",
     "--devices": "how many devices, each with a process of its own",
     "--engine": "who makes the parts of a stage: processes of this machine, or a Ray cluster",
@@ -33,8 +35,9 @@ MEANINGS = {
     "--parser": "the parser of captions",
     "--partition-size": "how many inputs a part of the output holds",
     "--precision": "the type of the numbers that are computed with",
+    "--preset": "the detector finds regions as a published set of features did",
     "--ray-address": "the Ray cluster that makes the parts",
-    "--regions": "folders that `extract` or `regions` wrote",
+    "--regions": "the regions of the pictures: what `extract` or `regions` wrote; `match` reads published ones, too",
     "--resume": "a run goes on from its latest checkpoint",
     "--seed": "the seed of all that is drawn",
     "--seeds": "how many runs, each with a seed of its own",
@@ -46,6 +49,7 @@ MEANINGS = {
     "--steps": "how many steps are trained",
     "--tokenizer": "the vocabulary: a `vocab.txt`, the folder of a model, or a model of the hub",
     "--top-k": "the k likeliest classes are kept",
+    "--weights": "the detector's weights: a file, or a name that it knows",
     "--without-synonyms": "only equal words match",
     "--workers": "how many processes share the work",
 }
@@ -103,12 +107,12 @@ def write_page():
     ]
     group = None
     for name, command in commands.items():
-        entry = COMMANDS[name.split()[0]]
+        entry = COMMANDS.get(name) or COMMANDS[name.split()[0]]
         if entry.group != group:
             group = entry.group
             lines += ["", f"## {group}"]
         module = entry.module.removesuffix(".__main__")
-        calls = " ".join([module, *name.split()[1:]])
+        calls = module if name in COMMANDS else " ".join([module, *name.split()[1:]])
         lines += [
             "",
             f"### ernie-vil {name}",

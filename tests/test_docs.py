@@ -1,7 +1,10 @@
 """Every command in README and docs is one that its own parser accepts."""
 
+import ast
+import doctest
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,24 +19,32 @@ STARTS = (
     r"ernie-vil (?P<name>[a-z][\w-]*)",
     r"python3? -m (?P<module>[\w.]+)",
     r"(?:deepspeed|torchrun|srun|python)\b(?: -[-\w]+(?:[ =][\w.:$]+)?)*? (?P<script>pretrain|finetune)/run\.py",
-    r"(?:deepspeed|torchrun)\b(?: -[-\w]+(?:[ =]\w+)?)* -m (?P<launched>[\w.]+)",
+    r"(?:deepspeed|torchrun)\b(?: -[-\w]+(?:[ =][\w.:$]+)?)*? -m (?P<launched>[\w.]+)",
 )
 
 
 def blocks():
     """The code blocks of all pages, each with its place. Lines that go on are joined."""
     for page in PAGES:
-        for block in re.finditer(r"^```(\w*)\n(.*?)^```", page.read_text(), re.M | re.S):
-            if block[1] in ("", "sh", "bash"):
+        for block in re.finditer(r"^```([\w ]*)\n(.*?)^```", page.read_text(), re.M | re.S):
+            if block[1] in ("", "sh", "sh cluster"):
                 yield page.relative_to(ROOT).as_posix(), re.sub(r"\\\n\s*", "", block[2])
 
 
+def recipes():
+    """What the Makefile would run."""
+    targets = ["demo", "ablation", "bench-full", "ROUNDS=1"]
+    for options in (targets, [*targets, "FROM=pixels"]):
+        done = subprocess.run(["make", "--dry-run", *options], cwd=ROOT, capture_output=True, text=True)
+        yield "Makefile", re.sub(r"\\\n\s*", "", done.stdout)
+
+
 def command_lines():
-    """The calls of our commands in the code blocks: where, the command's name, and its arguments."""
-    for page, text in blocks():
+    """The calls of our commands in code blocks and the Makefile: where, the command's name, and its arguments."""
+    for page, text in [*blocks(), *recipes()]:
         for line in text.splitlines():
             for start in STARTS:
-                found = re.search(rf"(?:^|[ ;&(])(?:\w+=\S+ )*{start}(?P<rest>.*)", line)
+                found = re.search(rf"(?:^|[ ;&(/])(?:\w+=\S+ )*{start}(?P<rest>.*)", line)
                 if found is None:
                     continue
                 groups = found.groupdict()
@@ -44,7 +55,8 @@ def command_lines():
                 )
                 name = groups.get("name") or NAMES.get(module)
                 if name is not None:
-                    yield page, name, groups["rest"].split(" # ")[0].split(" > ")[0].split(" && ")[0]
+                    rest = re.split(" # | > | && | & ", groups["rest"])[0]
+                    yield page, name, rest.removesuffix("'") if rest.count("'") % 2 else rest
                 break
 
 
@@ -52,7 +64,7 @@ LINES = list(dict.fromkeys(command_lines()))
 
 
 def test_the_pages_show_most_commands():
-    assert {name for _, name, _ in LINES} >= COMMANDS.keys() - {"compare", "recall", "train-detector"}
+    assert {name.split()[0] for _, name, _ in LINES} >= {name.split()[0] for name in COMMANDS}
     assert len(LINES) > 60
 
 
@@ -68,9 +80,22 @@ def test_modules_that_are_named_are_commands():
         assert named <= known, page
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_python_of_a_page_can_be_read(page):
+    for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S):
+        examples = doctest.DocTestParser().get_examples(block)
+        for source in [example.source for example in examples] or [block]:
+            ast.parse(source)
+
+
 @pytest.mark.parametrize(("page", "name", "rest"), LINES, ids=lambda part: part[:60])
-def test_a_command_is_one_that_its_parser_accepts(page, name, rest):
+def test_a_command_is_one_that_its_parser_accepts(page, name, rest, tmp_path, monkeypatch):
+    (tmp_path / "hosts").write_text("worker-1 slots=8\n")
+    (tmp_path / "my-matcher").mkdir()
+    monkeypatch.chdir(tmp_path)
     arguments = shlex.split(rest)
+    if f"{name} {arguments[0]}" in COMMANDS:
+        name, arguments = f"{name} {arguments[0]}", arguments[1:]
     command = load_command(name, arguments)
     if hasattr(command, "commands"):
         command, arguments = command.commands[arguments[0]], arguments[1:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -33,19 +34,20 @@ def guess_choices(_training: Split[VcrQuestion], _test: Split[VcrQuestion], _tas
 
 
 def guess_ranks(_: Split[RetrievalCaption], test: Split[RetrievalCaption], task: Retrieval) -> Scores:
-    """Ranks in random order: the expected recalls, where each of I images has c of the C captions.
+    """Ranks in random order: the expected recalls, where an image has c of the C captions of I images.
 
     An image is among the first K of I with probability K / I. None of its c captions is among the first K of C with
     probability (C - c) / C * (C - c - 1) / (C - 1) * ..., a product of K factors. Example: with 6 images of 3 captions
     each, image R@1 is 1/6 and text R@1 is 1 - 15/18 = 1/6.
     """
-    owners = [caption.image_id for caption in test.examples]
-    captions, images = len(owners), len(set(owners))
-    each = captions // images
+    captions = len(test.examples)
+    own = np.array(list(Counter(caption.image_id for caption in test.examples).values()))
     scores = {}
     for k in RECALLS:
-        scores[f"image/R@{k}"] = min(1.0, k / images)
-        scores[f"text/R@{k}"] = 1 - float(np.prod([(captions - each - i) / (captions - i) for i in range(k)]))
+        drawn = np.arange(min(k, captions))[:, None]
+        missed = np.clip((captions - own - drawn) / (captions - drawn), 0, 1).prod(0)
+        scores[f"image/R@{k}"] = min(1.0, k / len(own))
+        scores[f"text/R@{k}"] = 1 - float(missed.mean())
     return {task.metric: sum(scores.values()) / len(scores), **scores}
 
 

@@ -18,8 +18,8 @@ from finetune.training.finetuning import fine_tune
 from finetune.training.recipe import FineTuneRecipe
 from parsers.command import say
 from pretrain.model.config import ModelConfig
-from pretrain.model.encoder import CONFIG, ENCODER, ErnieViL
-from pretrain.model.folder import export
+from pretrain.model.encoder import CONFIG
+from pretrain.model.folder import export_untrained
 from pretrain.training.distributed import DistributedContext
 from shards.storage.files import read_record, write_record
 from shards.vocabulary import VOCABULARY
@@ -124,10 +124,7 @@ class Comparison:
 
 def write_untrained(like: Path, out: Path, seed: int) -> Path:
     """Writes a model with random weights and the size and vocabulary of another one; returns its folder."""
-    torch.manual_seed(seed)
-    config = ModelConfig.load(like / CONFIG)
-    weights = {ENCODER + name: tensor for name, tensor in ErnieViL(config).state_dict().items()}
-    export(weights, config, (like / VOCABULARY).read_bytes(), out)
+    export_untrained(ModelConfig.load(like / CONFIG), (like / VOCABULARY).read_bytes(), out, seed)
     return out
 
 

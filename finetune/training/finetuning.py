@@ -33,6 +33,7 @@ from pretrain.training.settings import Best
 from pretrain.training.trainer import Trainer
 from pretrain.training.workload import Scores
 from shards.random_numbers import generator
+from shards.regions.detector import DetectorRecord
 from shards.schema import Array
 from shards.vocabulary import VOCABULARY
 
@@ -87,6 +88,7 @@ class FineTuning:
         training: Split[Example],
         dev: Split[Example] | None,
         checksums: Mapping[str, Sequence[str]] | None = None,
+        detector: DetectorRecord | None = None,
     ) -> None:
         """Builds the model.
 
@@ -97,9 +99,10 @@ class FineTuning:
             training: the examples to learn from.
             dev: the examples to evaluate on.
             checksums: by kind, the checksums of files that must be the same when a run is resumed.
+            detector: the detector of the regions, which the model records.
         """
         self.task, self.recipe, self._training, self._dev = task, recipe, training, dev
-        self._checksums = dict(checksums or {})
+        self._checksums, self._detector = dict(checksums or {}), detector
         self.config = ModelConfig.load(start / CONFIG)
         if recipe.hidden_dropout is not None:
             self.config = self.config.model_copy(update={"hidden_dropout_prob": recipe.hidden_dropout})
@@ -110,6 +113,7 @@ class FineTuning:
         self.model.ernie_vil.gradient_checkpointing = recipe.gradient_checkpointing
         self.objectives = (task.name,)
         self.weights = (task.compute_loss_weight(recipe.batch_size),)
+        self.examples = len(training.examples)
         self.steps_per_epoch = FineTuneDataset(task, training, recipe).per_epoch
 
     def fingerprint(self) -> dict[str, object]:
@@ -179,7 +183,7 @@ class FineTuning:
 
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
         """Writes a fine-tuned model."""
-        save_fine_tuned(weights, self.config, self._vocabulary, self.task, folder)
+        save_fine_tuned(weights, self.config, self._vocabulary, self.task, folder, self._detector)
 
 
 def fingerprint_examples(examples: Iterable[Example]) -> str:
@@ -188,6 +192,33 @@ def fingerprint_examples(examples: Iterable[Example]) -> str:
     for example in examples:
         digest.update(orjson.dumps(example, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE))
     return digest.hexdigest()
+
+
+def open_workload(
+    task: AnyTask, recipe: FineTuneRecipe, start: Path, data: TaskFiles, device_type: str = "cpu"
+) -> FineTuning:
+    """Opens the examples and regions of a task, and builds the model. The recipe gets the best of the task's metric.
+
+    Args:
+        task: the task with the settings of the recipe.
+        recipe: the recipe.
+        start: a pretraining run or a model folder.
+        data: the files of the task.
+        device_type: where the model will run.
+
+    Raises:
+        InputError: a file is missing or damaged, or does not fit the model.
+    """
+    start = model_folder(start)
+    training = data.open(task, recipe.train, start, device_type)
+    task = task.fit(training.examples)
+    dev = None if recipe.dev is None else data.open(task, [recipe.dev], start, device_type)
+    if dev is not None:
+        task.check_labels(dev.examples)
+    if dev is not None and recipe.best is None:
+        recipe = recipe.model_copy(update={"best": Best(metric=f"dev/{task.metric}", mode="max")})
+    checksums = {"regions": data.compute_checksums(), "files": [sha256_of(path) for path in task.files]}
+    return FineTuning(task, recipe, start, training, dev, checksums, data.read_detector())
 
 
 def fine_tune(
@@ -209,25 +240,18 @@ def fine_tune(
     Raises:
         InputError: a file is missing or damaged, or does not fit the model or the run that is resumed.
     """
-    world, start = DistributedContext.current(), model_folder(start)
-    training = data.open(task, recipe.train, start, world.device.type)
-    task = task.fit(training.examples)
-    dev = None if recipe.dev is None else data.open(task, [recipe.dev], start, world.device.type)
-    if dev is not None:
-        task.check_labels(dev.examples)
-    if dev is not None and recipe.best is None:
-        recipe = recipe.model_copy(update={"best": Best(metric=f"dev/{task.metric}", mode="max")})
-    checksums = {"regions": data.compute_checksums(), "files": [sha256_of(path) for path in task.files]}
-    workload = FineTuning(task, recipe, start, training, dev, checksums)
+    world = DistributedContext.current()
+    workload = open_workload(task, recipe, start, data, world.device.type)
     if world.rank == 0:
-        if recipe.batch_size > (count := len(training.examples)):
+        if recipe.batch_size > workload.examples:
             say(
-                f"batch_size {recipe.batch_size:,} is more than the {count:,} examples: a batch holds all of them, once"
+                f"batch_size {recipe.batch_size:,} is more than the {workload.examples:,} examples: a batch holds all "
+                "of them, once"
             )
-        say(f"{task.name}: {len(training.examples):,} examples, weights from {start}")
+        say(f"{task.name}: {workload.examples:,} examples, weights from {model_folder(start)}")
         if not resume:
             say(f"parameters with random values at the start: {', '.join(workload.random_parameters) or 'none'}")
-    metrics = Trainer(workload, recipe, out, world, resume=resume).train()
+    metrics = Trainer(workload, workload.recipe, out, world, resume=resume).train()
     if world.rank == 0:
         for name, value in metrics.items():
             say(f"{name}: {value:.4f}")

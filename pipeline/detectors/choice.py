@@ -36,8 +36,8 @@ def choose_detector(trained_on: DetectorRecord | None = None, *, cuda: bool) -> 
         return DetectorChoice(ON_A_GPU, {}, "there is a GPU")
     if trained_on is None:
         return DetectorChoice(ON_A_CPU, {}, f"no GPU: it takes 0.2 s a picture, where {ON_A_GPU} takes 18 s")
-    if trained_on.name is not None:
-        return DetectorChoice(trained_on.name, trained_on.options, "the model was trained on its regions")
+    if (known := trained_on.detector) is not None:
+        return DetectorChoice(known.name, known.options, "the model was trained on its regions")
     if trained_on.feature_size == RELEASED_FEATURES:
         return DetectorChoice(ON_A_GPU, {}, f"the model takes features of size {RELEASED_FEATURES:,}, as it gives")
     raise InputError(

@@ -121,7 +121,8 @@ def main(
     _check_usage(engine, device, gpus, boxes, min_boxes, max_boxes)
     cuda = _use_cuda(engine, device, gpus, on_other_machines=ray_address is not None)
     chosen = {
-        "weights": weights,
+        # The models that are trained on these regions record the weights, and are used from other folders.
+        "weights": str(Path(weights).resolve()) if weights is not None and Path(weights).exists() else weights,
         "preset": preset,
         "class_names": class_names,
         "min_boxes": min_boxes,

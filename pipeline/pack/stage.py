@@ -26,7 +26,18 @@ from pipeline.pack.image_ids import coco_number, count_matches, read_id_lists, r
 from pipeline.pack.join import Fate, Join, RegionsPart, join
 from pipeline.pack.packing import TRAIN, VAL, Packer, PackPartition, parts_with_shard, read_shard_of_part
 from shards import index
-from shards.manifest import MANIFEST, SCHEMA_VERSION, Classes, Manifest, ParserInfo, ShardInfo, TokenizerInfo, Totals
+from shards.manifest import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    Classes,
+    DetectorInfo,
+    Manifest,
+    ParserInfo,
+    ShardInfo,
+    TokenizerInfo,
+    Totals,
+)
+from shards.regions.detector import DetectorRecord
 from shards.regions.table import RegionsInfo
 from shards.schema import Array
 from shards.stage_folder import parts_of, read_part_metadata
@@ -119,6 +130,12 @@ class PackStage:
                     f"{other.classes.kind} ({other.classes.count})"
                 )
         return info
+
+    @property
+    def detector(self) -> DetectorInfo | None:
+        """The detector of all regions; None if nobody knows it, or if there were several."""
+        first, *others = (DetectorRecord.of_regions(folder).detector for folder in self.regions)
+        return first if all(other == first for other in others) else None
 
     @cached_property
     def parser(self) -> ParserInfo:
@@ -225,6 +242,7 @@ class PackStage:
             parser=self.parser,
             feature_size=self.info.feature_size,
             classes=_describe_kept_classes(self.info.classes, self.class_top_k),
+            detector=self.detector,
             totals=totals,
             index_sha256=index_sha256,
             shards=infos,
@@ -243,8 +261,12 @@ def propose_coco_ids(out: AnyPath) -> str:
 
 def is_held_out(image_id: str, share: float) -> bool:
     """Returns whether an image belongs to the held-out split. A hash of its id alone decides."""
-    digest = hashlib.blake2b(image_id.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") < share * 2**64
+    return place_image(image_id) < share * 2**64
+
+
+def place_image(image_id: str) -> int:
+    """Returns a number below 2**64 that follows from the image id alone: the images with the lowest are held out."""
+    return int.from_bytes(hashlib.blake2b(image_id.encode(), digest_size=8).digest(), "big")
 
 
 def _cut_into_partitions(part: RegionsPart, captions: CaptionStore, shard_size: int) -> Iterator[PackPartition]:

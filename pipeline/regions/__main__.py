@@ -13,7 +13,6 @@ from pipeline.execution.executor import print_report, run_stage
 from pipeline.execution.options import EngineKind, MaxRejects, Overwrite, RayAddress, Workers
 from pipeline.files import expand, location
 from pipeline.regions.formats import FORMATS, recognise_regions
-from pipeline.regions.rows import check_first_images
 from pipeline.regions.stage import RegionsStage
 from shards.storage.files import read_text_lines
 
@@ -50,16 +49,14 @@ def main(
     found, why = recognise_regions(paths) if format == "auto" else (format, "as given")
     console.print(f"{paths[0]}: {found} ({why})")
     names = None if class_names is None else read_text_lines(location(class_names))
-    reader = FORMATS[found]
-    info = reader.inspect(paths, names, feature_size)
-    files = tuple(reader.files(paths))
-    check_first_images(reader, files, info)
-    stage = RegionsStage(files, found, info, partition_size)
+    stage = RegionsStage.open(paths, found, class_names=names, feature_size=feature_size, partition_size=partition_size)
     folder = location(out)
     report = run_stage(
         stage, folder, Engine(engine, workers, ray_address), max_rejects=max_rejects, overwrite=overwrite
     )
-    print_report(f"Regions with features of size {info.feature_size}, classes: {info.classes.kind}", folder, report)
+    print_report(
+        f"Regions with features of size {stage.info.feature_size}, classes: {stage.info.classes.kind}", folder, report
+    )
 
 
 if __name__ == "__main__":

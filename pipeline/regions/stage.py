@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from pipeline.execution.engines import Work
 from pipeline.execution.parts import Part, Reject
 from pipeline.files import fingerprint
 from pipeline.regions.formats import FORMATS, VERSION
+from pipeline.regions.rows import check_first_images
 from shards.regions.table import RegionsInfo, RegionsRow, write_regions
 from shards.storage.files import AnyPath
 
@@ -23,6 +25,28 @@ class RegionsStage:
     info: RegionsInfo
     partition_size: int
     name: str = "regions"
+
+    @classmethod
+    def open(
+        cls,
+        paths: Sequence[AnyPath],
+        format: str,
+        *,
+        class_names: list[str] | None = None,
+        feature_size: int | None = None,
+        partition_size: int = 1_000,
+    ) -> Self:
+        """Reads what holds for all regions of some sources, and checks their first images.
+
+        Raises:
+            InputError: the sources are not of this format, or they are damaged.
+        """
+        reader = FORMATS[format]
+        paths = list(paths)
+        info = reader.inspect(paths, class_names, feature_size)
+        files = tuple(reader.files(paths))
+        check_first_images(reader, files, info)
+        return cls(files, format, info, partition_size)
 
     def inputs(self) -> tuple[AnyPath, ...]:
         """See `pipeline.execution.executor.Stage`."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from parsers.checksums import forget_checksums, write_checksums
 from parsers.command import InputError
 from pretrain.model.config import ModelConfig
-from pretrain.model.encoder import CONFIG, ENCODER, WEIGHTS
+from pretrain.model.encoder import CONFIG, ENCODER, WEIGHTS, ErnieViL
 from pretrain.model.heads import ErnieViLForPreTraining
 from shards.storage.files import write_atomic
 from shards.storage.weights import load_weights, read_weights, start_from_weights, write_weights
@@ -36,6 +37,13 @@ def export(weights: Mapping[str, Tensor], config: ModelConfig, vocabulary: bytes
     write_checksums(folder, (VOCABULARY, WEIGHTS, CONFIG))
 
 
+def export_untrained(config: ModelConfig, vocabulary: bytes, folder: Path, seed: int) -> None:
+    """Writes a model folder with random weights of an encoder. The arguments are those of `export`."""
+    torch.manual_seed(seed)
+    weights = {ENCODER + name: tensor for name, tensor in ErnieViL(config).state_dict().items()}
+    export(weights, config, vocabulary, folder)
+
+
 def model_folder(path: Path) -> Path:
     """Returns the folder of the model that ``path`` means: itself, or ``model/`` of the pretraining run there.
 
@@ -45,6 +53,8 @@ def model_folder(path: Path) -> Path:
     for folder in (path, path / "model"):
         if (folder / CONFIG).is_file():
             return folder
+    if not path.exists():
+        raise InputError(f"{path}: there is no such model or run")
     raise InputError(
         f"{path}: neither a model ({CONFIG}, {WEIGHTS}, {VOCABULARY}) nor a pretraining run that has come to its end "
         "and written its model/; continue one with --resume"

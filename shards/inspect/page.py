@@ -25,6 +25,13 @@ from shards.regions.table import RegionsInfo, label_regions
 from shards.schema import ATTRIBUTE, KINDS, OBJECT, RELATION, Array, Caption, Masks, Regions
 from shards.stage_folder import parts_of
 
+LEGEND = (
+    "<p>"
+    + " ".join(f'<span class="{kind}">{kind}</span>' for kind in KINDS)
+    + "<br>Word pieces with a colour are masked with their node, the others as single words. Dashed nodes have no "
+    "words in the caption and are never masked. Words with the same small number are mentions of one object.</p>"
+)
+"""HTML that says what the colours mean."""
 _PICTURE_WIDTH, _PICTURE_QUALITY = 320, 60
 _NAMED_BOXES = 6
 """The classes of this many boxes, the most likely ones, are always shown; those of the others when pointed at."""
@@ -48,50 +55,65 @@ def make_page(
         ShardError: a sample is damaged.
         InputError: ``images`` holds no picture of the samples, or ``regions`` does not have their boxes.
     """
-    vocabulary = shards.vocabulary
-    attributes = None if regions is None else _Attributes(regions)
     places = list(places)
-    pictures = {} if images is None else find_pictures(images, [shards.record(*place)[0] for place in places])
-    if images is not None and places and not pictures:
+    drawer = SampleDrawer(shards, places, images, regions)
+    if images is not None and places and not drawer.pictures:
         raise InputError(f"{images}: holds no picture of these images; pictures are called as their image ids")
-    cards = [_card(shards, shard, row, vocabulary, pictures, attributes) for shard, row in places]
-    legend = " ".join(f'<span class="{kind}">{kind}</span>' for kind in KINDS)
-    title = escape(f"{shards.location}: {len(cards):,} of {pluralize(len(shards), 'image')}")
+    cards = [
+        f"<article>{drawer.draw_image(place)}<div>{drawer.draw_captions(place)}</div></article>\n" for place in places
+    ]
+    title = f"{shards.location}: {len(cards):,} of {pluralize(len(shards), 'image')}"
+    return make_document(title, f"<h1>{escape(title)}</h1>{LEGEND}", "".join(cards))
+
+
+def make_document(title: str, header: str, body: str, style: str = "") -> str:
+    """Makes a page of HTML. The title is a text, the rest is HTML; ``style`` adds to the style of the page."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{_STYLE}</style></head><body>\n{_ARROW}"
-        f"<header><h1>{title}</h1><p>{legend}<br>Word pieces with a colour are masked with their node, the others as "
-        "single words. Dashed nodes have no words in the caption and are never masked. Words with the same small "
-        "number are mentions of one object.</p></header>\n"
-        f"{''.join(cards)}</body></html>\n"
+        f"<title>{escape(title)}</title><style>{_STYLE}{style}</style></head><body>\n{_ARROW}"
+        f"<header>{header}</header>\n{body}</body></html>\n"
     )
 
 
-def _card(
-    shards: ShardSet,
-    shard: int,
-    row: int,
-    vocabulary: list[str],
-    pictures: dict[str, Path],
-    attributes: _Attributes | None,
-) -> str:
-    image_id, width, height, captions = shards.record(shard, row)
-    regions, masks = shards.regions(shard, row), shards.masks(shard, row)
-    picture = _embedded(pictures[image_id]) if image_id in pictures else None
-    described = () if attributes is None else attributes(image_id, regions)
-    labels = label_regions(regions, shards.manifest.classes, *described)
-    boxes = _draw_regions(regions, width, height, labels, picture)
-    texts = "".join(
-        f"<details{' open' if number == 0 else ''}><summary>{_coloured(caption)}</summary>"
-        f'<div class="graph">{draw_graph(caption.graph)}</div>{_pieces(caption, number, masks, vocabulary)}</details>'
-        for number, caption in enumerate(captions)
-    )
-    return (
-        f"<article><figure>{boxes}<figcaption>{escape(image_id)}<br>"
-        f"{width} × {height}, {pluralize(len(regions.boxes), 'box')}</figcaption></figure>"
-        f"<div>{texts}</div></article>\n"
-    )
+class SampleDrawer:
+    """Draws the samples of a set as HTML: an image with its boxes, and its captions with their graphs."""
+
+    def __init__(
+        self,
+        shards: ShardSet,
+        places: Iterable[tuple[int, int]],
+        images: Path | None = None,
+        regions: Path | None = None,
+    ) -> None:
+        """Finds the pictures of the samples that will be drawn. The arguments are those of `make_page`."""
+        self._shards, self._vocabulary = shards, shards.vocabulary
+        self._attributes = None if regions is None else _Attributes(regions)
+        names = [shards.record(*place)[0] for place in places]
+        self.pictures = {} if images is None else find_pictures(images, names)
+
+    def draw_image(self, place: tuple[int, int], note: str = "") -> str:
+        """Draws the image of a sample with its boxes; ``note`` is a text that stands above its id."""
+        image_id, width, height, _ = self._shards.record(*place)
+        regions = self._shards.regions(*place)
+        picture = _embedded(self.pictures[image_id]) if image_id in self.pictures else None
+        described = () if self._attributes is None else self._attributes(image_id, regions)
+        labels = label_regions(regions, self._shards.manifest.classes, *described)
+        return (
+            f"<figure>{_draw_regions(regions, width, height, labels, picture)}<figcaption>"
+            f"{f'{escape(note)}<br>' if note else ''}{escape(image_id)}<br>"
+            f"{width} × {height}, {pluralize(len(regions.boxes), 'box')}</figcaption></figure>"
+        )
+
+    def draw_captions(self, place: tuple[int, int], opened: int = 0) -> str:
+        """Draws the captions of a sample. Only the graph of the caption with the number ``opened`` is unfolded."""
+        captions, masks = self._shards.record(*place)[3], self._shards.masks(*place)
+        return "".join(
+            f"<details{' open' if number == opened else ''}><summary>{_coloured(caption)}</summary>"
+            f'<div class="graph">{draw_graph(caption.graph)}</div>'
+            f"{_pieces(caption, number, masks, self._vocabulary)}</details>"
+            for number, caption in enumerate(captions)
+        )
 
 
 # ------------------------------------------------------------------------------------------------------------ pictures

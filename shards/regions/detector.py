@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from parsers.checksums import check_file, write_checksums
 from parsers.command import InputError
-from shards.stage_folder import STAGE
+from shards.manifest import DetectorInfo
+from shards.regions.table import RegionsInfo
+from shards.stage_folder import STAGE, parts_of
 from shards.storage.files import AnyPath, read_json, read_record, write_json
 
 DETECTOR = "detector.json"
@@ -18,14 +20,12 @@ _NOT_KEPT = ("version", "device")
 
 
 class DetectorRecord(BaseModel):
-    """A detector with all that decides what it finds, or only the feature size where regions came from elsewhere."""
+    """The detector of a model's regions, or only their feature size where they came from elsewhere."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str | None = None
+    detector: DetectorInfo | None = None
     """None: the regions were not found by `pipeline.extract`, so nobody knows the detector"""
-    options: dict[str, Any] = {}
-    """the weights, the preset and the other options that were given"""
     feature_size: int
     """numbers that describe a region"""
 
@@ -34,15 +34,17 @@ class DetectorRecord(BaseModel):
         """Reads it from a folder that `pipeline.extract` or `pipeline.regions` wrote.
 
         Raises:
-            InputError: the folder's ``stage.json`` is damaged.
+            InputError: the folder is unfinished or damaged.
         """
-        stage = read_record(folder / STAGE)
+        size = RegionsInfo.from_file(parts_of(folder)[0]).feature_size
+        found = read_record(folder / STAGE).get("detector") if (folder / STAGE).is_file() else None
+        if found is None:
+            return cls(feature_size=size)
         try:
-            size = int(stage["info"]["feature_size"])
-            found = {key: value for key, value in stage.get("detector", {}).items() if key not in _NOT_KEPT}
-            return cls(name=found.pop("name", None), options=found, feature_size=size)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise InputError(f"{folder / STAGE}: does not say how the regions were made ({error!r})") from error
+            options = {key: value for key, value in found.items() if key not in _NOT_KEPT}
+            return cls(detector=DetectorInfo(name=options.pop("name"), options=options), feature_size=size)
+        except (KeyError, AttributeError, ValueError) as error:
+            raise InputError(f"{folder / STAGE}: does not say which detector it was ({error!r})") from error
 
     @classmethod
     def load(cls, model: Path) -> Self | None:

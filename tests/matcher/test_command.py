@@ -13,6 +13,8 @@ from typer.main import get_command
 from benchmarks.startup import commands
 from matcher.command import COMMANDS, load_command
 from tests.commands_page import list_commands, list_options
+from tests.pretrain.conftest import write_shards
+from tests.pretrain.runs import Runs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,12 +30,12 @@ def parts(name):
     """A command, or the commands of a group, with the words that call it."""
     command = get_command(importlib.import_module(COMMANDS[name].module).app)
     inside = getattr(command, "commands", None)
-    return [([name], command)] if inside is None else [([name, part], of) for part, of in inside.items()]
+    return [(name.split(), command)] if inside is None else [([name, part], of) for part, of in inside.items()]
 
 
 def test_every_module_that_is_a_command_has_a_name():
     named = {command.module.removesuffix(".__main__") for command in COMMANDS.values()}
-    assert named == {module for module in commands() if not module.startswith("matcher.")}
+    assert named == {module for module in commands() if module != "matcher.command"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -43,7 +45,9 @@ def test_a_summary_is_the_first_line_of_the_commands_own_help(name):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_an_example_that_it_can_read(name):
+def test_every_command_has_an_example_that_it_can_read(name, tmp_path, monkeypatch):
+    (tmp_path / "my-matcher").mkdir()
+    monkeypatch.chdir(tmp_path)
     for words, command in parts(name):
         called, *arguments = shlex.split(command.epilog.removeprefix("Example: "))
         assert [called, *arguments[: len(words)]] == ["ernie-vil", *words]
@@ -103,12 +107,32 @@ def test_the_version():
     assert done.stdout.startswith("ernie-vil-pytorch ")
 
 
-def test_several_devices_are_started_without_a_launcher_on_the_path(tmp_path):
-    recipe = tmp_path / "none.yaml"
-    done = ernie_vil("pretrain", "--config", recipe, "--devices=2", "--shards", "s", "--out", tmp_path, PATH="/usr/bin")
+def test_a_wrong_recipe_is_said_once_and_not_by_every_process():
+    done = ernie_vil("pretrain", "--config", "tinny", "--devices", 2, "--shards", "s", "--out", "o")
     assert done.returncode == 1
-    assert done.stderr.count(f"error: --config {recipe}: neither a file nor the name of a recipe") == 2
-    assert "--devices" not in done.stdout + done.stderr
+    assert done.stderr == "error: --config tinny: neither a file nor the name of a recipe; did you mean tiny?\n"
+
+
+@pytest.fixture
+def options(tmp_path):
+    """Of a run that could start."""
+    runs = Runs(tmp_path, write_shards(tmp_path / "shards", [9]))
+    return ["--config", tmp_path / "recipe.yaml", "--shards", runs.shards, "--out", tmp_path / "out"]
+
+
+def test_several_devices_are_started_without_a_launcher_on_the_path(options):
+    """What only the processes look at is said by each of them."""
+    done = ernie_vil("pretrain", *options, "--devices=2", "--start", "nowhere", PATH="/usr/bin:/bin")
+    assert done.returncode == 1
+    assert done.stderr.count("error: nowhere: there is no such model or run") == 2
+
+
+@pytest.mark.slow
+def test_several_devices_train_together(options, tmp_path):
+    done = ernie_vil("pretrain", *options, "--devices", 2, "--set", "steps=2", PATH="/usr/bin:/bin")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("exits successfully") == 2
+    assert (tmp_path / "out/model/config.json").is_file()
 
 
 def test_a_launched_command_shows_its_options_and_the_launchers():
@@ -116,11 +140,9 @@ def test_a_launched_command_shows_its_options_and_the_launchers():
     assert {"--config", "--out", "--devices", "--hostfile"} <= options
 
 
-def test_a_hostfile_without_pdsh_is_answered_in_one_line(tmp_path):
+def test_a_hostfile_without_pdsh_is_answered_in_one_line(options, tmp_path):
     hosts = tmp_path / "hosts"
     hosts.write_text("worker-1 slots=2\n")
-    done = ernie_vil(
-        "pretrain", "--config", "a", "--shards", "s", "--out", "o", "--hostfile", hosts, PATH=str(tmp_path)
-    )
+    done = ernie_vil("pretrain", *options, "--hostfile", hosts, PATH=str(tmp_path))
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "pdsh, which is not installed" in done.stderr

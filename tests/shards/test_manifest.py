@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from parsers.command import InputError
-from shards.manifest import Manifest, Totals
+from shards.manifest import DetectorInfo, Manifest, Totals
 from shards.reader import ShardSet
 from tests.shards.samples import SAMPLES, write_shards
 
@@ -30,6 +30,16 @@ def test_another_schema_version_is_refused_with_what_to_do(folder, version):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": version}))
     with pytest.raises(InputError, match=r"schema version.*pipeline\.pack"):
         ShardSet(folder)
+
+
+def test_a_set_of_an_earlier_release_has_no_detector_and_keeps_its_checksum(folder):
+    before = ShardSet(folder).manifest
+    assert before.detector is None
+    assert b'"detector"' not in before.to_bytes()
+    known = before.model_copy(update={"detector": DetectorInfo(name="vg-bottom-up", options={"preset": "flickr"})})
+    assert Manifest.from_bytes(known.to_bytes(), "m") == known
+    assert known.checksum != before.checksum
+    assert not before.differences(known), "sets are trained on together although one does not name its detector"
 
 
 def test_the_folder_above_the_splits_is_refused_with_their_names(tmp_path):

@@ -83,6 +83,11 @@ def read_hard_negatives(path: Path) -> dict[str, list[str]]:
     Raises:
         InputError: the file cannot be read or has another layout.
     """
+    if not path.is_file():
+        raise InputError(
+            f"task.hard_negatives: there is no file {path}; make it with `python -m finetune.shortlist --negatives` "
+            "from a model that is fine-tuned without it, or use --set task.hard_images=0 --set task.hard_captions=0"
+        )
     if path.suffix == ".json":
         with expect_layout(path, "JSON with a list of image ids for each image id"):
             return {str(image): [str(other) for other in others] for image, others in read_json(path).items()}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from shards.manifest import DetectorInfo
 from shards.regions.detector import DetectorRecord
 from tests.pipeline.extract.pictures import ROOT, SIZES, extract, rows_of
 
@@ -87,7 +88,9 @@ def test_a_model_brings_its_detector_and_the_command_says_so(folder, weights, tm
     model.mkdir()
     refused = extract(folder, "--out", tmp_path / "out", "--model", model, code=1)
     assert "does not record the detector of its regions" in str(refused.exception)
-    DetectorRecord(name="toyworld", options={"weights": str(weights), "min_boxes": 5}, feature_size=256).save(model)
+    DetectorRecord(
+        detector=DetectorInfo(name="toyworld", options={"weights": str(weights), "min_boxes": 5}), feature_size=256
+    ).save(model)
     said = extract(folder, "--out", tmp_path / "out", "--model", model, "--workers", 1).output
     assert "detector: toyworld, because the model was trained on its regions" in said
     assert rows_of(tmp_path / "out").keys() == {str(number) for number in range(len(SIZES))}

@@ -11,6 +11,7 @@ import torch
 
 from finetune.inputs import ImageRows
 from finetune.tasks.retrieval.captions import number_images
+from finetune.tasks.retrieval.false_pairs import read_hard_negatives
 from finetune.tasks.retrieval.task import Retrieval, RetrievalSettings
 from parsers.command import InputError
 from tests.finetune.retrieval import collate_groups
@@ -23,6 +24,11 @@ def texts_of(batch):
 def mask_of(batch):
     mask = batch.inputs["text_mask"]
     return torch.ones_like(batch.inputs["token_ids"], dtype=torch.bool) if mask is None else mask
+
+
+def test_without_the_file_of_hard_negatives_one_line_says_how_to_make_it_or_do_without(tmp_path):
+    with pytest.raises(InputError, match=r"no file .*finetune.shortlist --negatives.*--set task.hard_images=0"):
+        read_hard_negatives(tmp_path / "hard.json")
 
 
 def test_false_pairs_have_another_image_or_another_caption(split, tmp_path):

@@ -158,6 +158,7 @@ class _Chain:
             return convert_regions(plan.regions, out)
         trained_on = self._trained_on()
         detector = name_detector(plan.detector, plan.detector_options or {}, trained_on)
+        say(f"detector: {detector.name}, because {detector.reason}")
         photos = self._work / "photos.json"
         write_photo_list(data, photos)
         pictures = PictureInput(location(photos), "list", "auto", location(plan.photos))

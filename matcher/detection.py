@@ -40,6 +40,8 @@ class NamedDetector:
 
     name: str
     options: Mapping[str, object]
+    reason: str
+    """why it is this one"""
 
     def build(self) -> Detector:
         """Builds it where it should run.
@@ -56,12 +58,11 @@ class NamedDetector:
 
 
 def name_detector(name: str | None, options: Mapping[str, object], trained_on: DetectorRecord | None) -> NamedDetector:
-    """Returns the detector that was named, or chooses one and says why; given options come before chosen ones."""
+    """Returns the detector that was named, or chooses one; given options come before those that are chosen."""
     if name is not None:
-        return NamedDetector(name, options)
+        return NamedDetector(name, options, "it was named")
     found = choose_detector(trained_on, cuda=torch.cuda.is_available())
-    say(f"detector: {found.name}, because {found.reason}")
-    return NamedDetector(found.name, {**found.options, **options})
+    return NamedDetector(found.name, {**found.options, **options}, found.reason)
 
 
 def extract_regions(

@@ -89,7 +89,7 @@ class Decoder:
         in_object, in_attribute = (
             roles[:, :, ROLES.index(role)].numpy().tolist() for role in ("object_joined", "attribute_joined")
         )
-        visible = scores.roles[:, :, VISIBLE].sigmoid().numpy().round(2).tolist()
+        visible = scores.roles[:, :, VISIBLE].double().sigmoid().numpy().round(2).tolist()
         edits = scores.edits.numpy().argmax(-1).reshape(batch, -1).tolist()
         missing = torch.tensor([[float(side not in split.forms) for side in SIDES] for split in words])
         labels = (scores.relation_labels + (missing @ self._penalties)[:, None]).numpy().argmax(-1).tolist()

@@ -179,7 +179,7 @@ def test_what_does_not_fit_is_refused_with_advice(folder, tmp_path, name):
         (["--regions", other], "no regions for "),
         (["--regions", larger], f"features of size {FEATURES + 1}"),
         (["--regions", other, "--regions", other], "has regions twice"),
-        (["--regions", tmp_path], "no report.json"),
+        (["--regions", tmp_path], "no stage wrote it"),
         (["--regions", folder / "regions", "--split", "nowhere"], "nowhere"),
     ):
         failed = CliRunner().invoke(predict.app, [str(argument) for argument in (*arguments, *more)])

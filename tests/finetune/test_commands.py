@@ -179,7 +179,7 @@ def test_what_does_not_fit_is_refused_with_advice(folder, tmp_path, name):
         (["--regions", other], "no regions for "),
         (["--regions", larger], f"features of size {FEATURES + 1}"),
         (["--regions", other, "--regions", other], "has regions twice"),
-        (["--regions", tmp_path], "no report.json"),
+        (["--regions", tmp_path], "no stage wrote it"),
         (["--regions", folder / "regions", "--split", "nowhere"], "nowhere"),
     ):
         failed = CliRunner().invoke(predict.app, [str(argument) for argument in (*arguments, *more)])
@@ -187,7 +187,7 @@ def test_what_does_not_fit_is_refused_with_advice(folder, tmp_path, name):
         assert not (tmp_path / "out.csv").exists()
     plain = [folder / "model" if argument == folder / f"runs/{name}" else argument for argument in arguments]
     failed = CliRunner().invoke(predict.app, [str(argument) for argument in (*plain, "--regions", other)])
-    assert "neither a fine-tuned model" in str(failed.exception)
+    assert "is not fine-tuned yet" in str(failed.exception)
     if name != "vcr":
         assert run(predict, *arguments, "--model", folder / "model").exit_code == 2
     blank = run(predict, *arguments, "--regions", other, "--allow-missing-images")

@@ -58,7 +58,7 @@ def test_held_out_shards_of_another_detector_are_refused(runs, shard_folder):
 
 def test_a_batch_larger_than_the_set_is_said(runs):
     printed = runs.start("small-set", "batch_size=50", "steps=1").succeed()
-    assert "a batch of 50 pairs is more than the 37 images of the shards" in printed
+    assert "a batch of 50 pairs is more than the 37 of an epoch" in printed
 
 
 # ------------------------------------------------------------------------------------------------------ interruptions

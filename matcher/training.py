@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from pretrain.model.encoder import CONFIG
 from pretrain.pretraining import Pretraining
 from pretrain.recipe import PretrainRecipe
 from pretrain.training.distributed import DistributedContext
+from pretrain.training.log import print_banner
 from pretrain.training.trainer import Trainer
 from pretrain.training.workload import Workload
 from shards.joined import open_sets
@@ -84,23 +84,13 @@ def _run(open_: Callable[[str], FineTuning | Pretraining], counts: Counts, batch
     workload: Workload[Any] = (opened := open_(world.device.type))
     seconds = _measure_step(workload, world.device)
     trainer = Trainer(workload, opened.recipe, out, world, resume=True)
-    _print_banner(trainer, counts, batch, seconds)
+    data = {
+        "photos": f"{counts.photos[0]:,} to learn from, {counts.photos[1]:,} to test on",
+        "captions": f"{counts.captions[0]:,} to learn from, {counts.captions[1]:,} to test on",
+        "batch": batch,
+    }
+    print_banner(data, workload.model, world, steps=trainer.steps, done=trainer.step, step_seconds=seconds)
     trainer.train()
-
-
-def _print_banner(trainer: Trainer[Any], counts: Counts, batch: str, seconds: float) -> None:
-    """Says what is trained on what, and how long it will take if a step takes so many seconds."""
-    cuda = trainer.world.device.type == "cuda"
-    device = torch.cuda.get_device_name() if cuda else f"CPU, {pluralize(torch.get_num_threads(), 'thread')}"
-    parameters = sum(parameter.numel() for parameter in trainer.workload.model.parameters())
-    left = timedelta(seconds=round((trainer.steps - trainer.step) * seconds))
-    say(f"  photos      {counts.photos[0]:,} to learn from, {counts.photos[1]:,} to test on")
-    say(f"  captions    {counts.captions[0]:,} to learn from, {counts.captions[1]:,} to test on")
-    say(f"  parameters  {parameters:,}")
-    say(f"  device      {device}")
-    say(f"  batch       {batch}")
-    say(f"  steps       {trainer.steps:,}" + (f", {trainer.step:,} of them done before" if trainer.step else ""))
-    say(f"  time        about {left} (hours, minutes, seconds)")
 
 
 def _measure_step(workload: Workload[Any], device: torch.device) -> float:

@@ -24,6 +24,7 @@ from pretrain.model.text_weights import TextInitialisation, init_text
 from pretrain.objectives import count_targets, score
 from pretrain.recipe import OBJECTIVES, PretrainRecipe, model_config
 from pretrain.training.distributed import DistributedContext
+from pretrain.training.log import print_banner
 from pretrain.training.trainer import Trainer
 from pretrain.training.workload import Scores
 from shards.regions.detector import DetectorRecord
@@ -168,7 +169,14 @@ def pretrain(
     pairs = pairs_per_batch(recipe, shards)
     if world.rank == 0 and pairs > (count := workload.pairs_per_epoch):
         say(f"a batch of {pairs:,} pairs is more than the {count:,.0f} of an epoch: batches are smaller than that")
-    metrics = Trainer(workload, recipe, out, world, resume=resume).train()
+    trainer = Trainer(workload, recipe, out, world, resume=resume)
+    totals = shards.totals
+    data = {
+        "data": f"{pluralize(totals.samples, 'image')}, {pluralize(totals.captions, 'caption')}",
+        "batch": f"{pairs:,} pairs, in all {trainer.steps / workload.steps_per_epoch:.1f} epochs",
+    }
+    print_banner(data, workload.model, world, steps=trainer.steps, done=trainer.step)
+    metrics = trainer.train()
     if world.rank == 0:
         if metrics:
             console.print(make_results_table(metrics))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from html import escape
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,17 +13,27 @@ import typer
 from PIL import Image
 from rich.table import Table
 
-from parsers.command import InputError, console, run
+from parsers.command import InputError, console, pluralize, run
 from pretrain.options import ConfigOption
 from pretrain.recipe import OBJECTIVES, PretrainRecipe, ShownImage
 from pretrain.training.settings import find_recipe
+from shards.inspect.page import LEGEND, SampleDrawer, make_document
 from shards.pictures import find_pictures, to_rgb
 from shards.reader import ShardSet
-from shards.storage.files import write_indented_json
+from shards.storage.files import write_atomic, write_indented_json
 
 if TYPE_CHECKING:
     from pretrain.evaluation import Result
 
+PAGE, LOSSES = "index.html", "losses.png"
+SHOWN = 20
+"""so many images are on the page"""
+_STYLE = """
+table{border-collapse:collapse;margin:.6em 0}
+td,th{padding:2px 14px 2px 0;text-align:right}
+td:first-child,th:first-child{text-align:left}
+header img{max-width:100%}
+"""
 COLOURS = {"object": "#0891b2", "attribute": "#16a34a", "relation": "#c026d3"}
 
 app = typer.Typer(add_completion=False)
@@ -54,25 +67,30 @@ def main(
         "objective", "loss: first", "last", "accuracy: guessing", *scores, title="Held-out images", title_justify="left"
     )
     curves = _curves(model)
-    for name in OBJECTIVES:
-        if name not in scores["own image"] or name not in curves:
-            continue
-        losses = curves[name][1]
-        table.add_row(
+    rows = [
+        [
             name,
-            f"{losses[0]:.3f}",
-            f"{losses[-1]:.3f}",
+            f"{curves[name][1][0]:.3f}",
+            f"{curves[name][1][-1]:.3f}",
             format_share(scores["own image"][name].guess_accuracy),
             *(format_share(found[name].accuracy if name in found else None) for found in scores.values()),
-        )
+        ]
+        for name in OBJECTIVES
+        if name in scores["own image"] and name in curves
+    ]
+    for row in rows:
+        table.add_row(*row)
     console.print(table)
     record = {mode: {name: r.to_dict() for name, r in found.items()} for mode, found in scores.items()}
     write_indented_json(record, out / "report.json")
-    _plot_losses(curves, out / "losses.png")
-    written = [out / "report.json", out / "losses.png"]
+    _plot_losses(curves, out / LOSSES)
+    written = [out / "report.json", out / LOSSES]
     if images is not None:
         _draw_scene(shards, images, out / "scene.png")
         written.append(out / "scene.png")
+    page = _make_page(shards, images, [str(column.header) for column in table.columns], rows)
+    write_atomic(out / PAGE, page.encode())
+    written.append(out / PAGE)
     console.print("written: " + ", ".join(map(str, written)), soft_wrap=True)
 
 
@@ -97,6 +115,36 @@ def _curves(trained: Path) -> dict[str, tuple[list[int], list[float]]]:
         name: [(line["step"], line[key]) for line in lines if (key := f"loss/{name}") in line] for name in OBJECTIVES
     }
     return {name: ([s for s, _ in points], [v for _, v in points]) for name, points in found.items() if points}
+
+
+def _make_page(shards: ShardSet, images: Path | None, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Makes a page of the table, the losses and some held-out images with their captions and graphs.
+
+    Args:
+        shards: the held-out shards.
+        images: the folder of the pictures, if they are to be shown.
+        columns: the header of the table.
+        rows: of the table, a row for each objective.
+    """
+    places = list(islice(shards, SHOWN))
+    drawer = SampleDrawer(shards, places, images)
+    table = "".join(
+        f"<tr>{''.join(f'<{cell}>{escape(text)}</{cell}>' for text in row)}</tr>"
+        for cell, some in (("th", [columns]), ("td", rows))
+        for row in some
+    )
+    title = "What the images have taught"
+    header = (
+        f"<h1>{title}</h1><p>Words and regions of {pluralize(len(shards), 'image')} that the model has not seen were "
+        "hidden, and the model named them: with the image of the caption, with another image, and as a model of the "
+        "same recipe without images. What is read off the image is right with the own image alone.</p>"
+        f'<table>{table}</table><img alt="losses by step" src="{LOSSES}">'
+    )
+    cards = "".join(
+        f"<article>{drawer.draw_image(place)}<div>{drawer.draw_captions(place)}</div></article>\n" for place in places
+    )
+    shown = f"<header><h1>{pluralize(len(places), 'held-out image')} and their scene graphs</h1>{LEGEND}</header>"
+    return make_document(title, header, shown + cards, _STYLE)
 
 
 def _plot_losses(curves: dict[str, tuple[list[int], list[float]]], path: Path) -> None:

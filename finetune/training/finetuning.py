@@ -29,6 +29,7 @@ from pretrain.model.costs import PairCosts
 from pretrain.model.encoder import CONFIG
 from pretrain.model.folder import model_folder
 from pretrain.training.distributed import DistributedContext
+from pretrain.training.log import print_banner
 from pretrain.training.settings import Best
 from pretrain.training.trainer import Trainer
 from pretrain.training.workload import Scores
@@ -248,10 +249,13 @@ def fine_tune(
                 f"batch_size {recipe.batch_size:,} is more than the {workload.examples:,} examples: a batch holds all "
                 "of them, once"
             )
-        say(f"{task.name}: {workload.examples:,} examples, weights from {model_folder(start)}")
+        say(f"{task.name}: weights from {model_folder(start)}")
         if not resume:
             say(f"parameters with random values at the start: {', '.join(workload.random_parameters) or 'none'}")
-    metrics = Trainer(workload, workload.recipe, out, world, resume=resume).train()
+    trainer = Trainer(workload, workload.recipe, out, world, resume=resume)
+    what = {"examples": f"{workload.examples:,}", "batch": f"{recipe.batch_size:,} examples"}
+    print_banner(what, workload.model, world, steps=trainer.steps, done=trainer.step)
+    metrics = trainer.train()
     if world.rank == 0:
         for name, value in metrics.items():
             say(f"{name}: {value:.4f}")

@@ -16,9 +16,10 @@ from types import TracebackType
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from parsers.command import PLAIN_PROGRESS_SECONDS, InputError, say
+from parsers.command import PLAIN_PROGRESS_SECONDS, InputError, pluralize, say
 from pretrain.training.distributed import DistributedContext
 from pretrain.training.settings import TrainingRecipe
 from pretrain.training.workload import Scores
@@ -191,6 +192,42 @@ def _is_until(line: str, step: int) -> bool:
         return bool(json.loads(line)["step"] <= step)
     except ValueError:  # the end of what a killed run was writing
         return False
+
+
+def print_banner(
+    data: Mapping[str, str],
+    model: nn.Module,
+    world: DistributedContext,
+    *,
+    steps: int,
+    done: int,
+    step_seconds: float | None = None,
+) -> None:
+    """Says what is trained on what, before the first step. Only rank 0 does.
+
+    Args:
+        data: what there is to learn from, and of what a batch is made.
+        model: the model.
+        world: the device, and how many there are.
+        steps: of the whole run.
+        done: steps that are done already.
+        step_seconds: how long a step takes, if that is known. Else the log says it as soon as there are steps.
+    """
+    if world.rank != 0:
+        return
+    cuda = world.device.type == "cuda"
+    device = torch.cuda.get_device_name() if cuda else f"CPU, {pluralize(torch.get_num_threads(), 'thread')}"
+    rows = {
+        **data,
+        "parameters": f"{sum(parameter.numel() for parameter in model.parameters()):,}",
+        "device": device + (f", {world.size} processes" if world.size > 1 else ""),
+        "steps": f"{steps:,}" + (f", {done:,} of them done before" if done else ""),
+    }
+    if step_seconds is not None:
+        left = timedelta(seconds=round((steps - done) * step_seconds))
+        rows["time"] = f"about {left} (hours, minutes, seconds)"
+    for name, value in rows.items():
+        say(f"  {name:<11} {value}")
 
 
 def check_wandb() -> None:

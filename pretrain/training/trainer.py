@@ -16,13 +16,12 @@ from pretrain.training.checkpoints import Checkpoint, Checkpoints, LoopState
 from pretrain.training.distributed import DistributedContext
 from pretrain.training.engine import clip_and_step, explain_full_memory, gather_weights, make_engine
 from pretrain.training.interruption import Interruption
-from pretrain.training.loader import StepLoader
+from pretrain.training.loader import StepLoader, make_copier
 from pretrain.training.log import Log, StepRecord, check_wandb, measure_peak_flops
 from pretrain.training.norms import Norms
 from pretrain.training.profiling import Profiler
 from pretrain.training.provenance import write_run
 from pretrain.training.settings import TrainingRecipe
-from pretrain.training.transfer import make_copier
 from pretrain.training.watchdog import Watchdog
 from pretrain.training.workload import BatchT, Scores, Workload
 from shards.storage.files import write_atomic

@@ -11,8 +11,7 @@ from torch.utils.data import Dataset
 
 from parsers.command import InputError
 from pretrain.data.padding import copy_to
-from pretrain.training.loader import StepLoader
-from pretrain.training.transfer import Ahead, find_tensors, make_copier
+from pretrain.training.loader import Ahead, StepLoader, find_tensors, make_copier
 
 
 @pytest.fixture(autouse=True)

@@ -122,12 +122,10 @@ def _make_page(shards: ShardSet, images: Path | None, columns: Sequence[str], ro
 
     Args:
         shards: the held-out shards.
-        images: the folder of the pictures, if they are to be shown.
+        images: the folder of the pictures. Without it no held-out images are shown.
         columns: the header of the table.
         rows: of the table, a row for each objective.
     """
-    places = list(islice(shards, SHOWN))
-    drawer = SampleDrawer(shards, places, images)
     table = "".join(
         f"<tr>{''.join(f'<{cell}>{escape(text)}</{cell}>' for text in row)}</tr>"
         for cell, some in (("th", [columns]), ("td", rows))
@@ -140,11 +138,16 @@ def _make_page(shards: ShardSet, images: Path | None, columns: Sequence[str], ro
         "same recipe without images. What is read off the image is right with the own image alone.</p>"
         f'<table>{table}</table><img alt="losses by step" src="{LOSSES}">'
     )
+    return make_document(title, header, "" if images is None else _draw_samples(shards, images), _STYLE)
+
+
+def _draw_samples(shards: ShardSet, images: Path) -> str:
+    places = list(islice(shards, SHOWN))
+    drawer = SampleDrawer(shards, places, images)
     cards = "".join(
         f"<article>{drawer.draw_image(place)}<div>{drawer.draw_captions(place)}</div></article>\n" for place in places
     )
-    shown = f"<header><h1>{pluralize(len(places), 'held-out image')} and their scene graphs</h1>{LEGEND}</header>"
-    return make_document(title, header, shown + cards, _STYLE)
+    return f"<header><h1>{pluralize(len(places), 'held-out image')} and their scene graphs</h1>{LEGEND}</header>{cards}"
 
 
 def _plot_losses(curves: dict[str, tuple[list[int], list[float]]], path: Path) -> None:

@@ -27,6 +27,7 @@ MEANINGS = {
     "--images": "a folder of pictures",
     "--learning-rate": "the learning rates to choose among",
     "--max-rejects": "the largest share of rows that may be rejected",
+    "--min-visible": "nodes that are less likely to be seen in a picture are left out",
     "--model": "a model that is used: its folder, or the run that wrote it",
     "--most": "the most hidden nodes of each kind",
     "--num-images": "how many images",

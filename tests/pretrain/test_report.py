@@ -3,7 +3,6 @@
 import json
 import sys
 
-from shards.reader import ShardSet
 from tests.pretrain.launch import Launch
 
 
@@ -35,6 +34,5 @@ def test_a_run_is_compared_with_other_images_and_with_text_alone(runs):
     page = (runs.folder / "report/index.html").read_text()
     assert '<img alt="losses by step" src="losses.png">' in page
     assert all(f"<td>{name}</td>" in page for name in ("object", "word", "region", "match"))
-    assert page.count("<article>") == min(20, len(ShardSet(str(runs.shards))))
     command[4] = "nowhere"
     Launch(command, runs.folder, 1).fail()

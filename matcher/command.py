@@ -104,6 +104,11 @@ COMMANDS = {
         TASKS,
         "Score every caption of a split with every image, rank them, and compute the recalls.",
     ),
+    "compose": Command(
+        "finetune.compose.__main__",
+        TASKS,
+        "Score compositional suites: true captions against false ones, with their images and blind.",
+    ),
     "shortlist": Command(
         "finetune.shortlist", TASKS, "Train a cheap score for shortlists, and measure what they miss."
     ),

@@ -366,5 +366,5 @@ def test_the_next_run_removes_what_a_killed_one_left(tmp_path):
     killed = subprocess.run([sys.executable, "-c", kill], stdout=subprocess.PIPE, timeout=60)
     assert killed.returncode == -9
     assert [path.name[:3] for path in tmp_path.iterdir()] == [".w."]
-    assert CliRunner().invoke(app, ["--out", str(tmp_path / "w"), "--images", "2"]).exit_code == 0
+    assert CliRunner().invoke(app, ["--out", str(tmp_path / "w"), "--num-images", "2"]).exit_code == 0
     assert [path.name for path in tmp_path.iterdir()] == ["w"]

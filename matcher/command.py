@@ -109,6 +109,11 @@ COMMANDS = {
         TASKS,
         "Score compositional suites: true captions against false ones, with their images and blind.",
     ),
+    "compositional": Command(
+        "finetune.compose.study",
+        TASKS,
+        "Compare pretraining recipes by a suite, the cloze test and the toy world's tasks, over several seeds.",
+    ),
     "shortlist": Command(
         "finetune.shortlist", TASKS, "Train a cheap score for shortlists, and measure what they miss."
     ),

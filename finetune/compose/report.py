@@ -117,13 +117,12 @@ def make_record(result: SuiteResult) -> dict[str, object]:
 def make_table(title: str, result: SuiteResult) -> Table:
     """Returns a table with a row for each kind. Accuracies are in per cent."""
     ways = [way for way in (OWN, *BLIND) if way in result.total.accuracies]
-    table = Table("kind", title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=None)
+    table.add_column("kind", no_wrap=True)
     for name in ("pairs", OWN, "95 %", *ways[1:]):
         table.add_column(name, justify="right")
-    table.add_column("without the image")
+    table.add_column("blind", no_wrap=True)
     for of_kind in (*result.kinds, result.total):
-        if of_kind is result.total:
-            table.add_section()
         own = of_kind.accuracies[OWN]
         interval = f"{100 * own.low:.1f}–{100 * own.high:.1f}"
         shares = [f"{of_kind.accuracies[way].accuracy:.1%}" for way in ways]

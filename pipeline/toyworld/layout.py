@@ -47,20 +47,28 @@ FLOOR_ONLY = ("stack", "in front", "covering")
 Group = tuple[str, list[Thing]]
 
 
-def sample_scene(image_id: int, rng: np.random.Generator, things: tuple[int, int] = (3, 6)) -> Scene:
+def sample_scene(
+    image_id: int, rng: np.random.Generator, things: tuple[int, int] = (3, 6), *, apart: bool = False
+) -> Scene:
     """Draws a scene with ``things[0]`` to ``things[1]`` things (both included, equally likely).
 
     Shape, colour, material and size are drawn independently of each other and of the place, so words alone predict
-    none of them. The only exception is that a small thing cannot cover a large one.
+    none of them. The only exception is that a small thing cannot cover a large one. See `place_toys` for ``apart``.
     """
-    return place_toys(image_id, draw_toys(int(rng.integers(things[0], things[1] + 1)), rng), rng)
+    toys = draw_toys(int(rng.integers(things[0], things[1] + 1)), rng)
+    return place_toys(image_id, toys, rng, apart=apart)
 
 
-def place_toys(image_id: int, toys: Sequence[Thing], rng: np.random.Generator) -> Scene:
-    """Draws a place for each thing, and a backdrop. Where the things stood before plays no part."""
+def place_toys(image_id: int, toys: Sequence[Thing], rng: np.random.Generator, *, apart: bool = False) -> Scene:
+    """Draws a place for each thing, and a backdrop. Where the things stood before plays no part.
+
+    If the things stand ``apart``, none touches, carries or hides another. The relations that are left are as likely as
+    their opposites, whatever the things look like.
+    """
     backdrop = int(rng.integers(BACKDROPS))
     while True:
-        placed = _place(_groups(toys, rng), rng)
+        groups = [("alone", [_standing(toy)]) for toy in toys] if apart else _groups(toys, rng)
+        placed = _place(groups, rng)
         if placed is not None:
             return Scene(image_id, *placed, backdrop)
 

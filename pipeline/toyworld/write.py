@@ -51,6 +51,8 @@ class ToyWorld:
     things: tuple[int, int] = (3, 6)
     tasks: bool = False
     """whether the data sets of the downstream tasks are made as well; the rest stays the same"""
+    apart: bool = False
+    """whether all things stand apart, so that words do not tell how they stand (see `pipeline.toyworld.layout`)"""
     suite: bool = False
     """whether the pictures are twins (see `pipeline.toyworld.suite`), and a suite of their captions is made"""
 
@@ -139,7 +141,7 @@ def _write(world: ToyWorld, unfinished: Path, workers: int, progress: Callable[[
 
 
 def _sample_twins(world: ToyWorld, number: int) -> Twins:
-    return sample_twins(number, np.random.default_rng((world.seed, number, _TWINS)), world.things)
+    return sample_twins(number, np.random.default_rng((world.seed, number, _TWINS)), world.things, apart=world.apart)
 
 
 def _write_image(
@@ -150,7 +152,7 @@ def _write_image(
     If no scene is given, one is drawn.
     """
     layout, words, sight, tags = (np.random.default_rng((world.seed, image_id, stream)) for stream in range(4))
-    scene = given or sample_scene(image_id, layout, world.things)
+    scene = given or sample_scene(image_id, layout, world.things, apart=world.apart)
     regions = detector.detect(scene, sight)
     _write_regions(folder / "regions" / f"{image_id}.npz", image_id, regions)
     if world.tasks:

@@ -30,7 +30,7 @@ class Twins:
     captions: tuple[str, str]
 
 
-def sample_twins(number: int, rng: np.random.Generator, things: tuple[int, int]) -> Twins:
+def sample_twins(number: int, rng: np.random.Generator, things: tuple[int, int], *, apart: bool = False) -> Twins:
     """Draws the twins with the image ids 2 * ``number`` - 1 and 2 * ``number``. The kinds take turns.
 
     The second scene has the things that the changed caption speaks of, placed anew. What is true is so in the
@@ -40,11 +40,12 @@ def sample_twins(number: int, rng: np.random.Generator, things: tuple[int, int])
         number: from 1.
         rng: decides on everything but the kind.
         things: the fewest and the most things of a scene.
+        apart: see `place_toys`.
     """
     kind = KINDS[number % len(KINDS)]
     while True:
         toys = draw_toys(int(rng.integers(things[0], things[1] + 1)), rng)
-        first = place_toys(2 * number - 1, toys, rng)
+        first = place_toys(2 * number - 1, toys, rng, apart=apart)
         (caption,) = describe(first, 1, rng)
         try:
             changed = change(kind, caption, first.things, rng)
@@ -55,6 +56,6 @@ def sample_twins(number: int, rng: np.random.Generator, things: tuple[int, int])
         for _ in range(TRIES):
             # In the first scene, things of a group follow each other; here any of them may form a group.
             toys = [changed.toys[i] for i in rng.permutation(len(changed.toys))]
-            second = place_toys(2 * number, toys, rng)
+            second = place_toys(2 * number, toys, rng, apart=apart)
             if is_true(changed.caption.claims, second) and not may_be_true(caption.claims, second):
                 return Twins(kind, (first, second), (caption.text, changed.caption.text))

@@ -83,7 +83,7 @@ COMMANDS = {
         "Compare a run with guessing, with itself when it is shown other images, and with a run on text alone.",
     ),
     "ablation": Command(
-        "pretrain.ablation",
+        "pretrain.ablation.__main__",
         PRETRAINING,
         "Compare pretraining recipes by the cloze test, each at its best learning rate, over several seeds.",
     ),

@@ -33,7 +33,15 @@ def blocks():
 
 def recipes():
     """What the Makefile would run."""
-    targets = ["demo", "ablation", "bench-full", "ROUNDS=1"]
+    targets = [
+        "demo",
+        "ablation",
+        "compositional-world",
+        "compositional-tune",
+        "compositional",
+        "bench-full",
+        "ROUNDS=1",
+    ]
     for options in (targets, [*targets, "FROM=pixels"]):
         done = subprocess.run(["make", "--dry-run", *options], cwd=ROOT, capture_output=True, text=True)
         yield "Makefile", re.sub(r"\\\n\s*", "", done.stdout)

@@ -120,7 +120,7 @@ def make_table(title: str, result: SuiteResult) -> Table:
     table = Table(title=title, title_justify="left", box=None)
     table.add_column("kind", no_wrap=True)
     for name in ("pairs", OWN, "95 %", *ways[1:]):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=name == "95 %")
     table.add_column("blind", no_wrap=True)
     for of_kind in (*result.kinds, result.total):
         own = of_kind.accuracies[OWN]

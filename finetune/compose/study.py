@@ -17,13 +17,19 @@ import typer
 from finetune.compose.__main__ import SCORES
 from finetune.tasks import TASKS
 from parsers.command import InputError, console, pluralize, run, say
+from pretrain.ablation.jobs import run_jobs
+from pretrain.ablation.spreads import (
+    format_differences,
+    format_spread,
+    insert_results,
+    make_markdown_table,
+    plot_spreads,
+)
+from pretrain.ablation.trials import Accuracies, Trial
 from pretrain.cloze import NONE, OTHER, OWN
-from pretrain.jobs import run_jobs
 from pretrain.options import Settings
 from pretrain.recipe import PretrainRecipe
-from pretrain.spreads import format_differences, format_spread, insert_results, make_markdown_table, plot_spreads
 from pretrain.training.settings import find_recipe
-from pretrain.trials import Accuracies, Trial
 from shards.reader import ShardSet
 from shards.storage.files import read_json, read_record
 
@@ -137,13 +143,13 @@ def main(
     """Compare pretraining recipes by a suite, the cloze test and the toy world's tasks, over several seeds."""
     settings = set_ or []
     loaded = {file: PretrainRecipe.load(file, settings) for file in (find_recipe(name, "pretrain") for name in recipes)}
-    images = len(ShardSet(shards))
     for needed in ("suite", "tasks"):
         if not (world / needed).is_dir():
             raise InputError(f"{world}: has no {needed}; make the world with --{needed}")
     text = None if document is None else document.read_text(encoding="utf-8")
     if text is not None:  # one without markers is refused now rather than in an hour
         insert_results(text, "", START, END)
+    images = len(ShardSet(shards))
     out.mkdir(parents=True, exist_ok=True)
 
     trials = {

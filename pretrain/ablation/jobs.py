@@ -6,8 +6,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from threading import Event
 
 from parsers.command import InputError, progress
 
@@ -28,25 +29,28 @@ def run_jobs(jobs: Mapping[str, Commands], folder: Path, *, title: str, workers:
         InputError: a job has failed; the message names its log.
     """
     processes: list[subprocess.Popen[bytes]] = []
+    stopped = Event()
 
     def run(name: str) -> None:
         with (folder / f"{name}.log").open("wb") as log:
             for command in jobs[name]:
+                if stopped.is_set():
+                    return
                 environment = os.environ | {"OMP_NUM_THREADS": "1"}
                 line = [sys.executable, "-m", *command]
                 process = subprocess.Popen(line, stdout=log, stderr=subprocess.STDOUT, env=environment)
                 processes.append(process)
                 if process.wait() != 0:
+                    stopped.set()
                     raise InputError(f"python -m {command[0]} failed; {log.name} says why")
 
     with progress(title, len(jobs), "run") as advance, ThreadPoolExecutor(workers) as pool:
-        results = [pool.submit(run, name) for name in jobs]
         try:
-            for result in results:
+            for result in as_completed([pool.submit(run, name) for name in jobs]):
                 result.result()
                 advance(1)
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            stopped.set()
             for process in processes:
                 process.terminate()
             raise

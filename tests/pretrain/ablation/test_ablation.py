@@ -5,17 +5,10 @@ import pytest
 import yaml
 
 from parsers.command import InputError
-from pretrain.ablation import (
-    END,
-    START,
-    Arm,
-    choose_rate,
-    count_mean_targets,
-    main,
-    write_ablation_report,
-)
+from pretrain.ablation.__main__ import END, START, main
+from pretrain.ablation.report import Arm, choose_rate, count_mean_targets, write_ablation_report
+from pretrain.ablation.spreads import insert_results, plot_spreads
 from pretrain.recipe import PretrainRecipe
-from pretrain.spreads import insert_results, plot_spreads
 from tests.pretrain.launch import ROOT
 from tests.pretrain.runs import MODEL, RECIPE
 

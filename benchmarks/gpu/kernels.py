@@ -102,6 +102,33 @@ def _attend(
     return [out.detach(), *gradients]
 
 
+def attention_speed(setting: Setting, findings: Findings) -> None:
+    """Times a forward and a backward pass of every kernel in bf16 with dropout: which one should train."""
+    samples, repeats = (2, 1) if setting.tiny else (4096, 10)
+    for (name, (heads, queries, keys, width)), masked in product(SHAPES.items(), (False, True)):
+        query, key, value = (
+            torch.randn(samples, length, heads, width, device=setting.device, dtype=torch.bfloat16).transpose(1, 2)
+            for length in (queries, keys, keys)
+        )
+        inputs = [tensor.requires_grad_() for tensor in (query, key, value)]
+        mask = torch.ones(samples, 1, 1, keys, dtype=torch.bool, device=setting.device) if masked else None
+
+        def attend(inputs: list[Tensor] = inputs, mask: Tensor | None = mask) -> None:
+            out = F.scaled_dot_product_attention(*inputs, attn_mask=mask, dropout_p=0.1)
+            torch.autograd.grad(out, inputs, out.detach())
+
+        for backend, kind in BACKENDS.items():
+            with nullcontext() if kind is None else sdpa_kernel(kind):
+                try:
+                    attend()
+                except RuntimeError as error:
+                    if kind is None or not any(refusal in str(error) for refusal in REFUSALS):
+                        raise
+                    continue
+                seconds = min(_seconds(attend, setting) for _ in range(repeats))
+            findings.figures[f"ms {name}{', mask' * masked}: {backend}"] = 1e3 * seconds
+
+
 KERNELS = {"cuDNN": "cudnn_generated", "flash": "flash", "efficient": "fmha_cutlass"}
 """Parts of the names of CUDA kernels; cuDNN's are also called flash."""
 

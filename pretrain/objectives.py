@@ -20,7 +20,7 @@ TEXT = 4
 
 def count_targets(batch: PretrainBatch) -> Tensor:
     """Counts the targets of each objective, float64 [6]."""
-    # Neither `bincount`, nor a tensor made of these numbers, nor an assignment: on a GPU, the process waits for all of them.
+    # Neither `bincount`, nor a tensor made of these numbers, nor an assignment: on a GPU, the process waits for each.
     counts = torch.zeros(TEXT + 2, dtype=torch.float64, device=batch.text_kinds.device)
     counts.index_add_(0, batch.text_kinds, torch.ones_like(batch.text_kinds, dtype=torch.float64))
     counts[TEXT].fill_(len(batch.region_targets))

@@ -107,26 +107,26 @@ def attention_speed(setting: Setting, findings: Findings) -> None:
     samples, repeats = (2, 1) if setting.tiny else (4096, 10)
     for (name, (heads, queries, keys, width)), masked in product(SHAPES.items(), (False, True)):
         query, key, value = (
-            torch.randn(samples, length, heads, width, device=setting.device, dtype=torch.bfloat16).transpose(1, 2)
+            torch.randn(samples, heads, length, width, device=setting.device, dtype=torch.bfloat16, requires_grad=True)
             for length in (queries, keys, keys)
         )
-        inputs = [tensor.requires_grad_() for tensor in (query, key, value)]
         mask = torch.ones(samples, 1, 1, keys, dtype=torch.bool, device=setting.device) if masked else None
-
-        def attend(inputs: list[Tensor] = inputs, mask: Tensor | None = mask) -> None:
-            out = F.scaled_dot_product_attention(*inputs, attn_mask=mask, dropout_p=0.1)
-            torch.autograd.grad(out, inputs, out.detach())
-
+        work = partial(_pass, query, key, value, mask)
         for backend, kind in BACKENDS.items():
             with nullcontext() if kind is None else sdpa_kernel(kind):
                 try:
-                    attend()
+                    work()
                 except RuntimeError as error:
                     if kind is None or not any(refusal in str(error) for refusal in REFUSALS):
                         raise
                     continue
-                seconds = min(_seconds(attend, setting) for _ in range(repeats))
+                seconds = min(_seconds(work, setting) for _ in range(repeats))
             findings.figures[f"ms {name}{', mask' * masked}: {backend}"] = 1e3 * seconds
+
+
+def _pass(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> None:
+    out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=0.1)
+    torch.autograd.grad(out, (query, key, value), out.detach())
 
 
 KERNELS = {"cuDNN": "cudnn_generated", "flash": "flash", "efficient": "fmha_cutlass"}

@@ -22,13 +22,14 @@ from parsers.command import InputError, pluralize, progress
 from pretrain.cloze import NONE, OTHER, OWN
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG, WEIGHTS
+from pretrain.model.folder import load_model
 from pretrain.model.heads import ErnieViLForPreTraining
 from pretrain.probes import choose_other_images
 from shards.boxes import WHOLE_IMAGE
 from shards.pictures import ImageIds, image_id_of_file
 from shards.regions.table import RegionsRow
 from shards.schema import Array
-from shards.storage.weights import load_weights, read_weights
+from shards.storage.weights import read_weights
 from shards.vocabulary import VOCABULARY, make_tokenizer, read_vocabulary
 
 WORDS = "words alone"
@@ -80,19 +81,15 @@ def load_judge(path: Path, device: torch.device) -> Judge:
     Raises:
         InputError: ``path`` is neither, or it is damaged.
     """
-    folders = (
-        folder for folder in (path, path / LAST) if (folder / CONFIG).is_file() and not (folder / TASK).is_file()
-    )
-    folder = next(folders, None)
-    weights = {} if folder is None else read_weights(folder / WEIGHTS)
-    if folder is None or not any(name.startswith(HEADS) for name in weights):
+    candidates = (path, path / LAST)
+    folder = next((f for f in candidates if (f / CONFIG).is_file() and not (f / TASK).is_file()), None)
+    if folder is None or not any(name.startswith(HEADS) for name in read_weights(folder / WEIGHTS)):
         retriever = ErnieVilForRetrieval.from_pretrained(path, device=device)
         return Judge(retriever.model, retriever.texts, retriever.max_text)
     config = ModelConfig.load(folder / CONFIG)
     pieces = read_vocabulary(folder / VOCABULARY)
     config.check_vocabulary(folder / VOCABULARY, len(pieces))
-    pretrained = ErnieViLForPreTraining(config)
-    load_weights(pretrained, weights, folder / WEIGHTS)
+    pretrained = load_model(folder)
     head = RetrievalHead(config)
     head.match = pretrained.heads.match
     matcher = FineTunedModel(config, head)

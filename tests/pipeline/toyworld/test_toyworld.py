@@ -285,13 +285,18 @@ def test_captions_of_things_that_stand_apart_do_not_tell_how_they_stand():
     assert from_length < 0.55
 
 
-def test_things_that_stand_apart_touch_nothing():
-    for i in range(300):
-        scene = sample_scene(i, np.random.default_rng((20, i)), apart=True)
+def test_things_that_stand_apart_touch_nothing_and_opposites_are_as_likely():
+    said: Counter[ToyRelation] = Counter()
+    for i in range(1500):
+        scene = sample_scene(i, np.random.default_rng((20, i)), (2, 3), apart=True)
+        captions = describe(scene, 2, np.random.default_rng((25, i)))
+        said.update(claim.relation for c in captions for claim in c.claims if isinstance(claim, Related))
         assert {related.relation for related in scene.relations} <= {
             *(ToyRelation.LEFT_OF, ToyRelation.RIGHT_OF, ToyRelation.NEXT_TO, ToyRelation.ABOVE, ToyRelation.BELOW)
         }
         assert all(thing.tilt == 0 for thing in scene.things)
+    for one, other in ((ToyRelation.LEFT_OF, ToyRelation.RIGHT_OF), (ToyRelation.ABOVE, ToyRelation.BELOW)):
+        assert said[one] / (said[one] + said[other]) == pytest.approx(0.5, abs=0.06)
 
 
 def test_features_tell_every_attribute():

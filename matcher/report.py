@@ -23,7 +23,7 @@ from finetune.tasks.retrieval.ranking import RECALLS
 from finetune.tasks.retrieval.score_matrix import PairScorer
 from finetune.tasks.retrieval.task import Retrieval
 from matcher.pairs import HELD_OUT
-from matcher.run_record import MODEL, REPORT, WORK
+from matcher.run_record import FIGURES, MODEL, REPORT, WORK
 from parsers.checksums import sha256_of
 from parsers.command import console, pluralize
 from parsers.device import choose_device
@@ -34,7 +34,7 @@ from shards.reader import ShardSet
 from shards.schema import Array
 from shards.storage.files import write_atomic, write_record
 
-PAGE, FIGURES = "index.html", "figures.json"
+PAGE = "index.html"
 WORST = 20
 """so many pairs are shown"""
 BATCH = 256

@@ -185,9 +185,11 @@ def draw_regions(
         )
         if number in ranked:
             texts.append(f'<text x="{x1 + size / 4:.0f}" y="{y1 + size:.0f}">{escape(label)}</text>')
+    named = ", ".join(best[number][0] for number in ranked) or pluralize(len(regions.boxes), "region")
     shown = "" if picture is None else f'<image href="{picture}" width="{width}" height="{height}"/>'
     return (
-        f'<svg class="picture" viewBox="0 0 {width} {height}" role="img">{shown}<g font-size="{size:.0f}" '
+        f'<svg class="picture" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(named)}">{shown}'
+        f'<g font-size="{size:.0f}" '
         f'stroke-width="{size / 8:.1f}">{"".join(boxes)}{"".join(texts)}</g></svg>'
     )
 
@@ -278,7 +280,8 @@ def draw_graph(graph: SceneGraph) -> str:
     width = max([right - _GAP, *(x + half for x, half in labels)]) + 2 - left
     height = middle + _LINE * (max(levels) + 2 if levels else 1)
     return (
-        f'<svg width="{width:.0f}" height="{height:.0f}" viewBox="{left:.0f} 0 {width:.0f} {height:.0f}" role="img">'
+        f'<svg width="{width:.0f}" height="{height:.0f}" viewBox="{left:.0f} 0 {width:.0f} {height:.0f}" role="img" '
+        f'aria-label="{escape("; ".join(label_nodes(graph)))}">'
         f"{''.join(arcs)}{''.join(nodes)}</svg>"
     )
 

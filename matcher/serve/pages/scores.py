@@ -13,9 +13,8 @@ from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import Response
 
 from finetune.tasks.retrieval.ranking import RECALLS
-from matcher.chain import LEFT_OUT
 from matcher.report import DIRECTIONS
-from matcher.run_record import REPORT
+from matcher.run_record import LEFT_OUT, REPORT
 from matcher.serve.api import CODES, MAX_PAIRS, MAX_PICTURE, MAX_TEXT
 from matcher.serve.match_queue import BusyError
 from matcher.serve.pages.data import thumbnail_address

@@ -25,8 +25,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from matcher.report import FIGURES
-from matcher.run_record import MODEL, REPORT, RESULTS, RUN, WORK, read_run
+from matcher.run_record import FIGURES, MODEL, REPORT, RESULTS, RUN, WORK, read_run
 from parsers.command import InputError
 from shards.pictures import EXTENSIONS
 from shards.stage_folder import REPORT as STAGE_REPORT

@@ -8,7 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import parsers
-from matcher.chain import PARSER
 from parsers import Parser
 from parsers.graph import MIN_VISIBLE, SceneGraph
 from shards.inspect.page import color_caption, draw_graph, draw_regions
@@ -107,4 +106,4 @@ def _open(folder: Path, _written_ns: int) -> tuple[RegionStore, RegionsInfo]:
 
 @lru_cache(maxsize=1)
 def _parser() -> Parser:
-    return parsers.get(PARSER)
+    return parsers.get(parsers.DEFAULT)

@@ -1,17 +1,24 @@
 """A server in this process, with a project of toys, and a training that takes seconds."""
 
 import io
-import json
+import os
+import subprocess
 import sys
 import time
 import zipfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
+import httpx
+import psutil
 import pytest
 from starlette.testclient import TestClient
 
 from matcher.serve.app import build_app
 from matcher.serve.guard import Access
 from matcher.serve.server import ServerSettings
+from tests.conftest import ROOT
 from tests.matcher.conftest import QUICK, SHORT
 
 ORIGIN = "http://127.0.0.1:8000"
@@ -81,17 +88,9 @@ def progress(client, key, number=1):
     return client.get(f"/projects/{key}/versions/{number}/progress").json()
 
 
-def train(client, key, number=1, start="nothing"):
-    """Trains a version to its end."""
-    client.post(f"/projects/{key}/train", data={"start": start})
-    wait_for(lambda: progress(client, key, number)["state"] in ("finished", "failed"), "the training")
-    told = progress(client, key, number)
-    assert told["state"] == "finished", client.get(f"/projects/{key}/versions/{number}/log.txt").text
-
-
 def ask(client, path, **body):
     """What a program gets."""
-    return client.post(path, content=json.dumps(body), headers={"accept": "*/*", "origin": ORIGIN})
+    return client.post(path, json=body, headers={"accept": "*/*"})
 
 
 @pytest.fixture
@@ -101,13 +100,74 @@ def client(own, tmp_path):
         yield found
 
 
+SERVER = """
+import socket, sys
+from pathlib import Path
+import uvicorn
+from matcher.serve.app import build_app
+from matcher.serve.server import ServerSettings
+
+if __name__ == "__main__":
+    listening = socket.create_server(("127.0.0.1", 0))
+    print(listening.getsockname()[1], flush=True)
+    app = build_app(ServerSettings(Path(sys.argv[1]), train=sys.argv[2:]))
+    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
+"""
+
+
+@contextmanager
+def server_process(own, data):
+    """A server that is a process of its own, and a client of it."""
+    program = data.parent / "serve.py"
+    program.write_text(SERVER)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, program, data, *quick_training(own)]
+    with subprocess.Popen(list(map(str, command)), env=environment, stdout=subprocess.PIPE, text=True) as process:
+        port = int(process.stdout.readline())
+        origin = f"http://127.0.0.1:{port}"
+        with httpx.Client(
+            base_url=origin, headers={**PAGE, "origin": origin}, follow_redirects=True, timeout=60
+        ) as client:
+            try:
+                yield process, client
+            finally:
+                process.kill()
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The data folder of a server with one project of one version, whose training outlived its server."""
+
+    data: Path
+    pids: tuple[int, int]
+    """the process of the training before the server was killed and after it was started again"""
+
+
+def find_training(data):
+    """The process that trains, if there is one."""
+    found = [
+        p
+        for p in psutil.process_iter(["cmdline"])
+        if str(data) in " ".join(p.info["cmdline"] or []) and "--out" in p.info["cmdline"]
+    ]
+    return found[0] if found else None
+
+
 @pytest.fixture(scope="session")
 def trained(own, tmp_path_factory):
-    """The data folder of a server with one project of one version."""
+    """A project that was trained. Its server is killed meanwhile, and another one sees the training end."""
     data = tmp_path_factory.mktemp("trained") / "data"
-    with start(own, data) as client:
+    with server_process(own, data) as (process, client):
         key = create(client)
         upload(client, key, {"toys.zip": zip_of(toys(own))})
         client.post(f"/projects/{key}/incoming/take")
-        train(client, key)
-    return data
+        client.post(f"/projects/{key}/train", data={"start": "nothing"})
+        before = wait_for(lambda: find_training(data), "the training to begin")
+        process.kill()
+        process.wait()
+    with start(own, data) as client:
+        wait_for(lambda: progress(client, key)["state"] == "running", "the training to be found again")
+        after = find_training(data)
+        wait_for(lambda: progress(client, key)["state"] in ("finished", "failed"), "the training")
+        assert progress(client, key)["state"] == "finished", client.get(f"/projects/{key}/versions/1/log.txt").text
+    return Trained(data, (before.pid, after.pid))

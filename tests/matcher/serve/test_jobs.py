@@ -2,6 +2,7 @@
 
 import sys
 
+import psutil
 import pytest
 
 from matcher.serve.projects.store import Contents, ProjectPicture, Store
@@ -167,8 +168,8 @@ def test_a_training_that_died_with_its_server_goes_on(queue):
     child.wait()
     queue.restart()
     assert version.job.state == "queued"
-    queue.begin(version)
-    assert version.log.read_text().count("hello") == 2
+    queue.until(version, "running")
+    wait_for(lambda: version.log.read_text().count("hello") == 2, "the training to begin again")
 
 
 def test_a_training_that_ended_while_no_server_ran_is_finished(queue):
@@ -189,7 +190,7 @@ def test_a_deleted_project_trains_no_longer(queue):
     queue.jobs.kill(project)
     queue.store.delete(project)
     queue.jobs.step()
-    assert child.wait() != 0
+    assert not psutil.pid_exists(child.pid)
     assert queue.jobs._running is None
 
 

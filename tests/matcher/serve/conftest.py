@@ -134,15 +134,6 @@ def server_process(own, data):
                 process.kill()
 
 
-@dataclass(frozen=True)
-class Trained:
-    """The data folder of a server with one project of one version, whose training outlived its server."""
-
-    data: Path
-    pids: tuple[int, int]
-    """the process of the training before the server was killed and after it was started again"""
-
-
 def find_training(data):
     """The process that trains, if there is one."""
     found = [
@@ -153,21 +144,27 @@ def find_training(data):
     return found[0] if found else None
 
 
+def prepare(client, files):
+    """Makes a project of some files and returns its key."""
+    key = create(client)
+    upload(client, key, {"toys.zip": zip_of(files)})
+    client.post(f"/projects/{key}/incoming/take")
+    return key
+
+
+def wait_until_trained(client, key, number=1):
+    """Waits until a version is finished."""
+    wait_for(lambda: progress(client, key, number)["state"] in ("finished", "failed"), "the training")
+    told = progress(client, key, number)
+    assert told["state"] == "finished", client.get(f"/projects/{key}/versions/{number}/log.txt").text
+
+
 @pytest.fixture(scope="session")
 def trained(own, tmp_path_factory):
-    """A project that was trained. Its server is killed meanwhile, and another one sees the training end."""
+    """The data folder of a server with one project of one version."""
     data = tmp_path_factory.mktemp("trained") / "data"
-    with server_process(own, data) as (process, client):
-        key = create(client)
-        upload(client, key, {"toys.zip": zip_of(toys(own))})
-        client.post(f"/projects/{key}/incoming/take")
-        client.post(f"/projects/{key}/train", data={"start": "nothing"})
-        before = wait_for(lambda: find_training(data), "the training to begin")
-        process.kill()
-        process.wait()
     with start(own, data) as client:
-        wait_for(lambda: progress(client, key)["state"] == "running", "the training to be found again")
-        after = find_training(data)
-        wait_for(lambda: progress(client, key)["state"] in ("finished", "failed"), "the training")
-        assert progress(client, key)["state"] == "finished", client.get(f"/projects/{key}/versions/1/log.txt").text
-    return Trained(data, (before.pid, after.pid))
+        key = prepare(client, toys(own))
+        client.post(f"/projects/{key}/train", data={"start": "nothing"})
+        wait_until_trained(client, key)
+    return data

@@ -7,8 +7,6 @@ import sys
 import time
 import zipfile
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
 import psutil

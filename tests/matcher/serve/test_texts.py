@@ -28,7 +28,8 @@ def test_languages_have_the_same_texts_with_the_same_gaps(language):
 def test_templates_and_pages_use_what_is_there_and_all_of_it():
     sources = [*TEMPLATES.glob("*.html"), *FOLDER.parent.glob("*.py"), FOLDER.parents[1] / "app.py"]
     code = "".join(path.read_text() for path in sources)
-    used = set(re.findall(r"""["']((?:%s)\.[a-z_]+)["']""" % "|".join({key.split(".")[0] for key in KNOWN}), code))
+    sections = "|".join({key.split(".")[0] for key in KNOWN})
+    used = set(re.findall(rf"""["']((?:{sections})\.[a-z_]+)["']""", code))
     beginnings = tuple(re.findall(r"""["']([a-z]+\.(?:[a-z]+_)?)(?:["'] ~|\{)""", code))
     assert {key for key in used if not key.endswith((".html", "_"))} <= KNOWN.keys() | NO_TEXTS
     assert not {key for key in KNOWN if key not in used and not key.startswith(beginnings)}

@@ -22,6 +22,7 @@ from matcher.serve.match_queue import BusyError
 from matcher.serve.pages import data, projects, scores, training
 from matcher.serve.pages.rendering import get_texts, render
 from matcher.serve.server import Server, ServerSettings
+from matcher.serve.worker.pool import WorkerLostError
 from parsers.command import InputError
 from shards.inspect.page import STYLE
 
@@ -57,7 +58,8 @@ def build_app(settings: ServerSettings) -> ASGIApp:
     app.add_exception_handler(RequestValidationError, _handle_validation)
     app.add_exception_handler(StarletteHTTPException, _handle_http)
     app.add_exception_handler(BusyError, _handle_busy)
-    app.add_exception_handler(InputError, _handle_input)
+    for kind in (InputError, WorkerLostError, Exception):
+        app.add_exception_handler(kind, _handle_failure)
     return Guard(Admission(app, server.matches), settings.access)
 
 
@@ -99,9 +101,11 @@ async def _handle_busy(request: Request, error: Exception) -> Response:
     return response
 
 
-async def _handle_input(request: Request, error: Exception) -> Response:
-    """Shows what is wrong with a file on the disk, for example a damaged record."""
-    return _show(request, 500, str(error)) if _wants_page(request) else answer_failure(ApiError(500, 1007, str(error)))
+async def _handle_failure(request: Request, error: Exception) -> Response:
+    """Shows what is wrong with a file on the disk, for example a damaged record. A bug is in the log of the server."""
+    known = isinstance(error, InputError | WorkerLostError)
+    reason = str(error) if known else get_texts(request)("error.unknown")
+    return _show(request, 500, reason) if _wants_page(request) else answer_failure(ApiError(500, 1007, reason))
 
 
 def _show(request: Request, status: int, reason: str) -> Response:

@@ -32,9 +32,15 @@ SOUND = {"red.png": RED, "blue.png": BLUE, "captions.csv": CAPTIONS}
 
 
 @pytest.fixture(scope="module")
-def client(own, tmp_path_factory):
+def data(tmp_path_factory):
+    """The data folder of the server, alone in a folder."""
+    return tmp_path_factory.mktemp("uploads") / "data"
+
+
+@pytest.fixture(scope="module")
+def client(own, data):
     """A client of a server without projects."""
-    with start(own, tmp_path_factory.mktemp("uploads") / "data") as found:
+    with start(own, data) as found:
         yield found
 
 
@@ -151,7 +157,7 @@ def test_a_form_without_files_is_answered(client, key):
 # ------------------------------------------------------------------------------------------------------------- attacks
 
 
-def test_names_with_markup_or_paths_are_text_and_nothing_else(own, tmp_path):
+def test_names_with_markup_or_paths_are_text_and_nothing_else(client, data):
     evil = "<img src=x onerror=alert(1)>.png"
     files = {
         "../../escaped.png": RED,
@@ -160,16 +166,15 @@ def test_names_with_markup_or_paths_are_text_and_nothing_else(own, tmp_path):
         evil: picture("white"),
         "captions.csv": b'file,caption\n../../escaped.png,"<script>alert(1)</script>"\n',
     }
-    with start(own, tmp_path / "data") as client:
-        key = create(client, "<b>bold</b>")
-        page = upload(client, key, {"../../../evil.zip": zip_of(files)})
-        pages = [page, take(client, key), client.get("/").text]
+    key = create(client, "<b>bold</b>")
+    page = upload(client, key, {"../../../evil.zip": zip_of(files)})
+    pages = [page, take(client, key), client.get("/").text]
     for page in pages:
         assert "<script>alert" not in page
         assert "<img src=x" not in page
         assert "<b>bold" not in page
-    assert {path.name for path in tmp_path.iterdir()} == {"data"}
-    written = {path.name for path in (tmp_path / "data/projects" / key / "pictures").iterdir()}
+    assert {path.name for path in data.parent.iterdir()} == {"data"}
+    written = {path.name for path in (data / "projects" / key / "pictures").iterdir()}
     assert {"escaped.png", "absolute.png"} < written
     assert not [name for name in written if re.search(r"[<>\\/]", name)]
 

@@ -6,7 +6,10 @@ import shutil
 
 import pytest
 
+from matcher.serve.pages.texts import LANGUAGES
 from tests.matcher.serve.conftest import ask, create, progress, start
+
+PAGES = ("data", "train", "report", "check", "use", "delete")
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +45,15 @@ def test_the_report_has_recalls_beside_chance_and_what_hidden_words_do(client):
     assert len(recall) == 8
     hidden = rows_of(page, "hidden")
     assert [row[0] for row in hidden[1:]] == [["objects"], ["attributes"]]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_page_is_shown_in_every_language(client, language):
+    for path in ("/", "/docs", "/login", "/none", *(f"/projects/toys/{name}" for name in PAGES)):
+        answer = client.get(path, headers={"cookie": f"ernie_vil_language={language}"})
+        assert answer.status_code == (404 if path == "/none" else 200), path
+        assert f'<html lang="{language}">' in answer.text
+        assert not re.search(r"\sstyle=|\son[a-z]+=|<script(?![^>]*src=)", answer.text), path
 
 
 def check(client, **fields):

@@ -22,13 +22,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE = "ernie_vil_token"
 MAX_JSON = 12 << 20
-"""The largest body of a request to the API, in bytes: a picture of 8 MB in base64 and its texts."""
+"""The largest body of any other request, in bytes: a picture of 8 MB in base64 and its texts."""
 MAX_UPLOAD = 4 << 30
 """The largest upload, in bytes."""
 MAX_FORM = 1 << 20
 """The largest form without files, in bytes."""
-UPLOADS = ("/data", "/import", "/check")
-"""The ends of the addresses that take files."""
+UPLOADS = ("/data", "/import")
+"""The ends of the addresses that take uploads."""
 OPEN = ("/login", "/static/")
 """What can be seen without a token."""
 HEADERS = {

@@ -52,6 +52,8 @@ class Server:
         self.store = Store(settings.data)
         self.jobs = Jobs(self.store, settings.train)
         self.matches = MatchQueue()
+        self.changing = asyncio.Lock()
+        """Held while the contents of a project change: they are read, changed and written as a whole."""
         self._drawer = Worker(seconds=_DRAWING_SECONDS)
         self._readings: dict[str, asyncio.Task[None]] = {}
         self._readers: dict[str, Worker] = {}
@@ -102,7 +104,8 @@ class Server:
                 await worker.run(make_sample, project.incoming)
             await worker.run(understand, project.incoming, project.contents)
             if incoming.is_sample(project):
-                await asyncio.to_thread(incoming.take_in, project)
+                async with self.changing:
+                    await asyncio.to_thread(incoming.take_in, project)
         except WorkerLostError as error:
             incoming.fail(project, f"{error}: one of the files is hostile, or needs too much memory")
         except InputError as error:

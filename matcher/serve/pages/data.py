@@ -17,6 +17,7 @@ from matcher.serve.server import Server
 from matcher.serve.uploads import receive_form
 from matcher.serve.worker.drawing import Drawn, ToDraw
 from parsers.command import InputError
+from shards.storage.files import check_free_disk
 
 router = APIRouter(include_in_schema=False, prefix="/projects/{key}")
 PER_PAGE = 12
@@ -91,9 +92,10 @@ async def show_picture(request: Request, key: str, name: str) -> Response:
 async def remove_picture(request: Request, key: str, name: str) -> Response:
     """Takes a picture and its captions out of a project. Versions that learned from it stay as they are."""
     project = find_project(request, key)
-    kept = tuple(picture for picture in project.contents.pictures if picture.image_id != name)
-    removed = [picture for picture in project.contents.pictures if picture.image_id == name]
-    project.save_contents(Contents(pictures=kept))
+    async with get_server(request).changing:
+        kept = tuple(picture for picture in project.contents.pictures if picture.image_id != name)
+        removed = [picture for picture in project.contents.pictures if picture.image_id == name]
+        project.save_contents(Contents(pictures=kept))
     for picture in removed:
         (project.pictures / picture.file).unlink(missing_ok=True)
     return go_to(f"/projects/{key}/data")
@@ -109,6 +111,7 @@ async def receive(request: Request, key: str) -> Response:
     server.stop_reading(project)
     received = await asyncio.to_thread(incoming.begin_upload, project)
     try:
+        check_free_disk(received, int(request.headers.get("content-length", 0)), "the upload")
         form = await receive_form(request, received)
         columns = {name: form.fields.get(name, "").strip() for name in ("image_id", "caption")}
         incoming.accept_upload(project, form, {name: column for name, column in columns.items() if column})
@@ -179,7 +182,8 @@ async def take(request: Request, key: str) -> Response:
     """Takes in what was understood."""
     project = find_project(request, key)
     with explain(request) as faults:
-        await asyncio.to_thread(incoming.take_in, project)
+        async with get_server(request).changing:
+            await asyncio.to_thread(incoming.take_in, project)
     return await _show(request, project, error=faults[0]) if faults else go_to(f"/projects/{key}/data")
 
 

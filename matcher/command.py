@@ -46,6 +46,11 @@ COMMANDS = {
     "match search": Command(
         "matcher.search", OWN, "Find the photos of a folder that fit a text best: log-odds and path, the best first."
     ),
+    "serve": Command(
+        "matcher.serve.__main__",
+        OWN,
+        "Serve pages on which matchers are trained and tried without writing code, and an address that scores.",
+    ),
     "parse": Command("pipeline.parse.__main__", CAPTIONS, "Parse captions into scene graphs (Parquet)."),
     "statistics": Command(
         "pipeline.statistics.__main__",

@@ -102,7 +102,7 @@ def test_a_command_is_one_that_its_parser_accepts(page, name, rest, tmp_path, mo
     (tmp_path / "my-matcher").mkdir()
     monkeypatch.chdir(tmp_path)
     arguments = shlex.split(rest)
-    if f"{name} {arguments[0]}" in COMMANDS:
+    if arguments and f"{name} {arguments[0]}" in COMMANDS:
         name, arguments = f"{name} {arguments[0]}", arguments[1:]
     command = load_command(name, arguments)
     if hasattr(command, "commands"):

@@ -25,6 +25,7 @@ from finetune.options import (
 )
 from parsers.checksums import sha256_of
 from parsers.command import run, say
+from pipeline.parse.options import ColumnsOption
 from pretrain.options import DeviceOption, ModelOption
 from shards.storage.files import write_json
 from shards.storage.lock import lock_folder
@@ -51,6 +52,7 @@ def main(
     regions: RegionsOption = None,
     allow_missing_images: AllowMissingImagesOption = False,
     coco_ids: CocoIdsOption = False,
+    columns: ColumnsOption = None,
     precision: PrecisionOption = "fp32",
     batch_size: Annotated[int, typer.Option(min=1, help="Pairs that are scored at once.")] = 64,
     shortlist: Annotated[
@@ -84,7 +86,9 @@ def main(
 
     folder = find_fine_tuned(model)
     settings = load_task(folder, Retrieval).settings
-    task = Retrieval(settings.model_copy(update={"as_released": settings.as_released or as_released}))
+    task = Retrieval(settings.model_copy(update={"as_released": settings.as_released or as_released})).with_columns(
+        columns or {}
+    )
     files = TaskFiles(data, regions or [], allow_missing_images=allow_missing_images, coco_ids=coco_ids)
 
     def work(world: DistributedContext) -> None:

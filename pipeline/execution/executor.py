@@ -118,9 +118,12 @@ def _run_claimed(stage: Stage[P], out: AnyPath, engine: Engine) -> StageReport:
                     skipped += 1
                     advance(1)
 
-        for statistics in engine.run(stage, out, pending()):
-            advance(1, statistics["rows"])
-            inputs.check_files()
+        def follow(parts: int, rows: int = 0) -> None:
+            advance(parts, rows)
+            if parts:
+                inputs.check_files()
+
+        engine.run(stage, out, pending(), follow)
     inputs.check()
     try:
         merged = _merge_reports(out, done)

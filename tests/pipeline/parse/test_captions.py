@@ -41,7 +41,8 @@ def test_coco_is_recognised_however_it_is_laid_out(tmp_path, content):
 def test_an_unknown_format_is_refused_with_the_known_ones(tmp_path, content):
     path = write(tmp_path, "a.txt", content)
     with pytest.raises(
-        InputError, match=r"--format \(coco, conceptual-captions, conceptual-12m, karpathy, json, jsonl"
+        InputError,
+        match=r"--columns caption=NAME \(formats are coco, conceptual-captions, conceptual-12m, karpathy, json, jsonl",
     ) as error:
         recognise_captions(path)
     assert str(path) in str(error.value)

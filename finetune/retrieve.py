@@ -27,8 +27,9 @@ from parsers.checksums import sha256_of
 from parsers.command import run, say
 from pipeline.parse.options import ColumnsOption
 from pretrain.options import DeviceOption, ModelOption
-from shards.storage.files import write_json
+from shards.storage.files import replace_atomic, write_json
 from shards.storage.lock import lock_folder
+from shards.storage.scratch import remove_leftovers
 
 if TYPE_CHECKING:
     from pretrain.training.distributed import DistributedContext
@@ -120,8 +121,10 @@ def main(
         predictions = task.rank_captions(examples, scores)
         recalls = task.evaluate(predictions, examples.examples)
         recalls |= {f"shortlist/{name}": share for name, share in shares.items()}
+        remove_leftovers(out)
         task.write(predictions, out / PREDICTIONS)
-        np.save(out / SCORES, scores)
+        with replace_atomic(out / SCORES) as unfinished, unfinished.open("wb") as stream:
+            np.save(stream, scores)
         write_json(recalls, out / RECALLS)
         captions, images = scores.shape
         print_scores(f"{folder} on {split}: {captions:,} captions, {images:,} images", recalls)

@@ -28,6 +28,7 @@ from pretrain.recipe import OBJECTIVES, PretrainRecipe
 from pretrain.training.settings import find_recipe
 from shards.reader import ShardSet
 from shards.schema import KINDS
+from shards.storage.lock import lock_folder
 
 START, END = "<!-- results of pretrain.ablation -->", "<!-- end of results -->"
 COLOURS = ("#9ca3af", "#16a34a", "#0891b2", "#c026d3")
@@ -283,41 +284,46 @@ def main(
     text = None if document is None else document.read_text(encoding="utf-8")
     if text is not None:  # one without markers is refused now rather than in an hour
         insert_results(text, "")
-    out.mkdir(parents=True, exist_ok=True)
     rates = sorted(learning_rate or [5e-4, 1e-3, 2e-3])
-    trials = _Trials(shards, held_out, out, settings, most, workers)
-
-    grid = [Trial(recipe, rate, 0) for recipe in files for rate in rates]
-    found = dict(zip(grid, trials.run(grid), strict=True))
-    by_rate = {recipe: {rate: found[Trial(recipe, rate, 0)] for rate in rates} for recipe in files}
-    best = {recipe: choose_rate(by_rate[recipe]) for recipe in files}
-    further = [Trial(recipe, best[recipe], seed) for seed in range(1, seeds) for recipe in files]
-    found |= dict(zip(further, trials.run(further), strict=True))
-    arms = [
-        Arm(
-            recipe.stem,
-            best[recipe],
-            by_rate[recipe],
-            [found[Trial(recipe, best[recipe], seed)] for seed in range(seeds)],
-            count_mean_targets(loaded[recipe], training),
-        )
-        for recipe in files
-    ]
     picture = (out if document is None else document.parent / "images") / "ablation.png"
-    plot_accuracies(arms, picture)
     first = loaded[files[0]]
     described = (
         f"Each run takes {first.steps:,} steps of {first.batch_size} pairs over {len(training):,} images. Each recipe "
         f"has {pluralize(seeds, 'seed')}. The cloze test hides up to {most:,} nodes of each kind, one at a time, in "
         f"the captions of {len(ShardSet(held_out)):,} held-out images. Each caption is shown with its own image."
     )
-    relative = picture.name if document is None else f"images/{picture.name}"
-    results = write_ablation_report(arms, settings=described, picture=relative)
-    (out / "ablation.md").write_text(results, encoding="utf-8")
-    if document is not None and text is not None:
-        document.write_text(insert_results(text, results), encoding="utf-8")
+    with lock_folder(out):
+        arms = _train_arms(_Trials(shards, held_out, out, settings, most, workers), loaded, rates, seeds, training)
+        plot_accuracies(arms, picture)
+        relative = picture.name if document is None else f"images/{picture.name}"
+        results = write_ablation_report(arms, settings=described, picture=relative)
+        (out / "ablation.md").write_text(results, encoding="utf-8")
+        if document is not None and text is not None:
+            document.write_text(insert_results(text, results), encoding="utf-8")
     console.print(results)
     console.print(f"written: {out / 'ablation.md'}, {picture}" + (f", {document}" if document else ""), soft_wrap=True)
+
+
+def _train_arms(
+    trials: _Trials, recipes: Mapping[Path, PretrainRecipe], rates: Sequence[float], seeds: int, training: ShardSet
+) -> list[Arm]:
+    """Trains every recipe at every rate, and at its best rate with the other seeds."""
+    grid = [Trial(recipe, rate, 0) for recipe in recipes for rate in rates]
+    found = dict(zip(grid, trials.run(grid), strict=True))
+    by_rate = {recipe: {rate: found[Trial(recipe, rate, 0)] for rate in rates} for recipe in recipes}
+    best = {recipe: choose_rate(by_rate[recipe]) for recipe in recipes}
+    further = [Trial(recipe, best[recipe], seed) for seed in range(1, seeds) for recipe in recipes]
+    found |= dict(zip(further, trials.run(further), strict=True))
+    return [
+        Arm(
+            recipe.stem,
+            best[recipe],
+            by_rate[recipe],
+            [found[Trial(recipe, best[recipe], seed)] for seed in range(seeds)],
+            count_mean_targets(loaded, training),
+        )
+        for recipe, loaded in recipes.items()
+    ]
 
 
 if __name__ == "__main__":

@@ -44,17 +44,17 @@ run(app)
 """
 KILLED_AFTER_THREE = f"""
 import os, signal
-import finetune.tasks.retrieval.score_matrix
+from shards.storage.files import NewFile
 
-write, blocks = finetune.tasks.retrieval.score_matrix.write_atomic, []
+publish, blocks = NewFile.publish, []
 
-def write_or_die(path, data):
+def publish_or_die(file):
     if len(blocks) == 3:
         os.kill(os.getpid(), signal.SIGKILL)
-    blocks.append(path)
-    write(path, data)
+    blocks.extend([file] if file.path.name.startswith("block-") else [])
+    publish(file)
 
-finetune.tasks.retrieval.score_matrix.write_atomic = write_or_die
+NewFile.publish = publish_or_die
 {IN_SMALL_BLOCKS}
 """
 
@@ -76,6 +76,7 @@ def test_killed_and_run_again_it_ends_in_the_same_bytes(toys, trained, tmp_path,
     killed = subprocess.run(line, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert len(list((tmp_path / "a/blocks").glob("block-*.npy"))) == 3
+    assert len(list((tmp_path / "a/blocks").glob(".block-*.tmp"))) == 1
     monkeypatch.setattr(score_matrix, "BLOCK_PAIRS", 48)
     for out in ("a", "b"):
         result = CliRunner().invoke(retrieve, retrieve_arguments(toys, trained[0], tmp_path / out))

@@ -145,7 +145,7 @@ def pluralize(number: int, noun: str) -> str:
 class Advance(Protocol):
     """Reports progress: ``done`` more units, and how many ``rows`` they held if rows are counted as well."""
 
-    def __call__(self, done: int, rows: int = 0) -> None:
+    def __call__(self, done: int, /, rows: int = 0) -> None:
         """Adds to what was reported before."""
         ...
 
@@ -168,7 +168,10 @@ def progress(description: str, total: int | None, unit: str) -> Iterator[Advance
     def so_far() -> str:
         text = f"{description}: {pluralize(count, unit) if total is None else f'{count:,} of {pluralize(total, unit)}'}"
         seconds = time.monotonic() - started
-        return text + (f", {pluralize(seen, 'row')}, {seen / seconds:,.0f}/s" if seen and seconds else "")
+        if not seen or not seconds:
+            return text
+        rate = seen / seconds
+        return f"{text}, {pluralize(seen, 'row')}, {rate:,.{0 if rate >= 10 else 1}f}/s"
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) if console.is_terminal else nullcontext() as bar:

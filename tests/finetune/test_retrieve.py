@@ -34,6 +34,24 @@ def test_the_command_ranks_a_split(toys, task, trained, split, tmp_path):
     assert [p["rank"] for p in inferred] == [p["rank"] for p in predictions]
 
 
+def test_a_table_of_captions_is_ranked_as_it_is_divided(toys, task, trained, tmp_path):
+    captions = task.read(toys.world / "tasks/flickr30k", "train")[:36]
+    table = "".join(f"{caption.image_id}.jpg,{caption.text.replace(',', '')}\n" for caption in captions)
+    (tmp_path / "captions.csv").write_text("photo,text\n" + table)
+    line = ["--model", str(trained[0]), "--regions", str(toys.regions), "--columns", "image_id=photo,caption=text"]
+    line += ["--data", str(tmp_path / "captions.csv"), "--out", str(tmp_path / "out")]
+    missing = CliRunner().invoke(retrieve, [*line, "--split", "val"])
+    assert "no regions for 2 images of val, e.g. " in str(missing.exception)  # named by file, and not by image id
+    (tmp_path / "captions.csv").write_text("file,text\n" + table)
+    line[line.index("image_id=photo,caption=text")] = "caption=text"
+    result = CliRunner().invoke(retrieve, [*line, "--split", "val"])
+    assert result.exit_code == 0, result.output
+    ranked = json.loads((tmp_path / "out/predictions.json").read_text())
+    held_out = task.with_columns({"caption": "text"}).read(tmp_path / "captions.csv", "val")
+    assert [(item["caption_id"], item["image_id"]) for item in ranked] == [(c.caption_id, c.image_id) for c in held_out]
+    assert len({caption.image_id for caption in held_out}) == 2
+
+
 IN_SMALL_BLOCKS = """
 import finetune.tasks.retrieval.score_matrix
 from finetune.retrieve import app

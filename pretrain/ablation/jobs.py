@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Event
 
 from parsers.command import InputError, progress
+from shards.storage.lock import lock_folder
 
 Commands = Sequence[Sequence[str]]
 """Modules with their arguments, to be run one after the other."""
@@ -21,12 +22,12 @@ def run_jobs(jobs: Mapping[str, Commands], folder: Path, *, title: str, workers:
 
     Args:
         jobs: by name, what to run. ``folder/NAME.log`` gets what it prints.
-        folder: of the logs; it exists.
+        folder: of the logs; it exists, and is locked meanwhile.
         title: of the progress display.
         workers: jobs at a time.
 
     Raises:
-        InputError: a job has failed; the message names its log.
+        InputError: a job has failed, and the message names its log; or another process runs jobs in the folder.
     """
     processes: list[subprocess.Popen[bytes]] = []
     stopped = Event()
@@ -44,7 +45,7 @@ def run_jobs(jobs: Mapping[str, Commands], folder: Path, *, title: str, workers:
                     stopped.set()
                     raise InputError(f"python -m {command[0]} failed; {log.name} says why")
 
-    with progress(title, len(jobs), "run") as advance, ThreadPoolExecutor(workers) as pool:
+    with lock_folder(folder), progress(title, len(jobs), "run") as advance, ThreadPoolExecutor(workers) as pool:
         try:
             for result in as_completed([pool.submit(run, name) for name in jobs]):
                 result.result()

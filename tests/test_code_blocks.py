@@ -13,6 +13,7 @@ GIVEN = {
     "README.md": "photos captions.csv detector.safetensors captions_val2017.json features vocab.txt data/vqa "
     "data/flickr30k runs/flickr30k ERNIE-ViL-base/params ernie_vil_config.base.json",
     "docs/cloze.md": "runs/a data/shards/train data/shards/val data/photos/shards/train",
+    "docs/compositional.md": "runs/demo",
     "docs/model.md": "models/base ERNIE-ViL-base/params ernie_vil_config.base.json vocab.txt",
     "docs/own-data.md": "photos photo.jpg captions.csv detector.safetensors",
     "docs/parsers.md": "mine.jsonl mine_dev.jsonl captions.json parsers/neural/model",

@@ -28,6 +28,7 @@ QUICKER = {
     "cloze": "--most 2",
     "finetune": f"{SHORT} --set task.max_text=32",
     "shortlist": "--steps 2",
+    "toyworld": "--num-images 40 --workers 1",
     "plan": f"--batches 2 {TOY}",
 }
 NAMES = {command.module.removesuffix(".__main__"): name for name, command in COMMANDS.items()}

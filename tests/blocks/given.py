@@ -159,6 +159,7 @@ GIVEN = {
     "data/coco/train": "shards/val",
     "data/new/train": "shards/val",
     "runs/a": "run",
+    "runs/demo": "run",
     "runs/flickr30k": "retrieval",
     "models/base": "run/model",
     "ERNIE-ViL-base/params": "paddle",

@@ -160,6 +160,7 @@ GIVEN = {
     "data/new/train": "shards/val",
     "runs/a": "run",
     "runs/flickr30k": "retrieval",
+    "models/flickr30k": "retrieval/model",
     "models/base": "run/model",
     "ERNIE-ViL-base/params": "paddle",
     "ernie_vil_config.base.json": "run/model/config.json",

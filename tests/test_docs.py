@@ -31,7 +31,15 @@ def blocks():
 
 def recipes():
     """What the Makefile would run."""
-    targets = ["demo", "ablation", "bench-full", "ROUNDS=1"]
+    targets = [
+        "demo",
+        "ablation",
+        "compositional-world",
+        "compositional-tune",
+        "compositional",
+        "bench-full",
+        "ROUNDS=1",
+    ]
     for options in (targets, [*targets, "FROM=pixels"]):
         done = subprocess.run(["make", "--dry-run", *options], cwd=ROOT, capture_output=True, text=True)
         yield "Makefile", re.sub(r"\\\n\s*", "", done.stdout)
@@ -93,7 +101,7 @@ def test_a_command_is_one_that_its_parser_accepts(page, name, rest, tmp_path, mo
     (tmp_path / "my-matcher").mkdir()
     monkeypatch.chdir(tmp_path)
     arguments = shlex.split(rest)
-    if f"{name} {arguments[0]}" in COMMANDS:
+    if arguments and f"{name} {arguments[0]}" in COMMANDS:
         name, arguments = f"{name} {arguments[0]}", arguments[1:]
     command = load_command(name, arguments)
     if hasattr(command, "commands"):

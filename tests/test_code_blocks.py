@@ -13,6 +13,7 @@ GIVEN = {
     "README.md": "photos captions.csv detector.safetensors captions_val2017.json features vocab.txt data/vqa "
     "data/flickr30k runs/flickr30k ERNIE-ViL-base/params ernie_vil_config.base.json",
     "docs/cloze.md": "runs/a data/shards/train data/shards/val data/photos/shards/train",
+    "docs/compositional.md": "runs/demo",
     "docs/model.md": "models/base ERNIE-ViL-base/params ernie_vil_config.base.json vocab.txt",
     "docs/own-data.md": "photos photo.jpg captions.csv detector.safetensors",
     "docs/parsers.md": "mine.jsonl mine_dev.jsonl captions.json parsers/neural/model",
@@ -60,7 +61,7 @@ def run_python(block, folder):
             "sys.exit(doctest.DocTestRunner().run(test).failed)"
         )
     else:
-        program = "import sys\nexec(compile(sys.stdin.read(), sys.argv[1], 'exec'), {'__name__': 'block'})"
+        program = "import sys\nexec(compile(sys.stdin.read(), sys.argv[1], 'exec'))"
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", program, f"{block.page}:{block.line}"], cwd=folder, env=environment, text=True,

@@ -120,7 +120,9 @@ class TextEncoder:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self.pad, self.cls, self.sep = (_id(tokenizer, piece) for piece in ("[PAD]", "[CLS]", "[SEP]"))
+        self.pad, self.cls, self.sep, self.mask = (
+            _id(tokenizer, piece) for piece in ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
+        )
 
     def tokenize(self, text: str) -> list[int]:
         """Returns the ids of a text's word pieces. A special token in it, such as "[SEP]", is read as plain text."""

@@ -30,13 +30,14 @@ class ErnieVilForRetrieval:
 
     Attributes:
         model: the encoder with its head, in evaluation mode.
+        texts: cuts texts into the word pieces of the model.
         max_text: most positions of a text; the end of a longer one is cut off.
     """
 
     def __init__(self, model: FineTunedModel, texts: TextEncoder, max_text: int, device: torch.device) -> None:
         self.model = model.to(device).eval()
         self.max_text = max_text
-        self._texts, self._device = texts, device
+        self.texts, self._device = texts, device
         self._feature_size = model.ernie_vil.config.v_feature_size
 
     @classmethod
@@ -108,9 +109,9 @@ class ErnieVilForRetrieval:
             self._check(row)
         if not len(pairs_P2):
             return np.empty(0, np.float32)
-        sources = Sources(self._texts, _Regions(regions, self._feature_size), device_type=self._device.type)
+        sources = Sources(self.texts, _Regions(regions, self._feature_size), device_type=self._device.type)
         scorer = PairScorer(self.model, sources, device=self._device, batch_size=batch_size)
-        encoded_texts = scorer.encode_texts([self._texts.encode(text, self.max_text) for text in texts])
+        encoded_texts = scorer.encode_texts([self.texts.encode(text, self.max_text) for text in texts])
         encoded_images = scorer.encode_images(ImageRows.from_regions(row) for row in regions)
         return scorer.score(encoded_texts, encoded_images, pairs_P2)
 

@@ -17,7 +17,6 @@ from matcher.pairs import (
     PAIRS,
     TRAIN,
     OwnData,
-    choose_holdout,
     read_own_data,
     write_pairs,
     write_photo_list,
@@ -32,7 +31,8 @@ from pipeline.execution.engines import Engine
 from pipeline.execution.executor import run_stage
 from pipeline.extract.images import PictureInput
 from pipeline.files import expand, fingerprint, is_inside, location
-from pipeline.pack.stage import PackStage, is_held_out
+from pipeline.holdout import choose_holdout, is_held_out
+from pipeline.pack.stage import PackStage
 from pipeline.parse.stage import ParseStage
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG, WEIGHTS

@@ -88,7 +88,7 @@ COMMANDS = {
         "Compare a run with guessing, with itself when it is shown other images, and with a run on text alone.",
     ),
     "ablation": Command(
-        "pretrain.ablation",
+        "pretrain.ablation.__main__",
         PRETRAINING,
         "Compare pretraining recipes by the cloze test, each at its best learning rate, over several seeds.",
     ),
@@ -108,6 +108,16 @@ COMMANDS = {
         "finetune.retrieve",
         TASKS,
         "Score every caption of a split with every image, rank them, and compute the recalls.",
+    ),
+    "compose": Command(
+        "finetune.compose.__main__",
+        TASKS,
+        "Score compositional suites: true captions against false ones, with their images and blind.",
+    ),
+    "compositional": Command(
+        "finetune.compose.study",
+        TASKS,
+        "Compare pretraining recipes by a suite, the cloze test and the toy world's tasks, over several seeds.",
     ),
     "shortlist": Command(
         "finetune.shortlist", TASKS, "Train a cheap score for shortlists, and measure what they miss."

@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup world demo demo-tasks ablation test test-slow fuzz check bench bench-full gpu-check clean
+.PHONY: setup world demo demo-tasks ablation test test-slow fuzz check docs bench bench-full gpu-check clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -94,6 +94,11 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The site, in build/docs. A dead link, a dead anchor or a page that nothing leads to is an error.
+docs: setup
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs . build/docs
+	@echo "Open build/docs/index.html in a browser."
 
 # Captions to time the parsers on; the toy world's if there are no others.
 CAPTIONS ?= $(wildcard ../shared/data/captions/captions_val2017.json ../shared/data/captions/cc3m_validation.tsv)

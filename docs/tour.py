@@ -93,10 +93,13 @@ from pretrain.data.order import BatchPlan
 from pretrain.recipe import PretrainRecipe
 from pretrain.training.settings import find_recipe
 
-changes = (
-    "steps=320 batch_size=32 checkpoint_every=1000 optimizer.learning_rate=2e-3 optimizer.warmup_steps=30 "
-    "masking.object=0.5 masking.attribute=0 masking.relation=0 masking.word=0 masking.region=0 masking.mismatch=0"
-).split()
+training = ["steps=320", "batch_size=32", "checkpoint_every=1000"]
+training += ["optimizer.learning_rate=2e-3", "optimizer.warmup_steps=30"]
+hiding = [
+    "masking.object=0.5",
+    *(f"masking.{kind}=0" for kind in ("attribute", "relation", "word", "region", "mismatch")),
+]
+changes = training + hiding
 recipe = PretrainRecipe.load(find_recipe("demo", "pretrain"), changes)
 train = ShardSet(shards / "train")
 pairs = BatchPlan.of(recipe, train).batch(0)

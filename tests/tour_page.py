@@ -33,7 +33,7 @@ def write_page(outputs):
     """The text of docs/tour.md."""
     parts = ["# The tour", "This page is [tour.py](tour.py) with what it prints: `python docs/tour.py FOLDER` runs it."]
     for (title, text, code), output in zip(read_chapters(), outputs, strict=True):
-        parts += [f"## {title}", text, f"```python\n{code}\n```"]
+        parts += [f"## {title}", text, f"```py\n{code}\n```"]
         if output:
             parts.append(f"```text\n{output.rstrip()}\n```")
     return "\n\n".join(parts) + "\n"

@@ -120,7 +120,7 @@ ernie_vil("pretrain", "--config", "demo", *options, "--shards", shards / "train"
 #
 # Now the first object of some held-out captions is hidden, and the model names it: once with the caption's own picture,
 # and once with another one. The words are the same, so what differs comes from the picture. After so short a training
-# it is not always right; it often names another thing that is in the picture, too.
+# it is far from always right; the next chapter counts.
 
 import torch
 

@@ -1,5 +1,9 @@
 """How Sphinx makes the site: ``make docs`` (decision 013)."""
 
+from typing import Any
+
+from sphinx.application import Sphinx
+
 project = "ernie-vil-pytorch"
 copyright = "the authors of ernie-vil-pytorch, Apache-2.0"
 
@@ -16,9 +20,19 @@ autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_preserve_defaults = True
 add_module_names = False
-nitpicky = False
 
 html_theme = "furo"
 html_title = "ernie-vil-pytorch"
 html_extra_path = ["front"]  # index.html, which leads to docs/index.html
 html_copy_source = False
+
+
+def keep_attribute(_app: Sphinx, what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
+    """Keeps Napoleon from taking "its further mentions: pronouns" for a type and a description."""
+    if what == "attribute":
+        lines.insert(0, "")
+
+
+def setup(app: Sphinx) -> None:
+    """Is called by Sphinx."""
+    app.connect("autodoc-process-docstring", keep_attribute, priority=400)  # before Napoleon, which has 500

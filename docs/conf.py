@@ -30,7 +30,7 @@ html_copy_source = False
 def keep_attribute(_app: Sphinx, what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
     """Keeps Napoleon from taking "its further mentions: pronouns" for a type and a description."""
     if what == "attribute":
-        lines.insert(0, "")
+        lines.insert(0, "\\")  # a first line without a colon, of which nothing is seen
 
 
 def setup(app: Sphinx) -> None:

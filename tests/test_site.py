@@ -57,3 +57,4 @@ def test_the_reference_has_the_docstrings_and_shapes(site):
     for name in ("SceneGraph", "ShardSet", "BatchPlan", "ErnieViL", "Matcher", "Spice"):
         assert re.search(rf'id="[\w.]*\.{name}"', page), name
     assert "float32 [n, 4]" in page
+    assert "its further mentions, in the order of the caption: pronouns" in page

@@ -163,7 +163,7 @@ def make_page(folder: Path) -> str:
         parts += ["## All comparisons\n", _tabulate(lines)]
     for name, record in known.items():
         where = f"`python -m benchmarks.{name}`, {record['date']}, commit {record['commit']}: {record['machine']}.\n"
-        fair = [f"- **{line['what']}, {line['peer']}**: {line['fair']}" for line in record["comparisons"]]
+        fair = _explain(record["comparisons"])
         parts += [
             f"## {PARTS[name]}\n",
             where,
@@ -187,6 +187,14 @@ def _tabulate(lines: Sequence[dict[str, Any]]) -> str:
         cells += [f"{_figure(line[name])} {line['unit']}" for name in ("ours", "theirs")]
         rows.append(f"| {' | '.join(cells)} | **{_figure(line['faster'])}** |")
     return "\n".join(rows) + "\n"
+
+
+def _explain(lines: Sequence[dict[str, Any]]) -> list[str]:
+    """Says of each comparison why it is fair; comparisons of which the same is said stand together."""
+    names: dict[str, list[str]] = {}
+    for line in lines:
+        names.setdefault(line["fair"], []).append(f"**{line['what']}**, beside {line['peer']}")
+    return [f"- {'; '.join(of_text)}: {text}" for text, of_text in names.items()]
 
 
 def _figure(values: dict[str, float | None]) -> str:

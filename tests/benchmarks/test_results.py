@@ -24,7 +24,7 @@ def test_a_line_has_the_medians_and_the_lowest_and_highest_of_all_rounds(tmp_pat
     results(tmp_path, "shards", clock="wall", unit="ms", scale=1000)
     page = make_page(tmp_path)
     assert "| read | peer 1.2 | wall | 2,000 (1,000–4,000) ms | 5,000 (4,000–6,000) ms | **2.5 (1.5–4)** |" in page
-    assert "- **read, peer 1.2**: the same file." in page
+    assert "- **read**, beside peer 1.2: the same file." in page
 
 
 def test_each_part_says_when_where_and_on_which_commit_it_was_measured(tmp_path):
@@ -36,6 +36,12 @@ def test_each_part_says_when_where_and_on_which_commit_it_was_measured(tmp_path)
     assert "`python -m benchmarks.shards`, 2026-01-02, commit abc: M." in page
     assert page.index("benchmarks.parse`, 20") < page.index("benchmarks.shards`, 20"), "not in the order of the page"
     assert "a line below it\n```" in page
+
+
+def test_comparisons_of_which_the_same_is_said_stand_together(tmp_path):
+    lines = [compare(what, "peer", [1.0], [2.0], fair="the same file.") for what in ("read", "write")]
+    publish([], lines, tmp_path / "shards.json")
+    assert "- **read**, beside peer; **write**, beside peer: the same file.\n" in make_page(tmp_path)
 
 
 def test_what_was_too_short_to_time_is_a_dash(tmp_path):

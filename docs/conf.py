@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
 
 project = "ernie-vil-pytorch"
@@ -35,4 +36,5 @@ def keep_attribute(_app: Sphinx, what: str, _name: str, _object: Any, _options: 
 
 def setup(app: Sphinx) -> None:
     """Is called by Sphinx."""
+    app.add_lexer("csv", TextLexer)  # Pygments knows no CSV
     app.connect("autodoc-process-docstring", keep_attribute, priority=400)  # before Napoleon, which has 500

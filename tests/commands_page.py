@@ -12,7 +12,7 @@ MEANINGS = {
     "--columns": "what the columns of a table of captions are called",
     "--coco-ids": "COCO's names of pictures are read as its numbers",
     "--config": "the recipe, by its name in `configs/` or as a YAML file",
-    "--data": "the folder of a task's official files, for retrieval also a file of captions; `serve` keeps its projects in one",
+    "--data": "the folder of a task's official files, for retrieval also a file of captions; `serve`: of its projects",
     "--detector": "the detector that finds the regions",
     "--device": "where a model computes: auto, cpu or cuda",
     "--devices": "how many devices, each with a process of its own",

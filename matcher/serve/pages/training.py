@@ -9,7 +9,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 
-from matcher.pairs import FEWEST
 from matcher.serve.pages.rendering import (
     explain,
     find_project,
@@ -24,6 +23,7 @@ from matcher.serve.projects.store import Project, Version
 from matcher.serve.training.jobs import is_stopping
 from matcher.serve.training.progress import read_progress
 from matcher.serve.training.starts import NOTHING
+from pipeline.holdout import FEWEST
 
 router = APIRouter(include_in_schema=False, prefix="/projects/{key}")
 

@@ -60,7 +60,7 @@ def write_set(folder: Path, shards: int, samples: int) -> None:
             stream.truncate(size)
         infos.append(ShardInfo(file=file, samples=samples, bytes=size, sha256=f"{number:064x}"))
     (folder / VOCABULARY).write_bytes(VOCABULARY_BYTES)
-    pieces = sum(sum(kinds[number % KINDS]["tokens"].combine_chunks().values.to_pylist()) for number in range(KINDS))
+    pieces = sum(sum(kind["tokens"].combine_chunks().values.to_pylist()) for kind in kinds)
     manifest = Manifest(
         tokenizer=TokenizerInfo(sha256=hashlib.sha256(VOCABULARY_BYTES).hexdigest(), size=5),
         parser=ParserInfo(name="benchmark", version="1"),
@@ -70,7 +70,7 @@ def write_set(folder: Path, shards: int, samples: int) -> None:
             samples=shards * samples,
             captions=shards * samples,
             boxes=shards * samples * 23,
-            tokens=pieces // KINDS * shards,
+            tokens=pieces // len(kinds) * shards,
         ),
         index_sha256=checksums,
         shards=infos,

@@ -50,7 +50,7 @@ COMMANDS = {
     "statistics": Command(
         "pipeline.statistics.__main__",
         CAPTIONS,
-        "Count objects, attributes and relations of a corpus (Parquet and PNG).",
+        "Count objects, attributes and relations of a corpus, and find what repeats (Parquet and PNG).",
     ),
     "spice": Command("parsers.spice.__main__", CAPTIONS, "Score captions: SPICE by kind of tuple, and Soft-SPICE."),
     "train-parser": Command("parsers.train.__main__", CAPTIONS, "Train the neural parser."),

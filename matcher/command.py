@@ -68,6 +68,14 @@ COMMANDS = {
     "edit": Command(
         "shards.edit.__main__", SHARDS, "Make new sets of shards out of others. The old sets stay as they are."
     ),
+    "card": Command(
+        "shards.card.__main__",
+        SHARDS,
+        "Write the card of a data set: a README.md with the head that a hub reads, counts and plots.",
+    ),
+    "push": Command(
+        "shards.push.__main__", SHARDS, "Copy a data set to an object store, the hub or a folder, and verify it there."
+    ),
     "plan": Command(
         "pretrain.plan", PRETRAINING, "Print the epochs, balance, memory and hours of a run on any number of devices."
     ),

@@ -126,11 +126,10 @@ class StatisticsStage:
         matches = [corpora[other.kind].tabulate_matches(other) for other in benchmarks]
         for table, other in zip(matches, benchmarks, strict=True):
             images = sorted(set(table["image_id"].to_pylist()))
-            write_json(images, out / CONTAMINATED[other.kind])
+            path = out / CONTAMINATED[other.kind]
+            write_json(images, path)
             statistics[f"images with {other.kind} of the benchmark"] = len(images)
-            say(
-                f"{pluralize(len(images), 'image')} with {other.kind} of the benchmark: {out / CONTAMINATED[other.kind]}"
-            )
+            say(f"{pluralize(len(images), 'image')} with {other.kind} of the benchmark: {path}")
         if matches:
             write_findings(pa.concat_tables(matches), out / CONTAMINATION)
 

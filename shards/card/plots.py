@@ -18,15 +18,11 @@ _BARS = 60
 def draw_plots(summaries: Mapping[str, Summary]) -> bytes:
     """Returns a PNG with one plot for each of captions, word pieces, boxes and nodes, with all sets in it."""
     figure = Figure(figsize=(16, 8), layout="constrained")
-    plots = {
-        "captions of an image": lambda summary: summary.captions,
-        "word pieces of a caption": lambda summary: summary.tokens,
-        "boxes of an image": lambda summary: summary.boxes,
-        **{f"{kind}s of a caption": (lambda summary, kind=kind: summary.nodes[kind]) for kind in KINDS},
-    }
-    for axes, (title, select) in zip(figure.subplots(2, 3).flat, plots.items(), strict=True):
-        for name, summary in summaries.items():
-            values, shares = _to_shares(select(summary))
+    plots = {name: _list_histograms(summary) for name, summary in summaries.items()}
+    for number, axes in enumerate(figure.subplots(2, 3).flat):
+        for name, histograms in plots.items():
+            title, histogram = histograms[number]
+            values, shares = _to_shares(histogram)
             axes.step(values, shares, where="mid", label=name or "all")
         axes.set_title(title)
         axes.set_ylim(bottom=0)
@@ -34,6 +30,16 @@ def draw_plots(summaries: Mapping[str, Summary]) -> bytes:
     stream = io.BytesIO()
     figure.savefig(stream, dpi=80, metadata={"Software": None})
     return stream.getvalue()
+
+
+def _list_histograms(summary: Summary) -> list[tuple[str, Histogram]]:
+    """What is drawn of a set, with the title of each plot."""
+    return [
+        ("captions of an image", summary.captions),
+        ("word pieces of a caption", summary.tokens),
+        ("boxes of an image", summary.boxes),
+        *((f"{kind}s of a caption", summary.nodes[kind]) for kind in KINDS),
+    ]
 
 
 def _to_shares(histogram: Histogram) -> tuple[list[float], list[float]]:

@@ -46,6 +46,11 @@ COMMANDS = {
     "match search": Command(
         "matcher.search", OWN, "Find the photos of a folder that fit a text best: log-odds and path, the best first."
     ),
+    "serve": Command(
+        "matcher.serve.__main__",
+        OWN,
+        "Serve pages on which matchers are trained and tried without writing code, and an address that scores.",
+    ),
     "parse": Command("pipeline.parse.__main__", CAPTIONS, "Parse captions into scene graphs (Parquet)."),
     "statistics": Command(
         "pipeline.statistics.__main__",
@@ -91,7 +96,7 @@ COMMANDS = {
         "Compare a run with guessing, with itself when it is shown other images, and with a run on text alone.",
     ),
     "ablation": Command(
-        "pretrain.ablation",
+        "pretrain.ablation.__main__",
         PRETRAINING,
         "Compare pretraining recipes by the cloze test, each at its best learning rate, over several seeds.",
     ),
@@ -111,6 +116,16 @@ COMMANDS = {
         "finetune.retrieve",
         TASKS,
         "Score every caption of a split with every image, rank them, and compute the recalls.",
+    ),
+    "compose": Command(
+        "finetune.compose.__main__",
+        TASKS,
+        "Score compositional suites: true captions against false ones, with their images and blind.",
+    ),
+    "compositional": Command(
+        "finetune.compose.study",
+        TASKS,
+        "Compare pretraining recipes by a suite, the cloze test and the toy world's tasks, over several seeds.",
     ),
     "shortlist": Command(
         "finetune.shortlist", TASKS, "Train a cheap score for shortlists, and measure what they miss."

@@ -163,6 +163,7 @@ class ExtractStage:
 
         for number, pixels, row in ahead(describe, found(), threads=DESCRIBERS):
             rows[number] = row
+            part.advance(1)
             if number < partition.previews and isinstance(row, RegionsRow):
                 name = f"{part.number:05d}-{number:04d}-{key_of(row.image_id)[-100:]}.jpg"
                 with part.open(f"preview/{name}") as stream:

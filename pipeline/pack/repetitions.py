@@ -14,7 +14,7 @@ from pipeline.duplicates.captions import hash_texts
 from pipeline.duplicates.corpus import DUPLICATES, Corpus, count_groups, write_findings
 from pipeline.duplicates.pictures import read_hashes
 from pipeline.graph_table import read_graphs
-from pipeline.pack.packing import TRAIN, VAL
+from pipeline.holdout import TRAIN, VAL
 from shards.schema import Array
 from shards.stage_folder import parts_of
 from shards.storage.files import AnyPath

@@ -21,11 +21,12 @@ from pipeline.duplicates.captions import hash_texts
 from pipeline.execution.parts import Part
 from pipeline.files import fingerprint, is_local
 from pipeline.graph_table import GRAPHS_BY_VERSION
+from pipeline.holdout import TRAIN, VAL, is_held_out
 from pipeline.pack.accounts import close_accounts, write_accounts
 from pipeline.pack.caption_store import CaptionStore
 from pipeline.pack.image_ids import coco_number, count_matches, read_id_lists, read_id_map, with_coco_numbers
 from pipeline.pack.join import Fate, Join, RegionsPart, join
-from pipeline.pack.packing import TRAIN, VAL, Packer, PackPartition, parts_with_shard, read_shard_of_part
+from pipeline.pack.packing import Packer, PackPartition, parts_with_shard, read_shard_of_part
 from pipeline.pack.repetitions import PackedRows, report_repetitions
 from shards import index
 from shards.manifest import (
@@ -267,16 +268,6 @@ def propose_coco_ids(out: AnyPath) -> str:
     )
     matching = len(captions & regions)
     return f"; with --coco-ids {pluralize(matching, 'image')} of them match" if matching else ""
-
-
-def is_held_out(image_id: str, share: float) -> bool:
-    """Returns whether an image belongs to the held-out split. A hash of its id alone decides."""
-    return place_image(image_id) < share * 2**64
-
-
-def place_image(image_id: str) -> int:
-    """Returns a number below 2**64 that follows from the image id alone: the images with the lowest are held out."""
-    return int.from_bytes(hashlib.blake2b(image_id.encode(), digest_size=8).digest(), "big")
 
 
 def _cut_into_partitions(part: RegionsPart, captions: CaptionStore, shard_size: int) -> Iterator[PackPartition]:

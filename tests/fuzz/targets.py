@@ -62,6 +62,7 @@ finetune.predict vqa --model models/vqa --data released --split vqa.tsv --out ou
 finetune.predict refcoco_plus --model models/refcoco_plus --data released --split refer.tsv --out out.json
 finetune.retrieve --model models/retrieval --data world/tasks/flickr30k --split val --regions regions \
 --shortlist 2 --cheap-score shortlist.safetensors --out out
+finetune.compose suites --model models/retrieval --regions regions --skip-missing-images --out out
 finetune.import_checkpoint models/vcr --to-paddle --out out
 finetune.import_checkpoint paddle --size recipes/model.json --tokenizer world/vocab.txt --out out
 finetune.import_checkpoint combined --size recipes/model.json --out out

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, NotRequired, Self, TypedDict
 
 import numpy as np
@@ -16,10 +18,17 @@ from finetune.inputs import TaskBatch
 from finetune.task import Split, Task, TaskSettings
 from finetune.tasks.checks import expect_layout, match_predictions, read_example_id
 from finetune.tasks.retrieval.captions import RetrievalCaption, number_images, read_captions
-from finetune.tasks.retrieval.false_pairs import KINDS, FalsePairKind, FalsePairs, read_hard_negatives
+from finetune.tasks.retrieval.false_pairs import (
+    KINDS,
+    FalsePairKind,
+    FalsePairs,
+    check_hard_negatives,
+    read_hard_negatives,
+)
 from finetune.tasks.retrieval.ranking import compute_recalls, rank, rank_in_folds
 from finetune.tasks.retrieval.score_matrix import PairScorer, Precision, ScoreMatrix, States
 from parsers.command import InputError
+from pipeline.parse.rows import Columns
 from shards.schema import Array
 from shards.storage.files import read_json, write_json
 
@@ -98,6 +107,8 @@ class Retrieval(Task[RetrievalSettings, RetrievalCaption, RankPrediction]):
     head_type = RetrievalHead
     _false_pairs: FalsePairs | None = None
     """set by `fit`"""
+    _columns: Columns = MappingProxyType({})
+    """set by `with_columns`"""
 
     @property
     def metric(self) -> str:
@@ -106,9 +117,15 @@ class Retrieval(Task[RetrievalSettings, RetrievalCaption, RankPrediction]):
 
     # -------------------------------------------------------------------------------------------------------- files
 
+    def with_columns(self, columns: Columns) -> Self:
+        """See `Task.with_columns`."""
+        task = copy(self)
+        task._columns = columns
+        return task
+
     def read(self, data: Path, split: str) -> list[RetrievalCaption]:
         """See `finetune.tasks.retrieval.captions.read_captions`."""
-        return read_captions(data, split)
+        return read_captions(data, split, self._columns)
 
     def write(self, predictions: Sequence[RankPrediction], path: Path) -> None:
         """Writes a JSON list with the fields of `RankPrediction`."""
@@ -142,15 +159,21 @@ class Retrieval(Task[RetrievalSettings, RetrievalCaption, RankPrediction]):
 
     def fit(self, examples: Sequence[RetrievalCaption]) -> Self:
         """Returns a task that draws false pairs from these captions. See `Task.fit`."""
-        path = self.settings.hard_negatives
-        fitted = type(self)(self.settings)
-        fitted._false_pairs = FalsePairs(examples, {} if path is None else read_hard_negatives(path))
+        fitted = copy(self)
+        similar = {image: others for path in self.files for image, others in read_hard_negatives(path).items()}
+        fitted._false_pairs = FalsePairs(examples, similar)
         return fitted
 
     @property
     def files(self) -> Sequence[Path]:
-        """The file of hard negatives, if the settings name one."""
-        return () if self.settings.hard_negatives is None else (self.settings.hard_negatives,)
+        """The file of hard negatives, if there are to be any."""
+        wanted, path = self.settings.hard_images or self.settings.hard_captions, self.settings.hard_negatives
+        return (path,) if wanted and path is not None else ()
+
+    def check_files(self) -> None:
+        """See `Task.check_files`."""
+        for path in self.files:
+            check_hard_negatives(path)
 
     def collate(
         self, split: Split[RetrievalCaption], numbers: Array, random: Sequence[np.random.Generator] | None

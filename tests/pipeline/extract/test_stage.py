@@ -66,8 +66,10 @@ def test_pictures_are_decoded_while_the_network_works(tmp_path, monkeypatch):
     source, _ = images.recognise_pictures(tmp_path, "auto", None)
     pictures = PicturePartition(list(source.sources()), [], 0)
     stage = ExtractStage((source,), "toy", (), "1", regions_info(Detector(), None), None, None, 8, count, 0)
-    stage.extract(Detector(), pictures, Part(tmp_path / "out", 0))
+    reported = []
+    stage.extract(Detector(), pictures, Part(tmp_path / "out", 0, reported.append))
     assert len(described) == count
+    assert reported == [1] * count, "each picture as soon as it is described"
     assert max(seen) <= 2 * DECODERS + 2, "those that are ahead, and the picture itself"
 
 

@@ -3,7 +3,7 @@
 import pyarrow.parquet as pq
 
 from pipeline.duplicates.pictures import write_hashes
-from pipeline.pack.stage import is_held_out
+from pipeline.holdout import is_held_out
 from tests.pipeline.pack.tables import graphs_folder, make_caption, make_row, pack, regions_folder
 
 REPEATED = "a dog in a red coat runs after a ball on the beach"

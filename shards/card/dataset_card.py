@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from parsers.command import make_visible, pluralize
-from shards import index
 from shards.inspect.summary import Summary
 from shards.manifest import Manifest
 from shards.members import ARRAY_DTYPES
@@ -58,7 +57,7 @@ def make_card(title: str, sets: Mapping[str, ShardSet], summaries: Mapping[str, 
         pretty_name=title,
         size_categories=_size_category(sum(len(shards) for shards in sets.values())),
         tags=["webdataset", "scene-graph", "image-captions", "region-features", "ernie-vil-pytorch"],
-        configs=_list_configs(sets),
+        configs=[{"config_name": "samples", "default": True, "data_files": _list_files(sets)}],
         dataset_info=[{"config_name": "samples", "features": _list_features(first)}],
     )
     sections = [
@@ -78,18 +77,14 @@ def make_card(title: str, sets: Mapping[str, ShardSet], summaries: Mapping[str, 
     return "\n\n".join(sections) + "\n"
 
 
-def _list_configs(sets: Mapping[str, ShardSet]) -> list[dict[str, Any]]:
-    """The two ways to load the sets: samples from the tars, and a table of them from the index."""
+def _list_files(sets: Mapping[str, ShardSet]) -> list[dict[str, str]]:
+    """The tars of each split. The indices are not among them: all that a card lists must have one format."""
+    return [{"split": _split_name(name), "path": _below(name, "*.tar")} for name in sets]
 
-    def files(patterns: Mapping[str, str | list[str]]) -> list[dict[str, Any]]:
-        return [{"split": _SPLITS.get(name, name or "train"), "path": path} for name, path in patterns.items()]
 
-    tars = {name: _below(name, "*.tar") for name in sets}
-    indices = {name: [_below(name, f.name) for f in index.files_of(shards.manifest)] for name, shards in sets.items()}
-    return [
-        {"config_name": "samples", "default": True, "data_files": files(tars)},
-        {"config_name": "index", "data_files": files(indices)},
-    ]
+def _split_name(folder: str) -> str:
+    """What the hub calls the set of a folder."""
+    return _SPLITS.get(folder, folder or "train")
 
 
 def _below(folder: str, name: str) -> str:
@@ -133,7 +128,7 @@ def _size_category(count: int) -> str:
 
 
 def _describe_counts(sets: Mapping[str, ShardSet]) -> str:
-    columns = [_SPLITS.get(name, name or "train") for name in sets]
+    columns = [_split_name(name) for name in sets]
     manifests = [shards.manifest for shards in sets.values()]
     rows = {
         "images": [f"{m.totals.samples:,}" for m in manifests],
@@ -187,8 +182,8 @@ classes, and the word pieces that each node of the graphs covers (`masks.npz`).
 ```python
 from datasets import load_dataset
 
-samples = load_dataset("USER/NAME", "samples", streaming=True)
-index = load_dataset("USER/NAME", "index")  # a row for each image
+samples = load_dataset("USER/NAME", streaming=True)
+index = load_dataset("parquet", data_files="hf://datasets/USER/NAME/{_below(folder, "index*.parquet")}")  # a row an image
 ```
 
 ```python

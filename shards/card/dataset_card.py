@@ -183,7 +183,8 @@ classes, and the word pieces that each node of the graphs covers (`masks.npz`).
 from datasets import load_dataset
 
 samples = load_dataset("USER/NAME", streaming=True)
-index = load_dataset("parquet", data_files="hf://datasets/USER/NAME/{_below(folder, "index*.parquet")}")  # a row an image
+# A row for each image:
+index = load_dataset("parquet", data_files="hf://datasets/USER/NAME/{_below(folder, "index*.parquet")}")
 ```
 
 ```python

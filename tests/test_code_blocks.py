@@ -19,6 +19,7 @@ GIVEN = {
     "docs/parsers.md": "mine.jsonl mine_dev.jsonl captions.json parsers/neural/model",
     "docs/planning.md": "data/shards/train data/cc/train data/coco/train",
     "docs/pretraining.md": "data/cc3m/shards/train data/sbu/shards/train",
+    "docs/publishing.md": "data/shards",
     "docs/released.md": "ERNIE-ViL-base/params ernie_vil_config.base.json vocab.txt",
     "docs/retrieval.md": "data/regions models/flickr30k runs/flickr30k models/base data/flickr30k",
     "docs/shards.md": "data/shards/train data/new/train data/cc/train data/coco/train gone.txt gone.jsonl",

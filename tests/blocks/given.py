@@ -151,6 +151,7 @@ GIVEN = {
     "data/vqa": write_vqa,
     "data/flickr30k": "toys/tasks/flickr30k",
     "data/regions": "regions",
+    "data/shards": "shards",
     "data/shards/train": "shards/train",
     "data/shards/val": "shards/val",
     "data/photos/shards/train": "shards/train",

@@ -55,7 +55,7 @@ COMMANDS = {
     "statistics": Command(
         "pipeline.statistics.__main__",
         CAPTIONS,
-        "Count objects, attributes and relations of a corpus (Parquet and PNG).",
+        "Count objects, attributes and relations of a corpus, and find what repeats (Parquet and PNG).",
     ),
     "spice": Command("parsers.spice.__main__", CAPTIONS, "Score captions: SPICE by kind of tuple, and Soft-SPICE."),
     "train-parser": Command("parsers.train.__main__", CAPTIONS, "Train the neural parser."),
@@ -72,6 +72,14 @@ COMMANDS = {
     "inspect": Command("shards.inspect.__main__", SHARDS, "Show what is in a set of shards, and verify it."),
     "edit": Command(
         "shards.edit.__main__", SHARDS, "Make new sets of shards out of others. The old sets stay as they are."
+    ),
+    "card": Command(
+        "shards.card.__main__",
+        SHARDS,
+        "Write the card of a data set: a README.md with the head that a hub reads, counts and plots.",
+    ),
+    "push": Command(
+        "shards.push.__main__", SHARDS, "Copy a data set to an object store, the hub or a folder, and verify it there."
     ),
     "plan": Command(
         "pretrain.plan", PRETRAINING, "Print the epochs, balance, memory and hours of a run on any number of devices."

@@ -53,7 +53,10 @@ class Stage(WorkerFactory[P], Protocol[P]):
         ...
 
     def finish(self, out: AnyPath, parts: int, statistics: Counter[str]) -> None:
-        """Merges what the parts left, once all are complete. ``statistics`` are the sums over the parts."""
+        """Merges what the parts left, once all are complete.
+
+        ``statistics`` are the sums over the parts; what holds for the whole may be added to them.
+        """
         ...
 
 

@@ -15,7 +15,7 @@ from tests.blocks.command import install
 from tests.blocks.pages import ROOT
 
 MAKE = {
-    "toys": "ernie-vil toyworld --num-images 40 --num-captions 2 --max-things 3 --tasks --workers 1 --out toys",
+    "toys": "ernie-vil toyworld --num-captions 2 --max-things 3 --tasks --out toys",
     "regions": "ernie-vil regions toys/regions --class-names toys/class_names.txt --out regions",
     "graphs": "ernie-vil parse toys/captions.json --parser sng --out graphs",
     "shards": "ernie-vil pack --graphs graphs --regions regions --tokenizer toys/vocab.txt --held-out-share 0.2 "
@@ -150,6 +150,7 @@ GIVEN = {
     "data/vqa": write_vqa,
     "data/flickr30k": "toys/tasks/flickr30k",
     "data/regions": "regions",
+    "data/shards": "shards",
     "data/shards/train": "shards/train",
     "data/shards/val": "shards/val",
     "data/photos/shards/train": "shards/train",
@@ -161,6 +162,7 @@ GIVEN = {
     "runs/a": "run",
     "runs/demo": "run",
     "runs/flickr30k": "retrieval",
+    "models/flickr30k": "retrieval/model",
     "models/base": "run/model",
     "ERNIE-ViL-base/params": "paddle",
     "ernie_vil_config.base.json": "run/model/config.json",

@@ -17,6 +17,7 @@ SHORT = (
 )
 TOY = f"--set model={ROOT}/configs/model/toy.json --set max_text=32"
 QUICKER = {
+    "toyworld": "--num-images 40 --workers 1",
     "match": f"--detector toyworld --weights detector.safetensors {SHORT}",
     "parse": "--workers 1",
     "regions": "--workers 1",
@@ -28,7 +29,6 @@ QUICKER = {
     "cloze": "--most 2",
     "finetune": f"{SHORT} --set task.max_text=32",
     "shortlist": "--steps 2",
-    "toyworld": "--num-images 40 --workers 1",
     "plan": f"--batches 2 {TOY}",
 }
 NAMES = {command.module.removesuffix(".__main__"): name for name, command in COMMANDS.items()}

@@ -10,16 +10,18 @@ from tests.blocks.given import Kitchen
 from tests.blocks.pages import MARKS, PAGES, ROOT, RUN, SHOWN, read_blocks
 
 GIVEN = {
-    "README.md": "photos captions.csv detector.safetensors captions_val2017.json features vocab.txt data/vqa "
-    "data/flickr30k runs/flickr30k ERNIE-ViL-base/params ernie_vil_config.base.json",
+    "README.md": "photos captions.csv detector.safetensors captions_val2017.json features vocab.txt",
+    "docs/batch-plan.md": "data/shards/train",
     "docs/cloze.md": "runs/a data/shards/train data/shards/val data/photos/shards/train",
-    "docs/model.md": "models/base ERNIE-ViL-base/params ernie_vil_config.base.json vocab.txt",
+    "docs/compositional.md": "runs/demo",
+    "docs/model.md": "models/base",
     "docs/own-data.md": "photos photo.jpg captions.csv detector.safetensors",
     "docs/parsers.md": "mine.jsonl mine_dev.jsonl captions.json parsers/neural/model",
     "docs/planning.md": "data/shards/train data/cc/train data/coco/train",
     "docs/pretraining.md": "data/cc3m/shards/train data/sbu/shards/train",
     "docs/publishing.md": "data/shards",
-    "docs/retrieval.md": "data/regions runs/flickr30k models/base data/flickr30k",
+    "docs/released.md": "ERNIE-ViL-base/params ernie_vil_config.base.json vocab.txt",
+    "docs/retrieval.md": "data/regions models/flickr30k runs/flickr30k models/base data/flickr30k",
     "docs/shards.md": "data/shards/train data/new/train data/cc/train data/coco/train gone.txt gone.jsonl",
     "docs/spice.md": "captions_val2017.json results.json",
     "docs/task-pretraining.md": "train.jsonl VCR_resnet101_faster_rcnn_genome.lmdb ids.parquet runs/base",
@@ -29,7 +31,10 @@ GIVEN = {
 BLOCKS = {page.relative_to(ROOT).as_posix(): read_blocks(page) for page in PAGES}
 ELSEWHERE = {
     "docs/commands.md": "the help of the commands, which tests/test_docs.py has their parsers read",
+    "docs/index.md": "lists for Sphinx, which tests/test_site.py has it read",
+    "docs/reference.md": "the same",
     "docs/tasks.md": "tests/finetune/test_docs.py trains with the task",
+    "docs/tour.md": "tests/test_tour.py walks it",
 }
 
 
@@ -61,7 +66,7 @@ def run_python(block, folder):
             "sys.exit(doctest.DocTestRunner().run(test).failed)"
         )
     else:
-        program = "import sys\nexec(compile(sys.stdin.read(), sys.argv[1], 'exec'), {'__name__': 'block'})"
+        program = "import sys\nexec(compile(sys.stdin.read(), sys.argv[1], 'exec'))"
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", program, f"{block.page}:{block.line}"], cwd=folder, env=environment, text=True,

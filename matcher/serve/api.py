@@ -69,7 +69,7 @@ class Score(BaseModel):
     """How well a text fits a picture."""
 
     score: float
-    """the probability that they belong together, from 0 to 1"""
+    """how well they fit, from 0 to 1: the log-odds as a probability, as the model itself sees it"""
     log_odds: float
     """the same as log-odds, which tell apart what is close to 0 or 1"""
 

@@ -15,7 +15,7 @@ from tests.blocks.command import install
 from tests.blocks.pages import ROOT
 
 MAKE = {
-    "toys": "ernie-vil toyworld --num-images 40 --num-captions 2 --max-things 3 --tasks --workers 1 --out toys",
+    "toys": "ernie-vil toyworld --num-captions 2 --max-things 3 --tasks --out toys",
     "regions": "ernie-vil regions toys/regions --class-names toys/class_names.txt --out regions",
     "graphs": "ernie-vil parse toys/captions.json --parser sng --out graphs",
     "shards": "ernie-vil pack --graphs graphs --regions regions --tokenizer toys/vocab.txt --held-out-share 0.2 "
@@ -137,6 +137,7 @@ GIVEN = {
     "VCR_resnet101_faster_rcnn_genome.lmdb": "toys/regions",
     "ids.parquet": write_id_map,
     "runs/base": "run",
+    "runs/demo": "run",
     "photos": "toys/images",
     "photo.jpg": write_photo,
     "captions.csv": write_captions_csv,
@@ -161,6 +162,7 @@ GIVEN = {
     "data/new/train": "shards/val",
     "runs/a": "run",
     "runs/flickr30k": "retrieval",
+    "models/flickr30k": "retrieval/model",
     "models/base": "run/model",
     "ERNIE-ViL-base/params": "paddle",
     "ernie_vil_config.base.json": "run/model/config.json",

@@ -4,7 +4,8 @@ The first word behind the fence is the language. A renderer shows a block by it 
 
 - ``sh`` and ``python`` are run, page by page and from top to bottom, each page in a folder of its own;
 - ``sh network`` and ``python network`` need something that must be fetched first, and ``sh cluster`` and
-  ``python cluster`` need GPUs, other machines or hours: the parsers of the commands read them, and nothing is run;
+  ``python cluster`` need GPUs, other machines or hours, or never end, as a server: the parsers of the commands read
+  them, and nothing is run;
 - ``text``, ``csv``, ``ini`` and ``yaml`` show what a file or the output looks like.
 """
 

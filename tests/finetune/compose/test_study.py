@@ -86,7 +86,10 @@ def test_recipes_are_trained_scored_and_compared(tmp_path, monkeypatch):
     blind = read_record(Path("runs/words-0.001-0/compose/scores.json"))["suites"][0]["all"]["accuracies"][NONE]
     assert blind["accuracy"] == 0.5
 
-    models = {path: path.stat().st_mtime_ns for path in Path("runs").rglob("model.safetensors")}
+    fine_tuned = {path: path.stat().st_mtime_ns for path in Path("runs/tasks").rglob("model.safetensors")}
+    pretrained = {path: path.read_bytes() for path in Path("runs").glob("*/model/model.safetensors")}
+    assert (len(fine_tuned), len(pretrained)) == (2, 2)
     assert call(line) == 0
-    assert {path: path.stat().st_mtime_ns for path in Path("runs").rglob("model.safetensors")} == models
+    assert {path: path.stat().st_mtime_ns for path in fine_tuned} == fine_tuned
+    assert {path: path.read_bytes() for path in pretrained} == pretrained
     assert Path("study.md").read_text() == written

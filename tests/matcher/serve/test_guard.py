@@ -105,6 +105,7 @@ def test_every_answer_carries_its_security_headers(client):
         assert "default-src 'none'; script-src 'self'; style-src 'self'" in policy
         assert "unsafe" not in policy
         assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "same-origin"  # with no-referrer, browsers send our forms as from null
 
 
 def test_files_outside_are_not_served(client):

@@ -47,6 +47,11 @@ COMMANDS = {
         "matcher.search", OWN, "Find the photos of a folder that fit a text best: log-odds and path, the best first."
     ),
     "parse": Command("pipeline.parse.__main__", CAPTIONS, "Parse captions into scene graphs (Parquet)."),
+    "negatives": Command(
+        "pipeline.negatives.__main__",
+        CAPTIONS,
+        "Make false captions of scene graphs: words swapped, replaced or added (Parquet).",
+    ),
     "statistics": Command(
         "pipeline.statistics.__main__",
         CAPTIONS,

@@ -68,7 +68,7 @@ class FalsePairs:
             if not similar:
                 raise InputError(
                     f"image {image_id!r} has no hard negatives in the training split; make the file again with "
-                    "finetune.shortlist --negatives"
+                    "finetune.shortlist --hard-negatives"
                 )
             return similar[int(random.integers(len(similar)))]
         while True:
@@ -85,7 +85,7 @@ def read_hard_negatives(path: Path) -> dict[str, list[str]]:
     """
     if not path.is_file():
         raise InputError(
-            f"task.hard_negatives: there is no file {path}; make it with `python -m finetune.shortlist --negatives` "
+            f"task.hard_negatives: there is no file {path}; make it with `python -m finetune.shortlist --hard-negatives` "
             "from a model that is fine-tuned without it, or use --set task.hard_images=0 --set task.hard_captions=0"
         )
     if path.suffix == ".json":

@@ -27,7 +27,7 @@ def mask_of(batch):
 
 
 def test_without_the_file_of_hard_negatives_one_line_says_how_to_make_it_or_do_without(tmp_path):
-    with pytest.raises(InputError, match=r"no file .*finetune.shortlist --negatives.*--set task.hard_images=0"):
+    with pytest.raises(InputError, match=r"no file .*finetune.shortlist --hard-negatives.*--set task.hard_images=0"):
         read_hard_negatives(tmp_path / "hard.json")
 
 

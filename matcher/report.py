@@ -36,7 +36,7 @@ BATCH = 256
 """pairs that are scored at once"""
 DIRECTIONS = {"image": "the photo of a text", "text": "a text of a photo"}
 _STYLE = """
-table{border-collapse:collapse;margin:.6em 0}
+table{border-collapse:collapse;display:block;margin:.6em 0;overflow-x:auto}
 td,th{padding:2px 14px 2px 0;text-align:right}
 td:first-child,th:first-child{text-align:left}
 .pair{grid-template-columns:300px minmax(0,1fr) 300px}

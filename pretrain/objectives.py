@@ -20,10 +20,11 @@ TEXT = 4
 
 def count_targets(batch: PretrainBatch) -> Tensor:
     """Counts the targets of each objective, float64 [6]."""
-    # Neither `bincount` nor a tensor made of these numbers: on a GPU, the process would wait for both.
+    # Neither `bincount`, nor a tensor made of these numbers, nor an assignment: on a GPU, the process waits for each.
     counts = torch.zeros(TEXT + 2, dtype=torch.float64, device=batch.text_kinds.device)
     counts.index_add_(0, batch.text_kinds, torch.ones_like(batch.text_kinds, dtype=torch.float64))
-    counts[TEXT], counts[TEXT + 1] = len(batch.region_targets), len(batch.matched)
+    counts[TEXT].fill_(len(batch.region_targets))
+    counts[TEXT + 1].fill_(len(batch.matched))
     return counts
 
 

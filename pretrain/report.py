@@ -29,7 +29,7 @@ PAGE, LOSSES = "index.html", "losses.png"
 SHOWN = 20
 """so many images are on the page"""
 _STYLE = """
-table{border-collapse:collapse;margin:.6em 0}
+table{border-collapse:collapse;display:block;margin:.6em 0;overflow-x:auto}
 td,th{padding:2px 14px 2px 0;text-align:right}
 td:first-child,th:first-child{text-align:left}
 header img{max-width:100%}

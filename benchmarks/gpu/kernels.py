@@ -102,6 +102,33 @@ def _attend(
     return [out.detach(), *gradients]
 
 
+def attention_speed(setting: Setting, findings: Findings) -> None:
+    """Times a forward and a backward pass of every kernel in bf16 with dropout: which one should train."""
+    samples, repeats = (2, 1) if setting.tiny else (4096, 10)
+    for (name, (heads, queries, keys, width)), masked in product(SHAPES.items(), (False, True)):
+        query, key, value = (
+            torch.randn(samples, heads, length, width, device=setting.device, dtype=torch.bfloat16, requires_grad=True)
+            for length in (queries, keys, keys)
+        )
+        mask = torch.ones(samples, 1, 1, keys, dtype=torch.bool, device=setting.device) if masked else None
+        work = partial(_pass, query, key, value, mask)
+        for backend, kind in BACKENDS.items():
+            with nullcontext() if kind is None else sdpa_kernel(kind):
+                try:
+                    work()
+                except RuntimeError as error:
+                    if kind is None or not any(refusal in str(error) for refusal in REFUSALS):
+                        raise
+                    continue
+                seconds = min(_seconds(work, setting) for _ in range(repeats))
+            findings.figures[f"ms {name}{', mask' * masked}: {backend}"] = 1e3 * seconds
+
+
+def _pass(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> None:
+    out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=0.1)
+    torch.autograd.grad(out, (query, key, value), out.detach())
+
+
 KERNELS = {"cuDNN": "cudnn_generated", "flash": "flash", "efficient": "fmha_cutlass"}
 """Parts of the names of CUDA kernels; cuDNN's are also called flash."""
 

@@ -88,6 +88,7 @@ STEPS = (
     _stage("fp32", 0),
     _stage("bf16", 0),
     Step("NCCL", f"{_TRAINING}:nccl", 45),
+    Step("attention speed", f"{_KERNELS}:attention_speed", 45),
     Step("speed base", f"{_SPEED}:speed", 150, {"size": "base", "compiled": False}),
     Step("speed base, compiled", f"{_SPEED}:speed", 180, {"size": "base", "compiled": True}),
     Step("resume after SIGKILL", f"{_TRAINING}:resume", 90),

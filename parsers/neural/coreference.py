@@ -3,7 +3,8 @@
 In "A dog sits on the grass. It has a red collar, and the animal looks up." there is one dog with three mentions. The
 rules are those of English. A pronoun stands for what the last sentences begin with or have for a subject. A definite
 noun ("the dog", "the animal") stands for the last thing of that name or kind. An indefinite noun ("a dog", "two dogs")
-names a new thing. So do "one of them" and "the other", which are called as their group is.
+names a new thing. So do "one of them" and "the other", which are called as their group is. In "Its tail is brown." the
+dog is mentioned as well, and has the tail.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ _INDEFINITE = (
 _COLORS = "red green blue yellow white black brown gray grey orange pink purple beige golden silver tan turquoise"
 INDEFINITE, COLORS = frozenset(_INDEFINITE.split()), frozenset(_COLORS.split())
 DEFINITE = frozenset(("the", "this", "that", "these", "those", "both"))
-OWNED = frozenset(("its", "his", "her", "their", "whose"))
+OWNERS = frozenset(("its", "his", "her", "their"))
+"""Pronouns that say whose the noun after them is."""
+OWNED = OWNERS | {"whose"}
 DETERMINERS = INDEFINITE | DEFINITE | OWNED
 DIFFERENT = frozenset(
     ("another", "other", "second", "third", "opposite", "next", "different", "additional", "adjacent")
@@ -41,6 +44,8 @@ DIFFERENT = frozenset(
 _WORD = re.compile(r"[\w'’-]+")
 FARTHEST = 4
 """Sentences back in which a pronoun's thing is looked for."""
+HAVE = "have"
+"""The relation of an owner to what it owns, and of a whole to its parts."""
 
 
 @dataclass(slots=True)
@@ -69,6 +74,8 @@ class _Reader:
 
     def __init__(self) -> None:
         self.things: list[_Thing] = []
+        self.owners: list[tuple[int, int]] = []
+        """the things before whose name a pronoun says whose they are: owner and thing"""
 
     def read(self, number: int, start: int, graph: SceneGraph) -> list[int | None]:
         """Returns for each object of a sentence which thing it is, or None for a pronoun that stands for nothing.
@@ -79,7 +86,7 @@ class _Reader:
             graph: its graph; the characters are those of the sentence.
         """
         colors = [set[str]() for _ in graph.objects]
-        first = [thing.span.start for thing in graph.objects]
+        first = [thing.span.start for thing in graph.objects]  # of the words for a thing
         for attribute in graph.attributes:
             if attribute.lemma in COLORS:
                 colors[attribute.object].add(attribute.lemma)
@@ -91,9 +98,11 @@ class _Reader:
         for rank, i in enumerate(order):
             thing = graph.objects[i]
             form = graph.caption[thing.span.start : thing.span.end].lower()
-            before = [word.lower() for word in _WORD.findall(graph.caption[max(0, first[i] - 24) : first[i]])]
+            words = list(_WORD.finditer(graph.caption, max(0, first[i] - 24), first[i]))
+            before = [word.group().lower() for word in words]
             known = self._resolve(number, thing, form, before, colors[i])
             span = _move(thing.span, start)
+            owner = self._find_antecedent(number, before[-1]) if before and before[-1] in OWNERS else None
             salient = rank == 0 or i in subjects
             lemma = self._name_one(number) if form in ONE else thing.lemma
             if known is None and form not in IT and lemma:
@@ -108,8 +117,16 @@ class _Reader:
                 one.colors |= colors[i]
                 one.salient = salient or (one.salient and one.last == number)
                 one.last = number
+            if owner is not None and known is not None and owner != known:
+                self._own(owner, known, _move(Span(*words[-1].span()), start))
             found[i] = known
         return found
+
+    def _own(self, owner: int, thing: int, pronoun: Span) -> None:
+        self.owners.append((owner, thing))
+        one = self.things[owner]
+        if pronoun not in (one.span, *one.mentions):  # the network may have found the pronoun, or two things after it
+            one.mentions.append(pronoun)
 
     def _resolve(self, number: int, thing: Object, form: str, before: Sequence[str], colors: set[str]) -> int | None:
         if form in PRONOUNS:
@@ -211,6 +228,11 @@ def join_sentences(text: str, sentences: Sequence[tuple[int, SceneGraph]]) -> Sc
                 relations.setdefault(
                     (subject, object_, r.lemma), replace(r, subject=subject, object=object_, spans=spans)
                 )
+    joined = {frozenset((subject, object_)) for subject, object_, _ in relations}
+    for owner, thing in reader.owners:
+        if frozenset((owner, thing)) not in joined:  # "holds her phone" says more than that she has it
+            visible = min(reader.things[owner].visible, reader.things[thing].visible)
+            relations[owner, thing, HAVE] = Relation(owner, thing, HAVE, (), visible)
     objects = tuple(
         Object(thing.lemma, thing.span, tuple(sorted(thing.mentions)), thing.visible) for thing in reader.things
     )

@@ -17,7 +17,7 @@ from parsers.neural.tokenizer import TokenizedCaption, group_by_length, tokenize
 from parsers.neural.vocabulary import Vocabulary
 from parsers.neural.word_encoder import WordEncoder
 
-RULES_VERSION = "2"
+RULES_VERSION = "3"
 """This changes with the rules around the network: for sentences, decoding, corrections and mentions."""
 MODEL = Path(__file__).parent / "model"
 SCORES_PER_BATCH = 2_000_000

@@ -27,6 +27,10 @@ def make_engine(
     """
     config = make_deepspeed_config(recipe, load_universal=load_universal)
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
+    if recipe.precision == "bf16" and recipe.zero_stage in (1, 2) and not recipe.offload_optimizer:
+        # DeepSpeed looks for numbers that are not finite in each gradient, with 7,500 operations for base. Then it
+        # computes the norm, and skips the step as well if that is not finite: the first look finds nothing more.
+        engine.optimizer.check_overflow = lambda partition_gradients: None  # noqa: ARG005
     return engine
 
 

@@ -71,6 +71,44 @@ def test_what_is_said_of_a_pronoun_is_said_of_its_thing():
     assert [text[a.span.start : a.span.end] for a in graph.attributes] == ["nice"]
 
 
+def relate(*sentences):
+    """Joins sentences, each a text, its nouns, and its relations as (subject, name, object)."""
+    text, parts = "", []
+    for sentence, nouns, relations in sentences:
+        spans = [Span(sentence.index(noun), sentence.index(noun) + len(noun)) for noun in nouns]
+        objects = tuple(map(Object, nouns, spans))
+        triples = tuple(Relation(nouns.index(a), nouns.index(b), name, ()) for a, name, b in relations)
+        parts.append((len(text), SceneGraph(sentence, objects, (), triples)))
+        text += sentence + " "
+    graph = join_sentences(text, parts)
+    names = [thing.lemma for thing in graph.objects]
+    mentions = {thing.lemma: [text[s.start : s.end] for s in thing.spans] for thing in graph.objects}
+    return [(names[r.subject], r.lemma, names[r.object], r.spans) for r in graph.relations], mentions
+
+
+def test_a_pronoun_before_a_noun_says_whose_it_is():
+    relations, mentions = relate(("A dog lies here.", ["dog"], []), ("Its tail is long.", ["tail"], []))
+    assert relations == [("dog", "have", "tail", ())]
+    assert mentions["dog"] == ["dog", "Its"]
+
+
+def test_an_owner_is_the_one_that_the_pronoun_fits():
+    first = ("A woman and a man walk.", ["woman", "man"], [])
+    relations, _ = relate(first, ("His hat is red.", ["hat"], []), ("Her coat is blue.", ["coat"], []))
+    assert relations == [("woman", "have", "coat", ()), ("man", "have", "hat", ())]
+
+
+def test_what_else_relates_owner_and_thing_stays_alone():
+    holds = ("A woman holds her phone.", ["woman", "phone"], [("woman", "hold", "phone")])
+    relations, mentions = relate(holds, ("It is sunny.", [], []))
+    assert relations == [("woman", "hold", "phone", ())]
+    assert mentions["woman"] == ["woman", "her"]
+
+
+def test_a_pronoun_whose_owner_is_not_named_says_nothing():
+    assert relate(("Rain falls.", ["Rain"], []), ("Her coat is wet.", ["coat"], []))[0] == []
+
+
 @given(st.lists(st.sampled_from(["A [=dog] sits.", "[=It] runs.", "The [=animal] eats a [=bone].", "[=They] rest."])))
 def test_every_mention_is_kept_once(sentences):
     spoken = sum(sentence.count("[=") for sentence in sentences)

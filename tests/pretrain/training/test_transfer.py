@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from parsers.command import InputError
 from pretrain.data.padding import copy_to
-from pretrain.training.loader import Ahead, StepLoader, find_tensors, make_copier
+from pretrain.training.loader import Ahead, StepLoader, find_tensors, free_shared, make_copier
 
 
 @pytest.fixture(autouse=True)
@@ -126,3 +126,17 @@ def test_tensors_are_found_in_all_that_holds_them():
     one, other = torch.zeros(1), torch.ones(1)
     found = list(find_tensors([{"a": (one, None)}, "text", other]))
     assert [id(tensor) for tensor in found] == [id(one), id(other)]
+
+
+def test_the_memory_of_a_batch_that_was_copied_is_freed_before_its_last_reference_is_gone():
+    tensor = torch.ones(1 << 20).share_memory_()
+    file = tensor.untyped_storage()._share_fd_cpu_()[0]
+    assert os.fstat(file).st_blocks > 0
+    free_shared(tensor)
+    assert os.fstat(file).st_blocks == 0
+
+
+def test_memory_that_is_not_shared_is_left_alone():
+    tensor = torch.ones(1000)
+    free_shared(tensor)
+    assert tensor.sum() == 1000

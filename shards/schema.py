@@ -7,7 +7,7 @@ the image has.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 from urllib.parse import quote, unquote
 
 import numpy as np
@@ -20,7 +20,7 @@ OBJECT, ATTRIBUTE, RELATION = 0, 1, 2
 """The values of ``node_kind``."""
 KINDS = ("object", "attribute", "relation")
 """The names of the kinds; the position of a name is its value."""
-NEGATIVE_KINDS = (
+NegativeKind = Literal[
     "swap_object",
     "swap_attribute",
     "swap_relation",
@@ -29,7 +29,8 @@ NEGATIVE_KINDS = (
     "replace_relation",
     "replace_number",
     "add_attribute",
-)
+]
+NEGATIVE_KINDS: tuple[NegativeKind, ...] = get_args(NegativeKind)
 """What was done to a caption to make it false; the position of a name is its value. ``swap_relation`` swaps the subject
 and the object of a relation."""
 MAX_REGIONS = 100

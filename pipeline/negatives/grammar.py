@@ -16,7 +16,7 @@ IRREGULAR = {
 _PAIRS = frozenset(("jeans", "pants", "shorts", "scissors", "glasses", "sunglasses", "goggles", "trousers"))
 """Nouns without a singular; "glasses" are often those of the eyes."""
 _ARTICLE = re.compile(r"\b(an?)(\s+)$", re.IGNORECASE)
-_VOWEL = re.compile(r"hour|heir|honest|[aio](?!ne\b|nce\b|ne-)|e(?!u|we)|u(?!ni|s[aeu]|ti|ke)", re.IGNORECASE)
+_VOWEL = re.compile(r"hour|heir|honest|[aio](?!ne\b|nce\b|ne-)|e(?!u|we)|u(?!ni|ri|s[aeu]|ti|ke)", re.IGNORECASE)
 """The beginning of words that begin with the sound of a vowel."""
 _DOUBLED = re.compile(r"[^aeiou][aeiou][bdgmnprt]$")
 """The end of a verb whose last letter is doubled: "sit", "stop". The verbs of the lexicon have one syllable there."""

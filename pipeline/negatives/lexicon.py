@@ -156,7 +156,7 @@ class Lexicon:
         name = self.find_object(lemma)
         if name is None:
             last = singularize((lemma.lower().split() or [""])[-1])
-            return frozenset(("person",) if last in PERSONS else ("thing", "item"))
+            return frozenset(("person",) if last in PERSONS else ("thing", "unknown"))
         tags = self.objects.tags(name)
         return tags if tags & LIVING else tags | {"thing"}
 

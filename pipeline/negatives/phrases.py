@@ -29,6 +29,8 @@ _PRONOUNS = re.compile(r"\b(?:he|she|him|himself|herself|his|hers|her)\b", re.IG
 _SHARED = re.compile(
     r"(?:\s|,|&|\b(?:and|or|with|a|an|the|some|his|her|their|its|one|two|another|plus)\b)*", re.IGNORECASE
 )
+_LONGER_NAME = re.compile(r"-| ?(?:back|drawn|statue|sculpture|shaped|print|themed)\b", re.IGNORECASE)
+"""What makes another thing of an object before it: a horse-drawn carriage, a giraffe statue."""
 _NOT_POSSESSIVE = re.compile(
     r"\s*(?:$|[^\sA-Za-z]|(?:in|on|at|with|by|and|while|as|to|from|near|behind|up|down|for)\b)"
 )
@@ -78,7 +80,7 @@ def is_count(text: str) -> bool:
 def is_modifier(graph: SceneGraph, number: int) -> bool:
     """Returns whether an object is the first part of a longer name, as the giraffe of a "giraffe statue"."""
     end = graph.objects[number].span.end
-    if graph.caption[end : end + 1] == "-":
+    if _LONGER_NAME.match(graph.caption[end:]):
         return True
     following = [o.span for o in graph.objects] + [a.span for a in graph.attributes if a.object == number]
     return any(

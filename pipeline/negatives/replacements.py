@@ -181,16 +181,20 @@ def replace_relations(graph: SceneGraph, picture: Picture, lexicon: Lexicon) -> 
         nodes = tuple((RELATION, number) for number in numbers)
         lemma = graph.relations[numbers[0]].lemma
         first = graph.relations[numbers[0]].object
-        bare = is_bare(graph, find_phrase(graph, first)) and lexicon.find_object(graph.objects[first].lemma) is None
+        known = lexicon.find_object(graph.objects[first].lemma) is not None
+        ends = not graph.caption[spans[-1].end :].strip(" .!") if spans else True
+        phrase = find_phrase(graph, first)
+        fixed = ends or (not known and (is_bare(graph, phrase) or phrase.determiner in _POSSESSIVES))
         for old, new, change in (
             *_replace_verb(words, spans, tags, doers, picture, lexicon),
-            *(() if bare else _replace_preposition(words, spans, lemma, tags, picture, lexicon)),
+            *(() if fixed else _replace_preposition(words, spans, lemma, tags, picture, lexicon)),
         ):
             yield old, new, Edit("replace_relation", (replace(change, nodes=nodes),))
 
 
 _PARTICLE = re.compile(r"\s+(?:onto|on|up|out|off|down|away|back)\b")
 """What follows a verb that means something else with it: "holding on"."""
+_POSSESSIVES = frozenset(("its", "their", "his", "her"))
 _STILL = frozenset(("sit", "lie", "stand", "kneel", "sleep"))
 _WAYS = frozenset(
     ("to", "down", "up", "across", "through", "along", "into", "past", "toward", "towards", "over", "off")

@@ -81,7 +81,7 @@ def _may_swap(graph: SceneGraph, first: int, second: int, lexicon: Lexicon) -> b
         start = graph.objects[number].span.start
         if (graph.caption[start].isupper() and start > 0) or is_modifier(graph, number):
             return False
-        if not lexicon.objects.may_be_put_in(name):
+        if not lexicon.objects.alternatives(name, mass=False) or not lexicon.objects.may_be_put_in(name):
             return False
         if not is_named_once(graph, number, lexicon.objects.overlapping(name)):
             return False
@@ -98,15 +98,15 @@ def _differ(graph: SceneGraph, first: int, second: int, phrases: Sequence[Phrase
     """Returns whether it matters which of two objects stands where.
 
     Of things that stand side by side, as in "a dog and a cat" or "a dog next to a cat", the same is said the other way
-    round, unless both have attributes, or there is one of the one and there are several of the other.
+    round, unless both have attributes. "a dog and two cats" is not "a cat and two dogs" either.
     """
     joining = [r for r in graph.relations if {r.subject, r.object} == {first, second}]
-    alike = is_coordinated(graph, first, second) or any(is_symmetric(r.lemma) for r in joining)
     low, high = sorted((graph.objects[first].span, graph.objects[second].span))
-    alike = alike or bool(_BESIDE.search(graph.caption[low.end : high.start]))
-    described = [{a.lemma for a in graph.attributes if a.object == number} for number in (first, second)]
-    if not alike or phrases[first].plural != phrases[second].plural:
+    beside = bool(_BESIDE.search(graph.caption[low.end : high.start])) or any(is_symmetric(r.lemma) for r in joining)
+    together = is_coordinated(graph, first, second)
+    if not beside and (not together or phrases[first].plural != phrases[second].plural):
         return True
+    described = [{a.lemma for a in graph.attributes if a.object == number} for number in (first, second)]
     return all(described) and described[0].isdisjoint(described[1])
 
 
@@ -150,9 +150,9 @@ def _excludes(first: str, second: str, lexicon: Lexicon) -> bool:
     """Returns whether it is false to say one attribute where the other is true.
 
     A large bathroom with a modern bathtub may also be a modern bathroom with a large bathtub, but a red bus with a
-    large window is no large bus with a red window.
+    striped door is no striped bus with a red door.
     """
-    certain = any(_CERTAIN in lexicon.attributes.tags(text) for text in (first, second))
+    certain = all(_CERTAIN in lexicon.attributes.tags(text) for text in (first, second))
     return certain or first in lexicon.numbers or lexicon.attributes.share_line(first, second)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pyarrow as pa
 
 from parsers.command import InputError
@@ -26,20 +24,21 @@ ROWS = 1 << 16
 """rows that are read at a time"""
 
 
-def read_false_captions(folders: Sequence[AnyPath], kinds: Sequence[str]) -> dict[tuple[str, str], list[str]]:
-    """Reads the false captions of some kinds, by image id and text of the true caption, in the order of the tables.
+def read_false_captions(folder: AnyPath) -> dict[tuple[str, str], list[str]]:
+    """Reads the false captions by the image id and the caption id of the true one, in the order of the table.
+
+    Those of captions without an id are left out.
 
     Raises:
-        InputError: a folder is none of `pipeline.negatives`, or a part of it is damaged.
+        InputError: the folder is none of `pipeline.negatives`, or a part of it is damaged.
     """
     found: dict[tuple[str, str], list[str]] = {}
-    for folder in folders:
-        for part in parts_of(folder):
-            file = open_part(part, NEGATIVES_KEY, {NEGATIVES_VERSION: NEGATIVE_TEXTS})
-            for batch in file.iter_batches(ROWS, columns=NEGATIVE_TEXTS.names):
-                if (column := find_null(batch, NEGATIVE_TEXTS)) is not None:
-                    raise InputError(f"{part}: a null among the values of {column}; run its stage again")
-                for row in batch.to_pylist():
-                    if row["kind"] in kinds:
-                        found.setdefault((row["image_id"], row["true_caption"]), []).append(row["caption"])
+    for part in parts_of(folder):
+        file = open_part(part, NEGATIVES_KEY, {NEGATIVES_VERSION: NEGATIVE_TEXTS})
+        for batch in file.iter_batches(ROWS, columns=NEGATIVE_TEXTS.names):
+            if (column := find_null(batch, NEGATIVE_TEXTS)) is not None:
+                raise InputError(f"{part}: a null among the values of {column}; run its stage again")
+            for row in batch.to_pylist():
+                if row["caption_id"] is not None:
+                    found.setdefault((row["image_id"], row["caption_id"]), []).append(row["caption"])
     return found

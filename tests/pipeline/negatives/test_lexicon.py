@@ -50,7 +50,7 @@ def test_an_object_is_found_by_the_longest_end_of_its_name():
     assert lexicon.find_object("muddy side-streets") == "street"
     assert lexicon.find_object("men") == "man"
     assert lexicon.find_object("xylem") is None
-    assert lexicon.tags_of_object("xylem") == {"thing", "item"}
+    assert lexicon.tags_of_object("xylem") == {"thing", "unknown"}
     assert "person" in lexicon.tags_of_object("young man")
 
 

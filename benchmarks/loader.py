@@ -8,7 +8,6 @@ CPU; with worker processes by the wall clock. A training step of the model stand
 
 from __future__ import annotations
 
-import json
 import random
 import tempfile
 import warnings
@@ -26,10 +25,11 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 
 from benchmarks.model import OURS, BatchShape, make
+from benchmarks.results import publish
 from benchmarks.samples import BOXES, PIECES, write_set
-from benchmarks.shards import race
-from benchmarks.turns import ROUNDS, Rounds, cpu, machine, ratio, spread, take_turns
-from parsers.command import console, run
+from benchmarks.shards import WEBDATASET, race
+from benchmarks.turns import ROUNDS, Out, Rounds, cpu, machine, ratio, spread, take_turns
+from parsers.command import run
 from pretrain.data.batches import Collator, StepDataset
 from pretrain.data.order import BatchPlan
 from pretrain.model.config import ModelConfig
@@ -51,7 +51,7 @@ def main(
     config: Annotated[str, typer.Option("--size", help="Size of the model that is trained.")] = "base",
     rounds: Rounds = ROUNDS,
     folder: Annotated[Path | None, typer.Option(help="Folder to write in; default: the temporary folder.")] = None,
-    out: Annotated[Path | None, typer.Option(help="File for the figures (JSON).")] = None,
+    out: Out = None,
 ) -> None:
     """Time loading."""
     torch.set_num_threads(1)
@@ -65,20 +65,23 @@ def main(
         for workers in (0, 1, 2):
             ours = partial(read_ours, shards, batch_size, epochs, workers)
             peer = partial(read_webdataset, tars, batch_size, epochs, workers)
-            races[workers] = race(f"workers: {workers}", rounds, ours, peer, by_clock=workers > 0)
+            races[workers] = race(
+                f"load and mask batches, workers: {workers}", WEBDATASET, rounds, ours, peer, by_clock=workers > 0,
+                fair="the same tars and as many pairs, decoded, one caption drawn, padded. Ours also follows the plan, "
+                "draws mismatched pairs and masks; the plain pipeline masks nothing. With workers it is the wall "
+                "clock.",
+            )  # fmt: skip
     title = f"{images:,} images; {machine()}"
-    columns = ("", "clock", "ours, pairs/s", "webdataset, pairs/s", "as fast", "others' cores")
+    columns = ("", "clock", "ours, pairs/s", "peer, pairs/s", "as fast", "others' cores")
     table = Table(*columns, title=title, title_justify="left")
     for found in races.values():
         mine, theirs = found.seconds()
         rates = f"{pairs / spread(mine).median:,.0f}", f"{pairs / spread(theirs).median:,.0f}"
         table.add_row(*found.row(*rates, f"× {ratio(mine, theirs):.1f}"))
-    console.print(table)
     loading = spread(cpu(races[0].ours)).median / pairs
-    console.print(f"A training step of {config} takes {step / loading:,.0f} times the CPU time of loading its pairs.")
-    if out is not None:
-        record = {found.name: {"ratio": ratio(*found.seconds()).median} for found in races.values()}
-        out.write_text(json.dumps({"step": step / loading, **record}, indent=1) + "\n")
+    line = f"A training step of {config} takes {step / loading:,.0f} times the CPU time of loading its pairs."
+    comparisons = [found.compare("ms a pair", 1000 / pairs) for found in races.values()]
+    publish([table, line], comparisons, out)
 
 
 def read_ours(shards: ShardSet, batch_size: int, epochs: int, workers: int) -> None:

@@ -7,12 +7,12 @@ matrix multiplication, in turns. Float32, one thread and seconds of the CPU; on 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -24,8 +24,9 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LxmertConfig, LxmertForPreTraining
 
-from benchmarks.turns import ROUNDS, Rounds, cpu, machine, ratio, spread, take_turns, wall
-from parsers.command import console, run
+from benchmarks.results import Comparison, compare, publish
+from benchmarks.turns import ROUNDS, Out, Rounds, cpu, machine, ratio, spread, take_turns, wall
+from parsers.command import run
 from parsers.device import choose_device
 from pretrain.model.attention import AttentionLayer, MultiHeadAttention
 from pretrain.model.config import ModelConfig
@@ -224,7 +225,7 @@ def main(
     text: TextPositions = 20,
     rows: ImageRows = 37,
     rounds: Rounds = ROUNDS,
-    out: Annotated[Path | None, typer.Option(help="File for the figures (JSON).")] = None,
+    out: Out = None,
     memory_of: Annotated[str | None, typer.Option(hidden=True, help="Only this, in a process of its own.")] = None,
 ) -> None:
     """Time the model."""
@@ -244,10 +245,8 @@ def main(
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
         figures[name].memory = int(done.stdout.split()[-1])
     rate = _time(contestants, figures, rounds, device)
-    _print(figures, rate, device, f"{config}, {batch} pairs of {text} word pieces and {rows} image rows")
-    if out is not None:
-        record = {"matmul_flops": rate, **{name: dataclasses.asdict(found) for name, found in figures.items()}}
-        out.write_text(json.dumps(record, indent=1) + "\n")
+    title = f"{config}, {batch} pairs of {text} word pieces and {rows} image rows"
+    publish(_tabulate(figures, rate, device, title), list(_compare(figures, device)), out)
 
 
 @torch.no_grad()
@@ -324,10 +323,38 @@ def _time(contestants: dict[str, Contestant], figures: dict[str, Figures], round
     return 3 * 2 * order**3 / spread(seconds["multiply", ""]).median
 
 
-def _print(figures: dict[str, Figures], rate: float, device: torch.device, title: str) -> None:
-    """Prints the figures. A ratio is the contestant's time or memory divided by that of this model."""
+def _compare(figures: dict[str, Figures], device: torch.device) -> Iterator[Comparison]:
+    ours, clock = figures[OURS], "wall" if device.type == "cuda" else "CPU"
+    for what, name in (("forward", "forward pass"), ("step", "training step")):
+        yield compare(
+            f"{name} of the model",
+            "the released computation",
+            getattr(ours, what),
+            getattr(figures[RELEASED], what),
+            clock=clock,
+            fair="the same weights, batch and losses, computed as the released Paddle code does: scores, an additive "
+            "mask, softmax, values; logits of every position. It runs in PyTorch, so that the libraries are the "
+            "same. Both losses are checked to be equal before anything is timed.",
+        )
+        seconds = [
+            [value / getattr(found, f"{what}_flops") * 1e12 for value in getattr(found, what)]
+            for found in (ours, figures[LXMERT])
+        ]
+        yield compare(
+            f"{name} of the model, by FLOP",
+            f"LXMERT of transformers {version('transformers')}",
+            *seconds,
+            clock=clock,
+            unit="s a TFLOP",
+            fair="another two-stream model of about the same size, with the same batch. It has other layers, so the "
+            "seconds are divided by the operations that each really computes.",
+        )
+
+
+def _tabulate(figures: dict[str, Figures], rate: float, device: torch.device, title: str) -> list[Table | str]:
+    """Tabulates the figures. A ratio is the contestant's time or memory divided by that of this model."""
     place = torch.cuda.get_device_name() if device.type == "cuda" else f"{machine()}, one thread"
-    console.print(f"{title}; {place}; matrix multiplication {rate / 1e9:,.0f} GFLOP/s", soft_wrap=True)
+    tables: list[Table | str] = [f"{title}; {place}; matrix multiplication {rate / 1e9:,.0f} GFLOP/s"]
     ours = figures[OURS]
     for what, headline in (("forward", "Forward pass"), ("step", "Training step")):
         table = Table("", "GFLOP", "seconds", "of matmul", "time", "by FLOP", title=headline, title_justify="left")
@@ -344,7 +371,7 @@ def _print(figures: dict[str, Figures], rate: float, device: torch.device, title
                 f"× {times:.2f}",
                 f"× {by_flop:.2f}",
             )
-        console.print(table)
+        tables.append(table)
     table = Table(
         "", "MB", "", "without gradients", "", title="Memory of a step beside the weights", title_justify="left"
     )
@@ -356,7 +383,7 @@ def _print(figures: dict[str, Figures], rate: float, device: torch.device, title
         ):
             row += [f"{theirs / 1e6:,.0f}", f"× {theirs / here:.2f}"]
         table.add_row(*row)
-    console.print(table)
+    return [*tables, table]
 
 
 if __name__ == "__main__":

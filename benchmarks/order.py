@@ -22,7 +22,9 @@ import typer
 from rich.table import Table
 
 from benchmarks.processes import run_alone
-from parsers.command import console, progress, run
+from benchmarks.results import publish
+from benchmarks.turns import Out
+from parsers.command import progress, run
 from pretrain.data.order import BatchPlan
 from shards import index
 from shards.manifest import MANIFEST, Classes, Manifest, ParserInfo, ShardInfo, TokenizerInfo, Totals
@@ -57,7 +59,7 @@ def write_set(folder: Path, shards: int, samples: int) -> None:
             stream.truncate(size)
         infos.append(ShardInfo(file=file, samples=samples, bytes=size, sha256=f"{number:064x}"))
     (folder / VOCABULARY).write_bytes(VOCABULARY_BYTES)
-    pieces = sum(sum(kinds[number % KINDS]["tokens"].combine_chunks().values.to_pylist()) for number in range(KINDS))
+    pieces = sum(sum(kind["tokens"].combine_chunks().values.to_pylist()) for kind in kinds)
     manifest = Manifest(
         tokenizer=TokenizerInfo(sha256=hashlib.sha256(VOCABULARY_BYTES).hexdigest(), size=5),
         parser=ParserInfo(name="benchmark", version="1"),
@@ -67,7 +69,7 @@ def write_set(folder: Path, shards: int, samples: int) -> None:
             samples=shards * samples,
             captions=shards * samples,
             boxes=shards * samples * 23,
-            tokens=pieces // KINDS * shards,
+            tokens=pieces // len(kinds) * shards,
         ),
         index_sha256=checksums,
         shards=infos,
@@ -139,6 +141,7 @@ def measure(
     samples: Annotated[int, typer.Option(help="Number of samples.")] = 100_000_000,
     shard: Annotated[list[int] | None, typer.Option(help="Number of samples of a shard; may be repeated.")] = None,
     folder: Annotated[Path | None, typer.Option(help="Folder with room for 50 bytes a sample.")] = None,
+    out: Out = None,
 ) -> None:
     """Measure sets of shards of different sizes."""
     table = Table(
@@ -158,7 +161,7 @@ def measure(
                     f"{of_shard:,}", what, f"{opened:.2f}", f"{first:.2f}", f"{following:.2f}", f"{peak:,.0f}",
                     f"{imports:,.0f}",
                 )  # fmt: skip
-    console.print(table)
+    publish([table], [], out)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,9 @@ import typer
 from rich.table import Table
 
 from benchmarks.processes import run_alone
-from parsers.command import console, run
+from benchmarks.results import publish
+from benchmarks.turns import Out
+from parsers.command import run
 from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
 from pipeline.graph_table import GRAPHS, GRAPHS_VERSION, tabulate_nodes, write_graphs
 from shards.manifest import Classes
@@ -43,6 +45,7 @@ def main(
     images: Annotated[list[int], typer.Option("--num-images", help="How many images to pack; may be repeated.")],
     workers: Annotated[int, typer.Option(min=1)] = 1,
     folder: Annotated[Path | None, typer.Option(help="Where there is room for twice the features.")] = None,
+    out: Out = None,
 ) -> None:
     """Measure the memory of pack."""
     table = Table("images", "regions GB", "seconds", "images/s", "peak MB of a process")
@@ -66,7 +69,7 @@ def main(
         table.add_row(
             f"{count:,}", f"{size / 1e9:.1f}", f"{seconds:.0f}", f"{count / seconds:,.0f}", f"{memory / 1e6:,.0f}"
         )
-    console.print(table)
+    publish([table], [], out)
 
 
 def _write(world: Path, count: int) -> int:

@@ -11,8 +11,9 @@ import json
 import math
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -20,7 +21,8 @@ import typer
 from rich.table import Table
 
 from benchmarks.processes import run_alone
-from benchmarks.turns import ROUNDS, Rounds, Turn, cpu, machine, others, ratio, spread, take_turns, wall
+from benchmarks.results import Comparison, compare, publish
+from benchmarks.turns import ROUNDS, Out, Rounds, Turn, cpu, machine, others, ratio, spread, take_turns, wall
 from parsers.command import console, run
 from pipeline.parse import captions
 from pipeline.parse.captions import CaptionRow
@@ -62,15 +64,16 @@ def main(
     sources: Annotated[list[Path], typer.Argument(metavar="CAPTIONS...", help="Caption files of any known format.")],
     count: Annotated[
         int, typer.Option("--num-captions", min=10, help="Captions of the fastest, from all over.")
-    ] = 18_000,
+    ] = 12_000,
     rounds: Rounds = ROUNDS,
-    out: Annotated[Path | None, typer.Option(help="File for the figures (JSON).")] = None,
+    out: Out = None,
 ) -> None:
     """Time the parsers."""
     texts = [row.caption for path in sources for row in _rows(path)]
     texts = texts[:: max(1, len(texts) // count)][:count]
     words = sum(len(text.split()) for text in texts) / len(texts)
-    console.print(f"{len(texts):,} captions, {words:.1f} words on average; {machine()}", soft_wrap=True)
+    title = f"{len(texts):,} captions, {words:.1f} words on average; {machine()}"
+    console.print(title, soft_wrap=True)
     works: dict[tuple[Contestant, bool], Callable[[], int]] = {}
     counts: dict[Contestant, int] = {}
     with tempfile.TemporaryDirectory() as name:
@@ -86,14 +89,7 @@ def main(
                     _write(source, captions_of)
                     works[contestant, starting] = partial(_run, contestant, source, size)
         turns = take_turns(works, rounds)
-    _print(turns, counts)
-    if out is not None:
-        peer = _each(cpu, turns, Contestant(PEER, 1), counts[Contestant(PEER, 1)])
-        record = {
-            contestant.name: ratio(_each(cpu, turns, contestant, count), peer).median
-            for contestant, count in counts.items()
-        }
-        out.write_text(json.dumps(record, indent=1) + "\n")
+    publish(_tabulate(turns, counts, title), list(_compare(turns, counts)), out)
 
 
 def _run(contestant: Contestant, source: Path, size: int) -> int:
@@ -111,10 +107,28 @@ def _each(clock: Callable[[list[Turn]], list[float]], turns: Turns, contestant: 
     return [(a - b) / count if a > 1.1 * b else math.nan for a, b in zip(whole, starting, strict=True)]
 
 
-def _print(turns: Turns, counts: dict[Contestant, int]) -> None:
+def _compare(turns: Turns, counts: dict[Contestant, int]) -> Iterator[Comparison]:
+    peer = _each(cpu, turns, Contestant(PEER, 1), counts[Contestant(PEER, 1)])
+    for contestant, count in counts.items():
+        if contestant.parser != PEER:
+            yield compare(
+                f"`pipeline.parse`, {contestant.name}",
+                f"{PEER} {version(PEER)}",
+                _each(cpu, turns, contestant, count),
+                peer,
+                unit="ms a caption",
+                scale=1000,
+                fair="both parse captions of one file, on one thread a process. Ours also checks every caption and "
+                "writes Parquet; the peer keeps nothing. The peer is called caption by caption, which is its only "
+                "interface. Starting (imports, loading a model) is left out on both sides. The slower a parser "
+                "is, the fewer of the captions it gets.",
+            )
+
+
+def _tabulate(turns: Turns, counts: dict[Contestant, int], title: str) -> list[Table | str]:
     table = Table(
         "", "captions", "CPU ms each", "as fast, by CPU", "captions/s", "others' cores", "start-up s", "peak MB",
-        title="Parsers; captions/s and start-up by the clock", title_justify="left",
+        title=f"{title}. Captions/s and start-up by the clock", title_justify="left",
     )  # fmt: skip
     peer = Contestant(PEER, 1)
     by_cpu = {contestant: _each(cpu, turns, contestant, count) for contestant, count in counts.items()}
@@ -131,11 +145,12 @@ def _print(turns: Turns, counts: dict[Contestant, int]) -> None:
             f"{spread(wall(turns[contestant, True])).median:.1f}",
             f"{max(turn.result for turn in whole) / 1e6:,.0f}",
         )
-    console.print(table)
+    lines = []
     for parser in SHARES:
         if parser != PEER:
             one, two = (by_clock[Contestant(parser, workers)] for workers in (1, 2))
-            console.print(f"{parser}: two workers are × {ratio(two, one):.2f} as fast as one, by the clock")
+            lines.append(f"{parser}: two workers are × {ratio(two, one):.2f} as fast as one, by the clock")
+    return [table, *lines]
 
 
 def _rows(path: Path) -> list[CaptionRow]:

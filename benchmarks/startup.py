@@ -6,18 +6,17 @@ options and data.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from benchmarks.turns import ROUNDS, Rounds, cpu, machine, others, ratio, spread, take_turns, wall
-from parsers.command import console, run
+from benchmarks.results import compare, publish
+from benchmarks.turns import ROUNDS, Out, Rounds, cpu, machine, others, ratio, spread, take_turns, wall
+from parsers.command import run
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("parsers", "shards", "pipeline", "pretrain", "finetune", "matcher")
@@ -48,7 +47,7 @@ def start(*arguments: str) -> None:
 @app.command(epilog="Example: python -m benchmarks.startup --rounds 5")
 def main(
     rounds: Rounds = ROUNDS,
-    out: Annotated[Path | None, typer.Option(help="File for the figures (JSON).")] = None,
+    out: Out = None,
 ) -> None:
     """Time the help of every command."""
     contestants = {FLOOR: partial(start, "-c", NEEDED)}
@@ -60,10 +59,15 @@ def main(
     for name, taken in turns.items():
         by_floor = ratio(cpu(turns[FLOOR]), cpu(taken))
         table.add_row(name, f"{spread(cpu(taken)):.2f}", f"{spread(wall(taken)):.2f}", f"{by_floor:.1f}", others(taken))
-    console.print(table)
-    if out is not None:
-        record = {name: spread(cpu(taken)).median for name, taken in turns.items()}
-        out.write_text(json.dumps(record, indent=1) + "\n")
+    slowest = max(commands(), key=lambda name: spread(cpu(turns[name])).median)
+    comparison = compare(
+        f"the slowest `--help`, `{slowest}`",
+        "Python with its imports",
+        cpu(turns[slowest]),
+        cpu(turns[FLOOR]),
+        fair=f"the floor is `{NEEDED}`, which no command here can do without. So this ratio cannot reach 1.",
+    )
+    publish([table], [comparison], out)
 
 
 if __name__ == "__main__":

@@ -38,8 +38,9 @@ from benchmarks.model import (
     make_optimizer,
     step,
 )
-from benchmarks.turns import ROUNDS, Rounds, cpu, machine, ratio, spread, take_turns
-from parsers.command import console, run
+from benchmarks.results import publish
+from benchmarks.turns import ROUNDS, Out, Rounds, cpu, machine, ratio, spread, take_turns
+from parsers.command import run
 from pretrain.model.attention import MultiHeadAttention
 from pretrain.model.config import ModelConfig
 
@@ -92,6 +93,7 @@ def main(
     rows: ImageRows = 37,
     compiled: Annotated[bool, typer.Option(help="Compile the encoder, too: minutes.")] = False,
     rounds: Rounds = ROUNDS,
+    out: Out = None,
 ) -> None:
     """Time the parts of a training step."""
     torch.set_num_threads(1)
@@ -102,12 +104,10 @@ def main(
     )
     contestants = {name: make(name, model_config, size, device) for name in (OURS, LXMERT)}
     steps = {name: TrainingStep(contestant, make_optimizer(contestant)) for name, contestant in contestants.items()}
-    console.print(
-        f"{config}, {batch} pairs of {text} word pieces and {rows} image rows; {machine()}, one thread", soft_wrap=True
-    )
-    _print_operations(steps, rounds)
+    title = f"{config}, {batch} pairs of {text} word pieces and {rows} image rows; {machine()}, one thread"
+    operations = _tabulate_operations(steps, rounds)
     del steps[LXMERT], contestants  # for the memory
-    _print_changes(steps[OURS], rounds, compiled)
+    publish([title, *operations, _tabulate_changes(steps[OURS], rounds, compiled)], [], out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +212,8 @@ def _watch(step: TrainingStep) -> Stopwatch:
     return watch
 
 
-def _print_operations(steps: dict[str, TrainingStep], rounds: int) -> None:
-    """Prints the kinds of operations, the bound that follows from them, and the shapes of multiplications."""
+def _tabulate_operations(steps: dict[str, TrainingStep], rounds: int) -> list[Table | str]:
+    """Tabulates the kinds of operations, the bound that follows from them, and the shapes of multiplications."""
     whole = {name: cpu(turns) for name, turns in take_turns(steps, rounds).items()}
     watching = {name: partial(_watch, one) for name, one in steps.items()}
     watches = {name: [turn.result for turn in turns] for name, turns in take_turns(watching, rounds).items()}
@@ -235,20 +235,17 @@ def _print_operations(steps: dict[str, TrainingStep], rounds: int) -> None:
     multiplied = {name: sum(p.flops * n for p, n in found[0].calls.items()) for name, found in watches.items()}
     rates = (f"{multiplied[name] / multiplying[name] / 1e9:.1f}" for name in spent)
     table.add_row("GFLOP/s of the multiplications", *(cell for rate in rates for cell in (rate, "")))
-    console.print(table)
 
     flops = {name: found[0].flops for name, found in watches.items()}
     by_flop = ratio(*([each / flops[name] for each in seconds] for name, seconds in whole.items()))
-    console.print(
+    line = (
         f"By FLOP LXMERT takes × {by_flop:.2f}. If all but its multiplications cost this model nothing: "
-        f"× {by_flop.median * sum(spent[OURS].values()) / multiplying[OURS]:.2f}",
-        soft_wrap=True,
+        f"× {by_flop.median * sum(spent[OURS].values()) / multiplying[OURS]:.2f}"
     )
-    for name, found in watches.items():
-        _print_products(name, found, rounds)
+    return [table, line, *(_tabulate_products(name, found, rounds) for name, found in watches.items())]
 
 
-def _print_products(name: str, watches: list[Stopwatch], rounds: int) -> None:
+def _tabulate_products(name: str, watches: list[Stopwatch], rounds: int) -> Table:
     calls = watches[0].calls
     spent = {product: median(watch.products[product] for watch in watches) for product in calls}
     largest = [p for p in sorted(spent, key=spent.__getitem__, reverse=True) if spent[p] > SHOWN * sum(spent.values())]
@@ -272,7 +269,7 @@ def _print_products(name: str, watches: list[Stopwatch], rounds: int) -> None:
             f"{product.flops * calls[product] / spent[product] / 1e9:.0f}",
             *rates,
         )
-    console.print(table)
+    return table
 
 
 # -------------------------------------------------------------------------------------------------------------- changes
@@ -343,7 +340,7 @@ def _contiguous_heads(layer: MultiHeadAttention, projected_BLA: Tensor) -> Tenso
     return projected_BLA.view(samples, length, layer.heads, -1).transpose(1, 2).contiguous()
 
 
-def _print_changes(step: TrainingStep, rounds: int, compiled: bool) -> None:
+def _tabulate_changes(step: TrainingStep, rounds: int, compiled: bool) -> Table:
     model: Any = step.contestant.model
     changes: dict[str, Change] = {
         "as it is": nullcontext,
@@ -364,7 +361,7 @@ def _print_changes(step: TrainingStep, rounds: int, compiled: bool) -> None:
     table = Table("this model", "seconds of a step", "as fast", title="Changes", title_justify="left")
     for name, of_change in seconds.items():
         table.add_row(name, f"{spread(of_change):.2f}", f"× {ratio(of_change, seconds['as it is']):.3f}")
-    console.print(table)
+    return table
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -27,9 +27,10 @@ import yaml
 from rich.table import Table
 
 from benchmarks.model import OURS, BatchShape, make
+from benchmarks.results import Comparison, compare, publish
 from benchmarks.samples import BOXES, PIECES, write_set
-from benchmarks.turns import ROUNDS, Rounds, Turn, machine, others, ratio, spread, take_turns
-from parsers.command import InputError, console, run
+from benchmarks.turns import ROUNDS, Out, Rounds, Turn, machine, others, ratio, spread, take_turns
+from parsers.command import InputError, run
 from pretrain.model.config import SIZES, ModelConfig
 
 WARM_UP = 3
@@ -45,6 +46,7 @@ def main(
     steps: Annotated[int, typer.Option(min=WARM_UP + 1, help="Steps of a run.")] = 7,
     rounds: Rounds = ROUNDS,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read, for each that trains.")] = 1,
+    out: Out = None,
 ) -> None:
     """Time the training loop."""
     model_config = ModelConfig.of_size(config)
@@ -65,7 +67,8 @@ def main(
         for ranks in (1, 2):
             contestants[ranks] = partial(_train, recipe | {"batch_size": batch * ranks}, shards, folder, ranks)
         turns = take_turns(contestants, rounds, warm_up=False)
-    _print(f"{config}, {batch} pairs a process, one thread each; {machine()}", batch, turns)
+    title = f"{config}, {batch} pairs a process, one thread each; {machine()}"
+    publish([_tabulate(title, batch, turns)], list(_compare(batch, turns)), out)
 
 
 def _bare_step(config: ModelConfig, size: BatchShape, steps: int) -> float:
@@ -104,7 +107,33 @@ def _train(recipe: dict[str, object], shards: Path, folder: Path, ranks: int) ->
     )
 
 
-def _print(title: str, batch: int, turns: dict[int, list[Turn]]) -> None:
+def _compare(batch: int, turns: dict[int, list[Turn]]) -> Iterator[Comparison]:
+    bare = [turn.result for turn in turns[0]]
+    one, two = ([turn.result[0] for turn in turns[ranks]] for ranks in (1, 2))
+    yield compare(
+        "the training loop",
+        "its bare step",
+        one,
+        bare,
+        clock="wall",
+        unit="s a step",
+        fair="the bare step has the same model, batch size and optimiser, one batch over and over: no data, no "
+        "clipping, no log, no checkpoint. So this ratio can hardly reach 1. It is the median step of a run, after "
+        "a warm-up.",
+    )
+    yield compare(
+        "the training loop on two processes",
+        "the loop on one",
+        [seconds / 2 / batch for seconds in two],
+        [seconds / batch for seconds in one],
+        clock="wall",
+        unit="s a pair",
+        fair="the same number of pairs and one thread in each process, so two processes have twice as much to do on "
+        "the two cores of one machine. 2.0 would be perfect.",
+    )
+
+
+def _tabulate(title: str, batch: int, turns: dict[int, list[Turn]]) -> Table:
     table = Table(
         "", "seconds a step", "pairs/s", "beside the line above", "waiting for data", "others' cores",
         title=title, title_justify="left",
@@ -124,7 +153,7 @@ def _print(title: str, batch: int, turns: dict[int, list[Turn]]) -> None:
         "2 processes", f"{spread(two).median:.3f}", f"{batch / spread(twice).median:.1f}", f"× {ratio(twice, one):.2f}",
         f"{waits[2].median:.2%}", others(turns[2]),
     )  # fmt: skip
-    console.print(table)
+    return table
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ import typer
 
 Name = TypeVar("Name", bound=Hashable)
 Rounds = Annotated[int, typer.Option(min=1, help="How often everything is timed.")]
-ROUNDS = 5
+Out = Annotated[Path | None, typer.Option(help="File for the results, see benchmarks.results.")]
+ROUNDS = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from finetune.options import DataOption, SplitOption, TaskArgument, find_task
 from parsers.command import console, run
+from pipeline.parse.options import ColumnsOption
 from shards.storage.files import write_json
 
 app = typer.Typer(add_completion=False)
@@ -22,6 +23,7 @@ def main(
     predictions: Annotated[Path, typer.Option(help="What finetune.predict wrote, or any file of the same format.")],
     data: DataOption,
     split: SplitOption,
+    columns: ColumnsOption = None,
     model: Annotated[
         Path | None,
         typer.Option(
@@ -39,6 +41,7 @@ def main(
         evaluator = chosen(chosen.settings_type())
     else:
         evaluator = load_task(find_fine_tuned(model), chosen)
+    evaluator = evaluator.with_columns(columns or {})
     scores = evaluator.evaluate(evaluator.read_predictions(predictions), evaluator.read(data, split))
     print_scores(f"{predictions} on {split}", scores)
     if out is not None:

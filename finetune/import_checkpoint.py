@@ -14,6 +14,7 @@ from rich.table import Table
 
 from parsers.command import console, run
 from pretrain.model.config import ModelConfig
+from shards.storage.lock import lock_folder
 from shards.vocabulary import find_vocabulary
 
 app = typer.Typer(add_completion=False)
@@ -49,13 +50,16 @@ def main(
     from finetune.released.checkpoints import export_released, import_released
 
     if to_paddle:
-        count = export_released(source, out, combined=combined)
+        with lock_folder(out):
+            count = export_released(source, out, combined=combined)
         console.print(f"{count:,} variables written to {out}", soft_wrap=True)
         return
     if size is None:
         raise typer.BadParameter("needed to import a checkpoint", param_hint="--size")
     vocabulary = None if tokenizer is None else find_vocabulary(tokenizer)
-    record = import_released(source, ModelConfig.of_size(size), out, vocabulary=vocabulary, allow_missing=allow_missing)
+    config = ModelConfig.of_size(size)
+    with lock_folder(out):
+        record = import_released(source, config, out, vocabulary=vocabulary, allow_missing=allow_missing)
     table = Table(title=str(source), title_justify="left", show_header=False)
     table.add_row("parameters of the encoder", f"{record['parameters']:,}")
     table.add_row("parameters of a task's head", ", ".join(record["head"]) or "none")

@@ -120,7 +120,9 @@ class TextEncoder:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self.pad, self.cls, self.sep = (_id(tokenizer, piece) for piece in ("[PAD]", "[CLS]", "[SEP]"))
+        self.pad, self.cls, self.sep, self.mask = (
+            _id(tokenizer, piece) for piece in ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
+        )
 
     def tokenize(self, text: str) -> list[int]:
         """Returns the ids of a text's word pieces. A special token in it, such as "[SEP]", is read as plain text."""
@@ -129,7 +131,11 @@ class TextEncoder:
 
     def encode(self, text: str, max_text: int) -> TokenizedText:
         """Returns [CLS], the word pieces and [SEP]: at most ``max_text`` positions, the rest is cut off."""
-        ids = np.array([self.cls, *self.tokenize(text)[: max_text - 2], self.sep], np.int64)
+        return self.encode_ids(self.tokenize(text), max_text)
+
+    def encode_ids(self, pieces: Sequence[int], max_text: int) -> TokenizedText:
+        """Returns the same for a text that is cut into word pieces already, given their ids."""
+        ids = np.array([self.cls, *pieces[: max_text - 2], self.sep], np.int64)
         return TokenizedText(ids, np.zeros_like(ids))
 
     def encode_pair(self, first: Sequence[int], second: Sequence[int]) -> TokenizedText:

@@ -16,10 +16,19 @@ TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help=f"The task: {'
 PANEL = "What is read"
 
 DataOption = Annotated[
-    Path, typer.Option(rich_help_panel=PANEL, help="Folder of the task's official files or released TSV files.")
+    Path,
+    typer.Option(
+        rich_help_panel=PANEL,
+        help="Folder of the task's official files or released TSV files; for retrieval also a file of captions in any "
+        "format of pipeline.parse.",
+    ),
 ]
 SplitOption = Annotated[
-    str, typer.Option(rich_help_panel=PANEL, help="An official split, or the name of a released TSV file in --data.")
+    str,
+    typer.Option(
+        rich_help_panel=PANEL,
+        help="An official split, or the name of a file in --data: a released TSV file or, for retrieval, captions.",
+    ),
 ]
 RegionsOption = Annotated[
     list[Path] | None,

@@ -18,6 +18,7 @@ from finetune.options import (
     find_task,
 )
 from parsers.command import run, say
+from pipeline.parse.options import ColumnsOption
 from pretrain.options import DeviceOption
 
 app = typer.Typer(add_completion=False)
@@ -40,6 +41,7 @@ def main(
     gold_regions: GoldRegionsOption = None,
     allow_missing_images: AllowMissingImagesOption = False,
     coco_ids: CocoIdsOption = False,
+    columns: ColumnsOption = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Examples of a batch.")] = 64,
     device: DeviceOption = "auto",
 ) -> None:
@@ -57,7 +59,7 @@ def main(
     files = TaskFiles(data, regions or [], gold_regions or [], allow_missing_images, coco_ids)
     predictions = []
     for folder in map(find_fine_tuned, model):
-        trained = load_task(folder, chosen)
+        trained = load_task(folder, chosen).with_columns(columns or {})
         examples = files.open(trained, [split], folder, world.device.type)
         network = load_fine_tuned(folder, trained, world.device)
         predictions += trained.infer(network, examples, batch_size=batch_size, world=world)

@@ -25,9 +25,11 @@ from finetune.options import (
 )
 from parsers.checksums import sha256_of
 from parsers.command import run, say
+from pipeline.parse.options import ColumnsOption
 from pretrain.options import DeviceOption, ModelOption
-from shards.storage.files import write_json
+from shards.storage.files import replace_atomic, write_json
 from shards.storage.lock import lock_folder
+from shards.storage.scratch import remove_leftovers
 
 if TYPE_CHECKING:
     from pretrain.training.distributed import DistributedContext
@@ -51,6 +53,7 @@ def main(
     regions: RegionsOption = None,
     allow_missing_images: AllowMissingImagesOption = False,
     coco_ids: CocoIdsOption = False,
+    columns: ColumnsOption = None,
     precision: PrecisionOption = "fp32",
     batch_size: Annotated[int, typer.Option(min=1, help="Pairs that are scored at once.")] = 64,
     shortlist: Annotated[
@@ -84,7 +87,9 @@ def main(
 
     folder = find_fine_tuned(model)
     settings = load_task(folder, Retrieval).settings
-    task = Retrieval(settings.model_copy(update={"as_released": settings.as_released or as_released}))
+    task = Retrieval(settings.model_copy(update={"as_released": settings.as_released or as_released})).with_columns(
+        columns or {}
+    )
     files = TaskFiles(data, regions or [], allow_missing_images=allow_missing_images, coco_ids=coco_ids)
 
     def work(world: DistributedContext) -> None:
@@ -116,8 +121,10 @@ def main(
         predictions = task.rank_captions(examples, scores)
         recalls = task.evaluate(predictions, examples.examples)
         recalls |= {f"shortlist/{name}": share for name, share in shares.items()}
+        remove_leftovers(out)
         task.write(predictions, out / PREDICTIONS)
-        np.save(out / SCORES, scores)
+        with replace_atomic(out / SCORES) as unfinished, unfinished.open("wb") as stream:
+            np.save(stream, scores)
         write_json(recalls, out / RECALLS)
         captions, images = scores.shape
         print_scores(f"{folder} on {split}: {captions:,} captions, {images:,} images", recalls)

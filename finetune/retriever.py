@@ -30,13 +30,14 @@ class ErnieVilForRetrieval:
 
     Attributes:
         model: the encoder with its head, in evaluation mode.
+        texts: cuts texts into the word pieces of the model.
         max_text: most positions of a text; the end of a longer one is cut off.
     """
 
     def __init__(self, model: FineTunedModel, texts: TextEncoder, max_text: int, device: torch.device) -> None:
         self.model = model.to(device).eval()
         self.max_text = max_text
-        self._texts, self._device = texts, device
+        self.texts, self._device = texts, device
         self._feature_size = model.ernie_vil.config.v_feature_size
 
     @classmethod
@@ -84,16 +85,35 @@ class ErnieVilForRetrieval:
         """
         if isinstance(texts, str):
             raise InputError(f"{texts!r:.100} is one text; give a list of texts: score([text], regions)")
+        pairs = np.argwhere(np.ones((len(texts), len(regions)), bool))
+        return self.score_pairs(texts, regions, pairs, batch_size=batch_size).reshape(len(texts), len(regions))
+
+    def score_pairs(
+        self, texts: Sequence[str], regions: Sequence[RegionsRow], pairs_P2: Array, *, batch_size: int = 64
+    ) -> Array:
+        """Scores some texts with some images.
+
+        Args:
+            texts: texts of any length.
+            regions: the regions of images, see `score`.
+            pairs_P2: int64 [P, 2], the numbers of a text and an image.
+            batch_size: pairs that are scored at once.
+
+        Returns:
+            float32 [P], the log-odds that text and image belong together.
+
+        Raises:
+            InputError: regions are damaged, or are from another detector.
+        """
         for row in regions:
             self._check(row)
-        if not texts or not regions:
-            return np.empty((len(texts), len(regions)), np.float32)
-        sources = Sources(self._texts, _Regions(regions, self._feature_size), device_type=self._device.type)
+        if not len(pairs_P2):
+            return np.empty(0, np.float32)
+        sources = Sources(self.texts, _Regions(regions, self._feature_size), device_type=self._device.type)
         scorer = PairScorer(self.model, sources, device=self._device, batch_size=batch_size)
-        encoded_texts = scorer.encode_texts([self._texts.encode(text, self.max_text) for text in texts])
+        encoded_texts = scorer.encode_texts([self.texts.encode(text, self.max_text) for text in texts])
         encoded_images = scorer.encode_images(ImageRows.from_regions(row) for row in regions)
-        pairs = np.argwhere(np.ones((len(texts), len(regions)), bool))
-        return scorer.score(encoded_texts, encoded_images, pairs).reshape(len(texts), len(regions))
+        return scorer.score(encoded_texts, encoded_images, pairs_P2)
 
     def _check(self, row: RegionsRow) -> None:
         try:

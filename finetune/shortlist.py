@@ -15,6 +15,7 @@ from rich.table import Table
 from finetune.options import CocoIdsOption, DataOption, RegionsOption
 from parsers.checksums import sha256_of
 from parsers.command import console, run, say
+from pipeline.parse.options import ColumnsOption
 from pretrain.options import DeviceOption, ModelOption
 from shards.storage.files import write_json
 from shards.storage.lock import lock_folder
@@ -35,6 +36,7 @@ def main(
     out: Annotated[Path, typer.Option(help="File for the trained score.")],
     regions: RegionsOption = None,
     coco_ids: CocoIdsOption = False,
+    columns: ColumnsOption = None,
     split: Annotated[str, typer.Option(help="The split to train on.")] = "train",
     dev: Annotated[str, typer.Option(help="The split to measure on.")] = "val",
     steps: Annotated[int, typer.Option(min=2, help="Steps of the training.")] = 2000,
@@ -67,7 +69,7 @@ def main(
     with lock_folder(out.parent):
         folder = find_fine_tuned(model)
         task, where, files = (
-            load_task(folder, Retrieval),
+            load_task(folder, Retrieval).with_columns(columns or {}),
             choose_device(device),
             TaskFiles(data, regions or [], coco_ids=coco_ids),
         )

@@ -110,6 +110,16 @@ class Task(ABC, Generic[S, E, P]):
             InputError: a file is missing or damaged, or there is no such split.
         """
 
+    def with_columns(self, columns: Mapping[str, str]) -> Self:
+        """Returns the task that reads tables of captions whose columns have these names.
+
+        Raises:
+            InputError: the task reads no tables of captions.
+        """
+        if columns:
+            raise InputError(f"{self.name} reads official files and no tables of captions; leave out --columns")
+        return self
+
     def open_regions(self, data: Path, split: str, given: RegionSource | None) -> RegionSource:
         """Returns the regions of a split: those in its lines if it is a released TSV file, else the given ones.
 
@@ -167,6 +177,13 @@ class Task(ABC, Generic[S, E, P]):
     def files(self) -> Sequence[Path]:
         """The files that the settings name and that training reads."""
         return ()
+
+    def check_files(self) -> None:
+        """Checks that `files` are there, before anything is opened.
+
+        Raises:
+            InputError: one is missing. The message says how to make it.
+        """
 
     def make_head(self, config: ModelConfig) -> TaskHead:
         """Makes the head with random weights."""

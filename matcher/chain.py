@@ -17,13 +17,12 @@ from matcher.pairs import (
     PAIRS,
     TRAIN,
     OwnData,
-    choose_holdout,
     read_own_data,
     write_pairs,
     write_photo_list,
 )
 from matcher.report import PAGE, report_matcher
-from matcher.run_record import MODEL, REPORT, WORK, claim_folder, write_run
+from matcher.run_record import LEFT_OUT, MODEL, REPORT, WORK, claim_folder, write_run
 from matcher.training import Counts, load_recipe, pretrain_small, train
 from matcher.vocabulary import learn_vocabulary
 from parsers.checksums import sha256_of
@@ -32,7 +31,8 @@ from pipeline.execution.engines import Engine
 from pipeline.execution.executor import run_stage
 from pipeline.extract.images import PictureInput
 from pipeline.files import expand, fingerprint, is_inside, location
-from pipeline.pack.stage import PackStage, is_held_out
+from pipeline.holdout import choose_holdout, is_held_out
+from pipeline.pack.stage import PackStage
 from pipeline.parse.stage import ParseStage
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG, WEIGHTS
@@ -44,8 +44,6 @@ from shards.storage.files import write_atomic
 from shards.storage.lock import lock_folder
 from shards.vocabulary import VOCABULARY, read_vocabulary
 
-PARSER = "neural"
-LEFT_OUT = "left-out.txt"
 _MANY = 5_000
 """For fewer captions or images, starting other processes takes longer than it saves."""
 _LISTED = 5
@@ -204,8 +202,8 @@ class _Chain:
     def _parse(self, count: int) -> None:
         stage = ParseStage(
             sources=((location(self._work / "pairs" / PAIRS), "karpathy"),),
-            parser=PARSER,
-            parser_version=parsers.get(PARSER).version,
+            parser=parsers.DEFAULT,
+            parser_version=parsers.get(parsers.DEFAULT).version,
             partition_size=1_000,
         )
         run_stage(stage, location(self._work / "graphs"), _engine(count), max_rejects=1, overwrite=False)

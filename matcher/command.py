@@ -46,6 +46,11 @@ COMMANDS = {
     "match search": Command(
         "matcher.search", OWN, "Find the photos of a folder that fit a text best: log-odds and path, the best first."
     ),
+    "serve": Command(
+        "matcher.serve.__main__",
+        OWN,
+        "Serve pages on which matchers are trained and tried without writing code, and an address that scores.",
+    ),
     "parse": Command("pipeline.parse.__main__", CAPTIONS, "Parse captions into scene graphs (Parquet)."),
     "negatives": Command(
         "pipeline.negatives.__main__",
@@ -55,7 +60,7 @@ COMMANDS = {
     "statistics": Command(
         "pipeline.statistics.__main__",
         CAPTIONS,
-        "Count objects, attributes and relations of a corpus (Parquet and PNG).",
+        "Count objects, attributes and relations of a corpus, and find what repeats (Parquet and PNG).",
     ),
     "spice": Command("parsers.spice.__main__", CAPTIONS, "Score captions: SPICE by kind of tuple, and Soft-SPICE."),
     "train-parser": Command("parsers.train.__main__", CAPTIONS, "Train the neural parser."),
@@ -73,6 +78,14 @@ COMMANDS = {
     "edit": Command(
         "shards.edit.__main__", SHARDS, "Make new sets of shards out of others. The old sets stay as they are."
     ),
+    "card": Command(
+        "shards.card.__main__",
+        SHARDS,
+        "Write the card of a data set: a README.md with the head that a hub reads, counts and plots.",
+    ),
+    "push": Command(
+        "shards.push.__main__", SHARDS, "Copy a data set to an object store, the hub or a folder, and verify it there."
+    ),
     "plan": Command(
         "pretrain.plan", PRETRAINING, "Print the epochs, balance, memory and hours of a run on any number of devices."
     ),
@@ -88,7 +101,7 @@ COMMANDS = {
         "Compare a run with guessing, with itself when it is shown other images, and with a run on text alone.",
     ),
     "ablation": Command(
-        "pretrain.ablation",
+        "pretrain.ablation.__main__",
         PRETRAINING,
         "Compare pretraining recipes by the cloze test, each at its best learning rate, over several seeds.",
     ),
@@ -108,6 +121,16 @@ COMMANDS = {
         "finetune.retrieve",
         TASKS,
         "Score every caption of a split with every image, rank them, and compute the recalls.",
+    ),
+    "compose": Command(
+        "finetune.compose.__main__",
+        TASKS,
+        "Score compositional suites: true captions against false ones, with their images and blind.",
+    ),
+    "compositional": Command(
+        "finetune.compose.study",
+        TASKS,
+        "Compare pretraining recipes by a suite, the cloze test and the toy world's tasks, over several seeds.",
     ),
     "shortlist": Command(
         "finetune.shortlist", TASKS, "Train a cheap score for shortlists, and measure what they miss."

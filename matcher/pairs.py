@@ -8,11 +8,10 @@ from pathlib import Path
 
 import orjson
 
-from parsers.command import InputError, pluralize, say
+from parsers.command import InputError, say
 from pipeline.execution.parts import Reject
 from pipeline.extract.images import recognise_pictures
 from pipeline.files import expand, location
-from pipeline.pack.stage import place_image
 from pipeline.parse import captions
 from pipeline.parse.captions import CaptionRow
 from pipeline.parse.recognition import recognise_captions
@@ -24,11 +23,6 @@ from shards.storage.files import write_atomic
 PAIRS = "dataset_own.json"
 """Karpathy's layout, which `pipeline.parse` and `finetune` read."""
 TRAIN, HELD_OUT = "train", "val"
-SHARE_HELD_OUT = 0.2
-MOST_HELD_OUT = 200
-"""Every held-out caption is scored with every held-out photo, so their number is bounded."""
-FEWEST = 4
-"""photos with captions: two to learn from, and two to tell apart"""
 _SHOWN = 3
 
 
@@ -134,22 +128,6 @@ def _some(names: Iterable[str]) -> str:
 
 
 # --------------------------------------------------------------------------------------------------------------- split
-
-
-def choose_holdout(image_ids: Iterable[str]) -> float:
-    """Returns the share for `pipeline.pack.stage.is_held_out` that holds out a fifth of the images, at most 200.
-
-    Raises:
-        InputError: there are too few images.
-    """
-    places = sorted(map(place_image, image_ids))
-    if len(places) < FEWEST:
-        raise InputError(
-            f"{pluralize(len(places), 'photo')} with captions and regions: at least {FEWEST} are needed, and hundreds "
-            "for a matcher that is good for something"
-        )
-    count = min(max(2, round(SHARE_HELD_OUT * len(places))), MOST_HELD_OUT)
-    return (places[count - 1] + places[count]) / 2 / 2**64
 
 
 def write_pairs(data: OwnData, held_out: Container[str], path: Path) -> None:

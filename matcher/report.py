@@ -1,9 +1,12 @@
-"""How well a matcher finds the photos that it was not trained on: a page with the recalls and the worst pairs."""
+"""How well a matcher finds the photos that it was not trained on: a page with the recalls and the worst pairs.
+
+``figures.json`` holds the same for programs, with what is needed to say what a score means.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -15,10 +18,12 @@ from finetune.comparison.chance import guess_ranks
 from finetune.data import TaskFiles
 from finetune.model_folder import load_fine_tuned, load_task
 from finetune.tasks.retrieval.captions import number_images
+from finetune.tasks.retrieval.hidden_words import CHOICES, HiddenWords, measure_hidden_words
 from finetune.tasks.retrieval.ranking import RECALLS
+from finetune.tasks.retrieval.score_matrix import PairScorer
 from finetune.tasks.retrieval.task import Retrieval
 from matcher.pairs import HELD_OUT
-from matcher.run_record import MODEL, REPORT, WORK
+from matcher.run_record import FIGURES, MODEL, REPORT, WORK
 from parsers.checksums import sha256_of
 from parsers.command import console, pluralize
 from parsers.device import choose_device
@@ -27,13 +32,15 @@ from pretrain.training.distributed import DistributedContext
 from shards.inspect.page import LEGEND, SampleDrawer, make_document
 from shards.reader import ShardSet
 from shards.schema import Array
-from shards.storage.files import write_atomic
+from shards.storage.files import write_atomic, write_record
 
 PAGE = "index.html"
 WORST = 20
 """so many pairs are shown"""
 BATCH = 256
 """pairs that are scored at once"""
+QUANTILES = 100
+"""The scores of true and of false pairs are kept as so many quantiles, and the lowest."""
 DIRECTIONS = {"image": "the photo of a text", "text": "a text of a photo"}
 _STYLE = """
 table{border-collapse:collapse;display:block;margin:.6em 0;overflow-x:auto}
@@ -84,16 +91,48 @@ def report_matcher(out: Path, files: TaskFiles, shards: Path, photos: Path, left
     image_ids, own = number_images(split.examples)
     _print_recalls(recalls, chance, len(image_ids), len(own))
     wrong = find_wrong_pairs([caption.text for caption in split.examples], scores, image_ids, own)
-    page = _make_page(ShardSet(str(shards)), photos, wrong, (recalls, chance), left_out)
-    write_atomic(out / REPORT / PAGE, page.encode())
-    return {
+    packed = ShardSet(str(shards))
+    scorer = PairScorer(model, split.sources, device=device, batch_size=BATCH)
+    hidden = measure_hidden_words(scorer, split.sources, packed, task.settings.max_text)
+    results = {
         "held_out": {"photos": len(image_ids), "captions": len(own)},
-        "recall": {name: round(recalls[name], 4) for name in _NAMES},
-        "chance": {name: round(chance[name], 4) for name in _NAMES},
+        "recall": {name: round(recalls[name], 4) for name in [*_NAMES, task.metric]},
+        "chance": {name: round(chance[name], 4) for name in [*_NAMES, task.metric]},
     }
+    figures = {
+        **results,
+        "hidden_words": {kind: asdict(value) for kind, value in hidden.items()},
+        "choices": min(CHOICES, len(image_ids)),
+        "scores": summarize_scores(scores, own),
+        "worst": [asdict(pair) for pair in _choose_shown(wrong)],
+    }
+    write_record(figures, out / REPORT / FIGURES)
+    page = _make_page(packed, photos, wrong, (recalls, chance), hidden, left_out)
+    write_atomic(out / REPORT / PAGE, page.encode())
+    return results
 
 
 _NAMES = [f"{direction}/R@{k}" for direction in DIRECTIONS for k in RECALLS]
+
+
+def summarize_scores(scores_CI: Array, own_C: Array) -> dict[str, list[float]]:
+    """Returns the quantiles of the scores of true and of false pairs, rising.
+
+    Args:
+        scores_CI: float [C, I], log-odds.
+        own_C: int64 [C], the photo of each caption.
+    """
+    is_true_CI = np.arange(scores_CI.shape[1]) == own_C[:, None]
+    shares = np.linspace(0, 1, QUANTILES + 1)
+    return {
+        name: [round(value, 4) for value in np.quantile(scores_CI[mask_CI].astype(np.float64), shares).tolist()]
+        for name, mask_CI in (("true", is_true_CI), ("false", ~is_true_CI))
+    }
+
+
+def _choose_shown(wrong: Sequence[WrongPair]) -> list[WrongPair]:
+    """Returns the worst pair of each photo, the worst first."""
+    return list({pair.own: pair for pair in reversed(wrong)}.values())[::-1][:WORST]
 
 
 def find_wrong_pairs(texts: Sequence[str], scores_CI: Array, image_ids: Sequence[str], own_C: Array) -> list[WrongPair]:
@@ -135,10 +174,11 @@ def _make_page(
     photos: Path,
     wrong: Sequence[WrongPair],
     scores: tuple[Mapping[str, float], Mapping[str, float]],
+    hidden: Mapping[str, HiddenWords],
     left_out: Sequence[str],
 ) -> str:
     places = {shards.record(*place)[0]: place for place in shards}
-    shown = list({pair.own: pair for pair in reversed(wrong)}.values())[::-1][:WORST]  # the worst one of each photo
+    shown = _choose_shown(wrong)
     drawn = {image_id for pair in shown for image_id in (pair.own, pair.best)}
     drawer = SampleDrawer(shards, [places[image_id] for image_id in sorted(drawn)], photos)
 
@@ -155,7 +195,7 @@ def _make_page(
     header = (
         f"<h1>{title}</h1><p>{pluralize(totals.samples, 'photo')} with {pluralize(totals.captions, 'caption')} were "
         "held out, and the model has not seen them. Each caption is compared with all of these photos, and each photo "
-        f"with all of these captions.</p>{_draw_recalls(*scores)}"
+        f"with all of these captions.</p>{_draw_recalls(*scores)}{_draw_hidden_words(hidden, len(places))}"
     )
     worst = (
         f"<header><h1>The worst pairs: {len(shown):,} of {pluralize(len(wrong), 'caption')} that fit another photo "
@@ -172,6 +212,20 @@ def _draw_recalls(recalls: Mapping[str, float], chance: Mapping[str, float]) -> 
         for name in (f"{direction}/R@{k}",)
     )
     return f"<table><tr><th>finds</th><th>among the first</th><th>found</th><th>by chance</th></tr>{rows}</table>"
+
+
+def _draw_hidden_words(hidden: Mapping[str, HiddenWords], photos: int) -> str:
+    if not hidden:
+        return ""
+    rows = "".join(
+        f"<tr><td>{kind}</td><td>{value.captions:,}</td><td>{value.shown:.1%}</td><td><b>{value.hidden:.1%}</b></td></tr>"
+        for kind, value in hidden.items()
+    )
+    return (
+        f"<p>Which words are used: the photo of a caption is looked for among {min(CHOICES, photos)}, with all words "
+        "and with those of a kind hidden. The lower the last figure is, the more these words matter.</p>"
+        f"<table><tr><th>words of</th><th>captions</th><th>all words</th><th>hidden</th></tr>{rows}</table>"
+    )
 
 
 def _draw_left_out(left_out: Sequence[str]) -> str:

@@ -15,6 +15,8 @@ from shards.storage.files import write_atomic
 
 RUN, MODEL, REPORT, WORK, SEARCH = "run.yaml", "model", "report", "work", "search"
 MADE_OF, RESULTS = "made_of", "results"
+FIGURES, LEFT_OUT = "figures.json", "left-out.txt"
+"""files of the report, besides its page"""
 
 
 def claim_folder(out: Path, made_of: Mapping[str, Any], *, overwrite: bool) -> Mapping[str, Any] | None:

@@ -108,7 +108,7 @@ class Matcher:
 
     def _find(self, photo: str | Path) -> RegionsRow:
         if self._given is None:
-            return detect(Path(photo), self._detector)
+            return detect(Path(photo), self.detector)
         for image_id in (str(photo), image_id_of_file(str(photo), "auto")):
             if image_id in self._given:
                 return self._given[image_id]
@@ -131,7 +131,12 @@ class Matcher:
         return name_detector(None, options, self._trained_on)
 
     @cached_property
-    def _detector(self) -> Detector:
+    def detector(self) -> Detector:
+        """The detector that the model was trained with.
+
+        Raises:
+            InputError: nobody knows it, or its weights cannot be had.
+        """
         return self._named_detector.build()
 
     def _read_detector(self) -> DetectorRecord:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from parsers.command import run
-from pipeline.parse.captions import parse_columns
+from pipeline.parse.options import ColumnsOption
 from pretrain.options import Settings
 from pretrain.training.settings import find_recipe
 from shards.vocabulary import find_vocabulary
@@ -53,9 +53,7 @@ def main(
             "--start, or one that is learned from the captions."
         ),
     ] = None,
-    columns: Annotated[
-        str, typer.Option(help="What the columns of a table are called, for example image_id=photo,caption=text.")
-    ] = "",
+    columns: ColumnsOption = None,
     config: Annotated[
         str | None,
         typer.Option(
@@ -72,10 +70,6 @@ def main(
         raise typer.BadParameter("the vocabulary is that of --start", param_hint="--tokenizer")
     if regions is not None and (detector, weights, preset) != (None, None, None):
         raise typer.BadParameter("takes the place of a detector and of its options", param_hint="--regions")
-    try:
-        names = parse_columns(columns)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--columns") from error
 
     from matcher.chain import Plan, train_matcher  # late: PyTorch takes seconds, and --help should answer at once
 
@@ -89,7 +83,7 @@ def main(
         regions=regions,
         detector=detector,
         detector_options={name: value for name, value in options.items() if value is not None},
-        columns=names,
+        columns=columns,
         recipe=None if config is None else find_recipe(config, "finetune/retrieval"),
         settings=tuple(set_ or ()),
     )

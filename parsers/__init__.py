@@ -32,6 +32,8 @@ class Parser(Protocol):
 
 PARSERS: Registry[Parser] = Registry("parser", "ernie_vil.parsers")
 names = PARSERS.names
+DEFAULT = "neural"
+"""The parser that is used if none is named."""
 
 
 def get(name: str, **options: object) -> Parser:

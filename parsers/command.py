@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partialmethod
 from types import FrameType
 from typing import Any, NoReturn, Protocol
 
@@ -18,6 +19,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.segment import Segment
 from rich.text import Text
+from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
 _INVISIBLE = re.compile(
@@ -106,9 +108,14 @@ def run(app: typer.Typer) -> NoReturn:
 
 
 def fit_help(app: typer.Typer) -> typer.Typer:
-    """Makes the help of a command plain text in a narrow terminal, where the columns of a table would be cut off."""
+    """Makes the help of a command plain text in a narrow terminal, where the columns of a table would be cut off.
+
+    What an option does then stands below its name and not beside it.
+    """
     if console.width < NARROW:
         app.rich_markup_mode = None
+        formatter = TyperCommand.context_class.formatter_class
+        formatter.write_dl = partialmethod(formatter.write_dl, col_max=2)  # type: ignore[assignment, method-assign]
     return app
 
 
@@ -138,7 +145,7 @@ def pluralize(number: int, noun: str) -> str:
 class Advance(Protocol):
     """Reports progress: ``done`` more units, and how many ``rows`` they held if rows are counted as well."""
 
-    def __call__(self, done: int, rows: int = 0) -> None:
+    def __call__(self, done: int, /, rows: int = 0) -> None:
         """Adds to what was reported before."""
         ...
 
@@ -161,7 +168,10 @@ def progress(description: str, total: int | None, unit: str) -> Iterator[Advance
     def so_far() -> str:
         text = f"{description}: {pluralize(count, unit) if total is None else f'{count:,} of {pluralize(total, unit)}'}"
         seconds = time.monotonic() - started
-        return text + (f", {pluralize(seen, 'row')}, {seen / seconds:,.0f}/s" if seen and seconds else "")
+        if not seen or not seconds:
+            return text
+        rate = seen / seconds
+        return f"{text}, {pluralize(seen, 'row')}, {rate:,.{0 if rate >= 10 else 1}f}/s"
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) if console.is_terminal else nullcontext() as bar:

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from upath import UPath
 
 from parsers.command import InputError
-from shards.storage.files import TEMPORARY, AnyPath
+from shards.storage.files import AnyPath
 
 _GLOB = frozenset("*?[")
 
@@ -183,10 +183,3 @@ def _walk_store(folder: UPath) -> Iterator[FolderFile]:
     for path, info in folder.fs.find(folder.path, detail=True).items():
         version = [str(info[key]) for key in ("ETag", "etag", "md5Hash", "LastModified", "mtime") if key in info]
         yield FolderFile(path.removeprefix(folder.path).lstrip("/"), info["size"] or 0, " ".join(version))
-
-
-def remove_leftovers(folder: AnyPath) -> None:
-    """Removes the unfinished files of killed runs."""
-    if isinstance(folder, Path):
-        for path in folder.rglob(f".*{TEMPORARY}"):
-            path.unlink(missing_ok=True)

@@ -29,6 +29,7 @@ from shards.random_numbers import EVALUATION_SEED, generator
 from shards.reader import ShardSet
 from shards.schema import KINDS, Array
 from shards.storage.files import write_indented_json
+from shards.storage.lock import lock_folder
 
 SHOWN: tuple[ShownImage, ...] = ("own", "other")
 app = typer.Typer(add_completion=False)
@@ -113,26 +114,24 @@ def main(
     kinds: list[int] = []
     images: list[int] = []
     ranks: dict[str, list[int]] = {shown: [] for shown in SHOWN}
-    for fold in range(folds):
-        folder = out / f"fold-{fold}"
-        _write_split(whole, keys[fold_of == fold], folder / "train")
-        _write_split(whole, keys[fold_of != fold], folder / "val")
-        command = [sys.executable, "-m", "pretrain.run", "--config", recipe, "--shards", folder / "train", "--resume"]
-        command += ["--out", folder / "run", *as_arguments(settings)]
-        if subprocess.run(list(map(str, command))).returncode != 0:
-            raise InputError(f"{folder / 'run'}: training failed, see above")
-        model, held_out = load_model(folder / "run" / "model"), ShardSet(folder / "val")
-        probes = list(find_probes(held_out, max_text))
-        kinds += [probe.kind for probe in probes]
-        images += [probe.image + fold * len(whole) for probe in probes]
-        for shown in SHOWN:
-            answers = rank_answers(
-                model, held_out, probes, shown, max_text=max_text, batch_size=64, device=torch.device("cpu")
-            )
-            ranks[shown] += [int(of_probe.max()) for of_probe in answers]
-    results = compare(np.array(kinds), np.array(images), {shown: np.array(of) for shown, of in ranks.items()})
-    record = {kind: {f"acc@{k}": asdict(found) for k, found in by_k.items()} for kind, by_k in results.items()}
-    write_indented_json(record, out / "folds.json")
+    with lock_folder(out):
+        for fold in range(folds):
+            folder = out / f"fold-{fold}"
+            _write_split(whole, keys[fold_of == fold], folder / "train")
+            _write_split(whole, keys[fold_of != fold], folder / "val")
+            _train(recipe, settings, folder)
+            model, held_out = load_model(folder / "run" / "model"), ShardSet(folder / "val")
+            probes = list(find_probes(held_out, max_text))
+            kinds += [probe.kind for probe in probes]
+            images += [probe.image + fold * len(whole) for probe in probes]
+            for shown in SHOWN:
+                answers = rank_answers(
+                    model, held_out, probes, shown, max_text=max_text, batch_size=64, device=torch.device("cpu")
+                )
+                ranks[shown] += [int(of_probe.max()) for of_probe in answers]
+        results = compare(np.array(kinds), np.array(images), {shown: np.array(of) for shown, of in ranks.items()})
+        record = {kind: {f"acc@{k}": asdict(found) for k, found in by_k.items()} for kind, by_k in results.items()}
+        write_indented_json(record, out / "folds.json")
     table = Table("kind", "nodes", "", "own image", "other image", "difference, 95 %", title=f"{len(whole)} images")
     for kind, by_k in results.items():
         for k, found in by_k.items():
@@ -140,6 +139,18 @@ def main(
             table.add_row(kind, f"{found.nodes:,}", f"ACC@{k}", f"{found.own:.1%}", f"{found.other:.1%}", spread)
     console.print(table)
     console.print(f"written: {out / 'folds.json'}", soft_wrap=True)
+
+
+def _train(recipe: Path, settings: list[str], folder: Path) -> None:
+    """Trains a model on ``folder/train``, or goes on with it.
+
+    Raises:
+        InputError: the training has failed.
+    """
+    command = [sys.executable, "-m", "pretrain.run", "--config", recipe, "--shards", folder / "train", "--resume"]
+    command += ["--out", folder / "run", *as_arguments(settings)]
+    if subprocess.run(list(map(str, command))).returncode != 0:
+        raise InputError(f"{folder / 'run'}: training failed, see above")
 
 
 if __name__ == "__main__":

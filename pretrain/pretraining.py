@@ -17,6 +17,7 @@ from parsers.command import console, pluralize, say
 from pretrain.data.batches import Collator, PretrainBatch, StepDataset
 from pretrain.data.order import BatchPlan, pairs_per_batch
 from pretrain.evaluation import Result, evaluate, format_share
+from pretrain.model.card import ModelFacts, describe_recipe, write_card
 from pretrain.model.costs import PairCosts
 from pretrain.model.folder import export, start_from
 from pretrain.model.heads import ErnieViLForPreTraining
@@ -134,6 +135,23 @@ class Pretraining:
         export(weights, self.config, self.shards.vocabulary_bytes, folder)
         if (detector := self.shards.detector) is not None:
             DetectorRecord(detector=detector, feature_size=self.shards.feature_size).save(folder)
+
+    def write_card(self, folder: Path, metrics: Mapping[str, float], step: int) -> None:
+        """Writes the card of an exported model."""
+        shards, detector, totals = self.shards, self.shards.detector, self.shards.totals
+        facts = ModelFacts(
+            title="Pretrained ERNIE-ViL",
+            purpose="An encoder of a caption and the regions of a picture, with the heads that it was pretrained with.",
+            data={
+                "shards": f"{pluralize(totals.samples, 'image')}, {pluralize(totals.captions, 'caption')}",
+                "checksum of the shards": shards.checksum,
+                "detector of the regions": "not known" if detector is None else detector.name,
+                "classes of the regions": shards.classes.kind,
+            },
+            data_name="none" if self.held_out is None else f"held-out shards {self.held_out.checksum[:12]}",
+            recipe=describe_recipe(self.recipe),
+        )
+        write_card(folder, facts, metrics, step)
 
 
 def pretrain(

@@ -20,6 +20,7 @@ from pretrain.training.settings import find_recipe
 from shards.joined import open_sets
 from shards.manifest import MANIFEST
 from shards.sample_reader import SampleReader
+from shards.storage.downloads import find_weights
 
 app = typer.Typer(add_completion=False)
 
@@ -50,7 +51,7 @@ def main(
     """Pretrain ERNIE-ViL on shards."""
     if start is not None and start_text is not None:
         raise typer.BadParameter("give one of --start and --start-text: a model has a text stream, too")
-    recipe, training, evaluation = read_inputs(config, shards, held_out, set_)
+    recipe, training, evaluation = read_inputs(config, shards, held_out, set_, start_text)
 
     # Imported late: DeepSpeed takes seconds, and a wrong argument should answer at once.
     from pretrain.pretraining import pretrain
@@ -63,12 +64,17 @@ def main(
 
 
 def read_inputs(
-    config: str, shards: list[str], held_out: list[str] | None, set_: list[str] | None, **_others: Any
+    config: str,
+    shards: list[str],
+    held_out: list[str] | None,
+    set_: list[str] | None,
+    start_text: str | None,
+    **_others: Any,
 ) -> tuple[PretrainRecipe, SampleReader, SampleReader | None]:
     """Reads the recipe, and opens the shards to train on and to evaluate on. The arguments are options of `main`.
 
     Raises:
-        InputError: the recipe is wrong, or the shards cannot be read or do not go together.
+        InputError: the recipe is wrong, the shards cannot be read or do not go together, or there is no text model.
     """
     recipe = PretrainRecipe.load(find_recipe(config, "pretrain"), set_ or [])
     training = open_sets(shards)
@@ -85,6 +91,8 @@ def read_inputs(
             f"{evaluation.location} has features of size {evaluation.feature_size}, and {training.location} of size "
             f"{training.feature_size}; hold out shards with regions of the same detector"
         )
+    if start_text is not None:
+        find_weights(start_text, "--start-text")  # fetched by one process, before all of them start
     return recipe, training, evaluation
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Container, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -201,6 +202,25 @@ class Manifest(_Record):
         if checksum not in (None, manifest.checksum):
             raise InputError(f"{path}: differs from the {_CHECKSUM} in it: it was damaged or changed; copy it again")
         return manifest
+
+
+def find_sets(folder: Path) -> dict[str, Path]:
+    """The sets of shards in a folder of this machine, by their place in it.
+
+    Returns:
+        ``{"": folder}`` if the folder is a set, or else the folders in it that are sets, by name.
+
+    Raises:
+        InputError: there are none.
+    """
+    if (folder / MANIFEST).is_file():
+        return {"": folder}
+    sets = {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{MANIFEST}"))}
+    if not sets:
+        raise InputError(
+            f"{folder}: neither a set of shards nor a folder of sets; `ernie-vil pack` writes such a folder"
+        )
+    return sets
 
 
 def read_manifest(folder: Folder, files: Container[str]) -> Manifest:

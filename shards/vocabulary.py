@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from parsers.checksums import check_file
 from parsers.command import InputError
-from shards.storage.downloads import check_reachable
+from shards.storage.downloads import fetch_from_hub
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -62,23 +62,7 @@ def find_vocabulary(name: str) -> Path:
             return file
     if path.exists():
         raise InputError(f"{name}: holds no {VOCABULARY}")
-    # Imported late: it takes a while, and most vocabularies are files.
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.constants import ENDPOINT
-    from huggingface_hub.errors import HFValidationError
-
-    missing = f"{name}: no file or folder here"
-    try:
-        kept = try_to_load_from_cache(name, VOCABULARY)
-    except HFValidationError as error:
-        raise InputError(f"{missing}, and no model of the hub is so called") from error
-    if isinstance(kept, str):
-        return Path(kept)
-    check_reachable(ENDPOINT, f"{missing}; a model of the hub needs a network: fetch its {VOCABULARY} elsewhere")
-    try:
-        return Path(hf_hub_download(name, VOCABULARY))
-    except OSError as error:
-        raise InputError(f"{missing}, and the hub has no {VOCABULARY} of a model so called") from error
+    return fetch_from_hub(name, [VOCABULARY], "--tokenizer")
 
 
 def load_tokenizer(vocabulary: Path) -> Tokenizer:

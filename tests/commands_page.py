@@ -12,10 +12,11 @@ MEANINGS = {
     "--columns": "what the columns of a table of captions are called",
     "--coco-ids": "COCO's names of pictures are read as its numbers",
     "--config": "the recipe, by its name in `configs/` or as a YAML file",
-    "--data": "the folder of a task's official files",
+    "--data": "the folder of a task's official files, for retrieval also a file of captions; `serve`: of its projects",
     "--detector": "the detector that finds the regions",
     "--device": "where a model computes: auto, cpu or cuda",
     "--devices": "how many devices, each with a process of its own",
+    "--document": "the Markdown file that the results are written into",
     "--engine": "who makes the parts of a stage: processes of this machine, or a Ray cluster",
     "--feature-size": "how many numbers describe a region",
     "--format": "the format of the files that are read; auto recognises it",
@@ -53,6 +54,7 @@ MEANINGS = {
     "--weights": "the detector's weights: a file, or a name that it knows",
     "--without-synonyms": "only equal words match",
     "--workers": "how many processes share the work",
+    "--world": "a toy world, with what was made of its scenes",
 }
 """The one meaning of every option that several commands have."""
 

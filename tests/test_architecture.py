@@ -14,7 +14,11 @@ MAY_IMPORT = {
     "shards": {"parsers.checksums", "parsers.command", "parsers.graph"},
     "pipeline": {"parsers", "shards"},
     "pretrain": {"parsers.checksums", "parsers.command", "parsers.device", "shards"},
-    "finetune": {"parsers.checksums", "parsers.command", "parsers.device", "pretrain", "shards"},
+    "finetune": {
+        *("parsers.checksums", "parsers.command", "parsers.device", "pretrain", "shards", "pipeline.holdout"),
+        *("pipeline.parse", "pipeline.parse.captions", "pipeline.parse.options"),
+        *("pipeline.parse.recognition", "pipeline.parse.rows"),
+    },
     "matcher": {"parsers", "shards", "pipeline", "pretrain", "finetune"},
 }
 """The other packages, or modules of them, that a package may import."""

@@ -32,6 +32,8 @@ call(f"pipeline.regions world/regions {names} --partition-size 16 --out regions"
 call(f"pipeline.regions world/tasks/vcr/regions {names} --out gold")
 call("pipeline.parse world/captions.json --parser sng --workers 1 --partition-size 32 --out graphs")
 call("pipeline.pack --graphs graphs --regions regions --tokenizer world/vocab.txt --workers 1 --out shards")
+call("pipeline.toyworld.train_detector --steps 2 --batch-size 2 --out detector.safetensors")
+call("pipeline.extract world/images --detector toyworld --weights detector.safetensors --workers 1 --out extracted")
 call("pipeline.statistics graphs --workers 1 --out statistics")
 seeds.write_lists(Path("lists"))
 seeds.write_recipes(Path("recipes"))
@@ -162,6 +164,7 @@ KINDS = {
     "index.parquet": ("shards/train/index.parquet", shards),
     "vocab.txt of shards": ("shards/train/vocab.txt", shards),
     "tar of shards": ("shards/train/shard-00000.tar", shards),
+    "hashes of pictures": ("extracted/hashes/part-00000.parquet", table),
     "counts of statistics": ("statistics/part-00000.parquet", table),
     "config.json of a model": ("models/vqa/config.json", fine_tuned),
     "model.safetensors": ("models/vqa/model.safetensors", fine_tuned),

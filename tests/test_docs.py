@@ -5,15 +5,13 @@ import doctest
 import re
 import shlex
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from benchmarks.startup import commands
 from matcher.command import COMMANDS, load_command
+from tests.blocks.pages import PAGES, ROOT, read_blocks
 
-ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMES = {command.module.removesuffix(".__main__"): name for name, command in COMMANDS.items()}
 STARTS = (
     r"ernie-vil (?P<name>[a-z][\w-]*)",
@@ -26,14 +24,22 @@ STARTS = (
 def blocks():
     """The code blocks of all pages, each with its place. Lines that go on are joined."""
     for page in PAGES:
-        for block in re.finditer(r"^```([\w ]*)\n(.*?)^```", page.read_text(), re.M | re.S):
-            if block[1] in ("", "sh", "sh cluster"):
-                yield page.relative_to(ROOT).as_posix(), re.sub(r"\\\n\s*", "", block[2])
+        for block in read_blocks(page):
+            if block.language in ("", "sh"):
+                yield block.page, re.sub(r"\\\n\s*", "", block.text)
 
 
 def recipes():
     """What the Makefile would run."""
-    targets = ["demo", "ablation", "bench-full", "ROUNDS=1"]
+    targets = [
+        "demo",
+        "ablation",
+        "compositional-world",
+        "compositional-tune",
+        "compositional",
+        "bench-full",
+        "ROUNDS=1",
+    ]
     for options in (targets, [*targets, "FROM=pixels"]):
         done = subprocess.run(["make", "--dry-run", *options], cwd=ROOT, capture_output=True, text=True)
         yield "Makefile", re.sub(r"\\\n\s*", "", done.stdout)
@@ -82,10 +88,11 @@ def test_modules_that_are_named_are_commands():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_python_of_a_page_can_be_read(page):
-    for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S):
-        examples = doctest.DocTestParser().get_examples(block)
-        for source in [example.source for example in examples] or [block]:
-            ast.parse(source)
+    for block in read_blocks(page):
+        if block.language == "python":
+            examples = doctest.DocTestParser().get_examples(block.text)
+            for source in [example.source for example in examples] or [block.text]:
+                ast.parse(source)
 
 
 @pytest.mark.parametrize(("page", "name", "rest"), LINES, ids=lambda part: part[:60])
@@ -94,7 +101,7 @@ def test_a_command_is_one_that_its_parser_accepts(page, name, rest, tmp_path, mo
     (tmp_path / "my-matcher").mkdir()
     monkeypatch.chdir(tmp_path)
     arguments = shlex.split(rest)
-    if f"{name} {arguments[0]}" in COMMANDS:
+    if arguments and f"{name} {arguments[0]}" in COMMANDS:
         name, arguments = f"{name} {arguments[0]}", arguments[1:]
     command = load_command(name, arguments)
     if hasattr(command, "commands"):

@@ -25,6 +25,9 @@ shards.edit append shards/train shards/val --out OUT
 shards.edit merge shards/train shards/val --out OUT
 pretrain.run --config recipes/pretrain.yaml --shards shards/train --out OUT
 finetune.run vqa --config recipes/vqa.yaml --start run --data world/tasks/vqa --regions regions --out OUT
+pretrain.ablation recipes/pretrain.yaml --shards shards/train --held-out shards/val --out OUT
+pretrain.folds shards/train --config recipes/pretrain.yaml --folds 2 --out OUT
+finetune.import_checkpoint models/bert --size recipes/model.json --out OUT
 finetune.retrieve --model models/retrieval --data world/tasks/flickr30k --split val --regions regions --out OUT
 finetune.shortlist --model models/retrieval --data world/tasks/flickr30k --regions regions --steps 2 \
 --out OUT/cheap.safetensors

@@ -35,7 +35,7 @@ MISTAKES = {
     ),
     "parse toys/captons.json --out new": "there is no such file or folder; did you mean toys/captions.json?",
     "parse toys/images --out new": "is a folder, not a file; name the files in it",
-    "parse toys/class_names.txt --out new": "format not recognised; name it with --format",
+    "parse toys/class_names.txt --out new": "format not recognised; a table needs a header with the column 'caption'",
     "parse toys/captions.json --format cooco --out new": "'cooco' is none of auto, coco",
     "parse toys/captions.json --parser neuarl --out new": "there is no parser 'neuarl'; installed are",
     "parse toys/captions.json --out toys": "holds an input of this run; name another --out folder",

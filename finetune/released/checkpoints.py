@@ -23,6 +23,8 @@ from pretrain.model.encoder import CONFIG, ENCODER, WEIGHTS, ErnieViL
 from pretrain.model.released_names import load_released, released_arrays, released_shapes
 from shards.schema import Array
 from shards.storage.files import read_json, write_indented_json
+from shards.storage.lock import LOCK
+from shards.storage.scratch import new_folder, remove_leftovers
 from shards.storage.weights import load_weights, read_weights, write_weights
 from shards.vocabulary import VOCABULARY, read_vocabulary
 
@@ -150,7 +152,7 @@ def import_released(
     Args:
         source: the checkpoint, see `read_checkpoint`.
         config: the configuration of the encoder.
-        out: the model folder.
+        out: the model folder, whose lock this process holds.
         vocabulary: the ``vocab.txt`` to copy, if there is one.
         allow_missing: give parameters that the checkpoint lacks random values.
 
@@ -190,6 +192,7 @@ def import_released(
     if vocabulary is not None:
         config.check_vocabulary(vocabulary, len(read_vocabulary(vocabulary)))
     out.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(out)
     forget_checksums(out)
     if vocabulary is not None:
         shutil.copyfile(vocabulary, out / VOCABULARY)
@@ -213,7 +216,8 @@ def export_released(source: Path, out: Path, *, combined: bool) -> int:
 
     Args:
         source: the model folder.
-        out: the folder of the checkpoint; it must be empty.
+        out: the folder of the checkpoint, whose lock this process holds; it must be empty otherwise. It is written
+            beside it and appears as a whole.
         combined: write all variables to one file, instead of one file per variable.
 
     Returns:
@@ -233,17 +237,18 @@ def export_released(source: Path, out: Path, *, combined: bool) -> int:
             untouched = [read_text(name) for name in read_json(source / RECORD)["untouched"]]
     arrays: Arrays = {n: a for n, a in released_arrays(model).items() if n not in untouched}
     arrays |= _convert_head({n.removeprefix(HEAD): t.numpy() for n, t in tensors.items() if n.startswith(HEAD)}, source)
-    if out.exists() and any(out.iterdir()):
-        raise InputError(f"{out} is not empty; name another --out folder")
     out.mkdir(parents=True, exist_ok=True)
-    if combined:
-        with (out / COMBINED).open("wb") as stream:
-            for name in sorted(arrays):
-                write_variable(stream, arrays[name])
-    else:
-        for name, array in arrays.items():
-            with (out / name).open("wb") as stream:
-                write_variable(stream, array)
+    if any(path.name != LOCK for path in out.iterdir()):
+        raise InputError(f"{out} is not empty; name another --out folder")
+    with new_folder(out) as folder:
+        if combined:
+            with (folder / COMBINED).open("wb") as stream:
+                for name in sorted(arrays):
+                    write_variable(stream, arrays[name])
+        else:
+            for name, array in arrays.items():
+                with (folder / name).open("wb") as stream:
+                    write_variable(stream, array)
     return len(arrays)
 
 

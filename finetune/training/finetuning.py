@@ -24,6 +24,7 @@ from finetune.training.recipe import FineTuneRecipe
 from parsers.checksums import sha256_of
 from parsers.command import say
 from pretrain.data.bucketing import slice_of
+from pretrain.model.card import ModelFacts, describe_recipe, write_card
 from pretrain.model.config import ModelConfig
 from pretrain.model.costs import PairCosts
 from pretrain.model.encoder import CONFIG
@@ -185,6 +186,21 @@ class FineTuning:
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
         """Writes a fine-tuned model."""
         save_fine_tuned(weights, self.config, self._vocabulary, self.task, folder, self._detector)
+
+    def write_card(self, folder: Path, metrics: Mapping[str, float], step: int) -> None:
+        """Writes the card of an exported model."""
+        detector = None if self._detector is None else self._detector.detector
+        facts = ModelFacts(
+            title=f"ERNIE-ViL for {self.task.name}",
+            purpose=f"ERNIE-ViL with a head for the task {self.task.name}.",
+            data={
+                "examples": f"{self.examples:,} of {', '.join(self.recipe.train)}",
+                "detector of the regions": "not known" if detector is None else detector.name,
+            },
+            data_name="none" if self.recipe.dev is None else f"{self.task.name}, {self.recipe.dev}",
+            recipe=describe_recipe(self.recipe),
+        )
+        write_card(folder, facts, metrics, step)
 
 
 def fingerprint_examples(examples: Iterable[Example]) -> str:

@@ -1,6 +1,6 @@
 """The engines that make the parts of a stage: processes of this machine, or tasks of a Ray cluster.
 
-An engine takes numbered partitions and yields the statistics of each part when it is complete, in any order.
+An engine takes numbered partitions and reports each part when it is complete, in any order, and rows as they are done.
 """
 
 from __future__ import annotations
@@ -11,21 +11,24 @@ import multiprocessing
 import os
 import socket
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing.sharedctypes import Synchronized
 from typing import Any, Literal, Protocol, TypeVar
 
-from parsers.command import InputError
+from parsers.command import Advance, InputError
 from pipeline.execution.parts import Part
 from shards.storage.files import AnyPath
 from shards.storage.workers import follow_parent
 
 PARTS_IN_FLIGHT = 3
 """How many partitions are handed out for each worker: enough to keep it busy, few enough to keep memory flat."""
+_WATCH_SECONDS = 1.0
+"""How often it is looked how many rows the workers have done."""
 RETRIES = 3
 """How often Ray makes a part again if its worker is lost."""
 
@@ -61,21 +64,28 @@ class Engine:
     gpus: float = 0
     """GPUs of each Ray task; tasks share a GPU if this is a fraction"""
 
-    def run(self, stage: WorkerFactory[P], out: AnyPath, partitions: Iterable[tuple[int, P]]) -> Iterator[Counter[str]]:
-        """Makes the parts and yields the statistics of each when it is complete.
+    def run(self, stage: WorkerFactory[P], out: AnyPath, partitions: Iterable[tuple[int, P]], advance: Advance) -> None:
+        """Makes the parts.
+
+        Args:
+            stage: makes a part of each partition.
+            out: the folder of the stage.
+            partitions: with their numbers.
+            advance: hears of parts that are complete, and of rows that are done. Ray reports the rows of whole parts.
 
         Raises:
             InputError: a worker died, or Ray cannot be had.
         """
         if self.kind == "ray":
-            return _run_on_ray(stage, out, partitions, self)
-        if self.workers == 1:
-            return _run_here(stage, out, partitions)
-        return _run_in_processes(stage, out, partitions, self.workers)
+            _run_on_ray(stage, out, partitions, advance, self)
+        elif self.workers == 1:
+            _run_here(stage, out, partitions, advance)
+        else:
+            _run_in_processes(stage, out, partitions, advance, self.workers)
 
 
-def _make_part(work: Work[P], out: AnyPath, number: int, partition: P) -> Counter[str]:
-    part = Part(out, number)
+def _make_part(work: Work[P], out: AnyPath, number: int, partition: P, report_rows: Callable[[int], None]) -> None:
+    part = Part(out, number, report_rows)
     try:
         with _one_thread():
             work(partition, part)
@@ -89,7 +99,6 @@ def _make_part(work: Work[P], out: AnyPath, number: int, partition: P) -> Counte
     except BaseException:
         part.discard()
         raise
-    return part.statistics
 
 
 @contextmanager
@@ -117,26 +126,33 @@ def _build(stage: WorkerFactory[P]) -> Work[P]:
 # ---------------------------------------------------------------------------------------------------- on this machine
 
 
-def _run_here(stage: WorkerFactory[P], out: AnyPath, partitions: Iterable[tuple[int, P]]) -> Iterator[Counter[str]]:
+def _run_here(stage: WorkerFactory[P], out: AnyPath, partitions: Iterable[tuple[int, P]], advance: Advance) -> None:
     work = None
     for number, partition in partitions:
         work = work or _build(stage)
-        yield _make_part(work, out, number, partition)
+        _make_part(work, out, number, partition, partial(advance, 0))
+        advance(1)
 
 
 def _run_in_processes(
-    stage: WorkerFactory[P], out: AnyPath, partitions: Iterable[tuple[int, P]], workers: int
-) -> Iterator[Counter[str]]:
+    stage: WorkerFactory[P], out: AnyPath, partitions: Iterable[tuple[int, P]], advance: Advance, workers: int
+) -> None:
     # Processes are spawned: a fork would copy the locks of the threads of Arrow and PyTorch in whatever state they are.
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(stage, out)
-    )
-    running: set[Future[Counter[str]]] = set()
+    spawn = multiprocessing.get_context("spawn")
+    rows = spawn.Value("q", 0)
+    pool = ProcessPoolExecutor(workers, spawn, initializer=_start_worker, initargs=(stage, out, rows))
+    running: set[Future[None]] = set()
+    reported = 0
 
-    def collect() -> Iterator[Counter[str]]:
-        for future in wait(running, return_when=FIRST_COMPLETED).done:
-            running.remove(future)
-            yield future.result()
+    def collect() -> None:
+        nonlocal reported
+        done = wait(running, _WATCH_SECONDS, return_when=FIRST_COMPLETED).done
+        running.difference_update(done)
+        for future in done:
+            future.result()
+        so_far = rows.get_obj().value  # without its lock, which a worker that was killed may hold
+        reported, new = so_far, so_far - reported
+        advance(len(done), new)
 
     # Every library has one thread in each worker: more would wait for each other.
     threads = os.environ.get("OMP_NUM_THREADS")
@@ -144,10 +160,10 @@ def _run_in_processes(
     try:
         for number, partition in partitions:
             running.add(pool.submit(_make_part_in_worker, number, partition))
-            if len(running) >= workers * PARTS_IN_FLIGHT:
-                yield from collect()
+            while len(running) >= workers * PARTS_IN_FLIGHT:
+                collect()
         while running:
-            yield from collect()
+            collect()
     except BrokenProcessPool as error:
         raise InputError(
             f"{stage.name}: a worker process died (killed, or out of memory). Finished parts are kept: run the same "
@@ -163,28 +179,34 @@ def _run_in_processes(
             os.environ["OMP_NUM_THREADS"] = threads
 
 
-_worker: tuple[Work[Any], AnyPath] | None = None
-"""what this worker process makes parts with, and the output folder"""
+_worker: tuple[Work[Any], AnyPath, Synchronized[int]] | None = None
+"""what this worker process makes parts with, the output folder, and the number of rows that all workers have done"""
 
 
-def _start_worker(stage: WorkerFactory[Any], out: AnyPath) -> None:
+def _start_worker(stage: WorkerFactory[Any], out: AnyPath, rows: Synchronized[int]) -> None:
     global _worker
     follow_parent()
-    _worker = _build(stage), out
+    _worker = _build(stage), out, rows
 
 
-def _make_part_in_worker(number: int, partition: object) -> Counter[str]:
+def _make_part_in_worker(number: int, partition: object) -> None:
     assert _worker is not None
-    return _make_part(*_worker, number, partition)
+    work, out, rows = _worker
+
+    def count(done: int) -> None:
+        with rows.get_lock():
+            rows.value += done
+
+    _make_part(work, out, number, partition, count)
 
 
 # ------------------------------------------------------------------------------------------------------------- on Ray
 
 
 def _run_on_ray(
-    stage: WorkerFactory[P], out: AnyPath, partitions: Iterable[tuple[int, P]], engine: Engine
-) -> Iterator[Counter[str]]:
-    """Makes each part as a Ray task, and yields the statistics of each part when its task is done, in any order.
+    stage: WorkerFactory[P], out: AnyPath, partitions: Iterable[tuple[int, P]], advance: Advance, engine: Engine
+) -> None:
+    """Makes each part as a Ray task, and reports it when its task is done, in any order.
 
     Each task reserves one CPU core and ``engine.gpus`` GPUs. If the worker or the node of a task is lost, Ray makes the
     part again elsewhere, up to `RETRIES` times. The lost task may still be running then, so two tasks may make the same
@@ -220,11 +242,11 @@ def _run_on_ray(
         shared = ray.put((stage, out))
         running: dict[object, int] = {}
 
-        def collect() -> Iterator[Counter[str]]:
+        def collect() -> None:
             done, _ = ray.wait(list(running))
             for reference in done:
                 try:
-                    statistics = ray.get(reference)
+                    rows = ray.get(reference)
                 except ray.exceptions.RayTaskError as error:
                     raise error.cause from None
                 except ray.exceptions.RayError as error:
@@ -233,14 +255,14 @@ def _run_on_ray(
                         "parts are kept: run the same command again"
                     ) from error
                 del running[reference]
-                yield statistics
+                advance(1, rows)
 
         for number, partition in partitions:
             running[task.remote([shared], number, partition)] = number
             if len(running) >= workers * PARTS_IN_FLIGHT:
-                yield from collect()
+                collect()
         while running:
-            yield from collect()
+            collect()
 
 
 def _check_reachable(address: str) -> None:
@@ -257,8 +279,11 @@ _built: dict[object, tuple[Work[Any], AnyPath]] = {}
 """what this Ray worker makes parts with, by the reference of the stage; it holds one entry at most"""
 
 
-def _make_part_as_task(shared: list[object], number: int, partition: object) -> Counter[str]:
-    """Makes a part. ``shared`` holds a reference to (stage, out), so that a process fetches and builds them once."""
+def _make_part_as_task(shared: list[object], number: int, partition: object) -> int:
+    """Makes a part and returns its number of rows.
+
+    ``shared`` holds a reference to (stage, out), so that a process fetches and builds them once.
+    """
     import ray
 
     (reference,) = shared
@@ -266,4 +291,6 @@ def _make_part_as_task(shared: list[object], number: int, partition: object) -> 
         stage, out = ray.get(reference)
         _built.clear()
         _built[reference] = _build(stage), out
-    return _make_part(*_built[reference], number, partition)
+    rows: list[int] = []
+    _make_part(*_built[reference], number, partition, rows.append)
+    return sum(rows)

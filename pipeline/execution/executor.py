@@ -22,10 +22,11 @@ from pipeline.execution.engines import Engine, P, WorkerFactory
 from pipeline.execution.inputs import Inputs
 from pipeline.execution.outputs import FILES, list_outputs, record_outputs, remove_outputs
 from pipeline.execution.parts import path_of_marker, read_marker
-from pipeline.files import is_inside, remove_leftovers
+from pipeline.files import is_inside
 from shards.stage_folder import REPORT, STAGE
 from shards.storage.files import AnyPath, check_free_disk, read_record, write_record
 from shards.storage.lock import LOCK, lock_folder
+from shards.storage.scratch import remove_leftovers
 
 
 class Stage(WorkerFactory[P], Protocol[P]):
@@ -52,7 +53,10 @@ class Stage(WorkerFactory[P], Protocol[P]):
         ...
 
     def finish(self, out: AnyPath, parts: int, statistics: Counter[str]) -> None:
-        """Merges what the parts left, once all are complete. ``statistics`` are the sums over the parts."""
+        """Merges what the parts left, once all are complete.
+
+        ``statistics`` are the sums over the parts; what holds for the whole may be added to them.
+        """
         ...
 
 
@@ -118,14 +122,17 @@ def _run_claimed(stage: Stage[P], out: AnyPath, engine: Engine) -> StageReport:
                     skipped += 1
                     advance(1)
 
-        for statistics in engine.run(stage, out, pending()):
-            advance(1, statistics["rows"])
-            inputs.check_files()
+        def follow(parts: int, rows: int = 0) -> None:
+            advance(parts, rows)
+            if parts:
+                inputs.check_files()
+
+        engine.run(stage, out, pending(), follow)
     inputs.check()
     try:
         merged = _merge_reports(out, done)
         stage.finish(out, done, merged.statistics)
-        remove_leftovers(out)  # workers of a killed run may have outlived it for a moment
+        remove_leftovers(out, below=True)  # workers of a killed run may have outlived it for a moment
         report = replace(merged, parts=done, skipped=skipped, seconds=time.monotonic() - started)
         _write_report(stage, out, report, engine)
     except OSError as error:
@@ -171,11 +178,11 @@ def _claim(stage: Stage[P], out: AnyPath, overwrite: bool) -> None:
                 "Name another --out folder, or add --overwrite to replace it"
             )
         if overwrite:
-            remove_leftovers(out)
+            remove_leftovers(out, below=True)
             remove_outputs(out)
     elif not path.exists() and _holds_anything(out):
         raise InputError(f"{out} is not empty and was not written by this command; name another --out folder")
-    remove_leftovers(out)
+    remove_leftovers(out, below=True)
     write_record(wanted, path)
 
 

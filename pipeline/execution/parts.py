@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import BinaryIO
@@ -29,13 +29,26 @@ class Part:
     Nothing appears before `complete` is called. If a part is not completed, `discard` must be called.
     """
 
-    def __init__(self, out: AnyPath, number: int) -> None:
+    def __init__(self, out: AnyPath, number: int, report_rows: Callable[[int], None] = lambda _: None) -> None:
+        """Makes an empty part.
+
+        Args:
+            out: the folder of the stage.
+            number: of the partition.
+            report_rows: hears of rows that are done, all in all of ``statistics["rows"]``.
+        """
         self.number = number
         self.name = f"part-{number:05d}"
         self.statistics: Counter[str] = Counter()
         self.rejects: list[Reject] = []
         self._out = out
         self._files: dict[str, NewFile] = {}
+        self._report_rows, self._reported = report_rows, 0
+
+    def advance(self, rows: int) -> None:
+        """Reports rows as done. A stage that needs long for a part calls it, the others leave it to `complete`."""
+        self._reported += rows
+        self._report_rows(rows)
 
     @contextmanager
     def open(self, file: str) -> Iterator[BinaryIO]:
@@ -58,6 +71,7 @@ class Part:
             dict(sorted(Counter(reject.reason for reject in self.rejects).items())),
         )
         write_record(asdict(marker), path_of_marker(self._out, self.number))
+        self.advance(self.statistics["rows"] - self._reported)
 
     def discard(self) -> None:
         """Removes what was written. Files that are in place already are written again by the next run."""

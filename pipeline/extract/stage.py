@@ -12,6 +12,7 @@ from typing import Literal
 from parsers.command import InputError
 from pipeline import detectors
 from pipeline.detectors import Detections, Detector
+from pipeline.duplicates.pictures import HASHES, hash_picture, write_hashes
 from pipeline.execution.engines import Work
 from pipeline.execution.parts import Part, Reject
 from pipeline.extract import images
@@ -130,6 +131,7 @@ class ExtractStage:
         The network runs in this thread. Other threads decode the next pictures and make the rows of the last ones.
         """
         rows: dict[int, RegionsRow | Reject] = {}
+        hashes: dict[str, bytes | None] = {}
 
         def in_batches() -> Iterator[tuple[int, Opened, bool]]:
             """Yields the number of each picture, the picture, and whether it is the last one of its batch."""
@@ -156,15 +158,17 @@ class ExtractStage:
 
         def describe(item: tuple[int, Array, Detections]) -> tuple[int, Array, RegionsRow | Reject]:
             number, pixels, detections = item
+            hashes[partition.sources[number].image_id] = hash_picture(pixels)
             return number, pixels, to_row(partition.sources[number], pixels, detections, self.info, self.top_k)
 
         for number, pixels, row in ahead(describe, found(), threads=DESCRIBERS):
             rows[number] = row
+            part.advance(1)
             if number < partition.previews and isinstance(row, RegionsRow):
                 name = f"{part.number:05d}-{number:04d}-{key_of(row.image_id)[-100:]}.jpg"
                 with part.open(f"preview/{name}") as stream:
                     draw_regions(pixels, row, self.info).save(stream, "JPEG", quality=85)
-        self._write([rows[number] for number in range(len(partition.sources))], partition.rejects, part)
+        self._write([rows[number] for number in range(len(partition.sources))], hashes, partition.rejects, part)
 
     def _detect(self, detector: Detector, sources: list[ImageSource], pixels: list[Array]) -> list[Detections]:
         import torch  # imported late, because it takes seconds and --help should answer at once
@@ -196,7 +200,9 @@ class ExtractStage:
                     continue
             yield number, picture
 
-    def _write(self, rows: list[RegionsRow | Reject], rejects: list[Reject], part: Part) -> None:
+    def _write(
+        self, rows: list[RegionsRow | Reject], hashes: dict[str, bytes | None], rejects: list[Reject], part: Part
+    ) -> None:
         good = [row for row in rows if isinstance(row, RegionsRow)]
         part.rejects.extend(rejects + [row for row in rows if isinstance(row, Reject)])
         part.statistics["rows"] += len(rows) + len(rejects)
@@ -204,6 +210,9 @@ class ExtractStage:
         part.statistics["boxes"] += sum(len(row.regions.boxes) for row in good)
         with part.open(f"{part.name}.parquet") as stream:
             write_regions(stream, good, self.info)
+        with part.open(f"{HASHES}/{part.name}.parquet") as stream:
+            ids = [row.image_id for row in good]
+            write_hashes(stream, ids, [hashes[image_id] for image_id in ids])
 
     def finish(self, out: AnyPath, parts: int, statistics: Counter[str]) -> None:
         """Does nothing: there is nothing to merge."""

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 
 from parsers.graph import SceneGraph
 from pipeline.execution.parts import Part, Reject
+from pipeline.holdout import TRAIN, VAL
 from pipeline.pack.accounts import Outcome
 from pipeline.pack.false_captions import make_negative_masks, make_negatives
 from pipeline.pack.join import Fate
@@ -26,7 +27,6 @@ from shards.schema import Array, Caption, Regions, Sample
 from shards.storage.files import AnyPath, seal, unseal
 from shards.writer import ShardWriter
 
-TRAIN, VAL = "train", "val"
 SPLIT_OF = {Fate.PACKED: TRAIN, Fate.HELD_OUT: VAL}
 """The split of the images that are packed."""
 OUTCOME_OF = {TRAIN: Outcome.PACKED, VAL: Outcome.HELD_OUT}

@@ -18,14 +18,17 @@ import pyarrow.compute as pc
 
 from parsers.checksums import sha256_of
 from parsers.command import InputError, pluralize, say
+from pipeline.duplicates.captions import hash_texts
 from pipeline.execution.parts import Part
 from pipeline.files import fingerprint, is_local
 from pipeline.graph_table import GRAPHS, GRAPHS_BY_VERSION, read_graphs
+from pipeline.holdout import TRAIN, VAL, is_held_out
 from pipeline.negative_table import NEGATIVES, read_negatives
 from pipeline.pack.accounts import close_accounts, write_accounts
 from pipeline.pack.image_ids import coco_number, count_matches, read_id_lists, read_id_map, with_coco_numbers
 from pipeline.pack.join import Fate, Join, RegionsPart, join
-from pipeline.pack.packing import TRAIN, VAL, Packer, PackPartition, parts_with_shard, read_shard_of_part
+from pipeline.pack.packing import Packer, PackPartition, parts_with_shard, read_shard_of_part
+from pipeline.pack.repetitions import PackedRows, report_repetitions
 from pipeline.row_store import RowStore
 from shards import index
 from shards.manifest import (
@@ -42,7 +45,7 @@ from shards.manifest import (
 )
 from shards.regions.detector import DetectorRecord
 from shards.regions.table import RegionsInfo
-from shards.schema import Array
+from shards.schema import Array, image_id_of_key
 from shards.stage_folder import parts_of, read_part_metadata
 from shards.storage.files import AnyPath, read_text_lines, write_atomic
 from shards.vocabulary import VOCABULARY, load_tokenizer, read_vocabulary
@@ -221,20 +224,26 @@ class PackStage:
     # -------------------------------------------------------------------------------------------------------- merging
 
     def finish(self, out: AnyPath, parts: int, statistics: Counter[str]) -> None:
-        """Merges the parts' indices and writes each split's vocabulary, index and, last, manifest."""
+        """Writes each split's vocabulary, index and, last, manifest, and says what nearly repeats in them."""
+        packed = {}
         for split in (TRAIN, VAL):
             if numbers := parts_with_shard(out, parts, split):
-                self._write_split(out, split, numbers)
+                packed[split] = self._write_split(out, split, numbers)
         close_accounts(out, statistics)
         if not any((out / split / MANIFEST).is_file() for split in (TRAIN, VAL)):
             raise InputError(
                 "no image has both captions and regions: nothing to pack. Compare the image ids in "
                 f"{out / WITHOUT_REGIONS} and {out / WITHOUT_CAPTIONS}{propose_coco_ids(out)}"
             )
+        rename = coco_number if self.coco_ids else None
+        rows = PackedRows(self.graphs, self.regions, rename, self._rename(), packed)
+        statistics.update(report_repetitions(rows, out))
 
-    def _write_split(self, out: AnyPath, split: str, parts: list[int]) -> None:
+    def _write_split(self, out: AnyPath, split: str, parts: list[int]) -> Array:
+        """Writes what a set has beside its tars; returns its images, ascending, as `hash_texts` numbers them."""
         folder = out / split
         infos: list[ShardInfo] = []
+        images: list[Array] = []
         totals = Totals()
 
         def index_rows() -> Iterator[list[index.IndexRow]]:
@@ -242,6 +251,7 @@ class PackStage:
             for number in parts:
                 shard = read_shard_of_part(out, number, split)
                 infos.append(shard.info)
+                images.append(hash_texts(pa.array([image_id_of_key(row.key) for row in shard.rows], pa.string())))
                 totals += shard.totals
                 yield shard.rows
 
@@ -265,6 +275,7 @@ class PackStage:
             shards=infos,
         )
         write_atomic(folder / MANIFEST, manifest.to_bytes())
+        return np.sort(np.concatenate(images))
 
 
 def propose_coco_ids(out: AnyPath) -> str:
@@ -274,16 +285,6 @@ def propose_coco_ids(out: AnyPath) -> str:
     )
     matching = len(captions & regions)
     return f"; with --coco-ids {pluralize(matching, 'image')} of them match" if matching else ""
-
-
-def is_held_out(image_id: str, share: float) -> bool:
-    """Returns whether an image belongs to the held-out split. A hash of its id alone decides."""
-    return place_image(image_id) < share * 2**64
-
-
-def place_image(image_id: str) -> int:
-    """Returns a number below 2**64 that follows from the image id alone: the images with the lowest are held out."""
-    return int.from_bytes(hashlib.blake2b(image_id.encode(), digest_size=8).digest(), "big")
 
 
 def _count_negatives(captions: RowStore, negatives: RowStore) -> Array:

@@ -14,8 +14,8 @@ from pipeline.execution.engines import Engine
 from pipeline.execution.executor import print_report, run_stage
 from pipeline.execution.options import EngineKind, MaxRejects, Overwrite, RayAddress, Workers
 from pipeline.files import expand, location
-from pipeline.parse import captions
 from pipeline.parse.formats import FORMATS
+from pipeline.parse.options import ColumnsOption
 from pipeline.parse.recognition import recognise_captions
 from pipeline.parse.stage import ParseStage
 
@@ -36,9 +36,7 @@ def main(
         str | None, typer.Option(help="An installed English spaCy model, if the parser reads spaCy's trees.")
     ] = None,
     format: Annotated[str, typer.Option(help=f"The format of the files: auto, {', '.join(FORMATS)}.")] = "auto",
-    columns: Annotated[
-        str, typer.Option(help="What the columns of a table are called, for example image_id=url,caption=text.")
-    ] = "",
+    columns: ColumnsOption = None,
     splits: Annotated[
         str,
         typer.Option(
@@ -59,13 +57,9 @@ def main(
     """Parse captions into scene graphs (Parquet)."""
     if format != "auto" and format not in FORMATS:
         raise typer.BadParameter(f"{format!r} is none of auto, {', '.join(FORMATS)}", param_hint="--format")
-    try:
-        names = captions.parse_columns(columns)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--columns") from error
     recognised = []
     for path in expand(sources):
-        found, why = (format, "as given") if format != "auto" else recognise_captions(path, names)
+        found, why = (format, "as given") if format != "auto" else recognise_captions(path, columns)
         console.print(f"{path}: {found} ({why})")
         recognised.append((path, found))
     options = {} if spacy_model is None else {"spacy_model": spacy_model}
@@ -81,7 +75,7 @@ def main(
         version,
         partition_size,
         tuple(options.items()),
-        tuple(names.items()),
+        tuple((columns or {}).items()),
         tuple(sorted({split.strip() for split in splits.split(",")} - {""})),
         min_visible,
     )

@@ -10,7 +10,7 @@ import html
 import io
 import re
 import tokenize
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from pipeline.execution.parts import Reject
@@ -138,17 +138,3 @@ def _check(source: str, row: RawRow) -> CaptionRow | Reject:
     segments = tuple(start - shift for start in row.segments)
     unescaped = text != given
     return CaptionRow(source, row.position, image_id, caption_id, caption, segments, unescaped, row.is_key, row.split)
-
-
-def parse_columns(text: str) -> Mapping[str, str]:
-    """Returns ``image_id=url,caption=text`` as a mapping.
-
-    Raises:
-        ValueError: the text is not of this form.
-    """
-    pairs = [part.partition("=") for part in text.split(",") if part]
-    columns = {name.strip(): value.strip() for name, _, value in pairs}
-    unknown = [name for name in columns if name not in ("image_id", "caption_id", "caption")]
-    if unknown or not all(columns.values()):
-        raise ValueError("expected NAME=COLUMN with the names image_id, caption_id and caption, separated by commas")
-    return columns

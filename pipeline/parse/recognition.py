@@ -44,7 +44,10 @@ def recognise_captions(path: AnyPath, columns: Columns | None = None) -> tuple[s
     caption = (columns or {}).get("caption", "caption")
     found = _recognise_json(path, line, caption) if line[:1] in b"{[" else _recognise_table(line, caption)
     if found is None:
-        raise InputError(f"{path}: format not recognised; name it with --format ({', '.join(FORMATS)})")
+        raise InputError(
+            f"{path}: format not recognised; a table needs a header with the column {caption!r}, or --columns "
+            f"caption=NAME (formats are {', '.join(FORMATS)})"
+        )
     return found
 
 

@@ -9,6 +9,7 @@ Start reading at `scene`: the truth about every picture is a `Scene`, and everyt
 - `simulated_features` gives region features as an object detector would; `network`, `training`, `train_detector` and
   `recall` are a detector that really looks at the pictures.
 - `tasks` makes questions, choices and expressions about a scene, and `task_files` data sets for the downstream tasks.
+- `suite` draws twin pictures with captions that are true of one and false of the other.
 - `write` puts it all into files.
 """
 

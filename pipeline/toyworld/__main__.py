@@ -34,6 +34,15 @@ def main(
     min_things: Annotated[int, typer.Option(min=2, max=6, help="The fewest things in a picture.")] = DEFAULT.things[0],
     max_things: Annotated[int, typer.Option(min=2, max=6, help="The most things in a picture.")] = DEFAULT.things[1],
     tasks: Annotated[bool, typer.Option("--tasks", help="Make VQA, VCR, retrieval and RefCOCO+ data as well.")] = False,
+    apart: Annotated[
+        bool, typer.Option("--apart", help="Let no thing touch or hide another: then words do not tell how they stand.")
+    ] = False,
+    suite: Annotated[
+        bool,
+        typer.Option(
+            "--suite", help="Make pictures in twos, and captions that are true of one and false of the other."
+        ),
+    ] = False,
     workers: Annotated[int, typer.Option(min=1, help="The number of worker processes.")] = os.cpu_count() or 1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the world in the folder.")] = False,
 ) -> None:
@@ -42,7 +51,9 @@ def main(
     out = out.resolve()
     if min_things > max_things:
         raise typer.BadParameter(f"--min-things {min_things} is more than --max-things {max_things}")
-    world = ToyWorld(num_images, seed, num_captions, feature_size, (min_things, max_things), tasks)
+    if suite and num_images % 2:
+        raise typer.BadParameter(f"--num-images {num_images} is odd, but the pictures of --suite come in twos")
+    world = ToyWorld(num_images, seed, num_captions, feature_size, (min_things, max_things), tasks, apart, suite)
     with lock_folder(out):
         if any(path.name != LOCK for path in out.iterdir()) and not overwrite:
             raise typer.BadParameter(f"--out {out} is not empty; choose another folder or add --overwrite")

@@ -47,16 +47,28 @@ FLOOR_ONLY = ("stack", "in front", "covering")
 Group = tuple[str, list[Thing]]
 
 
-def sample_scene(image_id: int, rng: np.random.Generator, things: tuple[int, int] = (3, 6)) -> Scene:
+def sample_scene(
+    image_id: int, rng: np.random.Generator, things: tuple[int, int] = (3, 6), *, apart: bool = False
+) -> Scene:
     """Draws a scene with ``things[0]`` to ``things[1]`` things (both included, equally likely).
 
     Shape, colour, material and size are drawn independently of each other and of the place, so words alone predict
-    none of them. The only exception is that a small thing cannot cover a large one.
+    none of them. The only exception is that a small thing cannot cover a large one. See `place_toys` for ``apart``.
     """
-    toys = _toys(int(rng.integers(things[0], things[1] + 1)), rng)
+    toys = draw_toys(int(rng.integers(things[0], things[1] + 1)), rng)
+    return place_toys(image_id, toys, rng, apart=apart)
+
+
+def place_toys(image_id: int, toys: Sequence[Thing], rng: np.random.Generator, *, apart: bool = False) -> Scene:
+    """Draws a place for each thing, and a backdrop. Where the things stood before plays no part.
+
+    If the things stand ``apart``, none touches, carries or hides another. The relations that are left are as likely as
+    their opposites, whatever the things look like.
+    """
     backdrop = int(rng.integers(BACKDROPS))
     while True:
-        placed = _place(_groups(toys, rng), rng)
+        groups = [("alone", [_standing(toy)]) for toy in toys] if apart else _groups(toys, rng)
+        placed = _place(groups, rng)
         if placed is not None:
             return Scene(image_id, *placed, backdrop)
 
@@ -65,7 +77,8 @@ def _pick(values: Sequence[str], rng: np.random.Generator) -> str:
     return values[int(rng.integers(len(values)))]
 
 
-def _toys(count: int, rng: np.random.Generator) -> list[Thing]:
+def draw_toys(count: int, rng: np.random.Generator) -> list[Thing]:
+    """Draws things that have no place yet."""
     toys = [
         Thing(_pick(SHAPES, rng), _pick(COLOURS, rng), _pick(MATERIALS, rng), _pick(SIZES, rng)) for _ in range(count)
     ]
@@ -81,7 +94,7 @@ def _toys(count: int, rng: np.random.Generator) -> list[Thing]:
     return [toys[i] for i in rng.permutation(count)]
 
 
-def _groups(toys: list[Thing], rng: np.random.Generator) -> list[Group]:
+def _groups(toys: Sequence[Thing], rng: np.random.Generator) -> list[Group]:
     """Cuts the toys into groups of one or two. The boxes of a group are relative to the left end of its ground."""
     names, thresholds = list(GROUPS), np.cumsum(list(GROUPS.values()))
     groups: list[Group] = []
@@ -95,7 +108,7 @@ def _groups(toys: list[Thing], rng: np.random.Generator) -> list[Group]:
 
 def _standing(thing: Thing, widen: float = 1.0) -> Thing:
     height = HEIGHTS[thing.size]
-    return replace(thing, box=PixelBox(0, -height, round(height * ASPECT[thing.shape] * widen), 0))
+    return replace(thing, box=PixelBox(0, -height, round(height * ASPECT[thing.shape] * widen), 0), tilt=0)
 
 
 def _moved(thing: Thing, dx: int, dy: int) -> Thing:

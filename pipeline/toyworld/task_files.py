@@ -7,6 +7,8 @@
 | ``flickr30k/dataset_flickr30k.json`` | Karpathy's splits, the world's captions |
 | ``refcoco_plus/refs(unc).p``, ``instances.json`` | REFER, with testA and testB |
 
+Twins also make a suite in the layout of SugarCrepe: ``suite/KIND.json``.
+
 Pictures are split by their number, so a picture is in the same split of every task. The test splits have their truth
 as well.
 """
@@ -23,6 +25,7 @@ import numpy as np
 
 from pipeline.toyworld.captions import ToyCaption
 from pipeline.toyworld.scene import HEIGHT, SHAPES, WIDTH, Scene, Thing
+from pipeline.toyworld.suite.twins import Twins
 from pipeline.toyworld.tasks import Choice, Tokens, ToyQuestion, ask, choose, refer
 
 SplitName = Literal["train", "val", "test"]
@@ -51,6 +54,21 @@ def write_tasks(seed: int, scenes: Sequence[Scene], captions: Sequence[Sequence[
     _write_vcr(seed, scenes, folder / "vcr")
     _write_json(folder / "flickr30k" / "dataset_flickr30k.json", _karpathy(scenes, captions))
     _write_refer(seed, scenes, folder / "refcoco_plus")
+
+
+def write_suite(twins: Sequence[Twins], folder: Path) -> None:
+    """Writes the captions of twins in the layout of SugarCrepe: a file for each kind.
+
+    Each caption is in it twice, once as the caption of its own picture and once as the false one of the twin.
+    """
+    kinds: dict[str, list[dict[str, str]]] = {}
+    for pair in twins:
+        for scene, captions in zip(pair.scenes, (pair.captions, pair.captions[::-1]), strict=True):
+            true, false = captions
+            row = {"filename": picture_name(scene.image_id), "caption": true, "negative_caption": false}
+            kinds.setdefault(pair.kind, []).append(row)
+    for kind, rows in kinds.items():
+        _write_json(folder / f"{kind}.json", {str(number): row for number, row in enumerate(rows)})
 
 
 def picture_name(image_id: int) -> str:

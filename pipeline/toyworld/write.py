@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +23,16 @@ from pipeline.toyworld.layout import sample_scene
 from pipeline.toyworld.render import render
 from pipeline.toyworld.scene import HEIGHT, SHAPES, WIDTH, Scene
 from pipeline.toyworld.simulated_features import SimulatedDetector, SimulatedRegions
-from pipeline.toyworld.task_files import picture_name, write_tasks
+from pipeline.toyworld.suite.twins import Twins, sample_twins
+from pipeline.toyworld.task_files import picture_name, write_suite, write_tasks
 from shards.storage.files import read_text_lines
 from shards.storage.lock import LOCK
 from shards.storage.scratch import scratch_folder
 from shards.storage.workers import follow_parent
 
 TAGGED_REGIONS = "tasks/vcr/regions"
+_TWINS = 4
+"""the stream of random numbers of twins; those before it are of single pictures"""
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 VOCABULARY_SIZE = 320
 
@@ -47,6 +51,10 @@ class ToyWorld:
     things: tuple[int, int] = (3, 6)
     tasks: bool = False
     """whether the data sets of the downstream tasks are made as well; the rest stays the same"""
+    apart: bool = False
+    """whether all things stand apart, so that words do not tell how they stand (see `pipeline.toyworld.layout`)"""
+    suite: bool = False
+    """whether the pictures are twins (see `pipeline.toyworld.suite`), and a suite of their captions is made"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +112,15 @@ def _write(world: ToyWorld, unfinished: Path, workers: int, progress: Callable[[
         (unfinished / folder).mkdir(parents=True)
     scenes: list[Scene] = []
     captions: list[list[ToyCaption]] = []
+    twins: list[Twins] = []
     regions = 0
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, spawn, initializer=follow_parent) as pool:
+        if world.suite:
+            twins += pool.map(partial(_sample_twins, world), range(1, world.images // 2 + 1), chunksize=25)
+        given = chain.from_iterable(pair.scenes for pair in twins) if world.suite else repeat(None)
         write_image = partial(_write_image, world, SimulatedDetector(world.feature_size), unfinished)
-        for scene, said, found in pool.map(write_image, range(1, world.images + 1), chunksize=50):
+        for scene, said, found in pool.map(write_image, range(1, world.images + 1), given, chunksize=50):
             scenes.append(scene)
             captions.append(said)
             regions += found
@@ -120,18 +132,27 @@ def _write(world: ToyWorld, unfinished: Path, workers: int, progress: Callable[[
     _write_text(unfinished / "captions.json", json.dumps(_coco(world, scenes, captions)))
     if world.tasks:
         write_tasks(world.seed, scenes, captions, unfinished / "tasks")
+    if world.suite:
+        write_suite(twins, unfinished / "suite")
     write_checksums(unfinished, sorted(_list_files(unfinished)))
     return ToyWorldTotals(
         world.images, sum(map(len, captions)), sum(len(scene.things) for scene in scenes), regions, len(pieces)
     )
 
 
+def _sample_twins(world: ToyWorld, number: int) -> Twins:
+    return sample_twins(number, np.random.default_rng((world.seed, number, _TWINS)), world.things, apart=world.apart)
+
+
 def _write_image(
-    world: ToyWorld, detector: SimulatedDetector, folder: Path, image_id: int
+    world: ToyWorld, detector: SimulatedDetector, folder: Path, image_id: int, given: Scene | None
 ) -> tuple[Scene, list[ToyCaption], int]:
-    """Writes one picture and its regions. Returns its truth, its captions and the number of regions."""
+    """Writes one picture and its regions. Returns its truth, its captions and the number of regions.
+
+    If no scene is given, one is drawn.
+    """
     layout, words, sight, tags = (np.random.default_rng((world.seed, image_id, stream)) for stream in range(4))
-    scene = sample_scene(image_id, layout, world.things)
+    scene = given or sample_scene(image_id, layout, world.things, apart=world.apart)
     regions = detector.detect(scene, sight)
     _write_regions(folder / "regions" / f"{image_id}.npz", image_id, regions)
     if world.tasks:

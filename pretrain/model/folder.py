@@ -14,6 +14,7 @@ from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG, ENCODER, WEIGHTS, ErnieViL
 from pretrain.model.heads import ErnieViLForPreTraining
 from shards.storage.files import write_atomic
+from shards.storage.scratch import remove_leftovers
 from shards.storage.weights import load_weights, read_weights, start_from_weights, write_weights
 from shards.vocabulary import VOCABULARY, read_vocabulary
 
@@ -30,6 +31,7 @@ def export(weights: Mapping[str, Tensor], config: ModelConfig, vocabulary: bytes
         folder: is made if it does not exist.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
     forget_checksums(folder)
     write_atomic(folder / VOCABULARY, vocabulary)
     write_weights(weights, folder / WEIGHTS)

@@ -8,15 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from torch import Tensor
 
 from parsers.command import InputError
 from pretrain.model.encoder import ErnieViL
+from shards.storage.downloads import find_weights
 from shards.storage.weights import read_weights
-
-FILES = ("model.safetensors", "pytorch_model.bin")
 
 _EMBEDDINGS = {
     "word": "embeddings.word_embeddings.weight",
@@ -69,7 +66,7 @@ def init_text(model: ErnieViL, source: str | Path) -> TextInitialisation:
     Raises:
         InputError: there is no such model, or one of its tensors is missing or has another shape.
     """
-    path = _find(str(source))
+    path = find_weights(str(source), "--start-text")
     weights = {_modern(name): tensor for name, tensor in _load(path).items()}
     parameters = dict(model.named_parameters())
     taken: dict[str, str] = {}
@@ -118,20 +115,6 @@ def _modern(name: str) -> str:
     """Returns the name in today's files. Older ones begin with the model, and call layer norms gamma and beta."""
     name = re.sub(r"^(bert|ernie)\.", "", name)
     return re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name))
-
-
-def _find(source: str) -> Path:
-    if Path(source).is_dir():
-        for name in FILES:
-            if (Path(source) / name).is_file():
-                return Path(source) / name
-        raise InputError(f"{source}: holds neither {' nor '.join(FILES)}")
-    for name in FILES:
-        try:
-            return Path(hf_hub_download(source, name))
-        except (HfHubHTTPError, HFValidationError, OSError):
-            continue
-    raise InputError(f"{source}: neither a folder nor a model of the hub with {' or '.join(FILES)}")
 
 
 def _load(path: Path) -> dict[str, Tensor]:

@@ -141,8 +141,10 @@ class Trainer(Generic[BatchT]):
             self.checkpoints.finish()
         self._export(gather_weights(self.engine), "model")
         metrics = self._evaluate() if metrics is None else metrics
+        self._write_card("model", metrics)
         if recipe.average > 0:
             self._export(self._average_checkpoints(), "averaged")
+            self._write_card("averaged", {})
         return metrics
 
     def _begin(self) -> None:
@@ -295,6 +297,7 @@ class Trainer(Generic[BatchT]):
             log.write_metrics(self.step, metrics)
         if self._best.is_best(metrics):
             self._export(gather_weights(self.engine), "best")
+            self._write_card("best", metrics)
         return metrics
 
     def _measure(self) -> dict[str, float]:
@@ -361,6 +364,9 @@ class Trainer(Generic[BatchT]):
 
     def _export(self, weights: Mapping[str, Tensor], name: str) -> None:
         self.world.on_first(lambda: self.workload.export(weights, self.out / name))
+
+    def _write_card(self, name: str, metrics: Mapping[str, float]) -> None:
+        self.world.on_first(lambda: self.workload.write_card(self.out / name, metrics, self.step))
 
     # ---------------------------------------------------------------------------------------- what the loop is given
 

@@ -131,3 +131,13 @@ class Workload(Protocol[BatchT]):
             folder: to write to.
         """
         ...
+
+    def write_card(self, folder: Path, metrics: Mapping[str, float], step: int) -> None:
+        """Writes the card of an exported model.
+
+        Args:
+            folder: of the model.
+            metrics: what `evaluate` returned of these very weights; empty where it was not called.
+            step: the steps that were trained.
+        """
+        ...

@@ -28,7 +28,7 @@ from shards.storage.errors import ShardError
 from shards.storage.files import check_free_disk, flush
 from shards.storage.folders import LocalFolder
 from shards.storage.lock import LOCK, lock_folder
-from shards.storage.scratch import scratch_folder
+from shards.storage.scratch import new_folder
 from shards.vocabulary import VOCABULARY
 from shards.writer import ShardWriter
 
@@ -70,15 +70,9 @@ def _unfinished(out: Path) -> Iterator[Path]:
     Raises:
         InputError: ``out`` holds something by then, or the disk cannot be written.
     """
-    out = out.absolute()
-    mode = out.stat().st_mode
     try:
-        with scratch_folder(out) as folder:
+        with new_folder(out) as folder:
             yield folder
-            folder.chmod(mode)
-            (out / LOCK).unlink()  # only an empty folder can be replaced
-            folder.replace(out)
-            flush(out.parent)
     except OSError as error:
         raise InputError(f"{out}: could not be written: {error}; the old sets are as they were") from error
 

@@ -72,7 +72,7 @@ def make_document(title: str, header: str, body: str, style: str = "") -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_STYLE}{style}</style></head><body>\n{_ARROW}"
+        f"<title>{escape(title)}</title><style>{STYLE}{style}</style></head><body>\n{ARROW}"
         f"<header>{header}</header>\n{body}</body></html>\n"
     )
 
@@ -101,7 +101,7 @@ class SampleDrawer:
         described = () if self._attributes is None else self._attributes(image_id, regions)
         labels = label_regions(regions, self._shards.manifest.classes, *described)
         return (
-            f"<figure>{_draw_regions(regions, width, height, labels, picture)}<figcaption>"
+            f"<figure>{draw_regions(regions, width, height, labels, picture)}<figcaption>"
             f"{f'{escape(note)}<br>' if note else ''}{escape(image_id)}<br>"
             f"{width} × {height}, {pluralize(len(regions.boxes), 'box')}</figcaption></figure>"
         )
@@ -111,7 +111,7 @@ class SampleDrawer:
         captions, masks = self._shards.record(*place)[3], self._shards.masks(*place)
         negatives = self._shards.negatives(*place)
         return "".join(
-            f"<details{' open' if number == opened else ''}><summary>{_coloured(caption)}</summary>"
+            f"<details{' open' if number == opened else ''}><summary>{color_caption(caption)}</summary>"
             f'<div class="graph">{draw_graph(caption.graph)}</div>'
             f"{_pieces(caption, number, masks, self._vocabulary)}"
             f"{_list_negatives([negative for negative in negatives if negative.caption == number])}</details>"
@@ -126,11 +126,20 @@ def _embedded(path: Path) -> str | None:
     """A small JPEG of a picture, as a data URL; None if the picture cannot be read."""
     try:
         check_picture_file(path)
-        with open_picture(path.read_bytes()) as image:
-            image.draft("RGB", (_PICTURE_WIDTH, _PICTURE_WIDTH))
-            small = to_rgb(image)
+        return embed_picture(path.read_bytes())
     except Exception:  # the errors of decoders have no common class
         return None
+
+
+def embed_picture(data: bytes) -> str:
+    """Makes a small JPEG of a picture, as a data URL, given the bytes of its file.
+
+    Raises:
+        Exception: it cannot be decoded. The errors of decoders have no common class.
+    """
+    with open_picture(data) as image:
+        image.draft("RGB", (_PICTURE_WIDTH, _PICTURE_WIDTH))
+        small = to_rgb(image)
     small.thumbnail((_PICTURE_WIDTH, 2 * _PICTURE_WIDTH))
     stream = io.BytesIO()
     small.save(stream, "JPEG", quality=_PICTURE_QUALITY)
@@ -154,9 +163,19 @@ class _Attributes:
         return self._store[image_id].attribute_ids, self._names
 
 
-def _draw_regions(
+def draw_regions(
     regions: Regions, width: int, height: int, best: Sequence[tuple[str, float]], picture: str | None
 ) -> str:
+    """Draws an image with its boxes as SVG.
+
+    Args:
+        regions: the boxes.
+        width: of the image, in pixels.
+        height: of the image, in pixels.
+        best: for each box a name and a number; the names of the boxes with the highest numbers are shown. It may be
+            empty.
+        picture: the address of the picture, or None.
+    """
     boxes, texts = [], []
     size = max(width, height) / 24
     ranked = sorted(range(len(best)), key=lambda number: -best[number][1])[:_NAMED_BOXES]
@@ -169,9 +188,11 @@ def _draw_regions(
         )
         if number in ranked:
             texts.append(f'<text x="{x1 + size / 4:.0f}" y="{y1 + size:.0f}">{escape(label)}</text>')
+    named = ", ".join(best[number][0] for number in ranked) or pluralize(len(regions.boxes), "region")
     shown = "" if picture is None else f'<image href="{picture}" width="{width}" height="{height}"/>'
     return (
-        f'<svg class="picture" viewBox="0 0 {width} {height}" role="img">{shown}<g font-size="{size:.0f}" '
+        f'<svg class="picture" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(named)}">{shown}'
+        f'<g font-size="{size:.0f}" '
         f'stroke-width="{size / 8:.1f}">{"".join(boxes)}{"".join(texts)}</g></svg>'
     )
 
@@ -179,7 +200,7 @@ def _draw_regions(
 # ------------------------------------------------------------------------------------------------- captions and pieces
 
 
-def _coloured(caption: Caption) -> str:
+def color_caption(caption: Caption) -> str:
     """HTML of a caption whose words have the colours of their nodes.
 
     A word tells its node when it is pointed at. The mentions of an object that has several end with the same number.
@@ -276,7 +297,8 @@ def draw_graph(graph: SceneGraph) -> str:
     width = max([right - _GAP, *(x + half for x, half in labels)]) + 2 - left
     height = middle + _LINE * (max(levels) + 2 if levels else 1)
     return (
-        f'<svg width="{width:.0f}" height="{height:.0f}" viewBox="{left:.0f} 0 {width:.0f} {height:.0f}" role="img">'
+        f'<svg width="{width:.0f}" height="{height:.0f}" viewBox="{left:.0f} 0 {width:.0f} {height:.0f}" role="img" '
+        f'aria-label="{escape("; ".join(label_nodes(graph)))}">'
         f"{''.join(arcs)}{''.join(nodes)}</svg>"
     )
 
@@ -326,12 +348,12 @@ def _node(kind: str, text: str, x: float, y: float, attributes: str = "") -> str
     )
 
 
-_ARROW = (
-    '<svg width="0" height="0" style="position:absolute"><defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" '
-    'markerWidth="7" markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z"/></marker></defs></svg>'
+ARROW = (
+    '<svg class="defs" width="0" height="0" aria-hidden="true"><defs><marker id="arrow" viewBox="0 0 8 8" refX="7" '
+    'refY="4" markerWidth="7" markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z"/></marker></defs></svg>'
 )
 
-_STYLE = """
+STYLE = """
 :root{--paper:#fff;--ground:#f1f3f5;--ink:#212529;--faint:#868e96;--object:#0b7285;--attribute:#2b8a3e;
 --relation:#9c36b5}
 @media(prefers-color-scheme:dark){:root{--paper:#212529;--ground:#121416;--ink:#f1f3f5;--faint:#909aa3;
@@ -364,6 +386,7 @@ details:last-child{border:0}
 .graph path{fill:none;stroke:var(--relation);stroke-width:1.3}
 .dashed{stroke-dasharray:4 3}
 marker path{fill:var(--relation)}
+.defs{position:absolute}
 .pieces{margin:4px 0;line-height:2}
 .pieces span{border:1px solid currentColor;border-radius:5px;padding:1px 5px;font:13px ui-monospace,monospace;
 white-space:pre}

@@ -23,11 +23,19 @@ class RegionStore:
     pickled for worker processes.
     """
 
-    def __init__(self, folders: Sequence[Path], *, attributes: bool = False, cache_bytes: int = 1 << 28) -> None:
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        *,
+        classes: bool = False,
+        attributes: bool = False,
+        cache_bytes: int = 1 << 28,
+    ) -> None:
         """Reads the ids.
 
         Args:
             folders: folders that `pipeline.regions` or `pipeline.extract` wrote.
+            classes: read the classes of regions, too.
             attributes: read the attributes of regions, too.
             cache_bytes: keep about this many bytes of decoded row groups, in each process.
 
@@ -35,7 +43,9 @@ class RegionStore:
             InputError: a folder is unfinished, two folders hold the same image, or their features differ in size.
         """
         self.feature_size = 0
-        self._columns = [*REGIONS.names[:5], *(["attribute_ids", "attribute_probs"] if attributes else [])]
+        wanted = {"class": classes, "attribute": attributes}
+        more = [f"{kind}_{what}" for kind, is_wanted in wanted.items() if is_wanted for what in ("ids", "probs")]
+        self._columns = [*REGIONS.names[:5], *more]
         self._paths: list[AnyPath] = []
         self._rows: dict[str, int] = {}
         self._groups: list[tuple[int, int]] = []
@@ -69,7 +79,7 @@ class RegionStore:
         return image_id in self._rows
 
     def __getitem__(self, image_id: str) -> RegionsRow:
-        """The regions of an image, without their classes.
+        """The regions of an image, with what was asked for.
 
         Raises:
             KeyError: no folder has the image.

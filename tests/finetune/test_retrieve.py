@@ -34,6 +34,24 @@ def test_the_command_ranks_a_split(toys, task, trained, split, tmp_path):
     assert [p["rank"] for p in inferred] == [p["rank"] for p in predictions]
 
 
+def test_a_table_of_captions_is_ranked_as_it_is_divided(toys, task, trained, tmp_path):
+    captions = task.read(toys.world / "tasks/flickr30k", "train")[:36]
+    table = "".join(f"{caption.image_id}.jpg,{caption.text.replace(',', '')}\n" for caption in captions)
+    (tmp_path / "captions.csv").write_text("photo,text\n" + table)
+    line = ["--model", str(trained[0]), "--regions", str(toys.regions), "--columns", "image_id=photo,caption=text"]
+    line += ["--data", str(tmp_path / "captions.csv"), "--out", str(tmp_path / "out")]
+    missing = CliRunner().invoke(retrieve, [*line, "--split", "val"])
+    assert "no regions for 2 images of val, e.g. " in str(missing.exception)  # named by file, and not by image id
+    (tmp_path / "captions.csv").write_text("file,text\n" + table)
+    line[line.index("image_id=photo,caption=text")] = "caption=text"
+    result = CliRunner().invoke(retrieve, [*line, "--split", "val"])
+    assert result.exit_code == 0, result.output
+    ranked = json.loads((tmp_path / "out/predictions.json").read_text())
+    held_out = task.with_columns({"caption": "text"}).read(tmp_path / "captions.csv", "val")
+    assert [(item["caption_id"], item["image_id"]) for item in ranked] == [(c.caption_id, c.image_id) for c in held_out]
+    assert len({caption.image_id for caption in held_out}) == 2
+
+
 IN_SMALL_BLOCKS = """
 import finetune.tasks.retrieval.score_matrix
 from finetune.retrieve import app
@@ -44,17 +62,17 @@ run(app)
 """
 KILLED_AFTER_THREE = f"""
 import os, signal
-import finetune.tasks.retrieval.score_matrix
+from shards.storage.files import NewFile
 
-write, blocks = finetune.tasks.retrieval.score_matrix.write_atomic, []
+publish, blocks = NewFile.publish, []
 
-def write_or_die(path, data):
+def publish_or_die(file):
     if len(blocks) == 3:
         os.kill(os.getpid(), signal.SIGKILL)
-    blocks.append(path)
-    write(path, data)
+    blocks.extend([file] if file.path.name.startswith("block-") else [])
+    publish(file)
 
-finetune.tasks.retrieval.score_matrix.write_atomic = write_or_die
+NewFile.publish = publish_or_die
 {IN_SMALL_BLOCKS}
 """
 
@@ -76,6 +94,7 @@ def test_killed_and_run_again_it_ends_in_the_same_bytes(toys, trained, tmp_path,
     killed = subprocess.run(line, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert len(list((tmp_path / "a/blocks").glob("block-*.npy"))) == 3
+    assert len(list((tmp_path / "a/blocks").glob(".block-*.tmp"))) == 1
     monkeypatch.setattr(score_matrix, "BLOCK_PAIRS", 48)
     for out in ("a", "b"):
         result = CliRunner().invoke(retrieve, retrieve_arguments(toys, trained[0], tmp_path / out))

@@ -56,6 +56,7 @@ def write_seeds(folder: Path) -> None:
     write_features(Path("features"))
     write_pictures(Path("pictures"))
     write_lists(Path("lists"))
+    write_suites(Path("suites"))
     write_recipes(Path("recipes"))
     write_models(Path("models"))
     for path in Path().rglob("checksums.json"):
@@ -226,6 +227,25 @@ def write_lists(folder: Path) -> None:
     images = [str(n) for n in range(2, 10)]
     pool = [[(n + 1) % 8, (n + 2) % 8] for n in range(8)]
     (folder / "negatives.p").write_bytes(pickle.dumps({"train_image_list": images, "train_hard_pool": pool}, 2))
+
+
+def write_suites(folder: Path) -> None:
+    """Pairs of a true and a false caption, in every format."""
+    folder.mkdir()
+    pairs = [(f"{n:012}.png", TEXTS[n], TEXTS[n - 1]) for n in range(1, 4)]
+    (folder / "swap_obj.json").write_text(
+        json.dumps({n: {"filename": i, "caption": t, "negative_caption": f} for n, (i, t, f) in enumerate(pairs)})
+    )
+    part = {"bbox_x": 2, "bbox_y": 3, "bbox_w": 200, "bbox_h": 180.5, "attributes": ["red", "small"]}
+    aro = [{"image_path": i, "true_caption": t, "false_caption": f, **part} for i, t, f in pairs]
+    (folder / "aro.json").write_text(json.dumps(aro))
+    votes = {"linguistic_phenomena": "actions", "mturk": {"caption": 2, "foil": 1}}
+    valse = {f"a{n}": {"image_file": i, "caption": t, "foil": f, **votes} for n, (i, t, f) in enumerate(pairs)}
+    (folder / "valse.json").write_text(json.dumps(valse))
+    own = [{"image": i, "caption": t, "negative_caption": f, "kind": "own"} for i, t, f in pairs]
+    (folder / "own.jsonl").write_text(as_lines(own))
+    table = "".join(f'{row["image"]},"{row["caption"]}","{row["negative_caption"]}"\n' for row in own)
+    (folder / "own.csv").write_text(f"image,caption,negative_caption\n{table}")
 
 
 def write_recipes(folder: Path) -> None:

@@ -38,6 +38,8 @@ shards.inspect show shards/train 3
 shards.inspect verify shards/train --workers 1
 shards.inspect verify shards/train --repair-index --workers 1
 shards.inspect html shards/train --images world/images --regions regions -n 5 --out out.html
+shards.card shards --overwrite
+shards.push shards out
 shards.edit remove shards/train --image-ids lists/ids.txt --caption-ids lists/captions.jsonl --out out
 shards.edit append shards/train shards/val --out out
 shards.edit merge shards/train shards/val --out out
@@ -60,6 +62,7 @@ finetune.predict vqa --model models/vqa --data released --split vqa.tsv --out ou
 finetune.predict refcoco_plus --model models/refcoco_plus --data released --split refer.tsv --out out.json
 finetune.retrieve --model models/retrieval --data world/tasks/flickr30k --split val --regions regions \
 --shortlist 2 --cheap-score shortlist.safetensors --out out
+finetune.compose suites --model models/retrieval --regions regions --skip-missing-images --out out
 finetune.import_checkpoint models/vcr --to-paddle --out out
 finetune.import_checkpoint paddle --size recipes/model.json --tokenizer world/vocab.txt --out out
 finetune.import_checkpoint combined --size recipes/model.json --out out
@@ -76,6 +79,7 @@ pipeline.extract pictures pictures.tar --detector toyworld --weights detector.sa
 pipeline.extract list.json --images pictures --boxes boxes.json --detector toyworld \
 --weights detector.safetensors --out out
 pipeline.statistics graphs --out out
+pipeline.statistics graphs --benchmark-captions captions/karpathy.json --workers 1 --out out
 pipeline.toyworld --num-images 2 --num-captions 1 --out out
 pipeline.toyworld.train_detector --steps 2 --batch-size 2 --out out
 parsers.evaluate --gold captions/gold.csv --parser sng --without-synonyms --out out.json

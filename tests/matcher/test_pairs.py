@@ -3,9 +3,8 @@
 import pytest
 from PIL import Image
 
-from matcher.pairs import MOST_HELD_OUT, OwnData, choose_holdout, read_own_data
+from matcher.pairs import OwnData, read_own_data
 from parsers.command import InputError
-from pipeline.pack.stage import is_held_out
 
 
 @pytest.fixture
@@ -55,19 +54,6 @@ def test_captions_of_other_photos_are_refused_with_examples_of_both(photos, tmp_
 def test_a_file_in_place_of_the_folder_is_refused(photos, tmp_path):
     with pytest.raises(InputError, match="is no folder of photos"):
         read_own_data(photos / "dog.png", str(tmp_path), {})
-
-
-@pytest.mark.parametrize(("images", "held_out"), [(4, 2), (20, 4), (500, 100), (5_000, MOST_HELD_OUT)])
-def test_a_fifth_of_the_images_is_held_out_whatever_their_order(images, held_out):
-    names = [f"photo {number}" for number in range(images)]
-    share = choose_holdout(names)
-    assert sum(is_held_out(name, share) for name in names) == held_out
-    assert choose_holdout(reversed(names)) == share
-
-
-def test_too_few_photos_are_refused():
-    with pytest.raises(InputError, match="3 photos with captions and regions: at least 4 are needed"):
-        choose_holdout(["a", "b", "c"])
 
 
 def test_photos_without_regions_are_left_out_with_a_reason():

@@ -202,7 +202,9 @@ def test_progress_needs_no_total(plain, clock):
     with command.progress("reading", None, "caption") as advance:
         clock.now += 10
         advance(7)
-    assert plain.getvalue() == "reading: 7 captions\n"
+        clock.now += 10
+        advance(0, rows=5)
+    assert plain.getvalue() == "reading: 7 captions\nreading: 7 captions, 5 rows, 0.2/s\n"
 
 
 def test_on_a_terminal_progress_is_a_bar(terminal):

@@ -158,6 +158,10 @@ def test_the_best_model_is_kept_and_training_stops_early(runs, shard_folder):
     assert "Held-out images" in output
     first, last = runs.weights("best", "best"), runs.weights("best")
     assert any((first[name] != last[name]).any() for name in last)
+    for model, value in (("best", max(held_out)), ("model", held_out[-1])):
+        card = (runs.folder / "best" / model / "README.md").read_text()
+        (results,) = yaml.safe_load(card.split("---\n")[1])["model-index"][0]["results"]
+        assert {"type": "held-out/loss/word", "value": value} in results["metrics"]
     assert (runs.folder / "best/checkpoints/latest").read_text() == f"step-{last_step}"
     runs.start("best", *options, "--held-out", link, "--resume").succeed()  # nothing is left to do
     assert runs.metrics("best") == lines

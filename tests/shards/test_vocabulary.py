@@ -55,7 +55,7 @@ def test_the_vocabulary_of_a_model_of_the_hub_is_fetched_once(tmp_path, monkeypa
         ("data/my/vocab.txt", "data/my/vocab.txt: no file or folder here, and no model of the hub is so called"),
         (
             "someone/bert",
-            "cannot be reached .*; someone/bert: no file or folder here; a model of the hub needs a network",
+            "cannot be reached .*; --tokenizer someone/bert: no file or folder here; a model of the hub needs a",
         ),
     ],
 )

@@ -92,11 +92,11 @@ class FalsePairs:
                 return other
 
 
-def read_hard_negatives(path: Path) -> dict[str, list[str]]:
-    """Reads, for each image id, the ids of images like it: JSON of `finetune.shortlist`, or a released pickle.
+def check_hard_negatives(path: Path) -> None:
+    """Checks that there is a file of hard negatives.
 
     Raises:
-        InputError: the file cannot be read or has another layout.
+        InputError: there is none. The message says how to make it, and how to do without.
     """
     if not path.is_file():
         raise InputError(
@@ -104,6 +104,15 @@ def read_hard_negatives(path: Path) -> dict[str, list[str]]:
             "--hard-negatives` from a model that is fine-tuned without it, or use --set task.hard_images=0 --set "
             "task.hard_captions=0"
         )
+
+
+def read_hard_negatives(path: Path) -> dict[str, list[str]]:
+    """Reads, for each image id, the ids of images like it: JSON of `finetune.shortlist`, or a released pickle.
+
+    Raises:
+        InputError: the file cannot be read or has another layout.
+    """
+    check_hard_negatives(path)
     if path.suffix == ".json":
         with expect_layout(path, "JSON with a list of image ids for each image id"):
             return {str(image): [str(other) for other in others] for image, others in read_json(path).items()}

@@ -27,6 +27,7 @@ from finetune.inputs import ImageRows, Inputs, Sources, TokenizedText, move_inpu
 from parsers.command import InputError, progress
 from shards.schema import Array
 from shards.storage.files import read_record, seal, unseal, write_atomic, write_record
+from shards.storage.scratch import remove_leftovers
 
 if TYPE_CHECKING:
     from pretrain.training.distributed import DistributedContext
@@ -245,7 +246,8 @@ class ScoreMatrix:
 
 
 def _claim(folder: Path, fingerprint: Mapping[str, object]) -> None:
-    """Marks a new folder with a fingerprint; refuses a folder with another one."""
+    """Marks a new folder with a fingerprint; refuses a folder with another one. What a killed run left is removed."""
+    remove_leftovers(folder)
     path = folder / PLAN
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)

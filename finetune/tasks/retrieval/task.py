@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, NotRequired, Self, TypedDict
 
 import numpy as np
@@ -20,14 +22,16 @@ from finetune.tasks.retrieval.false_pairs import (
     KINDS,
     FalsePairKind,
     FalsePairs,
+    check_hard_negatives,
     read_hard_negatives,
     read_negatives_of,
 )
 from finetune.tasks.retrieval.ranking import compute_recalls, rank, rank_in_folds
 from finetune.tasks.retrieval.score_matrix import PairScorer, Precision, ScoreMatrix, States
 from parsers.command import InputError
+from pipeline.parse.rows import Columns
 from shards.schema import Array
-from shards.stage_folder import STAGE
+from shards.stage_folder import STAGE, parts_of
 from shards.storage.files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -112,6 +116,8 @@ class Retrieval(Task[RetrievalSettings, RetrievalCaption, RankPrediction]):
     head_type = RetrievalHead
     _false_pairs: FalsePairs | None = None
     """set by `fit`"""
+    _columns: Columns = MappingProxyType({})
+    """set by `with_columns`"""
 
     @property
     def metric(self) -> str:
@@ -120,9 +126,15 @@ class Retrieval(Task[RetrievalSettings, RetrievalCaption, RankPrediction]):
 
     # -------------------------------------------------------------------------------------------------------- files
 
+    def with_columns(self, columns: Columns) -> Self:
+        """See `Task.with_columns`."""
+        task = copy(self)
+        task._columns = columns
+        return task
+
     def read(self, data: Path, split: str) -> list[RetrievalCaption]:
         """See `finetune.tasks.retrieval.captions.read_captions`."""
-        return read_captions(data, split)
+        return read_captions(data, split, self._columns)
 
     def write(self, predictions: Sequence[RankPrediction], path: Path) -> None:
         """Writes a JSON list with the fields of `RankPrediction`."""
@@ -156,8 +168,8 @@ class Retrieval(Task[RetrievalSettings, RetrievalCaption, RankPrediction]):
 
     def fit(self, examples: Sequence[RetrievalCaption]) -> Self:
         """Returns a task that draws false pairs from these captions. See `Task.fit`."""
-        path, folder = self.settings.hard_negatives, self.settings.negatives
-        fitted = type(self)(self.settings)
+        fitted = copy(self)
+        path, folder = self._hard_negatives, self._negatives
         fitted._false_pairs = FalsePairs(
             examples,
             {} if path is None else read_hard_negatives(path),
@@ -167,10 +179,25 @@ class Retrieval(Task[RetrievalSettings, RetrievalCaption, RankPrediction]):
 
     @property
     def files(self) -> Sequence[Path]:
-        """The file of hard negatives, and what says how the false captions were made, if the settings name them."""
-        folder = self.settings.negatives
-        paths = (self.settings.hard_negatives, None if folder is None else folder / STAGE)
+        """The file of hard negatives, and what says how the false captions were made, if there are to be any."""
+        paths = (self._hard_negatives, None if self._negatives is None else self._negatives / STAGE)
         return tuple(path for path in paths if path is not None)
+
+    @property
+    def _hard_negatives(self) -> Path | None:
+        wanted = self.settings.hard_images or self.settings.hard_captions
+        return self.settings.hard_negatives if wanted else None
+
+    @property
+    def _negatives(self) -> Path | None:
+        return self.settings.negatives if self.settings.false_captions else None
+
+    def check_files(self) -> None:
+        """See `Task.check_files`."""
+        if self._hard_negatives is not None:
+            check_hard_negatives(self._hard_negatives)
+        if self._negatives is not None:
+            parts_of(self._negatives)
 
     def collate(
         self, split: Split[RetrievalCaption], numbers: Array, random: Sequence[np.random.Generator] | None

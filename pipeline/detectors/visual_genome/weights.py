@@ -8,9 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from huggingface_hub import hf_hub_download, try_to_load_from_cache
-from huggingface_hub.constants import ENDPOINT
-from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 from torch import Tensor
 
 from parsers.checksums import sha256_of
@@ -18,11 +15,10 @@ from parsers.command import InputError, pluralize
 from pipeline.detectors.visual_genome.network import VisualGenomeNetwork
 from pipeline.detectors.visual_genome.proposals import cell_anchors
 from shards.storage import pickles
-from shards.storage.downloads import check_reachable
+from shards.storage.downloads import find_weights
 from shards.storage.weights import read_weights
 
 HUB_ID = "unc-nlp/frcnn-vg-finetuned"
-FILES = ("model.safetensors", "pytorch_model.bin")
 ENDINGS = (".safetensors", ".bin", ".pth", ".pt", ".pkl")
 """The endings of files. Names with other endings may be models of the hub."""
 _COUNTER = ".num_batches_tracked"
@@ -35,7 +31,7 @@ def load_visual_genome(source: str | Path) -> tuple[VisualGenomeNetwork, str]:
     """Returns the network with its weights, in evaluation mode, and the SHA-256 of the file with the weights.
 
     Args:
-        source: a file, a folder that holds one of `FILES`, or a model of the Hugging Face hub. A file is a state dict
+        source: a file, a folder in the Hugging Face layout, or a model of the hub. A file is a state dict
             of torch or safetensors, or a pickle ``{"model": {name: array}}``, which is read without running its code.
 
     Raises:
@@ -53,31 +49,9 @@ def _find(source: str | Path) -> Path:
     path = Path(source)
     if path.is_file():
         return path
-    if path.is_dir():
-        for name in FILES:
-            if (path / name).is_file():
-                return path / name
-        raise InputError(f"{path}: holds neither {' nor '.join(FILES)}")
-    if path.suffix in ENDINGS:
+    if path.suffix in ENDINGS and not path.is_dir():
         raise InputError(f"{path}: there is no such file")
-    for name in FILES:
-        try:
-            kept = try_to_load_from_cache(str(source), name)
-        except HFValidationError as error:
-            raise InputError(
-                f"{source}: there is no such file or folder, and no model of the hub is so called"
-            ) from error
-        if isinstance(kept, str):
-            return Path(kept)
-    address = f"{ENDPOINT}/{source}"
-    advice = f"fetch {address}/resolve/main/{FILES[-1]} elsewhere and give --weights FILE"
-    check_reachable(address, f"{source} is no file or folder here: {advice}")
-    for name in FILES:
-        try:
-            return Path(hf_hub_download(str(source), name))
-        except (OSError, EntryNotFoundError) as error:
-            reason = error
-    raise InputError(f"{source}: there is no such file or folder, and the hub does not give it ({reason}); {advice}")
+    return find_weights(str(source), "--weights")
 
 
 def _read(path: Path) -> Mapping[str, object]:

@@ -171,7 +171,9 @@ def test_a_worker_with_a_gpu_is_built_once(tmp_path, monkeypatch):
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 1})
     try:
         engine = Engine("ray", 1, cluster.address, gpus=1)
-        assert len(list(engine.run(Stage(), tmp_path, enumerate(range(4))))) == 4
+        done = []
+        engine.run(Stage(), tmp_path, enumerate(range(4)), lambda parts, rows=0: done.append(parts))
+        assert sum(done) == 4
         assert (tmp_path / "built").read_text() == "once\n"
     finally:
         ray.shutdown()

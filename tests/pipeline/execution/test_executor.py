@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -72,6 +73,24 @@ class ToyStage:
     def finish(self, out: Path, parts: int, statistics: Counter[str]) -> None:
         text = b"".join((out / f"part-{number:05d}.txt").read_bytes() for number in range(parts))
         (out / "all.txt").write_bytes(text)
+
+
+@dataclass(frozen=True)
+class SlowStage(ToyStage):
+    """Reports the first row of a part, and finishes the part when somebody has heard of it."""
+
+    heard: Path = Path()
+
+    def square(self, numbers: list[int], part: Part) -> None:
+        part.advance(1)
+        for _ in range(6_000):
+            if self.heard.exists():
+                return super().square(numbers, part)
+            time.sleep(0.01)
+        raise RuntimeError("nobody has heard of the first row")
+
+    def worker(self) -> Callable[[list[int], Part], None]:
+        return self.square
 
 
 def start(stage, out, workers=1, kind="local", **options):
@@ -325,3 +344,19 @@ def test_an_input_that_changes_while_it_is_read_fails_the_stage(tmp_path, kind, 
     assert not (out / "report.json").exists()
     complete = sum(path_of_marker(out, number).exists() for number in range(7))
     assert complete == (7 if kind == "folder" else moment + 1)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_rows_are_reported_while_their_part_is_made(tmp_path, workers):
+    reports = []
+
+    def advance(parts, rows=0):
+        reports.append((parts, rows))
+        if rows:
+            (tmp_path / "heard").touch()
+
+    stage = SlowStage(heard=tmp_path / "heard")
+    Engine("local", workers).run(stage, tmp_path / "out", enumerate(stage.partitions()), advance)
+    assert [sum(counts) for counts in zip(*reports, strict=True)] == [7, 20]
+    first = next(report for report in reports if report[1])
+    assert first[0] == 0, "before a part was complete"

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline.detectors import Detections
+from pipeline.duplicates.pictures import read_hashes
 from pipeline.execution.parts import Part
 from pipeline.extract import images
 from pipeline.extract.stage import DECODERS, ExtractStage, PicturePartition, regions_info
@@ -65,8 +66,10 @@ def test_pictures_are_decoded_while_the_network_works(tmp_path, monkeypatch):
     source, _ = images.recognise_pictures(tmp_path, "auto", None)
     pictures = PicturePartition(list(source.sources()), [], 0)
     stage = ExtractStage((source,), "toy", (), "1", regions_info(Detector(), None), None, None, 8, count, 0)
-    stage.extract(Detector(), pictures, Part(tmp_path / "out", 0))
+    reported = []
+    stage.extract(Detector(), pictures, Part(tmp_path / "out", 0, reported.append))
     assert len(described) == count
+    assert reported == [1] * count, "each picture as soon as it is described"
     assert max(seen) <= 2 * DECODERS + 2, "those that are ahead, and the picture itself"
 
 
@@ -150,3 +153,9 @@ def test_fewer_classes_are_kept_on_request(folder, weights, tmp_path):
         extract(folder, "--out", out, "--workers", 1, "--top-k", top_k, weights=weights)
         assert RegionsInfo.from_file(parts_of(out)[0]).classes.kind == kind
         assert {row.regions.class_ids.shape[1] for row in rows_of(out).values()} == {top_k}
+
+
+def test_every_picture_with_regions_has_a_hash(regions):
+    hashes = [row for batch in read_hashes(regions) for row in batch.to_pylist()]
+    assert [row["image_id"] for row in hashes] == list(rows_of(regions))
+    assert all(len(row["hash"]) == 32 for row in hashes)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from parsers.command import InputError
 from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
-from pipeline.pack.stage import is_held_out
+from pipeline.holdout import is_held_out
 from shards.manifest import Classes
 from shards.reader import ShardSet
 from shards.regions.table import RegionsInfo

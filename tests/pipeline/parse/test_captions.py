@@ -41,7 +41,8 @@ def test_coco_is_recognised_however_it_is_laid_out(tmp_path, content):
 def test_an_unknown_format_is_refused_with_the_known_ones(tmp_path, content):
     path = write(tmp_path, "a.txt", content)
     with pytest.raises(
-        InputError, match=r"--format \(coco, conceptual-captions, conceptual-12m, karpathy, json, jsonl"
+        InputError,
+        match=r"--columns caption=NAME \(formats are coco, conceptual-captions, conceptual-12m, karpathy, json, jsonl",
     ) as error:
         recognise_captions(path)
     assert str(path) in str(error.value)
@@ -94,14 +95,3 @@ def test_a_bad_row_is_rejected_with_position_and_reason(tmp_path, row, reason):
 def test_a_caption_of_exactly_the_most_words_is_kept(tmp_path):
     path = write(tmp_path, "a.jsonl", jsonl({"image_id": "a", "caption": "x " * MAX_WORDS}))
     assert isinstance(next(captions.read(path, "jsonl")), CaptionRow)
-
-
-@pytest.mark.parametrize(("text", "expected"), [("", {}), ("caption=a, image_id=b", {"caption": "a", "image_id": "b"})])
-def test_columns(text, expected):
-    assert captions.parse_columns(text) == expected
-
-
-@pytest.mark.parametrize("text", ["caption", "caption=", "text=caption"])
-def test_columns_of_another_form_are_refused(text):
-    with pytest.raises(ValueError, match="NAME=COLUMN"):
-        captions.parse_columns(text)

@@ -275,8 +275,9 @@ def test_refcoco_plus_has_refers_layout_and_expressions_that_fit_one_thing(folde
 # -------------------------------------------------------------------------------------------------- the words alone
 
 
-def many_scenes(count):
-    return [sample_scene(i, np.random.default_rng((21, i)), (2, 3)) for i in range(count)]
+@pytest.fixture(scope="module", params=[False, True], ids=["groups", "apart"])
+def many_scenes(request):
+    return [sample_scene(i, np.random.default_rng((21, i)), (2, 3), apart=request.param) for i in range(2500)]
 
 
 def guess(train, test):
@@ -289,11 +290,11 @@ def guess(train, test):
     return np.mean(hits)
 
 
-def test_the_question_alone_does_not_tell_the_answer():
+def test_the_question_alone_does_not_tell_the_answer(many_scenes):
     """Guessing from the words: about half of yes/no, less than half of numbers, a seventh of the rest."""
     asked = [
         (q.answer_type, (q.form, q.text, q.answer))
-        for scene in many_scenes(2000)
+        for scene in many_scenes
         for q in ask(scene, 6, np.random.default_rng((22, scene.image_id)))
     ]
     half = len(asked) // 2
@@ -303,10 +304,10 @@ def test_the_question_alone_does_not_tell_the_answer():
         assert guess(train, test) < most
 
 
-def test_the_choices_alone_do_not_tell_the_right_one():
+def test_the_choices_alone_do_not_tell_the_right_one(many_scenes):
     """Neither a choice's words nor its place: the best guess from either is right in about a quarter."""
     rows = defaultdict(list)
-    for scene in many_scenes(2500):
+    for scene in many_scenes:
         spoken = [thing.shape for thing in scene.things]
         for choice in choose(scene, 3, np.random.default_rng((23, scene.image_id))):
             for part, choices, right in (
@@ -331,10 +332,10 @@ def test_the_choices_alone_do_not_tell_the_right_one():
         assert max(places.values()) / len(found) < 0.28
 
 
-def test_expressions_of_all_kinds_are_made_for_most_things():
+def test_expressions_of_all_kinds_are_made_for_most_things(many_scenes):
     said = [
         refer(scene, thing, 2, np.random.default_rng((24, scene.image_id)))
-        for scene in many_scenes(200)
+        for scene in many_scenes[:200]
         for thing in range(len(scene.things))
     ]
     assert np.mean([bool(found) for found in said]) > 0.85

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import re
 import subprocess
 import sys
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -251,6 +253,52 @@ def test_attributes_are_independent_of_each_other():
         assert ((counts - expected) ** 2 / expected).sum() < 3 * counts.size
 
 
+def guess_relations(apart):
+    """How often a relation is guessed from the rest of its caption, and from its number of words alone."""
+    forms = {form for wordings in WORDINGS.values() for w in wordings for form in (w.singular, w.plural, w.bare)}
+    forms = {form.removeprefix("is ").removeprefix("are ") for form in forms}
+    said = re.compile("|".join(rf"\b{form}\b" for form in sorted(forms, key=len, reverse=True)))
+    names = re.compile("|".join(value for a in ("shape", "colour", "material") for value in VALUES[a]))
+    rows = []
+    for i in range(5000):
+        scene = sample_scene(i, np.random.default_rng((18, i)), (2, 3), apart=apart)
+        for caption in describe(scene, 3, np.random.default_rng((19, i))):
+            if len(found := said.findall(caption.text)) == 1:
+                hidden = " ".join("_" * len(found[0].split()))
+                rest = names.sub("*", said.sub(hidden, caption.text)).lower().replace("the ", "a ").replace("* ", "")
+                rows.append((hidden, rest, found[0]))
+    by_length, by_rest, half = defaultdict(Counter), defaultdict(Counter), len(rows) // 2
+    for hidden, rest, words in rows[:half]:
+        by_length[hidden][words] += 1
+        by_rest[rest][words] += 1
+    hits = [
+        [(found or by_length[hidden]).most_common(1)[0][0] == words for found in (by_rest[rest], by_length[hidden])]
+        for hidden, rest, words in rows[half:]
+    ]
+    return np.mean(hits, axis=0)
+
+
+def test_captions_of_things_that_stand_apart_do_not_tell_how_they_stand():
+    """Size, material and sentence tell of a relation what its number of words tells, and no more."""
+    from_rest, from_length = guess_relations(apart=True)
+    assert from_rest < from_length + 0.02
+    assert from_length < 0.55
+
+
+def test_things_that_stand_apart_touch_nothing_and_opposites_are_as_likely():
+    said: Counter[ToyRelation] = Counter()
+    for i in range(1500):
+        scene = sample_scene(i, np.random.default_rng((20, i)), (2, 3), apart=True)
+        captions = describe(scene, 2, np.random.default_rng((25, i)))
+        said.update(claim.relation for c in captions for claim in c.claims if isinstance(claim, Related))
+        assert {related.relation for related in scene.relations} <= {
+            *(ToyRelation.LEFT_OF, ToyRelation.RIGHT_OF, ToyRelation.NEXT_TO, ToyRelation.ABOVE, ToyRelation.BELOW)
+        }
+        assert all(thing.tilt == 0 for thing in scene.things)
+    for one, other in ((ToyRelation.LEFT_OF, ToyRelation.RIGHT_OF), (ToyRelation.ABOVE, ToyRelation.BELOW)):
+        assert said[one] / (said[one] + said[other]) == pytest.approx(0.5, abs=0.06)
+
+
 def test_features_tell_every_attribute():
     detector = SimulatedDetector()
     features, truth = [], []
@@ -366,5 +414,5 @@ def test_the_next_run_removes_what_a_killed_one_left(tmp_path):
     killed = subprocess.run([sys.executable, "-c", kill], stdout=subprocess.PIPE, timeout=60)
     assert killed.returncode == -9
     assert [path.name[:3] for path in tmp_path.iterdir()] == [".w."]
-    assert CliRunner().invoke(app, ["--out", str(tmp_path / "w"), "--images", "2"]).exit_code == 0
+    assert CliRunner().invoke(app, ["--out", str(tmp_path / "w"), "--num-images", "2"]).exit_code == 0
     assert [path.name for path in tmp_path.iterdir()] == ["w"]

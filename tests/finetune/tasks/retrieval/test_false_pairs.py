@@ -34,6 +34,15 @@ def test_without_the_file_of_hard_negatives_one_line_says_how_to_make_it_or_do_w
         read_hard_negatives(tmp_path / "hard.json")
 
 
+def test_the_missing_file_is_named_before_anything_is_opened_and_only_if_it_is_needed(tmp_path):
+    base = Retrieval(RetrievalSettings(easy_images=2, hard_images=2, hard_negatives=tmp_path / "hard.json"))
+    with pytest.raises(InputError, match="no file"):
+        base.check_files()
+    easy = Retrieval(base.settings.model_copy(update={"hard_images": 0}))
+    easy.check_files()
+    assert easy.files == ()
+
+
 def test_false_pairs_have_another_image_or_another_caption(split, tmp_path):
     images, own = number_images(split.examples)
     alike = {image: [images[(number + 1) % len(images)]] for number, image in enumerate(images)}

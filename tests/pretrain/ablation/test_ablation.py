@@ -5,17 +5,9 @@ import pytest
 import yaml
 
 from parsers.command import InputError
-from pretrain.ablation import (
-    END,
-    START,
-    Arm,
-    choose_rate,
-    count_mean_targets,
-    insert_results,
-    main,
-    plot_accuracies,
-    write_ablation_report,
-)
+from pretrain.ablation.__main__ import END, START, main
+from pretrain.ablation.report import Arm, choose_rate, count_mean_targets, write_ablation_report
+from pretrain.ablation.spreads import insert_results, plot_spreads
 from pretrain.recipe import PretrainRecipe
 from tests.pretrain.launch import ROOT
 from tests.pretrain.runs import MODEL, RECIPE
@@ -69,10 +61,10 @@ def test_the_best_rate_is_that_of_the_best_mean():
 
 def test_results_replace_older_ones_between_the_markers():
     text = f"before\n{START}\nold\n{END}\nafter\n"
-    assert insert_results(text, "new\n") == f"before\n{START}\nnew\n{END}\nafter\n"
-    assert insert_results(insert_results(text, "new\n"), "old\n") == text
+    assert insert_results(text, "new\n", START, END) == f"before\n{START}\nnew\n{END}\nafter\n"
+    assert insert_results(insert_results(text, "new\n", START, END), "old\n", START, END) == text
     with pytest.raises(InputError, match="no lines"):
-        insert_results("nothing", "new")
+        insert_results("nothing", "new", START, END)
 
 
 def test_targets_are_counted_as_they_are_trained(shards, tmp_path):
@@ -86,7 +78,8 @@ def test_targets_are_counted_as_they_are_trained(shards, tmp_path):
 
 
 def test_the_plot_is_drawn(tmp_path):
-    plot_accuracies([arm("a", (0.5, 0.2)), arm("b", (0.6, 0.1))], tmp_path / "new/plot.png")
+    by_arm = {"a": [{"object": 0.5, "relation": 0.2}], "b": [{"object": 0.6, "relation": 0.1}]}
+    plot_spreads(by_arm, tmp_path / "new/plot.png", label="accuracy")
     assert (tmp_path / "new/plot.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -106,7 +99,7 @@ def test_recipes_are_trained_probed_and_compared(shard_folder, tmp_path, monkeyp
         shards,
         out,
         document=document,
-        rate=[1e-3],
+        learning_rate=[1e-3],
         seeds=2,
         most=5,
         set_=["steps=2", "evaluate_steps=1"],
@@ -117,5 +110,5 @@ def test_recipes_are_trained_probed_and_compared(shard_folder, tmp_path, monkeyp
     assert "two − one" in document.read_text()
     assert (tmp_path / "images/ablation.png").is_file()
     with pytest.raises(InputError, match="says why"):
-        main(recipes, shards, shards, out, rate=[1e-3], seeds=1, most=5, set_=["steps=3"])
+        main(recipes, shards, shards, out, learning_rate=[1e-3], seeds=1, most=5, set_=["steps=3"])
     assert "belongs to another run" in Path(out / "one-0.001-0.log").read_text()

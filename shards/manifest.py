@@ -195,6 +195,8 @@ def find_sets(folder: Path) -> dict[str, Path]:
     Raises:
         InputError: there are none.
     """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is no such folder")
     if (folder / MANIFEST).is_file():
         return {"": folder}
     sets = {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{MANIFEST}"))}

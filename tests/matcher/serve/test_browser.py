@@ -66,7 +66,7 @@ def make_project(browser, name, files, captions):
     put_in(browser, "toys.zip", zip_of({**files, "captions.csv": with_faults(captions).encode()}))
     faults = [cells for cells in browser.table("faults") if cells[0] == "captions.csv"]
     assert [cells[1] for cells in faults] == [f"line {len(captions) + 2 + n}" for n in range(len(FAULTY))]
-    assert f"{len(captions)} new captions" in page.locator("main").inner_text()
+    assert f"{len(captions):,} new captions" in page.locator("main").inner_text()
     browser.look()
     browser.click("Take in what was understood")
     page.wait_for_url("**/data")
@@ -76,7 +76,7 @@ def make_project(browser, name, files, captions):
     assert "0 new pictures and 1 new captions" in page.locator("main").inner_text()
     browser.click("Take in what was understood")
     page.wait_for_url("**/data")
-    assert f"with {len(captions) + 1} captions" in page.locator("main").inner_text()
+    assert f"with {len(captions) + 1:,} captions" in page.locator("main").inner_text()
     browser.look()
 
 

@@ -160,11 +160,12 @@ def test_a_person_goes_from_faulty_rows_to_an_answer_for_a_program(own, trained,
         browser.look()
 
 
-def start_training(browser, origin, key, start):
-    """Asks for a version."""
+def start_training(browser, origin, key, number, start):
+    """Asks for a version, and waits until it trains."""
     browser.page.goto(f"{origin}/projects/{key}/train")
     browser.page.get_by_role("radio", name=start).check()
     browser.page.click("#train")
+    browser.page.locator(f"#version-{number}[data-state=running]").wait_for()
 
 
 @pytest.mark.slow
@@ -177,7 +178,7 @@ def test_the_whole_way_makes_a_matcher_that_finds_what_it_has_not_seen(tmp_path)
             origin = str(client.base_url)
             browser.open(origin)
             make_project(browser, "Toys", files_of(tmp_path / "world"), captions_of(tmp_path / "world"))
-            start_training(browser, origin, "toys", "Nothing")
+            start_training(browser, origin, "toys", 1, "Nothing")
             browser.look()
             curve = page.locator(".curves polyline.loss")
             curve.first.wait_for(timeout=_LONG)
@@ -208,7 +209,7 @@ def test_the_whole_way_makes_a_matcher_that_finds_what_it_has_not_seen(tmp_path)
             assert percent(found) >= 10 * percent(by_chance)
             caption = captions_of(tmp_path / "world")[0][1]
             assert len(check(browser, origin, "toys", "1", [caption, "a purple heart"])) == 12
-            start_training(browser, origin, "toys", "Toys, version 1")
+            start_training(browser, origin, "toys", 2, "Toys, version 1")
             page.locator("#version-2[data-state=finished]").wait_for(timeout=_LONG)
             first = ask(f"{origin}/match", text="a red cube", image_id="1")["log_odds"]
             second, again = (change_version(browser, origin, "toys", number) for number in (2, 1))

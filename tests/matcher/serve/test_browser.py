@@ -1,5 +1,6 @@
 """A person's way through the pages in a real browser, from faulty data to an answer for a program, and back."""
 
+import base64
 import csv
 import io
 import json
@@ -89,7 +90,7 @@ def check(browser, origin, key, image_id, texts):
     page.click("#score")
     page.wait_for_selector("#scores")
     assert len(browser.table("scores")) == len(texts)
-    assert page.locator("svg image").count() == 1  # the picture under its regions
+    assert page.locator("form svg image").count() == 1  # the picture under its regions
     browser.look()
     page.click("#find-texts")
     page.wait_for_selector("#ranked li")
@@ -189,7 +190,7 @@ def test_the_whole_way_makes_a_matcher_that_finds_what_it_has_not_seen(tmp_path)
             assert page.locator(".left").inner_text() != ""
             browser.click("Stop")
             page.locator("#version-1[data-state=stopped]").wait_for(timeout=_LONG)
-            step = page.locator(".curves text").nth(1).inner_text()
+            step = page.locator(".curves text").nth(1).text_content()
             browser.look()
             page.goto("about:blank")
             process.kill()
@@ -197,7 +198,7 @@ def test_the_whole_way_makes_a_matcher_that_finds_what_it_has_not_seen(tmp_path)
         with server_process(data, training) as (_, client):
             origin = str(client.base_url)
             page.goto(f"{origin}/projects/toys/train")
-            assert page.locator(".curves text").nth(1).inner_text() == step
+            assert page.locator(".curves text").nth(1).text_content() == step
             browser.click("Go on")
             page.locator("#version-1[data-state=finished]").wait_for(timeout=_LONG)
             browser.look()
@@ -216,3 +217,30 @@ def test_the_whole_way_makes_a_matcher_that_finds_what_it_has_not_seen(tmp_path)
             assert second != first == pytest.approx(again, abs=1e-5)
             browser.look()
             browser.open(f"{origin}/projects/toys/report?version=2")
+
+
+@pytest.mark.slow
+def test_real_photos_with_their_regions_are_trained_on_and_checked(own, shared, tmp_path):
+    data, folder = tmp_path / "data", shared / "data"
+    photos = {int(path.stem): path for path in sorted((folder / "images").glob("*.jpg"))}
+    files = {path.name: path.read_bytes() for path in photos.values()}
+    regions = [path for path in sorted((folder / "regions/npz").iterdir()) if int(path.stem) in photos]
+    files |= {f"regions/{path.name}": path.read_bytes() for path in regions}
+    files["class_names.txt"] = (folder / "regions/coco80_names.txt").read_bytes()
+    rows = json.loads((folder / "captions/captions_val2017.json").read_text())["annotations"]
+    rows = {(row["image_id"], " ".join(row["caption"].split())): None for row in rows if row["image_id"] in photos}
+    captions = [(photos[image_id].name, caption) for image_id, caption in rows]
+    with browse(tmp_path / "browser") as browser, server_process(data, quick_training(own)) as (_, client):
+        origin, page = str(client.base_url), browser.page
+        page.goto(origin)
+        make_project(browser, "Photos", files, captions)
+        start_training(browser, origin, "photos", 1, "Nothing")
+        page.locator("#version-1[data-state=finished]").wait_for(timeout=_LONG)
+        browser.open(f"{origin}/projects/photos/report")
+        assert len(browser.table("recall")) == 7
+        image_id = captions[0][0].removesuffix(".jpg").lstrip("0")
+        assert len(check(browser, origin, "photos", image_id, [captions[0][1], "nothing at all"])) == 12
+        assert "score" in ask(f"{origin}/match", text=captions[0][1], image_id=image_id)
+        new = base64.b64encode(files[captions[0][0]]).decode()
+        answer = client.post("/match", json={"text": "a dog", "image": new}, headers={"accept": "*/*"})
+        assert (answer.status_code, answer.json()["error_code"]) == (409, 1005)

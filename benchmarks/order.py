@@ -29,7 +29,6 @@ from pretrain.data.order import BatchPlan
 from shards import index
 from shards.manifest import MANIFEST, Classes, Manifest, ParserInfo, ShardInfo, TokenizerInfo, Totals
 from shards.reader import ShardSet
-from shards.schema import MEMBERS
 from shards.vocabulary import VOCABULARY
 
 FEATURES = 2048
@@ -90,7 +89,7 @@ def _table(random: np.random.Generator, samples: int) -> pa.Table:
         "class_probs.npy": zero,
         "masks.npz": random.integers(2_000, 3_000, samples),
     }
-    blocks = np.stack([(-(-sizes[member] // 512) + 1) * 512 * (sizes[member] > 0) for member in MEMBERS], axis=1)
+    blocks = np.stack([(-(-sizes[member] // 512) + 1) * 512 * (sizes[member] > 0) for member in sizes], axis=1)
     ends = np.cumsum(blocks).reshape(blocks.shape)
     columns = {
         "key": [f"{number:012d}" for number in random.integers(0, 10**12, samples).tolist()],
@@ -103,7 +102,7 @@ def _table(random: np.random.Generator, samples: int) -> pa.Table:
         ),
         "crc32": random.integers(0, 2**32, samples),
     }
-    for number, member in enumerate(MEMBERS):
+    for number, member in enumerate(sizes):
         missing = sizes[member] == 0
         columns[f"{member}_offset"] = pa.array(ends[:, number] - blocks[:, number] + 512, mask=missing)
         columns[f"{member}_size"] = pa.array(sizes[member], mask=missing)

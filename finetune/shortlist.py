@@ -41,10 +41,10 @@ def main(
     dev: Annotated[str, typer.Option(help="The split to measure on.")] = "val",
     steps: Annotated[int, typer.Option(min=2, help="Steps of the training.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the weights, the order and the drawn captions.")] = 0,
-    negatives: Annotated[
+    hard_negatives: Annotated[
         Path | None, typer.Option(help="Also write hard negatives of the training images to this file (JSON).")
     ] = None,
-    negatives_each: Annotated[int, typer.Option(min=1, help="Number of hard negatives for each image.")] = 50,
+    hard_negatives_each: Annotated[int, typer.Option(min=1, help="Number of hard negatives for each image.")] = 50,
     device: DeviceOption = "auto",
 ) -> None:
     """Train a cheap score for shortlists, and measure what they miss."""
@@ -99,10 +99,10 @@ def main(
         }
         save_cheap_score(cheap, out, record)
         say(f"cheap score: {out}")
-        if negatives is not None:
+        if hard_negatives is not None:
             names, _ = number_images(training.examples)
-            write_json(find_hard_negatives(cheap, pooled, names, negatives_each), negatives)
-            say(f"hard negatives: {negatives}")
+            write_json(find_hard_negatives(cheap, pooled, names, hard_negatives_each), hard_negatives)
+            say(f"hard negatives: {hard_negatives}")
 
 
 if __name__ == "__main__":

@@ -52,6 +52,11 @@ COMMANDS = {
         "Serve pages on which matchers are trained and tried without writing code, and an address that scores.",
     ),
     "parse": Command("pipeline.parse.__main__", CAPTIONS, "Parse captions into scene graphs (Parquet)."),
+    "negatives": Command(
+        "pipeline.negatives.__main__",
+        CAPTIONS,
+        "Make false captions of scene graphs: words swapped, replaced or added (Parquet).",
+    ),
     "statistics": Command(
         "pipeline.statistics.__main__",
         CAPTIONS,

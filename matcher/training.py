@@ -72,7 +72,7 @@ def train(start: Path, data: TaskFiles, recipe: FineTuneRecipe, counts: Counts, 
     """
     assert isinstance(recipe.task, RetrievalSettings)
     task = Retrieval(recipe.task)
-    batch = f"{pluralize(recipe.batch_size, 'pair')}, each with {len(task.settings.negatives)} false ones"
+    batch = f"{pluralize(recipe.batch_size, 'pair')}, each with {len(task.settings.false_pairs)} false ones"
     say("training of pair matching:")
     _run(lambda device_type: open_workload(task, recipe, start, data, device_type), counts, batch, out)
 

@@ -18,7 +18,7 @@ GRAPHS_VERSION = "2"
 OF_SPLIT = "captions of the split "
 """The statistics call the captions of a split this, and its name."""
 _span = pa.struct([pa.field("start", pa.int32()), pa.field("end", pa.int32())])
-_spans = pa.list_(_span)
+SPANS = pa.list_(_span)
 _node = [pa.field("lemma", pa.string()), *_span]
 _index = pa.field("object", pa.int32())
 _relation = [
@@ -27,7 +27,7 @@ _relation = [
     pa.field("lemma", pa.string()),
     pa.field("spans", pa.list_(_span)),
 ]
-_mentions, _visible = pa.field("mentions", _spans), pa.field("visible", pa.float32())
+_mentions, _visible = pa.field("mentions", SPANS), pa.field("visible", pa.float32())
 NODE_COLUMNS = ("objects", "attributes", "relations")
 """The columns that hold the nodes of a graph."""
 
@@ -73,7 +73,7 @@ def tabulate_nodes(graphs: Sequence[SceneGraph]) -> dict[str, pa.Array]:
             [item.lemma for item in objects],
             [item.span.start for item in objects],
             [item.span.end for item in objects],
-            _tabulate_spans([item.mentions for item in objects]),
+            tabulate_spans([item.mentions for item in objects]),
             [item.visible for item in objects],
         ],
         "attributes": [
@@ -87,7 +87,7 @@ def tabulate_nodes(graphs: Sequence[SceneGraph]) -> dict[str, pa.Array]:
             [relation.subject for relation in relations],
             [relation.object for relation in relations],
             [relation.lemma for relation in relations],
-            _tabulate_spans([relation.spans for relation in relations]),
+            tabulate_spans([relation.spans for relation in relations]),
             [relation.visible for relation in relations],
         ],
     }
@@ -97,9 +97,10 @@ def tabulate_nodes(graphs: Sequence[SceneGraph]) -> dict[str, pa.Array]:
     }
 
 
-def _tabulate_spans(rows: Sequence[Sequence[Span]]) -> pa.Array:
+def tabulate_spans(rows: Sequence[Sequence[Span]]) -> pa.Array:
+    """Returns a column of lists of spans."""
     spans = list(chain.from_iterable(rows))
-    return _to_lists(map(len, rows), [[span.start for span in spans], [span.end for span in spans]], _spans)
+    return _to_lists(map(len, rows), [[span.start for span in spans], [span.end for span in spans]], SPANS)
 
 
 def _to_lists(lengths: Iterable[int], fields: Sequence[Sequence[object] | pa.Array], type: pa.ListType) -> pa.Array:

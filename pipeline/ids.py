@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from parsers.command import InputError
+from shards.schema import Array
+from shards.storage.files import AnyPath
 
 _DECIMAL = re.compile(r"-?\d{1,20}\.\d+")
 """A whole number becomes "285.0" where a table once held it beside empty cells."""
@@ -62,3 +70,30 @@ def is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def refuse_shared_images(
+    what: str, folders: Sequence[AnyPath], row_folders: Array, row_images: Array, image_ids: pa.Array
+) -> None:
+    """Checks that the rows of each image come from one folder.
+
+    Args:
+        what: what the rows hold, for the message.
+        folders: the folders that the rows come from.
+        row_folders: int64 [rows], the number of each row's folder.
+        row_images: int [rows], the number of each row's image in ``image_ids``.
+        image_ids: the ids of the images.
+
+    Raises:
+        InputError: two folders hold rows of the same image.
+    """
+    first = np.full(len(image_ids), len(folders))
+    np.minimum.at(first, row_images, row_folders)
+    clash = np.flatnonzero(first[row_images] != row_folders)
+    if len(clash):
+        image = row_images[clash[0]]
+        raise InputError(
+            f"image {image_ids[int(image)].as_py()!r} has {what} in {folders[first[image]]} and in "
+            f"{folders[row_folders[clash[0]]]}; give one of them, or make one folder of all their sources, where "
+            "repetitions are found"
+        )

@@ -75,6 +75,7 @@ def evaluate(
         batch_size=pairs_per_batch(recipe, shards),
         block_shards=recipe.block_shards,
         mismatch=recipe.active_masking.mismatch,
+        negatives=recipe.negatives,
     )
     collator = Collator(
         shards,
@@ -84,6 +85,7 @@ def evaluate(
         region_target=recipe.region_target,
         images=images,
         device_type=world.device.type,
+        token_match=recipe.active_weights.token_match > 0,
     )
     steps = range(min(recipe.evaluate_steps, plan.steps_per_epoch))
     dataset = StepDataset(plan, collator, rank=world.rank, ranks=world.size, accumulation=1)
@@ -130,7 +132,7 @@ class _Guesses:
         self._best = torch.zeros(classes + 1, dtype=torch.float64, device=device)
         self._entropy = torch.zeros(1, dtype=torch.float64, device=device)
         self._features = torch.zeros(3, feature_size, dtype=torch.float64, device=device)  # 0th to 2nd power
-        self._match = torch.zeros(2, dtype=torch.float64, device=device)
+        self._answers = torch.zeros(2, 2, dtype=torch.float64, device=device)  # of pairs and of words; no and yes
 
     def add(self, batch: PretrainBatch) -> None:
         self._words.index_put_(
@@ -145,10 +147,13 @@ class _Guesses:
             self._best += torch.bincount(batch.region_class_ids[:, 0], minlength=len(self._best))
         if batch.region_features.shape[1]:
             self._features += torch.stack([(batch.region_features.double() ** power).sum(0) for power in range(3)])
-        self._match += torch.stack([(1 - batch.matched).sum(), batch.matched.sum()]).double()
+        for counts, answers in zip(
+            self._answers, (batch.matched.index_select(0, batch.match_targets), batch.token_labels), strict=True
+        ):
+            counts += torch.stack([(1 - answers).sum(), answers.sum()]).double()
 
     def scores(self, all_reduce: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        """Returns loss and accuracy of the guess for each objective, float64 [6] each."""
+        """Returns loss and accuracy of the guess for each objective, float64 [7] each."""
         guesses = [(_entropy(counts), _share_of_largest(counts)) for counts in all_reduce(self._words)]
         mass, best, entropy = all_reduce(self._classes), all_reduce(self._best), all_reduce(self._entropy)
         count, total, squares = all_reduce(self._features)
@@ -157,8 +162,7 @@ class _Guesses:
         else:
             divergence = _entropy(mass) - entropy[0] / best.sum().clamp(min=1)
             guesses.append((divergence, _share_of_largest(best)))
-        match = all_reduce(self._match)
-        guesses.append((_entropy(match), _share_of_largest(match)))
+        guesses += [(_entropy(counts), _share_of_largest(counts)) for counts in all_reduce(self._answers)]
         losses, shares = zip(*guesses, strict=True)
         return torch.stack(losses), torch.stack(shares)
 

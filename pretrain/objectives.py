@@ -1,4 +1,4 @@
-"""The six objectives: their losses, and how many targets are predicted right.
+"""The objectives: their losses, and how many targets are predicted right.
 
 A loss is a sum over its targets. The trainer divides it by the number of targets in the global batch, so it does not
 depend on how a batch is split over ranks and micro-batches.
@@ -19,12 +19,13 @@ TEXT = 4
 
 
 def count_targets(batch: PretrainBatch) -> Tensor:
-    """Counts the targets of each objective, float64 [6]."""
+    """Counts the targets of each objective, float64 [7]."""
     # Neither `bincount`, nor a tensor made of these numbers, nor an assignment: on a GPU, the process waits for each.
-    counts = torch.zeros(TEXT + 2, dtype=torch.float64, device=batch.text_kinds.device)
+    counts = torch.zeros(TEXT + 3, dtype=torch.float64, device=batch.text_kinds.device)
     counts.index_add_(0, batch.text_kinds, torch.ones_like(batch.text_kinds, dtype=torch.float64))
     counts[TEXT].fill_(len(batch.region_targets))
-    counts[TEXT + 1].fill_(len(batch.matched))
+    counts[TEXT + 1].fill_(len(batch.match_targets))
+    counts[TEXT + 2].fill_(len(batch.token_targets))
     return counts
 
 
@@ -33,20 +34,26 @@ def score(output: PretrainingOutput, batch: PretrainBatch) -> Scores:
     words = F.cross_entropy(output.vocabulary_logits.float(), batch.text_labels, reduction="none")
     words_right = output.vocabulary_logits.argmax(-1) == batch.text_labels
     regions, regions_right = _score_regions(output.regions.float(), batch)
-    match_logits = output.match_logits.float()
-    match = F.binary_cross_entropy_with_logits(match_logits, batch.matched, reduction="none")
-    match_right = (match_logits > 0) == (batch.matched > 0.5)
+    asked = output.match_logits.float().index_select(0, batch.match_targets)
+    match, match_right = _score_answers(asked, batch.matched.index_select(0, batch.match_targets))
+    tokens, tokens_right = _score_answers(output.token_logits.float(), batch.token_labels)
 
-    def by_objective(words: Tensor, regions: Tensor, match: Tensor) -> Tensor:
+    def by_objective(words: Tensor, *others: Tensor) -> Tensor:
         kinds = torch.zeros(TEXT, dtype=torch.float64, device=words.device)
         kinds = kinds.index_add(0, batch.text_kinds, words.double())
-        return torch.cat([kinds, regions.double().sum()[None], match.double().sum()[None]])
+        return torch.cat([kinds, *(other.double().sum()[None] for other in others)])
 
     return Scores(
-        loss=by_objective(words, regions, match),
-        correct=by_objective(words_right, regions_right, match_right),
+        loss=by_objective(words, regions, match, tokens),
+        correct=by_objective(words_right, regions_right, match_right, tokens_right),
         count=count_targets(batch),
     )
+
+
+def _score_answers(logits: Tensor, answers: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns loss and right predictions of questions whose answers are 1 or 0."""
+    loss = F.binary_cross_entropy_with_logits(logits, answers, reduction="none")
+    return loss, (logits > 0) == (answers > 0.5)
 
 
 def _score_regions(predicted: Tensor, batch: PretrainBatch) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,7 @@ from pretrain.model.folder import export, start_from
 from pretrain.model.heads import ErnieViLForPreTraining
 from pretrain.model.text_weights import TextInitialisation, init_text
 from pretrain.objectives import count_targets, score
-from pretrain.recipe import OBJECTIVES, PretrainRecipe, model_config
+from pretrain.recipe import OBJECTIVES, PretrainRecipe, check_negatives, model_config
 from pretrain.training.distributed import DistributedContext
 from pretrain.training.log import print_banner
 from pretrain.training.trainer import Trainer
@@ -45,6 +45,7 @@ class Pretraining:
         self, recipe: PretrainRecipe, shards: SampleReader, held_out: SampleReader | None, device_type: str
     ) -> None:
         self.recipe, self.shards, self.held_out = recipe, shards, held_out
+        check_negatives(recipe, shards)
         self.config = model_config(recipe, shards)
         torch.manual_seed(recipe.seed)  # the same initial weights on every rank
         self.model = ErnieViLForPreTraining(self.config)
@@ -58,7 +59,8 @@ class Pretraining:
 
     def fingerprint(self) -> dict[str, object]:
         """Returns the checksum of the shards' manifest and the configuration of the model."""
-        return {"manifest": self.shards.checksum, "model": self.config.model_dump_json()}
+        unknown = {"token_match"} if self.config.token_match is None else None  # earlier releases did not know it
+        return {"manifest": self.shards.checksum, "model": self.config.model_dump_json(exclude=unknown)}
 
     def make_optimizer(self) -> torch.optim.AdamW:
         """Returns AdamW, which does not decay biases and layer norms."""
@@ -111,8 +113,8 @@ class Pretraining:
 
         return [
             [
-                f"image {key(image)}, caption {text[2]} of {key(text)}"
-                for image, text in zip(pairs.image, pairs.text, strict=True)
+                f"image {key(image)}, {'false ' if negative else ''}caption {text[2]} of {key(text)}"
+                for image, text, negative in zip(pairs.image, pairs.text, pairs.negative, strict=True)
             ]
             for pairs in self.dataset(rank, ranks).pairs(step)
         ]

@@ -13,9 +13,12 @@ from pretrain.model.config import ModelConfig, RegionTarget
 from pretrain.training.settings import OptimizerSection, Positive, Probability, Section, TrainingRecipe
 from shards.manifest import ClassKind
 from shards.sample_reader import SampleReader
+from shards.schema import NEGATIVE_KINDS, NegativeKind
 
-OBJECTIVES = ("object", "attribute", "relation", "word", "region", "match")
+OBJECTIVES = ("object", "attribute", "relation", "word", "region", "match", "token_match")
 """Names of the losses, which are learned together."""
+MASKED_FOR = OBJECTIVES[:5]
+"""The objectives that something is hidden for; `Masking` has a share of the same name for each."""
 Weight = Annotated[float, Field(ge=0)]
 Passes = Annotated[float, Field(ge=0.01, le=100)]
 ShownImage = Literal["own", "other", "none"]
@@ -45,7 +48,10 @@ class Masking(Section):
     BERT"""
     region: Probability = 0.15
     mismatch: Probability = 0.5
-    """share of pairs whose caption comes from another image; nothing is masked in them"""
+    """share of pairs whose caption does not belong to the image; nothing is masked in them"""
+    whole: Probability = 0.0
+    """share of the other pairs that are shown without masks. If it is not 0, `match` and `token_match` ask only about
+    pairs without masks. With 0 they ask about all pairs, as in the paper, and a mask gives away that a pair matches"""
     spans: Literal["nodes", "random"] = "nodes"
     """`nodes` hides nodes. `random` hides as many spans of the same lengths, but on any words: a control experiment"""
     overlap: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -57,6 +63,16 @@ class Masking(Section):
         return self.object, self.attribute, self.relation
 
 
+class FalseCaptions(Section):
+    """Captions of mismatched pairs that are false at a word or two, from shards that were packed with them."""
+
+    share: Probability = 0.0
+    """share of the mismatched pairs that get a false caption of their own image, where the image has one of the kinds;
+    the others get a caption of another image"""
+    kinds: Annotated[tuple[NegativeKind, ...], Field(min_length=1)] = NEGATIVE_KINDS
+    """a kind is drawn among those that an image has, then one of its false captions of that kind"""
+
+
 class ObjectiveWeights(Section):
     """The weight of each objective in the loss. 0 switches an objective off, and nothing is hidden for it."""
 
@@ -66,7 +82,10 @@ class ObjectiveWeights(Section):
     word: Weight = 1.0
     region: Weight = 1.0
     match: Weight = 1.0
-    """with 0, every pair matches"""
+    """does the caption belong to the image? With 0, and 0 for `token_match`, every pair matches"""
+    token_match: Weight = 0.0
+    """which word is false? It is asked at each word of a node, in captions that are true as a whole or false at a word;
+    needs `negatives`"""
 
 
 class PretrainOptimizer(OptimizerSection):
@@ -108,6 +127,7 @@ class PretrainRecipe(TrainingRecipe):
     images: ShownImage = "own"
     """which image a caption is shown with; `none` trains on the text alone"""
     masking: Masking = Masking()
+    negatives: FalseCaptions = FalseCaptions()
     weights: ObjectiveWeights = ObjectiveWeights()
     region_target: RegionTarget = "distribution"
     """what is predicted of a masked region; the shards must have it"""
@@ -121,16 +141,32 @@ class PretrainRecipe(TrainingRecipe):
             raise ValueError("give one of batch_size (pairs) and tokens (text positions and image rows)")
         return self
 
+    @model_validator(mode="after")
+    def _asks_fairly(self) -> Self:
+        if self.negatives.share and not self.masking.whole:
+            raise ValueError(
+                "negatives.share needs masking.whole above 0: where all matching pairs are masked and no others, "
+                "a mask gives the answer away"
+            )
+        if self.weights.token_match and not self.negatives.share:
+            raise ValueError("weights.token_match needs negatives.share above 0: only false captions have false words")
+        return self
+
     @property
     def active_weights(self) -> ObjectiveWeights:
         """The weights, with 0 for regions and matches where captions are not shown with their own images."""
-        return self.weights if self.images == "own" else self.weights.model_copy(update={"region": 0.0, "match": 0.0})
+        if self.images == "own":
+            return self.weights
+        return self.weights.model_copy(update={"region": 0.0, "match": 0.0, "token_match": 0.0})
 
     @property
     def active_masking(self) -> Masking:
         """The masking, with 0 for objectives without a weight."""
-        off = [objective for objective, weight in self.active_weights if weight == 0]
-        return self.masking.model_copy(update={"mismatch" if name == "match" else name: 0.0 for name in off})
+        weights = self.active_weights
+        off = [name for name in MASKED_FOR if getattr(weights, name) == 0]
+        if weights.match == weights.token_match == 0:
+            off += ["mismatch", "whole"]
+        return self.masking.model_copy(update=dict.fromkeys(off, 0.0))
 
 
 def check_region_target(recipe: PretrainRecipe, shards: SampleReader) -> None:
@@ -141,6 +177,15 @@ def check_region_target(recipe: PretrainRecipe, shards: SampleReader) -> None:
         raise InputError(
             f"{shards.location}: region_target {recipe.region_target} cannot be had from class information of the kind "
             f"{kind}; set region_target to {' or '.join(possible)}, or weights.region to 0"
+        )
+
+
+def check_negatives(recipe: PretrainRecipe, shards: SampleReader) -> None:
+    """Raises InputError if the shards lack the false captions that the recipe asks for."""
+    if recipe.negatives.share and not shards.totals.negatives:
+        raise InputError(
+            f"{shards.location}: has no false captions for negatives.share; make some with `python -m "
+            "pipeline.negatives` and pack the shards again with --negatives, or set negatives.share to 0"
         )
 
 
@@ -156,6 +201,7 @@ def model_config(recipe: PretrainRecipe, shards: SampleReader) -> ModelConfig:
         "v_feature_size": shards.feature_size,
         "region_target": recipe.region_target,
         "max_text": recipe.max_text,
+        "token_match": True if recipe.weights.token_match else None,
     }
     if shards.classes.count is not None:
         update["class_size"] = shards.classes.count

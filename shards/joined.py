@@ -14,7 +14,7 @@ from parsers.command import InputError
 from shards.manifest import Classes, DetectorInfo, TokenizerInfo, Totals
 from shards.reader import ShardSet
 from shards.sample_reader import SampleReader, ShardIndex, each_place
-from shards.schema import Array, Masks, Record, Regions
+from shards.schema import Array, Masks, NegativeMasks, Record, Regions
 
 
 class JoinedSet:
@@ -116,6 +116,11 @@ class JoinedSet:
         found, number = self._find(shard)
         return found.masks(number, row)
 
+    def negative_masks(self, shard: int, row: int) -> NegativeMasks:
+        """See `SampleReader`."""
+        found, number = self._find(shard)
+        return found.negative_masks(number, row)
+
     def _find(self, shard: int) -> tuple[ShardSet, int]:
         """The set that a shard belongs to, and the number of the shard in that set."""
         number = bisect_right(self._ends, shard)
@@ -133,7 +138,7 @@ def open_sets(locations: Sequence[str]) -> SampleReader:
 
 
 def _check_pair(first: ShardSet, other: ShardSet) -> None:
-    if differing := first.manifest.differences(other.manifest, but=("parser",)):
+    if differing := first.manifest.differences(other.manifest, but=("parser", "schema_version")):
         raise InputError(
             f"{first.location} and {other.location} cannot be trained on together, they differ in: "
             f"{'; '.join(differing)}; pack one of them again"

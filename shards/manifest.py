@@ -16,7 +16,9 @@ from shards.schema import ATTRIBUTE, KINDS, OBJECT, RELATION, Sample
 from shards.storage.folders import Folder, LocalFolder
 
 MANIFEST = "manifest.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION, WITH_NEGATIVES = 1, 2
+"""The versions of the schema: that of sets without false captions, which every release reads, and that of sets with
+them."""
 _CHECKSUM = "sha256"
 _SHOWN = 5
 """how many faults of a manifest a message names"""
@@ -79,6 +81,16 @@ class Totals(_Record):
     objects: Count = 0
     attributes: Count = 0
     relations: Count = 0
+    negatives: Count = 0
+    """false captions; nothing else here counts them or their word pieces and nodes"""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_no_negatives(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out that there are no false captions, so that sets without them are as in earlier releases."""
+        content: dict[str, Any] = dump(self)
+        if self.negatives == 0:
+            content.pop("negatives", None)
+        return content
 
     @classmethod
     def of(cls, sample: Sample) -> Totals:
@@ -92,6 +104,7 @@ class Totals(_Record):
             objects=kinds[OBJECT],
             attributes=kinds[ATTRIBUTE],
             relations=kinds[RELATION],
+            negatives=len(sample.negatives),
         )
 
     def __add__(self, other: Totals) -> Totals:
@@ -135,6 +148,11 @@ class Manifest(_Record):
         return content
 
     @property
+    def has_negatives(self) -> bool:
+        """Whether the samples of the set may have false captions."""
+        return self.schema_version == WITH_NEGATIVES
+
+    @property
     def settings(self) -> Mapping[str, object]:
         """What holds for every sample: the versions, the vocabulary, the parser, the feature size and the classes."""
         return self.model_dump(exclude={"detector", "totals", "index_sha256", "shards"})
@@ -170,9 +188,9 @@ class Manifest(_Record):
         except orjson.JSONDecodeError as error:
             raise InputError(f"{path}: cannot be read as JSON: {error}") from error
         version = raw.get("schema_version") if isinstance(raw, dict) else None
-        if version != SCHEMA_VERSION:
+        if version not in (SCHEMA_VERSION, WITH_NEGATIVES):
             raise InputError(
-                f"{path}: schema version {version!r}, this release reads {SCHEMA_VERSION}; "
+                f"{path}: schema version {version!r}, this release reads {SCHEMA_VERSION} and {WITH_NEGATIVES}; "
                 "pack the shards again with `python -m pipeline.pack`"
             )
         checksum = raw.pop(_CHECKSUM, None)  # sets of earlier releases have none
@@ -195,6 +213,8 @@ def find_sets(folder: Path) -> dict[str, Path]:
     Raises:
         InputError: there are none.
     """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is no such folder")
     if (folder / MANIFEST).is_file():
         return {"": folder}
     sets = {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{MANIFEST}"))}

@@ -10,14 +10,27 @@ import io
 import json
 import struct
 import zlib
+from collections.abc import Mapping
 from functools import lru_cache
 from tokenize import TokenError
 
 import numpy as np
 import orjson
 
-from parsers.graph import SceneGraph
-from shards.schema import MASK_DTYPES, Array, Caption, DType, Masks, Record, Sample
+from parsers.graph import SceneGraph, Span
+from shards.schema import (
+    MASK_DTYPES,
+    NEGATIVE_DTYPES,
+    NEGATIVE_KINDS,
+    Array,
+    Caption,
+    DType,
+    Masks,
+    Negative,
+    NegativeMasks,
+    Record,
+    Sample,
+)
 
 ARRAY_DTYPES: dict[str, DType] = {
     "boxes.npy": np.dtype("<f4"),
@@ -53,8 +66,55 @@ def encode_sample(sample: Sample) -> list[tuple[str, Chunks]]:
         array: Array | None = getattr(regions, member.removesuffix(".npy"))
         if array is not None:
             members.append((member, _npy(array, dtype)))
-    members.append(("masks.npz", [_encode_masks(sample.masks)]))
+    members.append(("masks.npz", [_encode_npz(_list_arrays(sample.masks, MASK_DTYPES))]))
+    if sample.negative_masks is not None:
+        negatives = sample.negative_masks
+        arrays = _list_arrays(negatives.masks, MASK_DTYPES) | _list_arrays(negatives, NEGATIVE_DTYPES)
+        members.append(("negatives.json", [orjson.dumps([_describe_negative(n) for n in sample.negatives])]))
+        members.append(("negatives.npz", [_encode_npz(arrays)]))
     return members
+
+
+def _describe_negative(negative: Negative) -> dict[str, object]:
+    return {
+        "negative_id": negative.negative_id,
+        "caption": negative.caption,
+        "text": negative.text,
+        "kind": negative.kind,
+        "spans": [{"start": span.start, "end": span.end} for span in negative.spans],
+        "graph": negative.graph.to_dict(),
+    }
+
+
+def decode_negatives(data: bytes | memoryview) -> tuple[Negative, ...]:
+    """The false captions in the bytes of ``KEY.negatives.json``.
+
+    Raises:
+        ValueError: the bytes are no such list.
+    """
+    try:
+        found = tuple(
+            Negative(
+                n["negative_id"],
+                n["caption"],
+                n["text"],
+                n["kind"],
+                tuple(Span(span["start"], span["end"]) for span in n["spans"]),
+                SceneGraph.from_dict(n["text"], n["graph"]),
+            )
+            for n in json.loads(bytes(data))
+        )
+    except (AttributeError, KeyError, RecursionError, TypeError) as error:
+        raise ValueError(f"not the false captions of a sample: {error!r}") from error
+    if not all(
+        type(n.caption) is int
+        and isinstance(n.negative_id, str)
+        and isinstance(n.text, str)
+        and n.kind in NEGATIVE_KINDS
+        for n in found
+    ):
+        raise ValueError("not the false captions of a sample: an id or text is no string, or a kind is unknown")
+    return found
 
 
 def decode_record(data: bytes | memoryview) -> Record:
@@ -136,7 +196,7 @@ def _read_npy_header(header: bytes) -> tuple[tuple[int, ...], DType, int]:
     return shape, dtype, size
 
 
-# -------------------------------------------------------------------------------------------------------- masks.npz
+# ------------------------------------------------------------------------------------------------------------- .npz
 
 # A zip file has, for each member, a header and its data, and then a directory of all members (PKWARE's APPNOTE.TXT).
 _LOCAL = struct.Struct("<4s5H3L2H")
@@ -144,18 +204,21 @@ _CENTRAL = struct.Struct("<4s6H3L5H2L")
 _END = struct.Struct("<4s4H2LH")
 _VERSION, _UNIX, _NEW_YEAR_1980 = 20, 3 << 8, 0x21
 _OWNER_MAY_READ_AND_WRITE = 0o600 << 16
-_MASK_FILES = {name: f"{name}.npy".encode() for name in MASK_DTYPES}
+_FILES = {name: f"{name}.npy".encode() for name in (*MASK_DTYPES, *NEGATIVE_DTYPES)}
 
 
-def _encode_masks(masks: Masks) -> bytes:
-    """The bytes of an uncompressed ``.npz`` file. Its dates are fixed, so equal masks give equal bytes."""
+def _list_arrays(holder: Masks | NegativeMasks, dtypes: Mapping[str, DType]) -> dict[str, Array]:
+    return {name: getattr(holder, name).astype(dtype, copy=False) for name, dtype in dtypes.items()}
+
+
+def _encode_npz(arrays: Mapping[str, Array]) -> bytes:
+    """The bytes of an uncompressed ``.npz`` file. Its dates are fixed, so equal arrays give equal bytes."""
     members: list[bytes] = []
     directory: list[bytes] = []
     position = 0
-    for name, dtype in MASK_DTYPES.items():
-        file = _MASK_FILES[name]
-        array = getattr(masks, name).astype(dtype, copy=False)
-        npy = _npy_header(dtype.str, array.shape) + array.tobytes()
+    for name, array in arrays.items():
+        file = _FILES[name]
+        npy = _npy_header(array.dtype.str, array.shape) + array.tobytes()
         crc, size = zlib.crc32(npy), len(npy)
         about = (0, 0, 0, _NEW_YEAR_1980, crc, size, size, len(file), 0)
         members += (_LOCAL.pack(b"PK\x03\x04", _VERSION, *about), file, npy)
@@ -167,33 +230,48 @@ def _encode_masks(masks: Masks) -> bytes:
         )
         position += _LOCAL.size + len(file) + size
     length = sum(map(len, directory))
-    end = _END.pack(b"PK\x05\x06", 0, 0, len(MASK_DTYPES), len(MASK_DTYPES), length, position, 0)
+    end = _END.pack(b"PK\x05\x06", 0, 0, len(arrays), len(arrays), length, position, 0)
     return b"".join((*members, *directory, end))
 
 
 def decode_masks(data: memoryview) -> Masks:
-    """The arrays of ``masks.npz`` as read-only views. They are found by walking over the headers of the members.
+    """The arrays of ``masks.npz`` as read-only views.
 
     Raises:
         ValueError: the bytes are no such file, or an array has another type than `shards.schema.MASK_DTYPES` says.
     """
+    return Masks(*_decode_npz(data, "masks.npz", MASK_DTYPES))
+
+
+def decode_negative_masks(data: memoryview) -> NegativeMasks:
+    """The arrays of ``negatives.npz`` as read-only views.
+
+    Raises:
+        ValueError: the bytes are no such file, or an array has another type than `shards.schema.NEGATIVE_DTYPES` says.
+    """
+    arrays = _decode_npz(data, "negatives.npz", MASK_DTYPES | NEGATIVE_DTYPES)
+    return NegativeMasks(Masks(*arrays[: len(MASK_DTYPES)]), *arrays[len(MASK_DTYPES) :])
+
+
+def _decode_npz(data: memoryview, file: str, dtypes: Mapping[str, DType]) -> list[Array]:
+    """The arrays of an ``.npz`` file that `_encode_npz` wrote, found by walking over the headers of its members."""
     arrays = []
     position = 0
-    for name, dtype in MASK_DTYPES.items():
+    for name, dtype in dtypes.items():
         start = position + _LOCAL.size
         if len(data) < start:
-            raise ValueError(f"masks.npz ends before {name}")
+            raise ValueError(f"{file} ends before {name}")
         magic, _, flags, method, _, _, _, stored, size, name_length, extra = _LOCAL.unpack_from(data, position)
-        if magic != b"PK\x03\x04" or data[start : start + name_length] != _MASK_FILES[name]:
-            raise ValueError(f"masks.npz: {name} is not where it belongs; a shard's masks are in a fixed order")
+        if magic != b"PK\x03\x04" or data[start : start + name_length] != _FILES[name]:
+            raise ValueError(f"{file}: {name} is not where it belongs; a shard's arrays are in a fixed order")
         if flags or method or stored != size:
-            raise ValueError("masks.npz is compressed or streamed; members must be stored")
+            raise ValueError(f"{file} is compressed or streamed; members must be stored")
         start += name_length + extra
         position = start + size
         array = decode_npy(data[start:position])
         if array.dtype != dtype:
-            raise ValueError(f"masks.npz: {name} is {array.dtype}, expected {dtype}")
+            raise ValueError(f"{file}: {name} is {array.dtype}, expected {dtype}")
         arrays.append(array)
     if bytes(data[position : position + 4]) != b"PK\x01\x02":
-        raise ValueError("masks.npz holds more than masks, or has no directory")
-    return Masks(*arrays)
+        raise ValueError(f"{file} holds more than it should, or has no directory")
+    return arrays

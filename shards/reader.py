@@ -16,9 +16,16 @@ from parsers.checksums import sha256_of_stream
 from parsers.command import InputError
 from shards import index
 from shards.manifest import Classes, DetectorInfo, TokenizerInfo, Totals, read_manifest
-from shards.members import ARRAY_DTYPES, decode_masks, decode_npy, decode_record
+from shards.members import (
+    ARRAY_DTYPES,
+    decode_masks,
+    decode_negative_masks,
+    decode_negatives,
+    decode_npy,
+    decode_record,
+)
 from shards.sample_reader import ShardIndex, each_place
-from shards.schema import MEMBERS, Array, Masks, Record, Regions, Sample, key_of
+from shards.schema import MEMBERS, Array, Masks, Negative, NegativeMasks, Record, Regions, Sample, key_of
 from shards.storage.cache import Cache
 from shards.storage.errors import ShardError
 from shards.storage.folders import map_file, open_folder
@@ -83,7 +90,7 @@ class ShardSet:
                     )
         # The file is mapped, because forked processes would share the position of an open one.
         table = parquet_in_memory(path, memoryview(map_file(self.folder.open(file.name, file.sha256, size))))
-        if not table.schema_arrow.equals(index.SCHEMA):
+        if not table.schema_arrow.equals(index.schema_of(self.manifest)):
             columns = ", ".join(f"{field.name}: {field.type}" for field in table.schema_arrow)
             raise InputError(f"{path}: unexpected columns {columns}; {_repair_hint(self.location)}")
         rows = [table.metadata.row_group(i).num_rows for i in range(table.num_row_groups)]
@@ -188,24 +195,7 @@ class ShardSet:
         return self._shard_index(shard)
 
     def _read_shard_index(self, shard: int) -> ShardIndex:
-        table = self.index_table(shard)
-        tokens = table["tokens"].combine_chunks()
-        extents = np.stack(
-            [
-                np.stack([table[f"{m}_{what}"].fill_null(-1).to_numpy() for what in ("offset", "size")], axis=-1)
-                for m in MEMBERS
-            ],
-            axis=1,
-        )
-        return ShardIndex(
-            keys=table["key"].to_pylist(),
-            sizes=np.stack([table["width"].to_numpy(), table["height"].to_numpy()], axis=1),
-            num_boxes=table["num_boxes"].to_numpy(),
-            tokens=tokens.values.to_numpy(),
-            caption_offsets=tokens.offsets.to_numpy(),
-            crc32=table["crc32"].to_numpy(),
-            extents=extents,
-        )
+        return index.read_rows(self.index_table(shard))
 
     def index_table(self, shard: int, columns: list[str] | None = None) -> pa.Table:
         """The rows of the index that belong to a shard, with some or all columns of `shards.index.SCHEMA`."""
@@ -287,6 +277,24 @@ class ShardSet:
             raise ShardError(f"{self.where(shard, row)}: masks.npz has another number of captions than the index")
         return masks
 
+    def negative_masks(self, shard: int, row: int) -> NegativeMasks:
+        """See `shards.sample_reader.SampleReader`.
+
+        Raises:
+            ShardError: there are none, or the bytes are no such arrays.
+        """
+        return self._decode(shard, row, "negatives.npz", decode_negative_masks)
+
+    def negatives(self, shard: int, row: int) -> tuple[Negative, ...]:
+        """The false captions of a sample.
+
+        Raises:
+            ShardError: the bytes are no such captions.
+        """
+        if self.member(shard, row, "negatives.json") is None:
+            return ()
+        return self._decode(shard, row, "negatives.json", decode_negatives)
+
     def record(self, shard: int, row: int) -> Record:
         """See `shards.sample_reader.SampleReader`.
 
@@ -301,7 +309,14 @@ class ShardSet:
         Raises:
             ShardError: a part of it is damaged.
         """
-        return Sample(*self.record(shard, row), self.regions(shard, row), self.masks(shard, row))
+        negatives = self.negatives(shard, row)
+        return Sample(
+            *self.record(shard, row),
+            self.regions(shard, row),
+            self.masks(shard, row),
+            negatives,
+            self.negative_masks(shard, row) if negatives else None,
+        )
 
     def is_as_written(self, shard: int, row: int) -> bool:
         """Whether all bytes of a sample have the checksum that the index names."""

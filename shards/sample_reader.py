@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from shards.manifest import Classes, DetectorInfo, TokenizerInfo, Totals
-from shards.schema import Array, Masks, Record, Regions
+from shards.schema import Array, Masks, NegativeMasks, Record, Regions
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,12 @@ class ShardIndex:
     """int32 [samples + 1]: sample i has the captions ``caption_offsets[i]:caption_offsets[i + 1]``"""
     crc32: Array
     """uint32 [samples]: checksum of the tar's bytes from the sample's first header to its last padding"""
+    negative_tokens: Array
+    """int32 [negatives]: how many word pieces each false caption of the shard has"""
+    negative_kinds: Array
+    """uint8 [negatives]: positions in `shards.schema.NEGATIVE_KINDS`"""
+    negative_offsets: Array
+    """int32 [samples + 1]: sample i has the false captions ``negative_offsets[i]:negative_offsets[i + 1]``"""
     extents: Array
     """int64 [samples, members, 2]: offset and size of each of `shards.schema.MEMBERS` in the tar, -1 where missing"""
 
@@ -115,6 +121,10 @@ class SampleReader(Protocol):
 
     def masks(self, shard: int, row: int) -> Masks:
         """The word pieces of a sample and the nodes that cover them; the arrays are read-only views of the file."""
+        ...
+
+    def negative_masks(self, shard: int, row: int) -> NegativeMasks:
+        """The word pieces of the false captions of a sample, which must have some; the arrays are read-only views."""
         ...
 
 

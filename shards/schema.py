@@ -7,27 +7,43 @@ the image has.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 from urllib.parse import quote, unquote
 
 import numpy as np
 import numpy.typing as npt
 
 from parsers.command import pluralize
-from parsers.graph import SceneGraph, list_runs
+from parsers.graph import SceneGraph, Span, list_runs
 
 OBJECT, ATTRIBUTE, RELATION = 0, 1, 2
 """The values of ``node_kind``."""
 KINDS = ("object", "attribute", "relation")
 """The names of the kinds; the position of a name is its value."""
+NegativeKind = Literal[
+    "swap_object",
+    "swap_attribute",
+    "swap_relation",
+    "replace_object",
+    "replace_attribute",
+    "replace_relation",
+    "replace_number",
+    "add_attribute",
+]
+NEGATIVE_KINDS: tuple[NegativeKind, ...] = get_args(NegativeKind)
+"""What was done to a caption to make it false; the position of a name is its value. ``swap_relation`` swaps the subject
+and the object of a relation."""
 MAX_REGIONS = 100
 MAX_SIDE = (1 << 31) - 1
 """The longest side of an image that tables hold, in pixels."""
 NORMALIZED = 1.01
 """Boxes of which no corner exceeds this were divided by the size of the image; some divide by a pixel less."""
 
-MEMBERS = ("json", "boxes.npy", "features.npy", "class_ids.npy", "class_probs.npy", "masks.npz")
-"""The members of a sample in the order in which they are stored. The two of the classes may be missing."""
+NEGATIVE_MEMBERS = ("negatives.json", "negatives.npz")
+"""The members that hold false captions."""
+MEMBERS = ("json", "boxes.npy", "features.npy", "class_ids.npy", "class_probs.npy", "masks.npz", *NEGATIVE_MEMBERS)
+"""The members of a sample in the order in which they are stored. Those of the classes and of false captions may be
+missing."""
 
 Array = npt.NDArray[Any]
 DType = np.dtype[Any]
@@ -42,6 +58,21 @@ class Caption:
 
     caption_id: str | None
     text: str
+    graph: SceneGraph
+
+
+@dataclass(frozen=True, slots=True)
+class Negative:
+    """A false caption of an image: a caption in which some words are others."""
+
+    negative_id: str
+    caption: int
+    """the number of the true caption among those of the sample"""
+    text: str
+    kind: str
+    """one of `NEGATIVE_KINDS`"""
+    spans: tuple[Span, ...]
+    """the changed words"""
     graph: SceneGraph
 
 
@@ -135,6 +166,54 @@ class Masks:
             raise ValueError("masks.npz: node_tokens leave their caption")
 
 
+@dataclass(frozen=True, slots=True)
+class NegativeMasks:
+    """The word pieces of all false captions of a sample.
+
+    Example: the only caption is "red hat", and its false captions are "blue hat" and "red tie". Each word is a piece::
+
+        masks.token_offsets   0 2 4
+        captions              0 0
+        kinds                 4 3         replace_attribute, replace_object
+        changed               1 0 0 1     "blue" and "tie"
+    """
+
+    masks: Masks
+    """their word pieces and nodes; the false captions are numbered as captions are in the `Masks` of a sample"""
+    captions: Array
+    """int32 [negatives]: the number of the true caption of each"""
+    kinds: Array
+    """uint8 [negatives]: positions in `NEGATIVE_KINDS`"""
+    changed: Array
+    """uint8 [pieces]: 1 for the pieces of words that were changed, else 0"""
+
+    def changed_of(self, negative: int) -> Array:
+        """bool: which pieces of a false caption belong to changed words."""
+        start, end = self.masks.token_offsets[negative : negative + 2]
+        found: Array = self.changed[start:end] > 0
+        return found
+
+    def check(self, captions: int) -> None:
+        """Checks that the arrays fit each other and a sample with that many captions.
+
+        Raises:
+            ValueError: they do not; the message names an array that does not fit.
+        """
+        self.masks.check()
+        for name, dtype in NEGATIVE_DTYPES.items():
+            if getattr(self, name).dtype != dtype:
+                raise ValueError(f"negatives.npz: {name} is {getattr(self, name).dtype}, expected {dtype}")
+        count = len(self.masks.token_offsets) - 1
+        if len(self.captions) != count or len(self.kinds) != count:
+            raise ValueError("negatives.npz: captions, kinds and token_offsets differ in length")
+        if len(self.changed) != len(self.masks.token_ids) or self.changed.max(initial=0) > 1:
+            raise ValueError("negatives.npz: changed does not fit token_ids")
+        if count and (self.captions.min() < 0 or self.captions.max() >= captions):
+            raise ValueError("negatives.npz: a caption that the sample does not have")
+        if self.kinds.max(initial=0) >= len(NEGATIVE_KINDS):
+            raise ValueError("negatives.npz: an unknown kind")
+
+
 MASK_DTYPES: dict[str, DType] = {
     "token_ids": np.dtype(np.int32),
     "segment_ids": np.dtype(np.uint8),
@@ -146,6 +225,12 @@ MASK_DTYPES: dict[str, DType] = {
     "node_token_offsets": np.dtype(np.int32),
 }
 assert tuple(MASK_DTYPES) == tuple(field.name for field in fields(Masks))
+NEGATIVE_DTYPES: dict[str, DType] = {
+    "captions": np.dtype(np.int32),
+    "kinds": np.dtype(np.uint8),
+    "changed": np.dtype(np.uint8),
+}
+"""The types of the arrays that `NegativeMasks` has beside its masks."""
 
 
 def _falls(array: Array) -> bool:
@@ -253,6 +338,9 @@ class Sample:
     captions: tuple[Caption, ...]
     regions: Regions
     masks: Masks
+    negatives: tuple[Negative, ...] = ()
+    negative_masks: NegativeMasks | None = None
+    """None where there are no negatives"""
 
 
 # ------------------------------------------------------------------------------------------------------------- keys

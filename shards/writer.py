@@ -15,7 +15,7 @@ import numpy as np
 from shards.index import IndexRow
 from shards.manifest import ShardInfo, Totals
 from shards.members import Chunks, encode_sample
-from shards.schema import KINDS, Sample, key_of
+from shards.schema import KINDS, NegativeMasks, Sample, key_of
 
 
 class ShardWriter:
@@ -58,6 +58,8 @@ class ShardWriter:
             raise ValueError(f"image {sample.image_id!r} is in the shard already")
         sample.regions.check(sample.width, sample.height)
         sample.masks.check()
+        if sample.negative_masks is not None:
+            sample.negative_masks.check(len(sample.captions))
         self._keys.add(key)
         blocks: Chunks = []
         extents: dict[str, tuple[int, int]] = {}
@@ -79,6 +81,8 @@ class ShardWriter:
                 tokens=np.diff(sample.masks.token_offsets).tolist(),
                 crc32=crc32,
                 extents=extents,
+                negative_tokens=_count_pieces(sample.negative_masks),
+                negative_kinds=[] if sample.negative_masks is None else sample.negative_masks.kinds.tolist(),
             )
         )
         self._nodes += np.bincount(sample.masks.node_kind, minlength=len(KINDS))
@@ -106,12 +110,17 @@ class ShardWriter:
             objects=objects,
             attributes=attributes,
             relations=relations,
+            negatives=sum(len(row.negative_kinds) for row in self.rows),
         )
 
     @property
     def info(self) -> ShardInfo:
         """The name, size and checksum of the tar. They are final when the context is left."""
         return ShardInfo(file=self._file, samples=len(self.rows), bytes=self._size, sha256=self._digest.hexdigest())
+
+
+def _count_pieces(negatives: NegativeMasks | None) -> list[int]:
+    return [] if negatives is None else np.diff(negatives.masks.token_offsets).tolist()
 
 
 _LARGE = 1 << 14

@@ -15,6 +15,7 @@ GIVEN = {
     "docs/cloze.md": "runs/a data/shards/train data/shards/val data/photos/shards/train",
     "docs/compositional.md": "runs/demo",
     "docs/model.md": "models/base",
+    "docs/negatives.md": "captions_val2017.json data/regions vocab.txt",
     "docs/own-data.md": "photos photo.jpg captions.csv detector.safetensors",
     "docs/parsers.md": "mine.jsonl mine_dev.jsonl captions.json parsers/neural/model",
     "docs/planning.md": "data/shards/train data/cc/train data/coco/train",

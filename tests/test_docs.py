@@ -99,6 +99,7 @@ def test_the_python_of_a_page_can_be_read(page):
 def test_a_command_is_one_that_its_parser_accepts(page, name, rest, tmp_path, monkeypatch):
     (tmp_path / "hosts").write_text("worker-1 slots=8\n")
     (tmp_path / "my-matcher").mkdir()
+    (tmp_path / "data/shards").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     arguments = shlex.split(rest)
     if arguments and f"{name} {arguments[0]}" in COMMANDS:

@@ -1,4 +1,4 @@
-"""What the joining of mentions knows of English nouns: their number, their gender and what kind of thing they name."""
+"""What is known of English nouns: their number, their gender and what kind of thing they name."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ _IRREGULAR = {
     "children": "child", "men": "man", "women": "woman", "feet": "foot", "teeth": "tooth", "leaves": "leaf",
     "knives": "knife", "shelves": "shelf", "loaves": "loaf", "geese": "goose", "mice": "mouse", "calves": "calf",
 }  # fmt: skip
+_IRREGULAR_PLURALS = {singular: plural for plural, singular in _IRREGULAR.items()}
+_SAME_PLURAL = frozenset(("fish", "deer", "moose", "aircraft"))
 _NO_PLURALS = frozenset(("glasses", "jeans", "pants", "shorts", "scissors", "goggles", "gas", "bus", "lens", "canvas"))
 _PLURALS = frozenset(("people", "cattle", "sheep", "police", "others", "both"))
 
@@ -103,6 +105,19 @@ def singularize(noun: str) -> str:
     if noun.endswith(("ches", "shes", "sses", "xes", "oes")) and noun != "shoes":
         return noun[:-2]
     return noun[:-1] if noun.endswith("s") and not noun.endswith(("ss", "us", "is")) else noun
+
+
+def make_plural(noun: str) -> str:
+    """Returns the plural of an English noun in the singular and in lower case."""
+    if noun in _SAME_PLURAL or noun in _PLURALS:
+        return noun
+    if noun in _IRREGULAR_PLURALS:
+        return _IRREGULAR_PLURALS[noun]
+    if noun.endswith("man") and noun != "human":
+        return noun[:-2] + "en"
+    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
+        return noun[:-1] + "ies"
+    return noun + ("es" if noun.endswith(("s", "x", "z", "ch", "sh", "tomato", "potato")) else "s")
 
 
 def is_plural(noun: str) -> bool:

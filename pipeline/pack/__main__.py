@@ -63,6 +63,10 @@ def main(
             "--coco-ids", help="Read COCO's names of pictures as its numbers: COCO_val2014_000000000042 as 42."
         ),
     ] = False,
+    negatives: Annotated[
+        list[str],
+        typer.Option(help="A folder that pipeline.negatives wrote of these graphs; may be repeated."),
+    ] = [],  # noqa: B006
     shard_size: Annotated[int, typer.Option(min=1, help="How many images a shard holds.")] = 1_000,
     top_k: Annotated[
         int | None,
@@ -90,6 +94,7 @@ def main(
         lists,
         None if id_map is None else location(id_map),
         coco_ids,
+        tuple(location(path) for path in negatives),
         allow_unmatched,
     )
     report = run_stage(

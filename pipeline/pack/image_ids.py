@@ -1,4 +1,4 @@
-"""Image ids: the lists and maps of them that users give, and the rule that an image lies in one folder only."""
+"""Image ids: the lists and maps of them that users give."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 from parsers.command import InputError
 from pipeline.ids import text_of_id
 from shards.pictures import image_id_of_file as name_of_picture
-from shards.schema import Array
 from shards.storage.files import AnyPath, read_text_lines
 from shards.storage.parquet import parquet_file
 
@@ -93,30 +92,3 @@ def count_matches(lists: Mapping[str, frozenset[str]], *known: pa.Array) -> dict
         found |= pc.is_in(column, value_set=image_ids).to_numpy(zero_copy_only=False)
     there = {spelling for spelling, is_there in zip(spellings, found, strict=True) if is_there}
     return {path: sum(not there.isdisjoint((i, coco_number(i))) for i in ids) for path, ids in lists.items()}
-
-
-def refuse_shared_images(
-    what: str, folders: Sequence[AnyPath], row_folders: Array, row_images: Array, image_ids: pa.Array
-) -> None:
-    """Checks that the rows of each image come from one folder.
-
-    Args:
-        what: what the rows hold, for the message.
-        folders: the folders that the rows come from.
-        row_folders: int64 [rows], the number of each row's folder.
-        row_images: int [rows], the number of each row's image in ``image_ids``.
-        image_ids: the ids of the images.
-
-    Raises:
-        InputError: two folders hold rows of the same image.
-    """
-    first = np.full(len(image_ids), len(folders))
-    np.minimum.at(first, row_images, row_folders)
-    clash = np.flatnonzero(first[row_images] != row_folders)
-    if len(clash):
-        image = row_images[clash[0]]
-        raise InputError(
-            f"image {image_ids[int(image)].as_py()!r} has {what} in {folders[first[image]]} and in "
-            f"{folders[row_folders[clash[0]]]}; give one of them, or make one folder of all their sources, where "
-            "repetitions are found"
-        )

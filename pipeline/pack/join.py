@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.ids import refuse_shared_images
 from pipeline.pack.accounts import Account, Outcome
-from pipeline.pack.caption_store import CaptionStore
-from pipeline.pack.image_ids import refuse_shared_images
+from pipeline.row_store import RowStore
 from shards.regions.table import read_image_ids
 from shards.schema import Array
 from shards.stage_folder import parts_of
@@ -41,7 +41,7 @@ class RegionsPart:
     fates: Array
     """uint8 [rows], values of `Fate`"""
     images: Array
-    """int64 [rows]: the number of the image in `CaptionStore.image_ids`, -1 if it has no captions"""
+    """int64 [rows]: the number of the image in `RowStore.image_ids`, -1 if it has no captions"""
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class Join:
     parts: Sequence[RegionsPart]
     images: Account
     captions: Account
+    negatives: Account
+    """of the false captions"""
     without_regions: Sequence[str]
     without_captions: Sequence[str]
     region_ids: pa.LargeStringArray
@@ -58,11 +60,12 @@ class Join:
 
 
 def join(
-    captions: CaptionStore,
+    captions: RowStore,
     folders: Sequence[AnyPath],
     excluded: pa.Array,
     rename: Callable[[str], str] | None,
     held_out: Callable[[str], bool],
+    negative_counts: Array | None = None,
 ) -> Join:
     """Decides what becomes of every image.
 
@@ -86,6 +89,7 @@ def join(
         excluded: the ids of images that must not be packed.
         rename: returns what the captions call an image of the regions; None: they have the same ids.
         held_out: says whether an image belongs to the held-out split.
+        negative_counts: int64 [images]: how many false captions each image of ``captions`` has; None: there are none.
 
     Raises:
         InputError: two folders hold regions of the same image.
@@ -106,17 +110,20 @@ def join(
         Outcome.NO_REGIONS: int(without_regions.sum()),
         Outcome.NO_CAPTIONS: len(without_captions),
     }
-    caption_outcomes = {
-        Outcome.EXCLUDED: int(captions.counts[image_excluded].sum()),
-        Outcome.NO_REGIONS: int(captions.counts[without_regions].sum()),
-    }
+
+    def account(counts: Array) -> Account:
+        """The account of what images have, which goes where they go."""
+        unpacked = {Outcome.EXCLUDED: image_excluded, Outcome.NO_REGIONS: without_regions}
+        return Account(int(counts.sum()), {outcome: int(counts[images].sum()) for outcome, images in unpacked.items()})
+
     return Join(
         [
             RegionsPart(path, rows.names[start:end], fates[start:end], images[start:end])
             for path, start, end in zip(rows.parts, rows.starts, rows.starts[1:], strict=False)
         ],
         Account(len(captions.image_ids) + len(regions_only), image_outcomes),
-        Account(len(captions), caption_outcomes),
+        account(captions.counts),
+        account(np.zeros_like(captions.counts) if negative_counts is None else negative_counts),
         captions.image_ids.filter(pa.array(without_regions)).to_pylist(),
         [rows.names[row] for row in without_captions],
         rows.ids,

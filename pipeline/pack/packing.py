@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from parsers.graph import SceneGraph
 from pipeline.execution.parts import Part, Reject
 from pipeline.holdout import TRAIN, VAL
 from pipeline.pack.accounts import Outcome
+from pipeline.pack.false_captions import make_negative_masks, make_negatives
 from pipeline.pack.join import Fate
 from pipeline.pack.word_pieces import make_masks
 from shards.index import IndexRow
@@ -48,6 +50,18 @@ class PackPartition:
     """int64 [end - start]: how many of ``captions`` belong to each row"""
     captions: pa.Table
     """a table of `pipeline.graph_table.GRAPHS`, row by row of the regions"""
+    negative_counts: Array | None = None
+    """int64 [end - start]: how many of ``negatives`` belong to each row; None: there are none"""
+    negatives: pa.Table | None = None
+    """a table of `pipeline.negative_table.NEGATIVES`, row by row of the regions"""
+
+    def negatives_of(self, number: int) -> list[dict[str, Any]]:
+        """Returns the rows of the false captions of a row of the regions."""
+        if self.negatives is None or self.negative_counts is None:
+            return []
+        first = int(self.negative_counts[:number].sum())
+        rows: list[dict[str, Any]] = self.negatives.slice(first, int(self.negative_counts[number])).to_pylist()
+        return rows
 
 
 @dataclass(frozen=True)
@@ -83,7 +97,7 @@ class Packer:
                     continue
                 split = SPLIT_OF[fate]
                 try:
-                    sample = self._make_sample(image_id, row, captions)
+                    sample = self._make_sample(image_id, row, captions, partition.negatives_of(number))
                     if split not in shards:  # only now: a shard without samples is none
                         shards[split] = stack.enter_context(_new_shard(part, split))
                     shards[split].write(sample)
@@ -95,12 +109,16 @@ class Packer:
                     outcome = Outcome.REJECTED
                 part.statistics[f"images {outcome}"] += 1
                 part.statistics[f"captions {outcome}"] += len(captions)
+                if partition.negative_counts is not None:
+                    part.statistics[f"false captions {outcome}"] += int(partition.negative_counts[number])
 
-    def _make_sample(self, image_id: str, row: RegionsRow | ValueError, captions: pa.Table) -> Sample:
+    def _make_sample(
+        self, image_id: str, row: RegionsRow | ValueError, captions: pa.Table, false: Sequence[dict[str, Any]]
+    ) -> Sample:
         """Makes the sample of an image.
 
         Raises:
-            ValueError: the regions are not valid.
+            ValueError: the regions are not valid, or a false caption is of a caption that the image does not have.
         """
         if isinstance(row, ValueError):
             raise row
@@ -109,7 +127,9 @@ class Packer:
         parsed = tuple(Caption(r["caption_id"], r["caption"], SceneGraph.from_dict(r["caption"], r)) for r in records)
         masks = make_masks(parsed, self.tokenizer, [r["segments"] or () for r in records])
         regions = _keep_top(row.regions, self.class_top_k)
-        return Sample(image_id, row.width, row.height, parsed, regions, masks)
+        negatives = make_negatives(parsed, false)
+        negative_masks = make_negative_masks(negatives, self.tokenizer) if negatives else None
+        return Sample(image_id, row.width, row.height, parsed, regions, masks, negatives, negative_masks)
 
 
 def _read_rows(partition: PackPartition, feature_size: int) -> Iterator[RegionsRow | ValueError]:

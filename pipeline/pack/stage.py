@@ -7,31 +7,34 @@ import hashlib
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from parsers.checksums import sha256_of
 from parsers.command import InputError, pluralize, say
 from pipeline.duplicates.captions import hash_texts
 from pipeline.execution.parts import Part
 from pipeline.files import fingerprint, is_local
-from pipeline.graph_table import GRAPHS_BY_VERSION
+from pipeline.graph_table import GRAPHS, GRAPHS_BY_VERSION, read_graphs
 from pipeline.holdout import TRAIN, VAL, is_held_out
+from pipeline.negative_table import NEGATIVES, read_negatives
 from pipeline.pack.accounts import close_accounts, write_accounts
-from pipeline.pack.caption_store import CaptionStore
 from pipeline.pack.image_ids import coco_number, count_matches, read_id_lists, read_id_map, with_coco_numbers
 from pipeline.pack.join import Fate, Join, RegionsPart, join
 from pipeline.pack.packing import Packer, PackPartition, parts_with_shard, read_shard_of_part
 from pipeline.pack.repetitions import PackedRows, report_repetitions
+from pipeline.row_store import RowStore
 from shards import index
 from shards.manifest import (
     MANIFEST,
     SCHEMA_VERSION,
+    WITH_NEGATIVES,
     Classes,
     DetectorInfo,
     Manifest,
@@ -76,6 +79,8 @@ class PackStage:
     """a table that maps ids of the regions to ids of the captions"""
     coco_ids: bool = False
     """whether COCO's names of pictures are read as its numbers, in captions and regions"""
+    negatives: tuple[AnyPath, ...] = ()
+    """folders of `pipeline.negatives`, made of the same graphs"""
     allow_unmatched: bool = False
     """whether a list of ``exclude_ids`` may name no image at all"""
     name: str = "pack"
@@ -83,11 +88,12 @@ class PackStage:
     def inputs(self) -> list[AnyPath]:
         """See `pipeline.execution.executor.Stage`."""
         maps = [] if self.id_map is None else [self.id_map]
-        return [*self.graphs, *self.regions, self.tokenizer, *self.exclude_ids, *maps]
+        return [*self.graphs, *self.regions, self.tokenizer, *self.exclude_ids, *maps, *self.negatives]
 
     def fingerprint(self) -> dict[str, object]:
         """See `pipeline.execution.executor.Stage`. What does not go together is refused before anything is written."""
         _ = self.info, self.parser
+        negatives = [fingerprint(part) for folder in self.negatives for part in parts_of(folder)]
         return {
             "graphs": [fingerprint(part) for folder in self.graphs for part in parts_of(folder)],
             "regions": [fingerprint(part) for folder in self.regions for part in parts_of(folder)],
@@ -98,7 +104,8 @@ class PackStage:
             "exclude_ids": hashlib.sha256("\n".join(self.excluded.to_pylist()).encode()).hexdigest(),
             "id_map": None if self.id_map is None else fingerprint(self.id_map),
             "coco_ids": self.coco_ids,
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": WITH_NEGATIVES if self.negatives else SCHEMA_VERSION,
+            **({"negatives": negatives} if self.negatives else {}),
         }
 
     def total(self) -> int | None:
@@ -106,8 +113,8 @@ class PackStage:
         return None
 
     def estimated_bytes(self) -> int:
-        """Returns the size of the graphs and the regions."""
-        folders = (*self.graphs, *self.regions)
+        """Returns the size of the graphs, the regions and the false captions."""
+        folders = (*self.graphs, *self.regions, *self.negatives)
         return sum(part.stat().st_size for folder in folders for part in parts_of(folder))
 
     @cached_property
@@ -164,20 +171,26 @@ class PackStage:
         with contextlib.ExitStack() as stack:
             # The file is as large as the graphs, so it lies beside the output if that is on a disk.
             scratch = str(self.out) if is_local(self.out) else stack.enter_context(tempfile.TemporaryDirectory())
-            path = Path(scratch) / "captions.arrow"
-            stack.callback(path.unlink, missing_ok=True)
-            captions = CaptionStore(self.graphs, path, coco_number if self.coco_ids else None)
-            for part in self._plan(captions).parts:
-                yield from _cut_into_partitions(part, captions, self.shard_size)
+            paths = Path(scratch) / "captions.arrow", Path(scratch) / "negatives.arrow"
+            for path in paths:
+                stack.callback(path.unlink, missing_ok=True)
+            rename = coco_number if self.coco_ids else None
+            captions = RowStore("captions", self.graphs, read_graphs, GRAPHS, paths[0], rename)
+            negatives = RowStore("false captions", self.negatives, read_negatives, NEGATIVES, paths[1], rename)
+            for part in self._plan(captions, negatives).parts:
+                for partition in _cut_into_partitions(part, captions, self.shard_size):
+                    yield _with_negatives(partition, negatives) if self.negatives else partition
 
-    def _plan(self, captions: CaptionStore) -> Join:
+    def _plan(self, captions: RowStore, negatives: RowStore) -> Join:
         """Joins captions and regions, and writes what is known of the images that are not packed."""
         held_out = partial(is_held_out, share=self.holdout)
-        plan = join(captions, self.regions, self.excluded, self._rename(), held_out)
+        counts = _count_negatives(captions, negatives)
+        plan = join(captions, self.regions, self.excluded, self._rename(), held_out, counts)
         self._check_matches(count_matches(read_id_lists(self.exclude_ids), captions.image_ids, plan.region_ids))
         for name, ids in ((WITHOUT_REGIONS, plan.without_regions), (WITHOUT_CAPTIONS, plan.without_captions)):
             write_atomic(self.out / name, "".join(f"{image_id}\n" for image_id in ids).encode())
-        write_accounts(self.out, {"images": plan.images, "captions": plan.captions})
+        accounts = {"images": plan.images, "captions": plan.captions, "false captions": plan.negatives}
+        write_accounts(self.out, accounts if self.negatives else {k: accounts[k] for k in ("images", "captions")})
         return plan
 
     def _rename(self) -> Callable[[str], str] | None:
@@ -242,10 +255,14 @@ class PackStage:
                 totals += shard.totals
                 yield shard.rows
 
+        schema = index.SCHEMA_WITH_NEGATIVES if self.negatives else index.SCHEMA
         vocabulary = self.tokenizer.read_bytes()
         write_atomic(folder / VOCABULARY, vocabulary)
-        index_sha256 = index.write_files(index_rows(), len(parts), lambda name, data: write_atomic(folder / name, data))
+        index_sha256 = index.write_files(
+            index_rows(), len(parts), lambda name, data: write_atomic(folder / name, data), schema
+        )
         manifest = Manifest(
+            schema_version=WITH_NEGATIVES if self.negatives else SCHEMA_VERSION,
             tokenizer=TokenizerInfo(
                 sha256=hashlib.sha256(vocabulary).hexdigest(), size=len(read_vocabulary(self.tokenizer))
             ),
@@ -270,7 +287,35 @@ def propose_coco_ids(out: AnyPath) -> str:
     return f"; with --coco-ids {pluralize(matching, 'image')} of them match" if matching else ""
 
 
-def _cut_into_partitions(part: RegionsPart, captions: CaptionStore, shard_size: int) -> Iterator[PackPartition]:
+def _count_negatives(captions: RowStore, negatives: RowStore) -> Array:
+    """Counts the false captions of each image that has captions, int64 [images].
+
+    Raises:
+        InputError: there are false captions of an image without captions.
+    """
+    numbers = pc.index_in(negatives.image_ids, value_set=captions.image_ids)
+    if numbers.null_count:
+        strange = negatives.image_ids.filter(pc.is_null(numbers))[0].as_py()
+        raise InputError(
+            f"there are false captions of the image {strange!r}, but no captions: give --negatives that "
+            "pipeline.negatives made of these --graphs"
+        )
+    counts = np.zeros(len(captions.image_ids), np.int64)
+    counts[numbers.to_numpy()] = negatives.counts
+    return counts
+
+
+def _with_negatives(partition: PackPartition, store: RowStore) -> PackPartition:
+    """Returns a partition with the false captions of its images."""
+    ids = pa.array(partition.image_ids, pa.large_string())
+    numbers = pc.fill_null(pc.index_in(ids, value_set=store.image_ids), -1).to_numpy().astype(np.int64)
+    numbers[(partition.fates > Fate.HELD_OUT) | (partition.caption_counts == 0)] = -1
+    counts = np.zeros(len(numbers), np.int64)
+    counts[numbers >= 0] = store.counts[numbers[numbers >= 0]]
+    return replace(partition, negative_counts=counts, negatives=store.take(numbers[numbers >= 0]))
+
+
+def _cut_into_partitions(part: RegionsPart, captions: RowStore, shard_size: int) -> Iterator[PackPartition]:
     """Yields the partitions of a part of the regions, with the captions of their images."""
     packed = part.fates <= Fate.HELD_OUT
     for start, end in _cut(packed, shard_size):

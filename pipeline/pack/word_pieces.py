@@ -39,7 +39,7 @@ def make_masks(
         pieces = np.array(encoding.offsets, np.int64).reshape(-1, 2)
         starts = segments[number] if segments is not None else ()
         segment_ids.append(np.searchsorted(np.array(starts, np.int64), pieces[:, 0], "right"))
-        tokens += [_cover(pieces, node.spans) for node in list_nodes(caption.graph)]
+        tokens += [cover_spans(pieces, node.spans) for node in list_nodes(caption.graph)]
     node_kind, node_caption, node_args = number_nodes([caption.graph for caption in captions])
     arrays = {
         "token_ids": np.concatenate([np.array(encoding.ids, np.int32) for encoding in encodings]),
@@ -54,12 +54,12 @@ def make_masks(
     return Masks(**{name: arrays[name].astype(dtype) for name, dtype in MASK_DTYPES.items()})
 
 
-def _cover(pieces: Array, spans: Sequence[Span]) -> Array:
+def cover_spans(pieces: Array, spans: Sequence[Span]) -> Array:
     """Returns the numbers of the pieces, int64, that share a character with a span.
 
     Args:
         pieces: int64 [pieces, 2], the characters where each piece starts and ends.
-        spans: the spans of a node.
+        spans: the spans.
     """
     covered = np.zeros(len(pieces), bool)
     for span in spans:

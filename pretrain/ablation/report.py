@@ -47,8 +47,10 @@ def count_mean_targets(recipe: PretrainRecipe, shards: ShardSet) -> dict[str, fl
 
     plan = BatchPlan.of(recipe, shards)
     collator = Collator.of(recipe, shards, "cpu")
-    counts = torch.stack([count_targets(collator(plan.batch(step))) for step in range(COUNTED_STEPS)]).sum(0)
-    return dict(zip(OBJECTIVES, (counts / counts[-1]).tolist(), strict=True))
+    batches = [collator(plan.batch(step)) for step in range(COUNTED_STEPS)]
+    counts = torch.stack([count_targets(batch) for batch in batches]).sum(0)
+    pairs = sum(batch.samples() for batch in batches)
+    return dict(zip(OBJECTIVES, (counts / pairs).tolist(), strict=True))
 
 
 def write_ablation_report(arms: Sequence[Arm], *, settings: str, picture: str) -> str:
@@ -88,13 +90,14 @@ def write_ablation_report(arms: Sequence[Arm], *, settings: str, picture: str) -
             for rate, found in arm.by_rate.items()
         ],
     )
+    asked = [name for name in OBJECTIVES if name != "token_match" or any(arm.targets.get(name) for arm in arms)]
     lines += [""]
     lines += make_markdown_table(
-        ["mean number of targets of a pair", *OBJECTIVES, "all word pieces"],
+        ["mean number of targets of a pair", *asked, "all word pieces"],
         [
             [
                 arm.name,
-                *(f"{arm.targets[name]:.2f}" for name in OBJECTIVES),
+                *(f"{arm.targets[name]:.2f}" for name in asked),
                 f"{sum(arm.targets[name] for name in (*KINDS, 'word')):.2f}",
             ]
             for arm in arms

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pretrain.data.bucketing import micro_batches
-from pretrain.data.masking import MaskedText, SpecialTokens, mask_regions, mask_text
+from pretrain.data.masking import MaskedText, SpecialTokens, ask_words, mask_regions, mask_text
 from pretrain.data.order import BatchPlan
 from pretrain.data.padding import copy_to, pad_images, pad_texts
 from pretrain.data.pairs import Pairs
@@ -20,10 +20,12 @@ from pretrain.recipe import Masking, PretrainRecipe, ShownImage
 from shards.boxes import WHOLE_IMAGE, locate_boxes
 from shards.random_numbers import generator
 from shards.sample_reader import SampleReader
-from shards.schema import Array, Regions
+from shards.schema import Array, Masks, NegativeMasks, Regions
 
 _MASKS = 1 << 32
 """Keeps the random numbers of masks apart from those of the order."""
+_WHOLE = 2 << 32
+"""Keeps those that say which pairs are shown without masks apart from both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +47,14 @@ class PretrainBatch:
     region_class_probs: Tensor  # float32 [M, k]
     region_features: Tensor  # float32 [M, d]; d is 0 where classes are predicted
     matched: Tensor  # float32 [B]
+    match_targets: Tensor  # int64 [K], the pairs that are asked whether they match
+    token_targets: Tensor  # int64 [L], sample * T + position
+    token_labels: Tensor  # float32 [L], 1 for a word that is false
 
     def inputs(self) -> dict[str, Tensor | None]:
         """Returns the arguments of `pretrain.model.heads.ErnieViLForPreTraining.forward`."""
         names = ("token_ids", "position_ids", "segment_ids", "text_mask", "features", "locations", "image_mask")
-        return {name: getattr(self, name) for name in (*names, "text_targets", "region_targets")}
+        return {name: getattr(self, name) for name in (*names, "text_targets", "region_targets", "token_targets")}
 
     def samples(self) -> int:
         """Counts the pairs."""
@@ -82,6 +87,7 @@ class Collator:
         images: ShownImage,
         device_type: str,
         dtype: torch.dtype = torch.float32,
+        token_match: bool = False,
     ) -> None:
         """Takes what it reads and how it masks.
 
@@ -94,6 +100,7 @@ class Collator:
             images: which image is shown with a caption.
             device_type: where the batches are used; sequences are padded for it.
             dtype: of the features, which the model rounds to its own type in any case.
+            token_match: whether it is asked which words are false.
         """
         self._shards = shards
         self._special = SpecialTokens.of(shards.vocabulary)
@@ -104,6 +111,7 @@ class Collator:
         self._images = images
         self._device_type = device_type
         self._dtype = dtype
+        self._token_match = token_match
 
     @classmethod
     def of(cls, recipe: PretrainRecipe, shards: SampleReader, device_type: str) -> Collator:
@@ -121,31 +129,56 @@ class Collator:
             images=recipe.images,
             device_type=device_type,
             dtype=torch.bfloat16 if half else torch.float32,
+            token_match=recipe.active_weights.token_match > 0,
         )
 
     def __call__(self, pairs: Pairs) -> PretrainBatch:
         """Reads and masks pairs. Without images, each pair has one image row of zeros."""
-        texts, images = [], []
+        texts, images, words = [], [], []
+        hidden = (pairs.matched | (self._images == "none")) & ~self._choose_whole(pairs)
         for number in range(len(pairs)):
             shard, row, caption = pairs.text[number].tolist()
-            matched = bool(pairs.matched[number])
             random = generator(self._seed, int(pairs.visit[number]), shard + _MASKS, row, caption)
+            negatives = self._shards.negative_masks(shard, row) if pairs.negative[number] else None
+            masks = self._shards.masks(shard, row) if negatives is None else negatives.masks
             texts.append(
                 mask_text(
-                    self._shards.masks(shard, row),
+                    masks,
                     caption,
-                    matched=matched or self._images == "none",
+                    matched=bool(hidden[number]),
                     max_text=self._max_text,
                     settings=self._masking,
                     special=self._special,
                     random=random,
                 )
             )
+            words.append(
+                self._ask_words(masks, caption, negatives, asked=bool(pairs.matched[number] & ~hidden[number]))
+            )
             source = (number + 1) % len(pairs) if self._images == "other" else number
             image_shard, image_row = pairs.image[source].tolist()
-            masked = matched and self._images == "own"
+            masked = hidden[number] and self._images == "own"
             images.append(self._image(image_shard, image_row, random if masked else None))
-        return self._pad(texts, images, pairs.matched)
+        asked = np.flatnonzero(~hidden) if self._masking.whole else np.arange(len(pairs))
+        return self._pad(texts, images, pairs.matched, asked, words)
+
+    def _choose_whole(self, pairs: Pairs) -> Array:
+        """bool [n]: which pairs are shown without masks if they match. It follows from what the masks follow from."""
+        if not self._masking.whole:
+            return np.zeros(len(pairs), bool)
+        places = zip(pairs.visit.tolist(), pairs.text.tolist(), strict=True)
+        draws = [generator(self._seed, visit, shard + _WHOLE, row, caption) for visit, (shard, row, caption) in places]
+        return np.array([random.random() < self._masking.whole for random in draws], bool)
+
+    def _ask_words(
+        self, masks: Masks, caption: int, negatives: NegativeMasks | None, *, asked: bool
+    ) -> tuple[Array, Array]:
+        """Positions of words that are asked about, and answers: of false captions, and of true ones if ``asked``."""
+        if not self._token_match or not (asked or negatives is not None):
+            return np.zeros(0, np.int64), np.zeros(0, np.float32)
+        pieces = int(np.diff(masks.token_offsets[caption : caption + 2])[0])
+        changed = np.zeros(pieces, bool) if negatives is None else negatives.changed_of(caption)
+        return ask_words(masks, caption, changed, max_text=self._max_text, special=self._special)
 
     def collate(self, texts: list[MaskedText], images: Array) -> PretrainBatch:
         """Pads texts that are masked already. Their images are shown without masks.
@@ -155,7 +188,8 @@ class Collator:
             images: int64 [n, 2], shard and row of the image of each text.
         """
         whole = [self._image(shard, row, None) for shard, row in images.tolist()]
-        return self._pad(texts, whole, np.ones(len(texts), bool))
+        nothing = np.zeros(0, np.int64), np.zeros(0, np.float32)
+        return self._pad(texts, whole, np.ones(len(texts), bool), np.arange(len(texts)), [nothing] * len(texts))
 
     def _image(self, shard: int, row: int, random: np.random.Generator | None) -> _Image:
         """Reads an image, and masks it if there are random numbers for that."""
@@ -176,7 +210,22 @@ class Collator:
         targets = _region_targets(regions, np.flatnonzero(taken), self._region_target)
         return _Image(features, locate_boxes(regions.boxes, width, height), *targets)
 
-    def _pad(self, texts: list[MaskedText], images: list[_Image], matched: Array) -> PretrainBatch:
+    def _pad(
+        self,
+        texts: list[MaskedText],
+        images: list[_Image],
+        matched: Array,
+        asked: Array,
+        words: list[tuple[Array, Array]],
+    ) -> PretrainBatch:
+        """Pads pairs.
+
+        Args:
+            texts, images: of the pairs.
+            matched: bool [B].
+            asked: int64 [K], the pairs that are asked whether they match.
+            words: for each pair the positions that are asked about, and the answers.
+        """
         feature_size = self._shards.feature_size
         padded_texts = pad_texts(texts, pad=self._special.pad, device_type=self._device_type)
         padded_images = pad_images(images, feature_size=feature_size, device_type=self._device_type)
@@ -194,6 +243,9 @@ class Collator:
             region_class_probs=_join_rows([image.class_probs for image in images], classes, np.dtype(np.float32)),
             region_features=_join_rows([image.target_features for image in images], predicted, np.dtype(np.float32)),
             matched=torch.from_numpy(matched.astype(np.float32)),
+            match_targets=torch.from_numpy(asked),
+            token_targets=_join([i * t + positions for i, (positions, _) in enumerate(words)]),
+            token_labels=torch.from_numpy(np.concatenate([np.zeros(0, np.float32), *(labels for _, labels in words)])),
         )
 
 

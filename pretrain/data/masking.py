@@ -159,6 +159,34 @@ def mask_text(
     return _text(layout, token_ids, kinds)
 
 
+def ask_words(
+    masks: Masks, caption: int, changed: Array, *, max_text: int, special: SpecialTokens
+) -> tuple[Array, Array]:
+    """Returns at which words of a caption to ask whether they are false, and the answers.
+
+    It is asked at the pieces of all nodes, and at those of words that were changed.
+
+    Example: of "a blue hat on a man", once "a red hat on a man", blue, hat, on and man are asked about. They are at
+    positions 2, 3, 4 and 6 behind [CLS], and the answers are 1, 0, 0 and 0.
+
+    Args:
+        masks: of the sample's captions, or of its false captions.
+        caption: the number of the caption among them.
+        changed: bool [pieces], which pieces were changed.
+        max_text: positions that the caption is cut to.
+        special: the special tokens.
+
+    Returns:
+        int64 [L], positions, ascending, and float32 [L], 1 for a false word.
+    """
+    places = lay_out(masks, caption, max_text=max_text, special=special).places
+    asked = changed.copy()
+    for node in masks.nodes(caption):
+        asked[masks.tokens(node)] = True
+    asked &= places >= 0
+    return places[asked], changed[asked].astype(np.float32)
+
+
 def hide_node(masks: Masks, node: int, *, max_text: int, special: SpecialTokens) -> MaskedText:
     """Cuts the caption of a node to ``max_text`` positions and hides the node alone, which `maskable` must list.
 

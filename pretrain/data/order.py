@@ -13,6 +13,7 @@ second 16 to 39, and the third 40 to 49, whose last batch is short and stays las
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -21,12 +22,12 @@ from pretrain.data.bucketing import cut_evenly, interleave_by_length, sort_runs
 from pretrain.data.epochs import Epochs, passes_of
 from pretrain.data.pairs import PairLengths, Pairs, measure_pairs
 from pretrain.data.stream import SampleStream
-from pretrain.recipe import PretrainRecipe
+from pretrain.recipe import FalseCaptions, PretrainRecipe
 from shards.random_numbers import generator
 from shards.sample_reader import SampleReader
-from shards.schema import Array
+from shards.schema import NEGATIVE_KINDS, Array
 
-_BATCHES, _DRAWS = 2, 3
+_BATCHES, _DRAWS, _NEGATIVES = 2, 3, 6
 """Purposes of random numbers, so that no two of them share a stream; `pretrain.data.stream` has the others."""
 
 
@@ -49,6 +50,7 @@ class BatchPlan:
         max_text: int = 512,
         images: bool = True,
         equal_tokens: bool = False,
+        negatives: FalseCaptions = FalseCaptions(),
     ) -> None:
         """Makes the plan; reads nothing but the manifest.
 
@@ -63,6 +65,7 @@ class BatchPlan:
             images: whether images are shown.
             equal_tokens: give batches about equal numbers of tokens instead of pairs. They then have ``batch_size``
                 pairs on average, and no batch is short.
+            negatives: which mismatched pairs get a false caption of their own image.
 
         Raises:
             InputError: ``passes`` has not one number for each set.
@@ -76,6 +79,8 @@ class BatchPlan:
         self._max_text = max_text
         self._images = images
         self._equal_tokens = equal_tokens
+        self._negatives = negatives
+        self._kinds = np.isin(NEGATIVE_KINDS, negatives.kinds)
         self._window = lru_cache(2)(self._make_window)
 
     @classmethod
@@ -95,6 +100,7 @@ class BatchPlan:
             max_text=recipe.max_text,
             images=recipe.images != "none",
             equal_tokens=recipe.tokens is not None,
+            negatives=recipe.negatives,
         )
 
     @property
@@ -150,12 +156,15 @@ class BatchPlan:
             samples: int64 [n, 3], visit, shard and row of the images of a window.
         """
         visits, images = samples[:, 0], samples[:, 1:]
-        uniform, num_boxes = self._draw_uniform(samples)
+        uniform, num_boxes = self._draw_uniform(samples, _DRAWS)
         matched, source = self._choose_sources(images, uniform[:, :2])
         caption, length = self._choose_captions(source, uniform[:, 2])
-        return Pairs(visits, images, np.column_stack([source, caption]), matched, length, num_boxes)
+        pairs = Pairs(
+            visits, images, np.column_stack([source, caption]), matched, length, num_boxes, np.zeros_like(matched)
+        )
+        return self._put_in_negatives(pairs, samples) if self._negatives.share else pairs
 
-    def _draw_uniform(self, samples: Array) -> tuple[Array, Array]:
+    def _draw_uniform(self, samples: Array, purpose: int) -> tuple[Array, Array]:
         """Returns three numbers in [0, 1) for each sample, float64 [n, 3], and the number of its boxes, int64 [n].
 
         The numbers follow from the visit and the place of the sample, not from the window that it is in.
@@ -164,10 +173,35 @@ class BatchPlan:
         for visit, shard in np.unique(samples[:, :2], axis=0).tolist():
             here = (samples[:, 0] == visit) & (samples[:, 1] == shard)
             rows = samples[here, 2]
-            draws = generator(self._seed, visit, _DRAWS, shard).random((int(self._shards.samples[shard]), 3))
+            draws = generator(self._seed, visit, purpose, shard).random((int(self._shards.samples[shard]), 3))
             uniform[here] = draws[rows]
             num_boxes[here] = self._shards.shard(shard).num_boxes[rows]
         return uniform, num_boxes
+
+    def _put_in_negatives(self, pairs: Pairs, samples: Array) -> Pairs:
+        """Returns the pairs, some of the mismatched ones with a false caption of their own image.
+
+        First a kind is drawn among those that the image has, then one of its false captions of this kind.
+
+        Args:
+            pairs: the pairs of a window.
+            samples: int64 [n, 3], visit, shard and row of their images.
+        """
+        uniform, _ = self._draw_uniform(samples, _NEGATIVES)
+        text, length, negative = pairs.text.copy(), pairs.length.copy(), pairs.negative.copy()
+        for number in np.flatnonzero(~pairs.matched & (uniform[:, 0] < self._negatives.share)).tolist():
+            shard, row = pairs.image[number].tolist()
+            index = self._shards.shard(shard)
+            first, last = index.negative_offsets[row : row + 2].tolist()
+            kinds = index.negative_kinds[first:last]
+            possible = np.unique(kinds[self._kinds[kinds]])
+            if len(possible):
+                kind = possible[int(uniform[number, 1] * len(possible))]
+                of_kind = np.flatnonzero(kinds == kind)
+                chosen = int(of_kind[int(uniform[number, 2] * len(of_kind))])
+                text[number] = shard, row, chosen
+                length[number], negative[number] = index.negative_tokens[first + chosen], True
+        return replace(pairs, text=text, length=length, negative=negative)
 
     def _choose_sources(self, images: Array, uniform: Array) -> tuple[Array, Array]:
         """Returns bool [n], whether each image gets a caption of its own, and int64 [n, 2], whose caption it gets.

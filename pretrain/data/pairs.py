@@ -18,13 +18,16 @@ class Pairs:
     image: Array
     """[n, 2]: shard and row of the image"""
     text: Array
-    """[n, 3]: shard and row of the sample that the caption belongs to, and the caption's number there"""
+    """[n, 3]: shard and row of the sample that the caption belongs to, and the caption's number there, or the number of
+    a false caption"""
     matched: Array
     """bool [n]: whether the caption belongs to the image"""
     length: Array
     """[n]: word pieces of the caption"""
     num_boxes: Array
     """[n]: boxes of the image"""
+    negative: Array
+    """bool [n]: whether it is a false caption of the image; then the pair does not match"""
 
     def __len__(self) -> int:
         return len(self.matched)

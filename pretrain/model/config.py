@@ -65,6 +65,7 @@ class ModelConfig(BaseModel):
     # What the model was pretrained on; not in the released files, and without effect on the encoder.
     region_target: RegionTarget | None = None
     max_text: Size | None = None
+    token_match: bool | None = None
 
     hidden_act: Literal["gelu"] = "gelu"
     hidden_dropout_prob: DropoutRate

@@ -27,6 +27,7 @@ class PretrainingOutput:
     vocabulary_logits: Tensor  # float [N, vocab_size], one row for each masked text position
     regions: Tensor  # float [M, region_outputs], one row for each masked region: logits of the classes, or features
     match_logits: Tensor  # float [B], log-odds that the text belongs to the image
+    token_logits: Tensor  # float [L], log-odds that a word is false; empty without a head for it
 
 
 class PredictionTransform(nn.Module):
@@ -88,6 +89,20 @@ class MatchHead(nn.Module):
         return logits
 
 
+class TokenMatchHead(nn.Module):
+    """One logit for "this word is false of this image", from the state of the word after it has seen the image."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.transform = PredictionTransform(width)
+        self.output = nn.Linear(width, 1)
+
+    def forward(self, states_LD: Tensor) -> Tensor:
+        """Return float [L]."""
+        logits: Tensor = self.output(self.transform(states_LD)).squeeze(1)
+        return logits
+
+
 class ErniePretrainingHeads(nn.Module):
     """All heads. Each takes part in every step, so its parameters have gradients (zeros without targets)."""
 
@@ -98,6 +113,10 @@ class ErniePretrainingHeads(nn.Module):
         # Dropout as in the released ``get_match_score``: the attention's probability, on the product.
         self.match = MatchHead(config.co_hidden_size, config.attention_probs_dropout_prob)
         initialize(self, config.initializer_range)
+        self.token_match: TokenMatchHead | None = None
+        if config.token_match:  # last, so that the others have the same initial values without it
+            self.token_match = TokenMatchHead(config.hidden_size)
+            initialize(self.token_match, config.initializer_range)
 
     def forward(
         self,
@@ -107,8 +126,9 @@ class ErniePretrainingHeads(nn.Module):
         pooled_text: Tensor,
         pooled_image: Tensor,
         word_embedding: Tensor,
+        token_states: Tensor,
     ) -> PretrainingOutput:
-        """Predict from the states of the masked positions and from the pooled vectors.
+        """Predict from the states of the masked positions and of the words, and from the pooled vectors.
 
         Args:
             text_states: float [N, hidden_size].
@@ -116,11 +136,13 @@ class ErniePretrainingHeads(nn.Module):
             pooled_text: float [B, co_hidden_size].
             pooled_image: float [B, co_hidden_size].
             word_embedding: float [vocab_size, hidden_size], the weight of the model's own embedding.
+            token_states: float [L, hidden_size], of the words that may be false.
         """
         return PretrainingOutput(
             vocabulary_logits=self.vocabulary(text_states, word_embedding),
             regions=self.region(region_states),
             match_logits=self.match(pooled_text, pooled_image),
+            token_logits=token_states[:0, 0] if self.token_match is None else self.token_match(token_states),
         )
 
 
@@ -132,20 +154,31 @@ class ErnieViLForPreTraining(nn.Module):
         self.ernie_vil = ErnieViL(config)
         self.heads = ErniePretrainingHeads(config)
 
-    def forward(self, *, text_targets: Tensor, region_targets: Tensor, **inputs: Tensor | None) -> PretrainingOutput:
+    def forward(
+        self,
+        *,
+        text_targets: Tensor,
+        region_targets: Tensor,
+        token_targets: Tensor | None = None,
+        **inputs: Tensor | None,
+    ) -> PretrainingOutput:
         """Encode a batch and predict at its targets; the losses are the trainer's.
 
         Args:
             text_targets: int64 [N], positions to predict words at, flattened: sample * T + position. N may be 0.
             region_targets: int64 [M], rows to predict, flattened: sample * R + row. M may be 0.
+            token_targets: int64 [L], positions to ask whether the word is false, flattened; None: none.
             inputs: the keyword arguments of `ErnieViL.forward`.
         """
         encoded = self.ernie_vil(**inputs)
+        states = encoded.text.flatten(0, 1)
+        asked = states[:0] if token_targets is None else states.index_select(0, token_targets)
         output: PretrainingOutput = self.heads(
-            text_states=encoded.text.flatten(0, 1).index_select(0, text_targets),
+            text_states=states.index_select(0, text_targets),
             region_states=encoded.image.flatten(0, 1).index_select(0, region_targets),
             pooled_text=encoded.pooled_text,
             pooled_image=encoded.pooled_image,
             word_embedding=self.ernie_vil.text_embeddings.word.weight,
+            token_states=asked,
         )
         return output

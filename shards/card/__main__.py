@@ -21,9 +21,7 @@ app = typer.Typer(add_completion=False)
 def main(
     location: Annotated[
         Path,
-        typer.Argument(
-            metavar="SHARDS", help="The folder that pipeline.pack wrote, or one set of shards.", exists=True
-        ),
+        typer.Argument(metavar="SHARDS", help="The folder that pipeline.pack wrote, or one set of shards."),
     ],
     num_images: Annotated[
         int, typer.Option(min=1, help="Count the nodes of this many images of each set, spread evenly over it.")

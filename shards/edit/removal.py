@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from shards.schema import Array, Masks, Sample, key_of
+from shards.schema import Array, Masks, NegativeMasks, Sample, key_of
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,35 @@ def take_out(sample: Sample, removal: Removal) -> Sample | None:
     if not kept:
         return None
     captions = tuple(sample.captions[number] for number in kept)
-    return replace(sample, captions=captions, masks=_take_captions(sample.masks, np.array(kept)))
+    left = replace(sample, captions=captions, masks=_take_captions(sample.masks, np.array(kept)))
+    return left if sample.negative_masks is None else _take_negatives(left, sample.negative_masks, np.array(kept))
+
+
+def _take_negatives(sample: Sample, masks: NegativeMasks, kept: Array) -> Sample:
+    """The sample with the false captions of the captions that are left, which have new numbers.
+
+    Args:
+        sample: what is left, with all false captions.
+        masks: of all false captions.
+        kept: int64 [captions left], ascending: the numbers that the captions had.
+    """
+    stay = np.flatnonzero(np.isin(masks.captions, kept))
+    if len(stay) == 0:
+        return replace(sample, negatives=(), negative_masks=None)
+    numbers = np.searchsorted(kept, masks.captions[stay]).astype(np.int32)
+    return replace(
+        sample,
+        negatives=tuple(
+            replace(sample.negatives[place], caption=number)
+            for place, number in zip(stay.tolist(), numbers.tolist(), strict=True)
+        ),
+        negative_masks=NegativeMasks(
+            _take_captions(masks.masks, stay),
+            numbers,
+            masks.kinds[stay],
+            masks.changed[_positions(masks.masks.token_offsets, stay)],
+        ),
+    )
 
 
 def _take_captions(masks: Masks, kept: Array) -> Masks:

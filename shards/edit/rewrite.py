@@ -184,7 +184,8 @@ class _NewSet:
         """Writes the vocabulary, the index and the manifest."""
         self._write(VOCABULARY, sets[0].vocabulary_bytes)
         tables = (table() for table in self._tables)
-        sha256 = index.write_files(tables, len(self._tables), self._write)
+        schema = index.schema_of(sets[0].manifest)
+        sha256 = index.write_files(tables, len(self._tables), self._write, schema)
         totals = sum((shards.manifest.totals for shards in sets), Totals()) - self._removed
         changes = {"totals": totals, "index_sha256": sha256, "shards": self._shards}
         manifest = sets[0].manifest.model_copy(update=changes)

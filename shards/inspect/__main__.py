@@ -25,6 +25,9 @@ from shards.storage.files import write_atomic
 
 STYLES = {"object": "bold cyan", "attribute": "bold green", "relation": "bold magenta"}
 
+CHANGED = "bold red underline"
+"""how the changed words of false captions look"""
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Show what is in a set of shards, and verify it.")
 Location = Annotated[
     str, typer.Argument(metavar="SHARDS", help="A folder with a manifest.json, e.g. data/shards/train, or its URL.")
@@ -49,6 +52,9 @@ def summary(
     table = Table(title=location, title_justify="left", show_header=False)
     table.add_row("images", f"{totals.samples:,} in {pluralize(len(manifest.shards), 'shard')}, {size / 1e6:,.1f} MB")
     table.add_row("captions", f"{totals.captions:,}")
+    if totals.negatives:
+        kinds = ", ".join(f"{kind} ({count:,})" for kind, count in found.negatives.items() if count)
+        table.add_row("false captions", f"{totals.negatives:,}: {kinds}")
     table.add_row("captions of an image", _shape(found.captions))
     table.add_row("word pieces of a caption", _shape(found.tokens))
     table.add_row("boxes of an image", _shape(found.boxes))
@@ -96,11 +102,12 @@ def head(
 def show(
     location: Location, key: Annotated[str, typer.Argument(help="The image id, or the key of the sample.")]
 ) -> None:
-    """Print the captions of an image, each node in the colour of its kind, and the word pieces of each node."""
+    """Print the captions of an image, their nodes with their word pieces, and the false captions."""
     shards = ShardSet(location)
     shard, row = shards.find(key)
     image_id, width, height, captions = shards.record(shard, row)
     masks, regions = shards.masks(shard, row), shards.regions(shard, row)
+    negatives = shards.negatives(shard, row)
     vocabulary = shards.vocabulary
     size = f"{width} x {height}, {pluralize(len(regions.boxes), 'box')}"
     console.print(Text(image_id, "bold"), size, sep="  ")
@@ -111,6 +118,11 @@ def show(
         console.print()
         console.print(colour(caption))
         console.print(_nodes_table(caption, number, masks, vocabulary))
+        for negative in (one for one in negatives if one.caption == number):
+            text = Text(negative.text)
+            for span in negative.spans:
+                text.stylize(CHANGED, span.start, span.end)
+            console.print(Text(f"  {negative.kind}  ", "dim").append_text(text))
 
 
 @app.command(epilog="Example: ernie-vil inspect verify data/shards/train --workers 8")

@@ -18,6 +18,8 @@ ASPECTS = {
     "class_ids.npy": "classes",
     "class_probs.npy": "classes",
     "masks.npz": "word pieces",
+    "negatives.json": "false captions",
+    "negatives.npz": "false captions",
 }
 """The aspect of a sample that each member holds, as the command names it."""
 

@@ -22,14 +22,15 @@ from shards.pictures import check_picture_file, find_pictures, open_picture, to_
 from shards.reader import ShardSet
 from shards.regions.store import RegionStore
 from shards.regions.table import RegionsInfo, label_regions
-from shards.schema import ATTRIBUTE, KINDS, OBJECT, RELATION, Array, Caption, Masks, Regions
+from shards.schema import ATTRIBUTE, KINDS, OBJECT, RELATION, Array, Caption, Masks, Negative, Regions
 from shards.stage_folder import parts_of
 
 LEGEND = (
     "<p>"
     + " ".join(f'<span class="{kind}">{kind}</span>' for kind in KINDS)
     + "<br>Word pieces with a colour are masked with their node, the others as single words. Dashed nodes have no "
-    "words in the caption and are never masked. Words with the same small number are mentions of one object.</p>"
+    "words in the caption and are never masked. Words with the same small number are mentions of one object. In false "
+    "captions the changed words are underlined.</p>"
 )
 """HTML that says what the colours mean."""
 _PICTURE_WIDTH, _PICTURE_QUALITY = 320, 60
@@ -108,10 +109,12 @@ class SampleDrawer:
     def draw_captions(self, place: tuple[int, int], opened: int = 0) -> str:
         """Draws the captions of a sample. Only the graph of the caption with the number ``opened`` is unfolded."""
         captions, masks = self._shards.record(*place)[3], self._shards.masks(*place)
+        negatives = self._shards.negatives(*place)
         return "".join(
             f"<details{' open' if number == opened else ''}><summary>{color_caption(caption)}</summary>"
             f'<div class="graph">{draw_graph(caption.graph)}</div>'
-            f"{_pieces(caption, number, masks, self._vocabulary)}</details>"
+            f"{_pieces(caption, number, masks, self._vocabulary)}"
+            f"{_list_negatives([negative for negative in negatives if negative.caption == number])}</details>"
             for number, caption in enumerate(captions)
         )
 
@@ -246,6 +249,20 @@ def _pieces(caption: Caption, number: int, masks: Masks, vocabulary: list[str]) 
     return f'<p class="pieces">{" ".join(shown)}</p>'
 
 
+def _list_negatives(negatives: Sequence[Negative]) -> str:
+    """A list of false captions with their kinds; the changed words are marked."""
+    items = []
+    for negative in negatives:
+        parts, end = [], 0
+        for span in negative.spans:
+            changed = escape(negative.text[span.start : span.end])
+            parts += [escape(negative.text[end : span.start]), f"<mark>{changed}</mark>"]
+            end = span.end
+        parts.append(escape(negative.text[end:]))
+        items.append(f"<li><small>{escape(negative.kind.replace('_', ' '))}</small> {''.join(parts)}</li>")
+    return f'<ul class="negatives">{"".join(items)}</ul>' if items else ""
+
+
 # -------------------------------------------------------------------------------------------------------------- graphs
 
 _LINE, _PADDING, _GAP = 26, 10, 16
@@ -374,5 +391,8 @@ marker path{fill:var(--relation)}
 .pieces span{border:1px solid currentColor;border-radius:5px;padding:1px 5px;font:13px ui-monospace,monospace;
 white-space:pre}
 .pieces .word{color:var(--faint);border-style:dotted}
+.negatives{margin:4px 0;padding-left:1.2em}
+.negatives small{color:var(--faint)}
+.negatives mark{background:none;color:inherit;text-decoration:underline wavy #e03131}
 .nothing{color:var(--faint);margin:0}
 """

@@ -14,7 +14,7 @@ import numpy as np
 
 from shards.nodes import list_nodes
 from shards.reader import ShardSet
-from shards.schema import KINDS, Array
+from shards.schema import KINDS, NEGATIVE_KINDS, Array
 
 _BARS = " ▁▂▃▄▅▆▇█"
 
@@ -68,6 +68,8 @@ class Summary:
     """word pieces per caption"""
     boxes: Histogram = field(default_factory=Histogram)
     """boxes per image"""
+    negatives: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(NEGATIVE_KINDS, 0)))
+    """false captions by kind"""
     feature_bytes: int = 0
     feature_bytes_per_caption: int = 0
     """bytes that the features would take if they were stored again for each caption"""
@@ -95,6 +97,8 @@ def summarise_set(shards: ShardSet, images: int, advance: Callable[[int], None])
         summary.captions.add(captions)
         summary.tokens.add(tokens.values.to_numpy())
         summary.boxes.add(table["num_boxes"].to_numpy())
+        kinds = np.bincount(shards.shard(shard).negative_kinds, minlength=len(NEGATIVE_KINDS)).tolist()
+        summary.negatives.update(dict(zip(NEGATIVE_KINDS, kinds, strict=True)))
         summary.feature_bytes += int(sizes.sum())
         summary.feature_bytes_per_caption += int(sizes @ captions)
     for shard, row in spread(shards, images):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +17,13 @@ from typing import BinaryIO, cast
 import numpy as np
 
 from parsers.command import InputError
+from parsers.graph import SceneGraph
 from shards import index
 from shards.manifest import MANIFEST, Totals, read_manifest
 from shards.nodes import number_nodes
 from shards.reader import ShardSet
-from shards.schema import MEMBERS, Sample, image_id_of_key
+from shards.sample_reader import ShardIndex
+from shards.schema import MEMBERS, NEGATIVE_KINDS, Masks, NegativeMasks, Sample, image_id_of_key
 from shards.storage.cache import Cache
 from shards.storage.errors import ShardError
 from shards.storage.files import write_atomic
@@ -210,10 +212,32 @@ def _verify_sample(shards: ShardSet, number: int, row: int, sample: Sample, piec
     limits = [count for count in counts if count is not None]
     if classes is not None and limits and classes.max(initial=0) >= min(limits):
         raise ValueError("a class id outside the classes of the manifest")
-    graphs = [caption.graph for caption in sample.captions]
+    _compare_nodes(sample.masks, [caption.graph for caption in sample.captions], "masks.npz")
+    if sample.negative_masks is not None:
+        sample.negative_masks.check(len(sample.captions))
+        _verify_negatives(rows, row, sample, sample.negative_masks, pieces)
+
+
+def _compare_nodes(masks: Masks, graphs: Sequence[SceneGraph], file: str) -> None:
     for name, expected in zip(("node_kind", "node_caption", "node_args"), number_nodes(graphs), strict=True):
-        if not np.array_equal(getattr(sample.masks, name), expected):
-            raise ValueError(f"the nodes of the graphs differ from those in masks.npz ({name})")
+        if not np.array_equal(getattr(masks, name), expected):
+            raise ValueError(f"the nodes of the graphs differ from those in {file} ({name})")
+
+
+def _verify_negatives(rows: ShardIndex, row: int, sample: Sample, negatives: NegativeMasks, pieces: int) -> None:
+    first, last = rows.negative_offsets[row : row + 2].tolist()
+    ids = negatives.masks.token_ids
+    kinds = [NEGATIVE_KINDS.index(negative.kind) for negative in sample.negatives]
+    if (
+        np.diff(negatives.masks.token_offsets).tolist() != rows.negative_tokens[first:last].tolist()
+        or negatives.kinds.tolist() != kinds
+        or rows.negative_kinds[first:last].tolist() != kinds
+        or negatives.captions.tolist() != [negative.caption for negative in sample.negatives]
+    ):
+        raise ValueError("false captions, their word pieces and the index differ")
+    if len(ids) and not 0 <= ids.min() <= ids.max() < pieces:
+        raise ValueError("a word piece of a false caption outside the vocabulary")
+    _compare_nodes(negatives.masks, [negative.graph for negative in sample.negatives], "negatives.npz")
 
 
 # ------------------------------------------------------------------------------------------------------------- repair
@@ -253,7 +277,7 @@ def repair_index(folder: Path) -> bool:
             write_atomic(folder / name, data)
             changed.append(name)
 
-    sha256 = index.write_files(tables, len(tables), save)
+    sha256 = index.write_files(tables, len(tables), save, index.schema_of(manifest))
     if sha256 != manifest.index_sha256:
         changed.append(MANIFEST)
         write_atomic(folder / MANIFEST, manifest.model_copy(update={"index_sha256": sha256}).to_bytes())

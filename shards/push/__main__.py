@@ -20,9 +20,7 @@ app = typer.Typer(add_completion=False)
 def main(
     location: Annotated[
         Path,
-        typer.Argument(
-            metavar="SHARDS", help="The folder that pipeline.pack wrote, or one set of shards.", exists=True
-        ),
+        typer.Argument(metavar="SHARDS", help="The folder that pipeline.pack wrote, or one set of shards."),
     ],
     destination: Annotated[
         str,

@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 RUN, SHOWN, MARKS = ("sh", "python"), ("text", "csv", "ini", "yaml"), ("network", "cluster")
 _MODEL = re.compile(
-    r"\b(ernie-vil (match|extract|cloze|report|ablation|folds|predict|evaluate|retrieve|shortlist|compare|import)|"
-    r"pretrain|finetune|matcher|parsers\.train|spacy)\b"
+    r"\b(ernie-vil (match|extract|cloze|report|ablation|folds|predict|evaluate|retrieve|shortlist|compare|compose|"
+    r"import)|pretrain|finetune|matcher|parsers\.train|spacy)\b"
 )
 """What says that a block computes with a model, which takes longer than all others together."""
 

@@ -44,8 +44,8 @@ def test_unfit_regions_and_models_are_refused(trained, small, tmp_path):
 def test_the_example_of_the_documentation(toys, trained, tmp_path, monkeypatch, capsys):
     text = (Path(__file__).parents[2] / "docs/retrieval.md").read_text()
     code = text.split("```python\n")[1].split("```")[0]
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs/flickr30k").symlink_to(trained[0])
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/flickr30k").symlink_to(trained[0])
     (tmp_path / "data").mkdir()
     (tmp_path / "data/regions").symlink_to(toys.regions)
     monkeypatch.chdir(tmp_path)

@@ -17,7 +17,7 @@ from tests.finetune.retrieval import ALONE, retrieve_arguments
 def test_shortlists(toys, task, trained, split, tmp_path):
     score, negatives = tmp_path / "cheap.safetensors", tmp_path / "hard.json"
     data = ["--data", str(toys.world / "tasks/flickr30k"), "--regions", str(toys.regions)]
-    more = ["--out", str(score), "--steps", "60", "--negatives", str(negatives), "--negatives-each", "4"]
+    more = ["--out", str(score), "--steps", "60", "--hard-negatives", str(negatives), "--hard-negatives-each", "4"]
     result = CliRunner().invoke(shortlist, ["--model", str(trained[0]), *data, *more])
     assert result.exit_code == 0, result.output
     alike = json.loads(negatives.read_text())

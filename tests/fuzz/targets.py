@@ -94,7 +94,7 @@ finetune.run vqa --config recipes/vqa.yaml --start run --data world/tasks/vqa --
 finetune.run retrieval --config recipes/retrieval.yaml --start models/retrieval --data world/tasks/flickr30k \
 --regions regions --out out
 finetune.shortlist --model models/retrieval --data world/tasks/flickr30k --regions regions --steps 2 \
---negatives out.json --out out
+--hard-negatives out.json --out out
 finetune.comparison --world world --regions regions --gold-regions gold --start pretrained=run/model --task vqa \
 --out comparison
 pretrain.ablation recipes/pretrain.yaml --shards shards/train --held-out shards/val --learning-rate 0.001 --seeds 1 \

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from parsers.command import InputError
 from parsers.graph import SceneGraph
 from pipeline.graph_table import GRAPHS, GRAPHS_VERSION, NODE_COLUMNS, read_graphs, tabulate_nodes, write_graphs
-from pipeline.pack.caption_store import CaptionStore
+from pipeline.row_store import RowStore
 from shards.storage.parquet import write_table
 from tests.parsers.graphs import any_graphs, gold_graphs
 
@@ -98,7 +98,7 @@ def test_pack_joins_tables_of_both_versions(tmp_path):
     write_version_1(tmp_path / "graphs" / "part-00000.parquet", graphs[:3])
     write(tmp_path / "graphs" / "part-00001.parquet", graphs[3:])
     (tmp_path / "graphs" / "report.json").write_text("{}")
-    store = CaptionStore([tmp_path / "graphs"], tmp_path / "captions.arrow")
+    store = RowStore("captions", [tmp_path / "graphs"], read_graphs, GRAPHS, tmp_path / "captions.arrow")
     rows = store.take(np.arange(len(store.image_ids))).to_pylist()
     found = {row["caption"]: SceneGraph.from_dict(row["caption"], row) for row in rows}
     assert len(found) == 6

@@ -1,12 +1,13 @@
 import hashlib
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from parsers.graph import SceneGraph
+from parsers.graph import SceneGraph, Span
 from pretrain.data.batches import Collator
 from pretrain.data.order import BatchPlan
 from pretrain.data.pairs import PairLengths
@@ -15,9 +16,9 @@ from pretrain.model.costs import PairCosts
 from pretrain.model.heads import ErnieViLForPreTraining
 from pretrain.recipe import Masking, PretrainRecipe
 from shards import index
-from shards.manifest import Classes, Manifest, ParserInfo, TokenizerInfo, Totals
+from shards.manifest import SCHEMA_VERSION, WITH_NEGATIVES, Classes, Manifest, ParserInfo, TokenizerInfo, Totals
 from shards.reader import ShardSet
-from shards.schema import Caption, Masks, Regions, Sample
+from shards.schema import NEGATIVE_KINDS, Caption, Masks, Negative, NegativeMasks, Regions, Sample
 from shards.writer import ShardWriter
 from tests.pretrain.launch import ROOT, Launch
 from tests.pretrain.runs import MODEL, NO_DROPOUT, RECIPE, Runs
@@ -56,7 +57,40 @@ def make_sample(random, image_id):
     return Sample(image_id, 100, 100, texts, regions, masks)
 
 
-def write_shards(folder, sizes, seed=0):
+def with_negatives(sample, random):
+    """The sample with up to three false captions: texts of its captions with another piece at one of four nodes."""
+    count = int(random.integers(0, 4))
+    if not count:
+        return sample
+    masks = sample.masks
+    captions = np.sort(random.integers(0, len(sample.captions), count)).astype(np.int32)
+    pieces = [masks.token_ids[slice(*masks.token_offsets[c : c + 2])].copy() for c in captions.tolist()]
+    changed = [np.zeros(len(of_one), np.uint8) for of_one in pieces]
+    for of_one, flags in zip(pieces, changed, strict=True):
+        place = int(random.choice([0, 4, 1, 2]))
+        of_one[place], flags[place] = 5 + (of_one[place] - 4) % (len(PIECES) - 5), 1
+    nodes = Masks(
+        token_ids=np.concatenate(pieces),
+        segment_ids=np.zeros(sum(map(len, pieces)), np.uint8),
+        token_offsets=np.cumsum([0, *map(len, pieces)]).astype(np.int32),
+        node_kind=np.tile(masks.node_kind[:4], count),
+        node_caption=np.repeat(np.arange(count), 4).astype(np.int32),
+        node_args=np.concatenate(
+            [np.array([[-1, -1], [-1, -1], [4 * c, -1], [4 * c, 4 * c + 1]]) for c in range(count)]
+        ).astype(np.int32),
+        node_tokens=np.tile(masks.node_tokens[:4], count),
+        node_token_offsets=np.arange(4 * count + 1).astype(np.int32),
+    )
+    kinds = random.integers(0, len(NEGATIVE_KINDS), count).astype(np.uint8)
+    texts = tuple(
+        Negative(f"n{n}", int(c), f"false {n}", NEGATIVE_KINDS[kind], (Span(0, 5),), SceneGraph(f"false {n}"))
+        for n, (c, kind) in enumerate(zip(captions, kinds, strict=True))
+    )
+    found = NegativeMasks(nodes, captions, kinds, np.concatenate(changed))
+    return replace(sample, negatives=texts, negative_masks=found)
+
+
+def write_shards(folder, sizes, seed=0, negatives=False):
     """A set of shards with that many samples each."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(seed)
@@ -65,13 +99,16 @@ def write_shards(folder, sizes, seed=0):
         file = f"shard-{number:05d}.tar"
         with (folder / file).open("wb") as stream, ShardWriter(stream, file) as writer:
             for row in range(size):
-                writer.write(make_sample(random, f"{number}-{row}"))
+                sample = make_sample(random, f"{number}-{row}")
+                writer.write(with_negatives(sample, random) if negatives else sample)
         writers.append(writer)
     with (folder / "index.parquet").open("wb") as stream:
-        index.write(stream, [writer.rows for writer in writers])
+        schema = index.SCHEMA_WITH_NEGATIVES if negatives else index.SCHEMA
+        index.write(stream, [writer.rows for writer in writers], schema=schema)
     vocabulary = "".join(piece + "\n" for piece in PIECES).encode()
     (folder / "vocab.txt").write_bytes(vocabulary)
     manifest = Manifest(
+        schema_version=WITH_NEGATIVES if negatives else SCHEMA_VERSION,
         tokenizer=TokenizerInfo(sha256=hashlib.sha256(vocabulary).hexdigest(), size=len(PIECES)),
         parser=ParserInfo(name="test", version="1"),
         feature_size=FEATURES,
@@ -87,6 +124,12 @@ def write_shards(folder, sizes, seed=0):
 @pytest.fixture(scope="session")
 def shard_folder(tmp_path_factory):
     return write_shards(tmp_path_factory.mktemp("shards") / "train", [7, 1, 12, 5, 9, 3])
+
+
+@pytest.fixture(scope="session")
+def negatives_folder(tmp_path_factory):
+    """Shards with false captions."""
+    return write_shards(tmp_path_factory.mktemp("shards") / "negatives", [7, 1, 12, 5, 9, 3], negatives=True)
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,9 @@ class Constant:
     def __call__(self, *, text_targets, region_targets, token_ids, features, **rest):
         self.seen.append((token_ids.tolist(), features.tolist(), text_targets.tolist(), region_targets.tolist()))
         regions = self.regions.expand(len(region_targets), -1)
-        return PretrainingOutput(torch.zeros(len(text_targets), 50), regions, torch.zeros(len(token_ids)))
+        return PretrainingOutput(
+            torch.zeros(len(text_targets), 50), regions, torch.zeros(len(token_ids)), torch.zeros(0)
+        )
 
 
 class Apart(DistributedContext):
@@ -50,7 +52,7 @@ def test_masks_do_not_change_between_evaluations_and_runs(shard_folder, recipe):
         results = evaluate(model, ShardSet(shard_folder), changed, images="own", world=ALONE)
         found.append((model.seen, results))
     assert found[0] == found[1] == found[2]
-    assert set(found[0][1]) == set(OBJECTIVES)
+    assert set(found[0][1]) == set(OBJECTIVES[:6]), "nothing asks for false words"
 
 
 def test_each_rank_scores_its_share_of_the_same_pairs(shards, recipe):

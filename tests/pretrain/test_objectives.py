@@ -36,7 +36,8 @@ def test_argmax_is_cross_entropy_with_the_most_likely_class(shards, plan):
     assert batch.region_targets.tolist() == whole.region_targets.tolist()
     best = whole.region_class_ids[:, 0]
     logits = torch.randn(len(best), 6)
-    scores = score(PretrainingOutput(torch.zeros(len(batch.text_labels), 50), logits, batch.matched), batch)
+    output = PretrainingOutput(torch.zeros(len(batch.text_labels), 50), logits, batch.matched, torch.zeros(0))
+    scores = score(output, batch)
     region = OBJECTIVES.index("region")
     assert scores.loss[region].item() == pytest.approx(F.cross_entropy(logits, best, reduction="sum").item(), rel=1e-5)
     assert scores.correct[region] == (logits.argmax(1) == best).sum()

@@ -13,7 +13,7 @@ def test_a_recipe_has_one_kind_of_batch(sizes):
 
 
 def test_objectives_and_region_targets_are_these():
-    assert OBJECTIVES == ("object", "attribute", "relation", "word", "region", "match")
+    assert OBJECTIVES == ("object", "attribute", "relation", "word", "region", "match", "token_match")
     assert tuple(ObjectiveWeights.model_fields) == OBJECTIVES
     assert REGION_TARGETS == {
         "distribution": ("distribution", "argmax", "features"),
@@ -21,6 +21,19 @@ def test_objectives_and_region_targets_are_these():
         "argmax": ("argmax", "features"),
         "none": ("features",),
     }
+
+
+def test_false_captions_are_asked_about_fairly_or_not_at_all():
+    with pytest.raises(ValueError, match=r"negatives\.share needs masking\.whole above 0"):
+        recipe_of(batch_size=4, negatives={"share": 0.5})
+    with pytest.raises(ValueError, match=r"weights\.token_match needs negatives\.share above 0"):
+        recipe_of(batch_size=4, weights={"token_match": 1.0})
+    recipe = recipe_of(
+        batch_size=4, negatives={"share": 0.5}, masking={"whole": 0.3}, weights={"match": 0, "token_match": 1}
+    )
+    assert (recipe.active_masking.mismatch, recipe.active_masking.whole) == (0.5, 0.3)
+    other = recipe.model_copy(update={"images": "other"})
+    assert (other.active_weights.token_match, other.active_masking.mismatch, other.active_masking.whole) == (0, 0, 0)
 
 
 def test_what_has_no_weight_is_not_hidden():

@@ -10,7 +10,7 @@ import yaml
 from shards.reader import ShardSet
 from shards.schema import MEMBERS
 from tests.pretrain.launch import ROOT, Launch, deepspeed
-from tests.pretrain.runs import FULL, STEPS, assert_undisturbed, kill_at
+from tests.pretrain.runs import FULL, STEPS, Runs, assert_undisturbed, kill_at
 from tests.shards.samples import manifest_of
 
 
@@ -18,6 +18,18 @@ from tests.shards.samples import manifest_of
 def test_a_killed_run_resumes_to_the_same_weights(runs, ranks):
     kill_at(runs, f"killed-{ranks}", [6], ranks, workers=1)
     assert_undisturbed(runs, f"killed-{ranks}", ranks)
+
+
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_run_with_false_captions_resumes_to_the_same_weights(tmp_path, negatives_folder, ranks):
+    runs = Runs(tmp_path, negatives_folder)
+    options = ["negatives.share=0.7", "masking.whole=0.4", "weights.token_match=1", "steps=10", "checkpoint_every=3"]
+    runs.start("whole", *options, ranks=ranks).succeed()
+    runs.kill("killed", 7, *options, ranks=ranks)
+    runs.start("killed", *options, "--resume", ranks=ranks).succeed()
+    assert_undisturbed(runs, "killed", whole="whole")
+    assert any("loss/token_match" in line for line in runs.metrics("whole"))
+    assert any(name.startswith("heads.token_match") for name in runs.weights("whole"))
 
 
 def test_a_resumed_run_computes_with_as_many_threads_as_before(runs):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import strategies as st
@@ -9,14 +10,14 @@ from hypothesis import strategies as st
 from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
 from shards import index
 from shards.inspect.verify import verify_set
-from shards.manifest import Classes, Manifest, ParserInfo, TokenizerInfo, Totals
+from shards.manifest import SCHEMA_VERSION, Classes, Manifest, ParserInfo, TokenizerInfo, Totals
 from shards.members import encode_sample
 from shards.reader import ShardSet
-from shards.schema import MASK_DTYPES, Caption, Masks, Regions, Sample
+from shards.schema import MASK_DTYPES, Caption, Masks, Negative, NegativeMasks, Regions, Sample
 from shards.writer import ShardWriter
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "hat", "on", "man"]
-TEXT = "a red hat on a man"
+TEXT, FALSE = "a red hat on a man", "a red man on a hat"
 IDS = [
     "285",
     "a.b",
@@ -63,7 +64,34 @@ def make_sample(image_id, seed, with_classes=True):
 SAMPLES = [make_sample(image_id, seed) for seed, image_id in enumerate(IDS)]
 
 
-def write_shards(folder, shards):
+def with_negatives(sample):
+    """The sample with two false captions of its first caption and, if there is a second one, one of that."""
+    captions = [0, 0, 1][: 2 + (len(sample.captions) > 1)]
+    graph = SceneGraph(
+        FALSE,
+        (Object("man", Span(6, 9)), Object("hat", Span(15, 18))),
+        (Attribute(0, "red", Span(2, 5)),),
+        (Relation(0, 1, "on", (Span(10, 12),)),),
+    )
+    spans = (Span(6, 9), Span(15, 18))
+    negatives = tuple(Negative(f"n{n}", c, FALSE, "swap_object", spans, graph) for n, c in enumerate(captions))
+    count = len(captions)
+    masks = make_sample("x", 2).masks  # three captions with the same nodes
+    ends = {"token_ids": 6, "segment_ids": 6, "node_kind": 4, "node_caption": 4, "node_args": 4, "node_tokens": 4}
+    arrays = {name: getattr(masks, name)[: ends[name] * count] for name in ends}
+    arrays["token_ids"] = np.array([5, 6, 9, 8, 5, 7] * count, np.int32)
+    arrays["token_offsets"] = masks.token_offsets[: count + 1]
+    arrays["node_token_offsets"] = masks.node_token_offsets[: 4 * count + 1]
+    negative_masks = NegativeMasks(
+        Masks(**{name: arrays[name] for name in MASK_DTYPES}),
+        np.array(captions, np.int32),
+        np.zeros(count, np.uint8),
+        np.array([0, 0, 1, 0, 0, 1] * count, np.uint8),
+    )
+    return replace(sample, negatives=negatives, negative_masks=negative_masks)
+
+
+def write_shards(folder, shards, schema_version=SCHEMA_VERSION):
     folder.mkdir(exist_ok=True)
     vocabulary = "".join(f"{piece}\n" for piece in VOCABULARY).encode()
     (folder / "vocab.txt").write_bytes(vocabulary)
@@ -75,8 +103,10 @@ def write_shards(folder, shards):
                 writer.write(sample)
         writers.append(writer)
     with (folder / "index.parquet").open("wb") as stream:
-        index.write(stream, [writer.rows for writer in writers])
+        schema = index.SCHEMA if schema_version == SCHEMA_VERSION else index.SCHEMA_WITH_NEGATIVES
+        index.write(stream, [writer.rows for writer in writers], schema=schema)
     manifest = Manifest(
+        schema_version=schema_version,
         tokenizer=TokenizerInfo(sha256=hashlib.sha256(vocabulary).hexdigest(), size=len(VOCABULARY)),
         parser=ParserInfo(name="test", version="1"),
         feature_size=FEATURES,

@@ -24,7 +24,7 @@ def test_totals_count_everything(folder):
     )
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 3, "1", None])
 def test_another_schema_version_is_refused_with_what_to_do(folder, version):
     path = folder / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": version}))

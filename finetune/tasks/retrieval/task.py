@@ -24,12 +24,14 @@ from finetune.tasks.retrieval.false_pairs import (
     FalsePairs,
     check_hard_negatives,
     read_hard_negatives,
+    read_negatives_of,
 )
 from finetune.tasks.retrieval.ranking import compute_recalls, rank, rank_in_folds
 from finetune.tasks.retrieval.score_matrix import PairScorer, Precision, ScoreMatrix, States
 from parsers.command import InputError
 from pipeline.parse.rows import Columns
 from shards.schema import Array
+from shards.stage_folder import STAGE, parts_of
 from shards.storage.files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -44,7 +46,8 @@ class RetrievalSettings(TaskSettings):
     """The settings of retrieval: the number of false pairs for each true pair, and the loss. Defaults are as released.
 
     A false pair has another image or another caption. An easy one is drawn from the whole training split, a hard one
-    from the images that ``hard_negatives`` names for the image. The paper has 20 false pairs of all four kinds.
+    from the images that ``hard_negatives`` names for the image. The paper has 20 false pairs of these four kinds. A
+    false caption is the true one with a word changed.
     """
 
     easy_images: FalsePairCount = 20
@@ -53,6 +56,10 @@ class RetrievalSettings(TaskSettings):
     hard_captions: FalsePairCount = 0
     hard_negatives: Path | None = None
     """images like each training image: JSON of finetune.shortlist (lists of ids by id), or a released pickle"""
+    false_captions: FalsePairCount = 0
+    """a caption of which ``negatives`` has none gets an easy caption in its place"""
+    negatives: Path | None = None
+    """the folder that pipeline.negatives wrote of the graphs of these captions"""
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.3
     """margin of the circle loss"""
     scale: Annotated[float, Field(gt=0)] = 1.0
@@ -61,6 +68,7 @@ class RetrievalSettings(TaskSettings):
     @model_validator(mode="after")
     def _check_negatives(self) -> RetrievalSettings:
         images, captions = self.easy_images + self.hard_images, self.easy_captions + self.hard_captions
+        captions += self.false_captions
         if images + captions < 2:
             raise ValueError("at least two negatives are needed: the loss takes them in two halves")
         if images and captions and images != captions:
@@ -70,13 +78,14 @@ class RetrievalSettings(TaskSettings):
             )
         if (self.hard_images or self.hard_captions) and self.hard_negatives is None:
             raise ValueError("hard_images and hard_captions need the file hard_negatives")
+        if self.false_captions and self.negatives is None:
+            raise ValueError("false_captions needs negatives, the folder that pipeline.negatives wrote")
         return self
 
     @property
-    def negatives(self) -> list[FalsePairKind]:
+    def false_pairs(self) -> list[FalsePairKind]:
         """The kind of each false pair. Those with another image come first."""
-        counts = (self.easy_images, self.hard_images, self.easy_captions, self.hard_captions)
-        return [kind for kind, count in zip(KINDS, counts, strict=True) for _ in range(count)]
+        return [kind for kind in KINDS for _ in range(getattr(self, kind))]
 
 
 class RankPair(TypedDict):
@@ -160,20 +169,35 @@ class Retrieval(Task[RetrievalSettings, RetrievalCaption, RankPrediction]):
     def fit(self, examples: Sequence[RetrievalCaption]) -> Self:
         """Returns a task that draws false pairs from these captions. See `Task.fit`."""
         fitted = copy(self)
-        similar = {image: others for path in self.files for image, others in read_hard_negatives(path).items()}
-        fitted._false_pairs = FalsePairs(examples, similar)
+        path, folder = self._hard_negatives, self._negatives
+        fitted._false_pairs = FalsePairs(
+            examples,
+            {} if path is None else read_hard_negatives(path),
+            {} if folder is None else read_negatives_of(folder, examples),
+        )
         return fitted
 
     @property
     def files(self) -> Sequence[Path]:
-        """The file of hard negatives, if there are to be any."""
-        wanted, path = self.settings.hard_images or self.settings.hard_captions, self.settings.hard_negatives
-        return (path,) if wanted and path is not None else ()
+        """The file of hard negatives, and what says how the false captions were made, if there are to be any."""
+        paths = (self._hard_negatives, None if self._negatives is None else self._negatives / STAGE)
+        return tuple(path for path in paths if path is not None)
+
+    @property
+    def _hard_negatives(self) -> Path | None:
+        wanted = self.settings.hard_images or self.settings.hard_captions
+        return self.settings.hard_negatives if wanted else None
+
+    @property
+    def _negatives(self) -> Path | None:
+        return self.settings.negatives if self.settings.false_captions else None
 
     def check_files(self) -> None:
         """See `Task.check_files`."""
-        for path in self.files:
-            check_hard_negatives(path)
+        if self._hard_negatives is not None:
+            check_hard_negatives(self._hard_negatives)
+        if self._negatives is not None:
+            parts_of(self._negatives)
 
     def collate(
         self, split: Split[RetrievalCaption], numbers: Array, random: Sequence[np.random.Generator] | None
@@ -188,7 +212,7 @@ class Retrieval(Task[RetrievalSettings, RetrievalCaption, RankPrediction]):
             pairs.append((caption, caption.image_id))
             if random is not None:
                 assert self._false_pairs is not None, "fit() comes first"
-                pairs += self._false_pairs.draw(caption, self.settings.negatives, random[place])
+                pairs += self._false_pairs.draw(caption, self.settings.false_pairs, random[place])
         texts = [sources.texts.encode(caption.text, self.settings.max_text) for caption, _ in pairs]
         images = {image_id: sources.read_image(image_id) for _, image_id in pairs}
         inputs = sources.pad(texts, [images[image_id] for _, image_id in pairs])

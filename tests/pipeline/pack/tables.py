@@ -6,9 +6,9 @@ import pyarrow as pa
 from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
 from pipeline.execution.engines import Engine
 from pipeline.execution.executor import run_stage
-from pipeline.graph_table import GRAPHS, GRAPHS_VERSION, tabulate_nodes, write_graphs
-from pipeline.pack.caption_store import CaptionStore
+from pipeline.graph_table import GRAPHS, GRAPHS_VERSION, read_graphs, tabulate_nodes, write_graphs
 from pipeline.pack.stage import PackStage
+from pipeline.row_store import RowStore
 from shards.inspect.verify import verify_set
 from shards.manifest import Classes
 from shards.reader import ShardSet
@@ -109,7 +109,9 @@ def images(count, captions=2):
 def captions_of(tmp_path, *parts):
     """The captions of these images, in one part of graphs for each list."""
     rows = [[(image_id, make_caption(number)) for number, image_id in enumerate(part)] for part in parts]
-    return CaptionStore([graphs_folder(tmp_path / "graphs", *rows)], tmp_path / "captions.arrow")
+    return RowStore(
+        "captions", [graphs_folder(tmp_path / "graphs", *rows)], read_graphs, GRAPHS, tmp_path / "captions.arrow"
+    )
 
 
 def ids(*values):

@@ -56,3 +56,25 @@ def test_heads_without_targets_have_zero_gradients(samples, training):
         if not samples or name.startswith(("heads.vocabulary", "heads.region")):
             assert (gradient == 0).all(), name
     assert (found["heads.match.output.weight"] != 0).any() == bool(samples)
+
+
+def test_the_head_for_false_words_changes_no_other_weight():
+    """It is made last, so a run without it begins with the weights that it always had."""
+    torch.manual_seed(0)
+    plain = ErnieViLForPreTraining(small()).state_dict()
+    torch.manual_seed(0)
+    asking = ErnieViLForPreTraining(small(token_match=True)).state_dict()
+    assert asking.keys() - plain.keys() == {name for name in asking if name.startswith("heads.token_match.")}
+    assert all((asking[name] == plain[name]).all() for name in plain)
+
+
+def test_it_is_asked_at_the_words_whether_they_are_false():
+    model = randomized(ErnieViLForPreTraining(small(token_match=True))).eval()
+    batch, nowhere = a_batch((9, 4), (3, 6)), torch.tensor([], dtype=torch.int64)
+    words = torch.tensor([1, 3, 11])
+    output = model(**batch, text_targets=nowhere, region_targets=nowhere, token_targets=words)
+    assert output.token_logits.shape == (3,)
+    states = model.ernie_vil(**batch).text.flatten(0, 1)[words]
+    torch.testing.assert_close(output.token_logits, model.heads.token_match(states))
+    found = gradients(model, **batch, text_targets=nowhere, region_targets=nowhere, token_targets=nowhere)
+    assert all(gradient is not None for gradient in found.values()), "a rank may have no word to ask about"

@@ -68,6 +68,7 @@ def test_a_single_set_and_a_folder_without_sets(folder, tmp_path):
     assert make_card(folder / "train").returncode == 0
     head = yaml.safe_load((folder / "train/README.md").read_text().split("---\n")[1])
     assert head["configs"][0]["data_files"] == [{"split": "train", "path": "*.tar"}]
+    assert "empty: there is no such folder" in make_card(tmp_path / "empty").stderr
     (tmp_path / "empty").mkdir()
     assert "neither a set of shards nor a folder of sets" in make_card(tmp_path / "empty").stderr
 

@@ -17,10 +17,11 @@ import shards.inspect.__main__ as inspect
 from parsers.command import InputError
 from parsers.graph import Attribute, Object, Relation, SceneGraph, Span
 from shards.inspect.page import draw_graph, make_page
+from shards.manifest import WITH_NEGATIVES
 from shards.reader import ShardSet
 from shards.regions.table import RegionsInfo, RegionsRow, label_regions, write_regions
 from shards.schema import Caption
-from tests.shards.samples import SAMPLES, TEXT, VOCABULARY, any_samples, make_sample, write_shards
+from tests.shards.samples import SAMPLES, TEXT, VOCABULARY, any_samples, make_sample, with_negatives, write_shards
 
 
 def run(*arguments):
@@ -235,3 +236,9 @@ def test_a_file_that_is_no_picture_is_left_out(tmp_path):
     (tmp_path / "285.jpg").write_text("no picture")
     folder = write_shards(tmp_path / "shards", [[make_sample("285", 1)]])
     assert Page(make_page(ShardSet(folder), [(0, 0)], tmp_path)).names["image"] == 0
+
+
+def test_false_captions_are_listed_with_their_changed_words(tmp_path):
+    folder = write_shards(tmp_path / "set", [[with_negatives(SAMPLES[1])]], WITH_NEGATIVES)
+    page = make_page(ShardSet(folder), [(0, 0)])
+    assert page.count("<li><small>swap object</small> a red <mark>man</mark> on a <mark>hat</mark></li>") == 3

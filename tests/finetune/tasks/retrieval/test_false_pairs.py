@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -14,6 +15,8 @@ from finetune.tasks.retrieval.captions import number_images
 from finetune.tasks.retrieval.false_pairs import read_hard_negatives
 from finetune.tasks.retrieval.task import Retrieval, RetrievalSettings
 from parsers.command import InputError
+from shards.negatives.table import NEGATIVE_TEXTS, NEGATIVES_KEY, NEGATIVES_VERSION
+from shards.storage.parquet import write_table
 from tests.finetune.retrieval import collate_groups
 
 
@@ -27,7 +30,7 @@ def mask_of(batch):
 
 
 def test_without_the_file_of_hard_negatives_one_line_says_how_to_make_it_or_do_without(tmp_path):
-    with pytest.raises(InputError, match=r"no file .*finetune.shortlist --negatives.*--set task.hard_images=0"):
+    with pytest.raises(InputError, match=r"no file .*finetune.shortlist --hard-negatives.*--set task.hard_images=0"):
         read_hard_negatives(tmp_path / "hard.json")
 
 
@@ -111,3 +114,57 @@ def test_missing_hard_negatives_are_named(split, tmp_path):
     alone = replace(split, examples=[caption for caption in split.examples if caption.image_id == "2"])
     with pytest.raises(InputError, match="at least two images"):
         collate_groups(Retrieval(RetrievalSettings()), alone, [0])
+
+
+@pytest.fixture
+def negatives(tmp_path, split):
+    """A folder of false captions of every second caption of the split."""
+    folder = tmp_path / "negatives"
+    folder.mkdir()
+    rows = [
+        {
+            "image_id": caption.image_id,
+            "caption_id": caption.caption_id,
+            "true_caption": caption.text,
+            "caption": f"false {caption.text}",
+            "kind": "replace_object",
+        }
+        for caption in split.examples[::2]
+    ]
+    table = pa.Table.from_pylist(rows, NEGATIVE_TEXTS)
+    with (folder / "part-00000.parquet").open("wb") as stream:
+        write_table(stream, table, {NEGATIVES_KEY: NEGATIVES_VERSION}, group_rows=100, group_bytes=1 << 20)
+    for name in ("stage.json", "report.json"):
+        (folder / name).write_text("{}")
+    return folder
+
+
+def test_false_captions_are_shown_with_their_own_image(split, negatives):
+    settings = RetrievalSettings(max_text=32, easy_images=2, false_captions=2, negatives=negatives)
+    task = Retrieval(settings).fit(split.examples)
+    assert [path.name for path in task.files] == ["stage.json"]
+    numbers = np.arange(8)
+    batch = task.collate(split, numbers, [np.random.default_rng(number) for number in numbers])
+    texts = texts_of(batch)
+    features = batch.inputs["features"][:, 0]
+    assert len(texts) == 5 * len(numbers)
+    for group, caption in enumerate(split.take(numbers)):
+        true, *others = texts[5 * group : 5 * group + 5]
+        wanted = tuple(split.sources.texts.encode(f"false {caption.text}", 32).token_ids.tolist())
+        assert others[:2] == [true, true]
+        assert all((features[5 * group + place] == features[5 * group]).all() for place in (3, 4))
+        if group % 2 == 0:
+            assert others[2:] == [wanted, wanted]
+        else:
+            assert wanted not in others, "a caption without false ones gets easy ones"
+
+
+def test_false_captions_need_a_folder_that_was_made_of_these_captions(split, negatives):
+    with pytest.raises(ValueError, match="false_captions needs negatives"):
+        RetrievalSettings(easy_images=2, false_captions=2)
+    with pytest.raises(ValueError, match="take as many of each"):
+        RetrievalSettings(easy_images=2, false_captions=1, negatives=negatives)
+    strangers = [replace(caption, caption_id=f"x{caption.caption_id}") for caption in split.examples]
+    settings = RetrievalSettings(max_text=32, easy_images=2, false_captions=2, negatives=negatives)
+    with pytest.raises(InputError, match=r"no false caption of a training caption; run pipeline\.parse"):
+        Retrieval(settings).fit(strangers)

@@ -104,8 +104,8 @@ def test_groups_are_laid_out_as_the_released_ones(shared, task):
     with np.load(shared / "parity/readers/flickr_batch_train.npz") as arrays:
         ids, features = arrays["arr_0"][..., 0], arrays["arr_4"][:, 0]
     settings = RetrievalSettings(easy_images=2, easy_captions=2)
-    size = 1 + len(settings.negatives)
+    size = 1 + len(settings.false_pairs)
     for start in range(0, len(ids), size):
-        for place, kind in enumerate(settings.negatives, start + 1):
+        for place, kind in enumerate(settings.false_pairs, start + 1):
             assert (ids[place] == ids[start]).all() == kind.endswith("images")
             assert (features[place] == features[start]).all() == kind.endswith("captions")

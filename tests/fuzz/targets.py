@@ -263,7 +263,7 @@ def read_checkpoints(name: str) -> int:
 
 
 def read_upload(name: str) -> int:
-    """What is put into a project by the pages of `matcher.serve`; returns how many rows and files were not understood."""
+    """What is put into a project of `matcher.serve`; returns how many rows and files were not understood."""
     from matcher.serve.projects.store import Contents
     from matcher.serve.worker.understanding import RECEIVED, UNDERSTOOD, UPLOAD, Understood, Upload, understand
 

@@ -41,10 +41,16 @@ CODES = {
 """What the error codes mean."""
 
 
+def _only(name: str) -> dict[str, Any]:
+    """Returns the schema of an object that names its picture in one way."""
+    kinds = {"image": "null", "image_id": "null"} | {name: "string"}
+    return {"required": [name], "properties": {key: {"type": kind} for key, kind in kinds.items()}}
+
+
 class Pair(BaseModel):
     """A text, and a picture that it may fit: its file in base64, or the image_id of a picture of the project."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"oneOf": [_only("image"), _only("image_id")]})
 
     text: Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
     image: Annotated[str, Field(min_length=1, max_length=MAX_PICTURE * 4 // 3 + 4, description="base64")] | None = None
@@ -145,6 +151,7 @@ _FAILURES: dict[int | str, dict[str, Any]] = {
     413: {"model": ApiFailure, "description": "The request is too large"},
     500: {"model": ApiFailure, "description": "Error 1007"},
     503: {"model": ApiFailure, "description": "Error 1006"},
+    "default": {"model": Failure, "description": "Refused before it was looked at"},
 }
 router = APIRouter(tags=["match"], responses=_FAILURES)
 Key = Annotated[str, Path(pattern=f"^{KEY.pattern}$", description="the project, as its address says it")]

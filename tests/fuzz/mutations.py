@@ -90,7 +90,7 @@ def damage_by_kind(name: str, data: bytes, random: Random, others: list[bytes]) 
                 return containers.damage_parquet(data, random)
             case ".tar":
                 return containers.damage_tar(data, random, inner)
-            case ".npz" | ".pt" | ".bin":
+            case ".npz" | ".pt" | ".bin" | ".zip":
                 return containers.damage_zip(data, random, inner)
             case ".npy":
                 return containers.damage_npy(data, random)

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import lmdb
@@ -55,6 +56,7 @@ def write_seeds(folder: Path) -> None:
     write_captions(Path("captions"))
     write_features(Path("features"))
     write_pictures(Path("pictures"))
+    write_uploads(Path("upload"))
     write_lists(Path("lists"))
     write_suites(Path("suites"))
     write_recipes(Path("recipes"))
@@ -212,6 +214,30 @@ def write_pictures(folder: Path) -> None:
     boxes = [{"id": n, "image_id": n, "bbox": [1, 2, 10, 12], "iscrowd": 0} for n in range(len(names))]
     Path("list.json").write_text(json.dumps({"images": listed, "annotations": boxes, "categories": []}))
     Path("boxes.json").write_text(json.dumps({str(n): [[1, 2, 11, 14], [3, 3, 9, 9.5]] for n in range(len(names))}))
+
+
+def write_uploads(folder: Path) -> None:
+    """What is put into a project of `matcher.serve`, and the archive of one."""
+    from matcher.serve.incoming import accept_upload, begin_upload, take_in
+    from matcher.serve.projects.archives import export_project
+    from matcher.serve.projects.store import Contents, Store
+    from matcher.serve.uploads import Form
+    from matcher.serve.worker.understanding import understand
+
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "all.zip", "w") as archive:
+        for path in (*sorted(Path("pictures").iterdir()), Path("captions/table.csv"), *Path("features/npz").iterdir()):
+            archive.writestr(zipfile.ZipInfo(path.name), path.read_bytes())
+    store = Store(Path("store"))
+    project = store.create("Pictures")
+    received = begin_upload(project)
+    shutil.copyfile(folder / "all.zip", received / "0")
+    accept_upload(project, Form({}, [("all.zip", received / "0")]), {})
+    understand(project.incoming, project.contents)
+    take_in(project)
+    assert project.contents != Contents()
+    export_project(project, folder / "project.zip")
+    shutil.rmtree(store.folder)
 
 
 # ---------------------------------------------------------------------------------------------------------- other files

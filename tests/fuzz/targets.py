@@ -262,6 +262,30 @@ def read_checkpoints(name: str) -> int:
     return 0
 
 
+def read_upload(name: str) -> int:
+    """What is put into a project of `matcher.serve`; returns how many rows and files were not understood."""
+    from matcher.serve.projects.store import Contents
+    from matcher.serve.worker.understanding import RECEIVED, UNDERSTOOD, UPLOAD, Understood, Upload, understand
+
+    paths = [path for path in (Path(name), *sorted(Path(name).rglob("*"))) if path.is_file()]
+    incoming = Path("incoming")
+    (incoming / RECEIVED).mkdir(parents=True)
+    for number, path in enumerate(paths):
+        path.rename(incoming / RECEIVED / str(number))
+    Upload(files=tuple((str(path), n) for n, path in enumerate(paths)), columns={}).save(incoming / UPLOAD)
+    understand(incoming, Contents())
+    return len(Understood.load(incoming / UNDERSTOOD).faults)
+
+
+def read_project(name: str) -> int:
+    """The archive of a project, as `matcher.serve` imports it."""
+    from matcher.serve.projects.archives import import_project
+    from matcher.serve.projects.store import Store
+
+    project = import_project(Path(name), Store(Path("store")))
+    return sum(len(version.read_figures()) for version in project.versions())
+
+
 READERS: dict[str, tuple[Callable[..., int], tuple[str, ...]]] = {
     "read_captions": (
         read_captions,
@@ -291,6 +315,8 @@ READERS: dict[str, tuple[Callable[..., int], tuple[str, ...]]] = {
         tuple(f"recipes/{task}.yaml {task}" for task in ("vqa", "vcr", "retrieval", "refcoco_plus")),
     ),
     "read_checkpoints": (read_checkpoints, ("run/checkpoints",)),
+    "read_upload": (read_upload, ("upload/all.zip", "pictures", "features/npz", "captions/table.parquet", "gold")),
+    "read_project": (read_project, ("upload/project.zip",)),
 }
 """Readers, and what each is called with: a file or folder of the seeds, and more."""
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 import httpx
 import psutil
 import pytest
+from filelock import FileLock
 from starlette.testclient import TestClient
 
 from matcher.serve.app import build_app
@@ -114,12 +116,12 @@ if __name__ == "__main__":
 
 
 @contextmanager
-def server_process(own, data):
-    """A server that is a process of its own, and a client of it."""
+def server_process(data, training):
+    """A server that is a process of its own, and a client of it; ``training`` is the command that trains."""
     program = data.parent / "serve.py"
     program.write_text(SERVER)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, program, data, *quick_training(own)]
+    command = [sys.executable, program, data, *training]
     with subprocess.Popen(list(map(str, command)), env=environment, stdout=subprocess.PIPE, text=True) as process:
         port = int(process.stdout.readline())
         origin = f"http://127.0.0.1:{port}"
@@ -159,10 +161,18 @@ def wait_until_trained(client, key, number=1):
 
 @pytest.fixture(scope="session")
 def trained(own, tmp_path_factory):
-    """The data folder of a server with one project of one version."""
-    data = tmp_path_factory.mktemp("trained") / "data"
-    with start(own, data) as client:
-        key = prepare(client, toys(own))
-        client.post(f"/projects/{key}/train", data={"start": "nothing"})
-        wait_until_trained(client, key)
-    return data
+    """The data folder of a server with one project of one version. The processes of `pytest -n` share one training."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    data, whole = folder / "trained", folder / "trained.whole"
+    with FileLock(folder / "trained.lock"):
+        if not whole.exists():
+            with start(own, data) as client:
+                key = prepare(client, toys(own))
+                client.post(f"/projects/{key}/train", data={"start": "nothing"})
+                wait_until_trained(client, key)
+            whole.touch()
+    own_data = tmp_path_factory.mktemp("trained") / "data"
+    shutil.copytree(data, own_data)
+    return own_data

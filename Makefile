@@ -82,7 +82,7 @@ ablation: world
 # recipes are those that compositional-tune has chosen.
 APART := data/apart
 TOYS_APART := --apart --num-captions 3 --min-things 2 --max-things 3
-COMPOSITIONAL := $(addprefix configs/pretrain/compositional/,words.yaml scene-graph.yaml)
+COMPOSITIONAL := $(addprefix configs/pretrain/compositional/,words.yaml scene-graph.yaml negatives.yaml token-match.yaml)
 APART_SHARDS := --shards $(APART)/shards/train --held-out $(APART)/shards/val
 
 compositional-world: setup
@@ -90,7 +90,8 @@ compositional-world: setup
 	$(BIN)/python -m pipeline.regions $(APART)/toyworld/regions --class-names $(APART)/toyworld/class_names.txt \
 		--out $(APART)/regions --overwrite
 	$(BIN)/python -m pipeline.parse $(APART)/toyworld/captions.json --out $(APART)/graphs --overwrite
-	$(BIN)/python -m pipeline.pack --graphs $(APART)/graphs --regions $(APART)/regions \
+	$(BIN)/python -m pipeline.negatives $(APART)/graphs --out $(APART)/negatives --overwrite
+	$(BIN)/python -m pipeline.pack --graphs $(APART)/graphs --regions $(APART)/regions --negatives $(APART)/negatives \
 		--tokenizer $(APART)/toyworld/vocab.txt --held-out-share 0.1 --out $(APART)/shards --overwrite
 	$(BIN)/python -m pipeline.toyworld $(TOYS_APART) --suite --tasks --seed 1 --num-images 3000 --out $(APART)/suite --overwrite
 	$(BIN)/python -m pipeline.regions $(APART)/suite/tasks/vcr/regions --class-names $(APART)/toyworld/class_names.txt \
@@ -99,11 +100,11 @@ compositional-world: setup
 		--out $(APART)/suite-regions --overwrite
 
 compositional-tune: setup
-	test -d $(APART)/suite-regions || $(MAKE) compositional-world
+	test -d $(APART)/negatives -a -d $(APART)/suite-regions || $(MAKE) compositional-world
 	$(BIN)/python -m pretrain.ablation $(COMPOSITIONAL) $(APART_SHARDS) --seeds 1 --out runs/compositional-tune
 
 compositional: setup
-	test -d $(APART)/suite-regions || $(MAKE) compositional-world
+	test -d $(APART)/negatives -a -d $(APART)/suite-regions || $(MAKE) compositional-world
 	$(BIN)/python -m finetune.compose.study $(COMPOSITIONAL) $(APART_SHARDS) --world $(APART)/suite \
 		--regions $(APART)/suite-regions --gold-regions $(APART)/suite-gold-regions --out runs/compositional \
 		--document docs/compositional.md

@@ -28,7 +28,7 @@ from pretrain.ablation.spreads import (
 from pretrain.ablation.trials import Accuracies, Trial
 from pretrain.cloze import NONE, OTHER, OWN
 from pretrain.options import Settings
-from pretrain.recipe import PretrainRecipe
+from pretrain.recipe import PretrainRecipe, check_negatives
 from pretrain.training.settings import find_recipe
 from shards.reader import ShardSet
 from shards.storage.files import read_json, read_record
@@ -117,7 +117,7 @@ def _compare(label: str, by_arm: Mapping[str, Sequence[Accuracies]]) -> list[str
 
 
 @app.command(
-    epilog="Example: ernie-vil compositional compositional/words compositional/scene-graph "
+    epilog="Example: ernie-vil compositional compositional/words compositional/scene-graph compositional/negatives "
     "--shards data/apart/shards/train --held-out data/apart/shards/val --world data/apart/suite "
     "--regions data/apart/suite-regions --gold-regions data/apart/suite-gold-regions --out runs/compositional"
 )
@@ -149,7 +149,9 @@ def main(
     text = None if document is None else document.read_text(encoding="utf-8")
     if text is not None:  # one without markers is refused now rather than in an hour
         insert_results(text, "", START, END)
-    images = len(ShardSet(shards))
+    training = ShardSet(shards)
+    for recipe in loaded.values():  # likewise
+        check_negatives(recipe, training)
     out.mkdir(parents=True, exist_ok=True)
 
     trials = {
@@ -183,8 +185,8 @@ def main(
     plot_spreads({arm.name: arm.suite[OWN] for arm in arms}, picture, label="suite, own image")
     first = next(iter(loaded.values()))
     described = (
-        f"Each run takes {first.steps:,} steps of {first.batch_size} pairs over {images:,} images. Each recipe has "
-        f"{pluralize(seeds, 'seed')}. The suite has {_count_pairs(arms[0], out):,} pairs."
+        f"Each run takes {first.steps:,} steps of {first.batch_size} pairs over {len(training):,} images. Each recipe "
+        f"has {pluralize(seeds, 'seed')}. The suite has {_count_pairs(arms[0], out):,} pairs."
     )
     relative = picture.name if document is None else f"images/{picture.name}"
     results = write_study_report(arms, _read_tasks(tasks, arms), settings=described, picture=relative)

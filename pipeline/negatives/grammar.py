@@ -10,7 +10,7 @@ from parsers.verbs import find_verbs
 IRREGULAR = {
     "catch": "caught", "feed": "fed", "fight": "fought", "kneel": "knelt", "sell": "sold", "sit": "sat",
     "sleep": "slept", "stand": "stood",
-    **dict.fromkeys(("bite", "break", "eat", "fly", "hide", "lie", "ride", "run", "swim", "tear", "throw")),
+    **dict.fromkeys(("bite", "break", "eat", "fall", "fly", "hide", "lie", "ride", "run", "swim", "tear", "throw")),
 }  # fmt: skip
 """The past of the irregular verbs that the lexicon puts into captions; None where the participle is another form."""
 _PAIRS = frozenset(("jeans", "pants", "shorts", "scissors", "glasses", "sunglasses", "goggles", "trousers"))

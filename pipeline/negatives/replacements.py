@@ -184,7 +184,8 @@ def replace_relations(graph: SceneGraph, picture: Picture, lexicon: Lexicon) -> 
         known = lexicon.find_object(graph.objects[first].lemma) is not None
         ends = not graph.caption[spans[-1].end :].strip(" .!") if spans else True
         phrase = find_phrase(graph, first)
-        fixed = ends or (not known and (is_bare(graph, phrase) or phrase.determiner in _POSSESSIVES))
+        no_place = not _NO_PLACES.isdisjoint(normalize(graph.objects[first].lemma)[-1:])
+        fixed = ends or no_place or (not known and (is_bare(graph, phrase) or phrase.determiner in _POSSESSIVES))
         for old, new, change in (
             *_replace_verb(words, spans, tags, doers, picture, lexicon),
             *(() if fixed else _replace_preposition(words, spans, lemma, tags, picture, lexicon)),
@@ -195,6 +196,8 @@ def replace_relations(graph: SceneGraph, picture: Picture, lexicon: Lexicon) -> 
 _PARTICLE = re.compile(r"\s+(?:onto|on|up|out|off|down|away|back)\b")
 """What follows a verb that means something else with it: "holding on"."""
 _POSSESSIVES = frozenset(("its", "their", "his", "her"))
+_NO_PLACES = frozenset(("line", "row", "circle", "formation", "display", "picture", "photo", "image", "scene"))
+"""After "in" or "on" they say how things stand or where they are seen. Nothing stands next to "a line"."""
 _STILL = frozenset(("sit", "lie", "stand", "kneel", "sleep"))
 _WAYS = frozenset(
     ("to", "down", "up", "across", "through", "along", "into", "past", "toward", "towards", "over", "off")
@@ -219,7 +222,7 @@ def _replace_verb(
         if whole in lexicon.relations and len(spans) == 1:
             name, end, after = whole, spans[0].end, ""
             options = lexicon.relations.alternatives(name, tags)
-        elif verb in lexicon.actions and rest:
+        elif verb in lexicon.actions and rest and len(spans) == 1:
             name, end, after = verb, start + len(first), rest
             options = lexicon.actions.alternatives(name, doers)
             if words[1][1] in _WAYS:
@@ -250,7 +253,9 @@ def _replace_preposition(
         return
 
 
-_ALSO_VERBS = frozenset(("near", "down", "up", "back", "front", "top", "side", "edge", "middle", "center", "corner"))
+_ALSO_VERBS = frozenset(
+    ("near", "left", "right", "down", "up", "back", "front", "top", "side", "edge", "middle", "center", "corner")
+)
 
 
 def _by_span(graph: SceneGraph) -> dict[Span, list[int]]:

@@ -32,7 +32,7 @@ from shards.schema import NEGATIVE_KINDS
 from shards.stage_folder import parts_of
 from shards.storage.files import AnyPath
 
-RULES_VERSION = "1"
+RULES_VERSION = "2"
 """This changes with the rules that make false captions."""
 GraphRow = dict[str, Any]
 """A row of `pipeline.graph_table.GRAPHS`."""

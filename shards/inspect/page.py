@@ -260,7 +260,7 @@ def _list_negatives(negatives: Sequence[Negative]) -> str:
             end = span.end
         parts.append(escape(negative.text[end:]))
         items.append(f"<li><small>{escape(negative.kind.replace('_', ' '))}</small> {''.join(parts)}</li>")
-    return f'<ul class="negatives">{"".join(items)}</ul>' if items else ""
+    return f'<p class="false">False captions</p><ul class="negatives">{"".join(items)}</ul>' if items else ""
 
 
 # -------------------------------------------------------------------------------------------------------------- graphs
@@ -391,8 +391,10 @@ marker path{fill:var(--relation)}
 .pieces span{border:1px solid currentColor;border-radius:5px;padding:1px 5px;font:13px ui-monospace,monospace;
 white-space:pre}
 .pieces .word{color:var(--faint);border-style:dotted}
-.negatives{margin:4px 0;padding-left:1.2em}
-.negatives small{color:var(--faint)}
+.false{margin:8px 0 0;color:var(--faint)}
+.negatives{margin:2px 0 6px;padding:0;list-style:none}
+.negatives li{position:relative;padding-left:8em}
+.negatives small{color:var(--faint);position:absolute;left:0}
 .negatives mark{background:none;color:inherit;text-decoration:underline wavy #e03131}
 .nothing{color:var(--faint);margin:0}
 """

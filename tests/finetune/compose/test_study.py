@@ -15,6 +15,7 @@ from pretrain.cloze import NONE, OTHER, OWN
 from pretrain.recipe import PretrainRecipe
 from shards.storage.files import read_record
 from tests.fuzz.targets import call
+from tests.pretrain.conftest import write_shards
 from tests.pretrain.launch import ROOT
 
 RECIPES = ROOT / "configs/pretrain/compositional"
@@ -38,15 +39,27 @@ def test_each_recipe_is_compared_with_the_first_seed_by_seed():
     assert rows[-3:] == [["task", "score", "chance", "a", "b"], ["---"] * 5, *tasks]
 
 
-def test_the_recipes_of_the_study_differ_in_what_is_hidden_and_in_the_rate_alone():
-    rest = []
-    for path in RECIPES.glob("*.yaml"):
-        assert PretrainRecipe.load(path, []).model.is_file()
-        values = yaml.safe_load(path.read_text())
+def test_each_recipe_of_the_study_adds_one_thing():
+    recipes = {path.stem: yaml.safe_load(path.read_text()) for path in RECIPES.glob("*.yaml")}
+    for values in recipes.values():
         del values["optimizer"]["learning_rate"]
-        rest.append({key: value for key, value in values.items() if key not in ("masking", "weights")})
-    assert len(rest) >= 2
-    assert all(values == rest[0] for values in rest)
+    words, scene_graph, negatives, token_match = map(recipes.pop, ("words", "scene-graph", "negatives", "token-match"))
+    assert not recipes
+    assert token_match.pop("weights") == {"token_match": 1}
+    assert token_match == negatives
+    assert negatives.pop("negatives")["share"] > 0
+    assert negatives == scene_graph
+    for values in (words, scene_graph):
+        values["images"] = {key: values["masking"][key] for key in ("region", "mismatch", "whole")}
+        del values["masking"]
+    assert sum(words.pop("weights").values()) == 4
+    assert words == scene_graph
+
+
+def test_as_many_whole_pairs_match_as_do_not():
+    for path in RECIPES.glob("*.yaml"):
+        masking = PretrainRecipe.load(path, []).masking
+        assert (1 - masking.mismatch) * masking.whole == pytest.approx(masking.mismatch)
 
 
 def test_a_world_without_a_suite_is_refused(toys, tmp_path):
@@ -55,6 +68,19 @@ def test_a_world_without_a_suite_is_refused(toys, tmp_path):
     result = CliRunner().invoke(app, line)
     assert isinstance(result.exception, InputError)
     assert "make the world with --suite" in str(result.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_shards_without_false_captions_are_refused_before_anything_is_trained(tmp_path):
+    write_shards(tmp_path / "shards", [3])
+    for needed in ("suite", "tasks"):
+        (tmp_path / "world" / needed).mkdir(parents=True)
+    line = [str(RECIPES / f"{name}.yaml") for name in ("words", "negatives")]
+    line += ["--shards", str(tmp_path / "shards"), "--held-out", "h", "--world", str(tmp_path / "world")]
+    line += ["--regions", "r", "--gold-regions", "g", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, line)
+    assert isinstance(result.exception, InputError)
+    assert "pack the shards again with --negatives" in str(result.exception)
     assert not (tmp_path / "out").exists()
 
 
@@ -68,10 +94,13 @@ def test_recipes_are_trained_scored_and_compared(tmp_path, monkeypatch):
     call(f"pipeline.regions world/regions {names} --out regions")
     call(f"pipeline.regions world/tasks/vcr/regions {names} --out gold")
     call("pipeline.parse world/captions.json --parser sng --workers 1 --out graphs")
-    pack = "pipeline.pack --graphs graphs --regions regions --tokenizer world/vocab.txt --workers 1"
+    call("pipeline.negatives graphs --workers 1 --out negatives")
+    pack = (
+        "pipeline.pack --graphs graphs --regions regions --negatives negatives --tokenizer world/vocab.txt --workers 1"
+    )
     call(f"{pack} --held-out-share 0.3 --out shards")
     Path("study.md").write_text(f"# Title\n{START}\n{END}\n")
-    recipes = " ".join(str(RECIPES / f"{name}.yaml") for name in ("words", "scene-graph"))
+    recipes = " ".join(str(RECIPES / f"{name}.yaml") for name in ("words", "scene-graph", "token-match"))
     line = (
         f"finetune.compose.study {recipes} --shards shards/train --held-out shards/val --world world --regions regions "
         "--gold-regions gold --seeds 1 --most 5 --set steps=2 --set checkpoint_every=2 --out runs --document study.md"
@@ -80,7 +109,7 @@ def test_recipes_are_trained_scored_and_compared(tmp_path, monkeypatch):
     written = Path("study.md").read_text()
     assert "2 steps of 64 pairs over 4" in written
     assert "The suite has 60 pairs." in written
-    assert written.count("scene-graph − words") == 5
+    assert written.count("scene-graph − words") == written.count("token-match − words") == 5
     assert "| refcoco_plus | accuracy, testB |" in written
     assert Path("images/compositional.png").is_file()
     blind = read_record(Path("runs/words-0.001-0/compose/scores.json"))["suites"][0]["all"]["accuracies"][NONE]
@@ -88,7 +117,7 @@ def test_recipes_are_trained_scored_and_compared(tmp_path, monkeypatch):
 
     fine_tuned = {path: path.stat().st_mtime_ns for path in Path("runs/tasks").rglob("model.safetensors")}
     pretrained = {path: path.read_bytes() for path in Path("runs").glob("*/model/model.safetensors")}
-    assert (len(fine_tuned), len(pretrained)) == (2, 2)
+    assert (len(fine_tuned), len(pretrained)) == (3, 3)
     assert call(line) == 0
     assert {path: path.stat().st_mtime_ns for path in fine_tuned} == fine_tuned
     assert {path: path.read_bytes() for path in pretrained} == pretrained

@@ -1,12 +1,15 @@
 """Which false captions are made, and which are left out."""
 
+from dataclasses import replace
+
 import pytest
 
+from parsers.graph import Relation
 from pipeline.negatives.lexicon import read_lexicon
 from pipeline.negatives.makers import make_false_captions
 from pipeline.negatives.picture import Picture
 from shards.schema import NEGATIVE_KINDS
-from tests.pipeline.negatives.captions import falsify, graph_of
+from tests.pipeline.negatives.captions import falsify, graph_of, span_of
 
 
 def words_of(false):
@@ -69,6 +72,29 @@ def test_a_relation_is_replaced_by_what_excludes_it():
     assert words_of(found["A cat sitting under a table"]) == ["under"]
     other = graph_of("a cat stands under it", ["cat"])
     assert not any("standing" in text or "under" in text for text in falsify(graph, "replace_relation", other))
+
+
+@pytest.mark.parametrize(("side", "other"), [("left of", "right of"), ("right side of", "left side of")])
+def test_what_is_at_one_side_is_put_at_the_other(side, other):
+    graph = graph_of(f"The ball is to the {side} a cube", ["ball", "cube"], (), [(0, f"is to the {side}", 1)])
+    (text,) = falsify(graph, "replace_relation")
+    assert text == f"The ball is to the {other} a cube"
+
+
+@pytest.mark.parametrize("words", ["in a line", "on display", "in this picture"])
+def test_nothing_stands_beside_the_way_it_stands(words):
+    name = words.split()[-1]
+    graph = graph_of(f"Plates {words} near a door", ["Plates", name], (), [(0, words.split()[0], 1)])
+    assert falsify(graph, "replace_relation") == {}
+
+
+def test_a_verb_with_an_object_between_it_and_its_preposition_stays():
+    graph = graph_of("A lady plays on a court", ["lady", "court"], (), [(0, "plays on", 1)])
+    assert "A lady sleeps on a court" in falsify(graph, "replace_relation")
+    apart = graph_of("A lady plays tennis on a court", ["lady", "tennis", "court"])
+    spans = (span_of(apart.caption, "plays"), span_of(apart.caption, "on"))
+    apart = replace(apart, relations=(Relation(0, 2, "play on", spans),))
+    assert not any("sleeps" in text for text in falsify(apart, "replace_relation"))
 
 
 def test_things_do_not_sit_or_stand():

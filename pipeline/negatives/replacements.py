@@ -185,18 +185,21 @@ def replace_relations(graph: SceneGraph, picture: Picture, lexicon: Lexicon) -> 
         ends = not graph.caption[spans[-1].end :].strip(" .!") if spans else True
         phrase = find_phrase(graph, first)
         no_place = not _NO_PLACES.isdisjoint(normalize(graph.objects[first].lemma)[-1:])
-        fixed = ends or no_place or (not known and (is_bare(graph, phrase) or phrase.determiner in _POSSESSIVES))
+        own = phrase.determiner in _POSSESSIVES
+        worn = lemma == "in" and not doers.isdisjoint(("person", "child"))  # perhaps: "a man in a parka"
+        fixed = ends or no_place or (not known and (worn or own or is_bare(graph, phrase)))
         for old, new, change in (
             *_replace_verb(words, spans, tags, doers, picture, lexicon),
             *(() if fixed else _replace_preposition(words, spans, lemma, tags, picture, lexicon)),
         ):
-            yield old, new, Edit("replace_relation", (replace(change, nodes=nodes),))
+            if not (own and new == "lack"):  # "a zebra lacks its head turned"
+                yield old, new, Edit("replace_relation", (replace(change, nodes=nodes),))
 
 
 _PARTICLE = re.compile(r"\s+(?:onto|on|up|out|off|down|away|back)\b")
 """What follows a verb that means something else with it: "holding on"."""
 _POSSESSIVES = frozenset(("its", "their", "his", "her"))
-_NO_PLACES = frozenset(("line", "row", "circle", "formation", "display", "picture", "photo", "image", "scene"))
+_NO_PLACES = frozenset(("line", "row", "circle", "formation", "display", "picture", "photo", "image", "scene", "shade"))
 """After "in" or "on" they say how things stand or where they are seen. Nothing stands next to "a line"."""
 _STILL = frozenset(("sit", "lie", "stand", "kneel", "sleep"))
 _WAYS = frozenset(

@@ -88,6 +88,15 @@ def test_nothing_stands_beside_the_way_it_stands(words):
     assert falsify(graph, "replace_relation") == {}
 
 
+def test_a_man_is_not_put_beside_his_clothes_nor_said_to_lack_his_head():
+    worn = graph_of("A man in a parka near a door", ["man", "parka"], (), [(0, "in", 1)])
+    assert falsify(worn, "replace_relation") == {}
+    own = graph_of("A zebra has its neck turned", ["zebra", "neck"], (), [(0, "has", 1)])
+    assert falsify(own, "replace_relation") == {}
+    company = graph_of("A man with his dog near a door", ["man", "dog"], (), [(0, "with", 1)])
+    assert falsify(company, "replace_relation").keys() == {"A man without his dog near a door"}
+
+
 def test_a_verb_with_an_object_between_it_and_its_preposition_stays():
     graph = graph_of("A lady plays on a court", ["lady", "court"], (), [(0, "plays on", 1)])
     assert "A lady sleeps on a court" in falsify(graph, "replace_relation")

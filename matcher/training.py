@@ -19,7 +19,7 @@ from pretrain.data.order import pairs_per_batch
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG
 from pretrain.pretraining import Pretraining
-from pretrain.recipe import PretrainRecipe
+from pretrain.recipe import REGION_TARGETS, PretrainRecipe
 from pretrain.training.distributed import DistributedContext
 from pretrain.training.log import print_banner
 from pretrain.training.trainer import Trainer
@@ -57,8 +57,10 @@ def pretrain_small(shards: Path, counts: Counts, out: Path) -> None:
 
     Pair matching alone does not begin to learn from random weights. The objectives of pretraining do.
     """
-    recipe = PretrainRecipe.load(FROM_NOTHING, [])
     training = open_sets([str(shards)])
+    # Regions that came as files may have no classes, or only the most likely one.
+    target = REGION_TARGETS[training.classes.kind][0]
+    recipe = PretrainRecipe.load(FROM_NOTHING, [f"region_target={target}"])
     batch = f"{pluralize(pairs_per_batch(recipe, training), 'pair')} with hidden words and regions"
     say("pretraining, because there is no model to start from:")
     _run(lambda device_type: Pretraining(recipe, training, None, device_type), counts, batch, out)

@@ -26,7 +26,7 @@ def main(
         str,
         typer.Argument(
             metavar="URL",
-            help="Where to: s3://…, gs://… or whatever fsspec reaches, hf://datasets/USER/NAME, a folder.",
+            help="Where to: s3://BUCKET/PATH or whatever fsspec reaches, hf://datasets/USER/NAME, a folder.",
         ),
     ],
 ) -> None:

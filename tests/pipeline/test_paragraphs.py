@@ -161,7 +161,8 @@ def test_batches_hide_mentions(shards, max_text, mentions):
     collator = Collator(shards, seed=1, max_text=max_text, masking=masking, images="own", device_type="cpu")
     text = np.array([(*place, 0) for place in shards])
     zeros = np.zeros(len(text), np.int64)
-    pairs = Pairs(zeros, text[:, :2], text, np.ones(len(text), bool), length=zeros, num_boxes=zeros)
+    all_match, none_false = np.ones(len(text), bool), np.zeros(len(text), bool)
+    pairs = Pairs(zeros, text[:, :2], text, all_match, length=zeros, num_boxes=zeros, negative=none_false)
     batch = collator(pairs)
     width = batch.token_ids.shape[1]
     repeated = 0

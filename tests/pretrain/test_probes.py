@@ -141,7 +141,7 @@ def test_what_the_model_is_shown(shards):
                 rows = features.shape[1] if image_mask is None else int(image_mask[i].sum())
                 self.seen.append(features[i, 1:rows])
             logits = -torch.arange(len(PIECES)).float().expand(len(text_targets), -1)
-            return PretrainingOutput(logits, torch.zeros(0, 6), torch.zeros(len(token_ids)))
+            return PretrainingOutput(logits, torch.zeros(0, 6), torch.zeros(len(token_ids)), torch.zeros(0))
 
     for images in ("own", "none", "other"):
         watching = Watching()
@@ -155,7 +155,9 @@ def test_what_the_model_is_shown(shards):
 def test_scores_that_are_no_numbers_are_refused(model, shards):
     def broken(**inputs):
         found = model(**inputs)
-        return PretrainingOutput(found.vocabulary_logits * torch.nan, found.regions, found.match_logits)
+        return PretrainingOutput(
+            found.vocabulary_logits * torch.nan, found.regions, found.match_logits, found.token_logits
+        )
 
     with pytest.raises(InputError, match="not finite"):
         ranks_of(broken, shards, list(find_probes(shards, 16)))

@@ -138,7 +138,9 @@ def test_features_are_predicted_as_they_are_stored(shards, plan):
     assert (batch.region_features.numpy() == np.stack(stored)).all()
     assert batch.region_class_ids.shape == (len(stored), 0)
     predicted = torch.randn(batch.region_features.shape)
-    scores = score(PretrainingOutput(torch.zeros(len(batch.text_labels), 50), predicted, batch.matched), batch)
+    scores = score(
+        PretrainingOutput(torch.zeros(len(batch.text_labels), 50), predicted, batch.matched, torch.zeros(0)), batch
+    )
     error = ((predicted - batch.region_features) ** 2).mean(1).sum()
     region = OBJECTIVES.index("region")
     assert scores.loss[region].item() == pytest.approx(error.item(), rel=1e-5)

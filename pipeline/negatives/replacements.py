@@ -27,7 +27,7 @@ from shards.schema import ATTRIBUTE, OBJECT, RELATION
 
 _WORD = re.compile(r"\S+")
 _AUXILIARIES = frozenset(("is", "are", "was", "were", "be", "being", "been"))
-_DIGITS = {
+DIGITS = {
     "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9",
     "ten": "10", "twelve": "12",
 }  # fmt: skip
@@ -112,7 +112,7 @@ def _replace_unknown(
 
 def replace_numbers(graph: SceneGraph, picture: Picture, lexicon: Lexicon) -> Iterator[tuple[str, str, Edit]]:
     """Yields the edits that replace a number of things by another one, each with the old and the new number."""
-    words = {digit: word for word, digit in _DIGITS.items()}
+    words = {digit: word for word, digit in DIGITS.items()}
     for span, numbers in _by_span(graph).items():
         text = graph.caption[span.start : span.end].lower()
         name = words.get(text, text)
@@ -120,10 +120,10 @@ def replace_numbers(graph: SceneGraph, picture: Picture, lexicon: Lexicon) -> It
         if name not in lexicon.numbers or not all(_are_several(graph, thing, lexicon) for thing in things):
             continue
         for other in lexicon.numbers.alternatives(name):
-            if not picture.says((other, _DIGITS[other])):
+            if not picture.says((other, DIGITS[other])):
                 nodes = tuple((ATTRIBUTE, number) for number in numbers)
-                form = _DIGITS[other] if text in words else other
-                change = Change(span.start, span.end, form, nodes, _DIGITS[other])
+                form = DIGITS[other] if text in words else other
+                change = Change(span.start, span.end, form, nodes, DIGITS[other])
                 yield name, other, Edit("replace_number", (change,))
 
 

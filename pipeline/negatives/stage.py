@@ -26,6 +26,7 @@ from pipeline.negatives.edits import FalseCaption
 from pipeline.negatives.lexicon import FILE, Lexicon, read_lexicon
 from pipeline.negatives.makers import make_false_captions
 from pipeline.negatives.picture import Picture
+from pipeline.negatives.replacements import DIGITS
 from pipeline.row_store import RowStore
 from shards.negatives.table import NEGATIVES_VERSION
 from shards.schema import NEGATIVE_KINDS
@@ -165,7 +166,7 @@ class NegativesStage:
 def _count(graph: SceneGraph, made: Sequence[FalseCaption], statistics: Counter[str]) -> None:
     statistics["false captions"] += len(made)
     statistics["captions without a false caption"] += not made
-    numbers = [a for a in graph.attributes if a.lemma.isdigit()]
+    numbers = [a for a in graph.attributes if a.lemma.isdigit() or a.lemma in DIGITS]
     for name, nodes in (*((name, getattr(graph, name)) for name in NODE_COLUMNS), ("numbers", numbers)):
         statistics[f"captions with {name}"] += bool(nodes)
     for kind in {false.kind for false in made}:

@@ -63,6 +63,8 @@ finetune.predict refcoco_plus --model models/refcoco_plus --data released --spli
 finetune.retrieve --model models/retrieval --data world/tasks/flickr30k --split val --regions regions \
 --shortlist 2 --cheap-score shortlist.safetensors --out out
 finetune.compose suites --model models/retrieval --regions regions --skip-missing-images --out out
+matcher.score models/retrieval 3 cube ball --regions regions
+matcher.search models/retrieval cube world/images --regions regions
 finetune.import_checkpoint models/vcr --to-paddle --out out
 finetune.import_checkpoint paddle --size recipes/model.json --tokenizer world/vocab.txt --out out
 finetune.import_checkpoint combined --size recipes/model.json --out out
@@ -78,6 +80,7 @@ pipeline.parse captions/karpathy.json captions/vcr.jsonl --parser dependency --m
 pipeline.extract pictures pictures.tar --detector toyworld --weights detector.safetensors --preview 2 --out out
 pipeline.extract list.json --images pictures --boxes boxes.json --detector toyworld \
 --weights detector.safetensors --out out
+pipeline.negatives graphs --workers 1 --out out
 pipeline.statistics graphs --out out
 pipeline.statistics graphs --benchmark-captions captions/karpathy.json --workers 1 --out out
 pipeline.toyworld --num-images 2 --num-captions 1 --out out
@@ -99,6 +102,7 @@ finetune.comparison --world world --regions regions --gold-regions gold --start 
 --out comparison
 pretrain.ablation recipes/pretrain.yaml --shards shards/train --held-out shards/val --learning-rate 0.001 --seeds 1 \
 --most 2 --workers 1 --out out
+matcher.train world/images world/captions.json --start models/retrieval --regions regions --set steps=2 --out out
 pretrain.folds shards/train --config recipes/pretrain.yaml --folds 2 --out out
 """.replace("\\\n", "")
 """Command lines that take seconds."""

@@ -86,7 +86,8 @@ def results(out):
     return json.loads((out / "results.json").read_text())
 
 
-@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("whole", [False, True])
 def test_everything_runs_without_a_gpu(tmp_path, whole):
     """A compiler takes a minute, so what is compiled is left out but for the slow one."""
     steps = [step.name for step in STEPS if whole or "compiled" not in step.name]

@@ -14,7 +14,7 @@ from tests.pretrain.runs import FULL, STEPS, Runs, assert_undisturbed, kill_at
 from tests.shards.samples import manifest_of
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_killed_run_resumes_to_the_same_weights(runs, ranks):
     kill_at(runs, f"killed-{ranks}", [6], ranks, workers=1)
     assert_undisturbed(runs, f"killed-{ranks}", ranks)
@@ -97,7 +97,7 @@ def test_all_ranks_end_when_one_has_no_memory(runs):
     assert_undisturbed(runs, "full-memory-2", 2)
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_held_out_shards_that_one_rank_cannot_read_cost_no_step(runs, shard_folder, tmp_path, ranks):
     held_out, out = tmp_path / "held-out", f"damaged-held-out-{ranks}"
     shutil.copytree(shard_folder, held_out)

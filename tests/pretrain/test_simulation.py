@@ -68,7 +68,8 @@ def test_the_memory_of_a_thousand_parameters_on_four_ranks(dtype, stage, weights
     assert more.total == weights + optimizer + more.exchange + 10**6, "activations are gone when the optimiser steps"
 
 
-@pytest.mark.parametrize("batch", [pytest.param(4, marks=pytest.mark.slow), 64])
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [4, 64])
 def test_the_memory_is_what_pytorch_hands_out(tmp_path, shard_folder, batch):
     """Measured on a CPU, where dropout keeps floats and attention with dropout keeps everything: so without dropout."""
     size = json.loads(TOY.read_text()) | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}

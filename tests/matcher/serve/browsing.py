@@ -56,6 +56,7 @@ class Browser:
         for width, colours in LOOKS:
             self.page.set_viewport_size({"width": width, "height": 900})
             self.page.emulate_media(color_scheme=colours)
+            self.page.wait_for_load_state()  # a page that follows a training loads itself anew
             if (found := self.page.evaluate("document.documentElement.scrollWidth")) > width:
                 self._complain("layout", f"{found} pixels are needed, and there are {width}")
             for violation in self._axe.run(self.page).response["violations"]:

@@ -129,6 +129,7 @@ def files_of(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(paths)}
 
 
+@pytest.mark.slow
 def test_a_person_goes_from_faulty_rows_to_an_answer_for_a_program(own, trained, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(trained, data)

@@ -111,6 +111,7 @@ def workers_of(process):
     ]
 
 
+@pytest.mark.slow
 def test_ray_writes_the_same_bytes_though_a_worker_is_killed(source, go, expected, tmp_path):
     pytest.importorskip("ray", reason="Ray is not installed")
     out = tmp_path / "out"
@@ -191,7 +192,7 @@ def test_a_cluster_that_is_not_there_is_an_input_error(source, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("engine", ["local", "ray"])
+@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.slow)])
 def test_ctrl_c_stops_all_processes_and_a_rerun_finishes(source, go, expected, tmp_path, engine):
     if engine == "ray":
         pytest.importorskip("ray", reason="Ray is not installed")

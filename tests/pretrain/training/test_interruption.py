@@ -16,7 +16,7 @@ from tests.pretrain.runs import SIGNALLED, STEPS, assert_undisturbed
 @pytest.mark.parametrize(
     ("before", "after", "settings"),
     [
-        (2, 1, ["zero_stage=1"]),
+        pytest.param(2, 1, ["zero_stage=1"], marks=pytest.mark.slow),
         (1, 2, ["zero_stage=1"]),
         pytest.param(2, 1, [], marks=pytest.mark.slow),
         pytest.param(2, 1, ["zero_stage=2"], marks=pytest.mark.slow),

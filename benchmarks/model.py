@@ -103,6 +103,7 @@ class ReleasedErnieViL(ErnieViLForPreTraining):
             pooled_text=encoded.pooled_text,
             pooled_image=encoded.pooled_image,
             word_embedding=self.ernie_vil.text_embeddings.word.weight,
+            token_states=encoded.text[:0, 0],
         )
         return dataclasses.replace(
             output,

@@ -34,9 +34,8 @@ from pipeline.files import expand, fingerprint, is_inside, location
 from pipeline.holdout import choose_holdout, is_held_out
 from pipeline.pack.stage import PackStage
 from pipeline.parse.stage import ParseStage
-from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG, WEIGHTS
-from pretrain.model.folder import model_folder
+from pretrain.model.folder import model_folder, read_detector
 from pretrain.training.distributed import with_process_group
 from shards.regions.detector import DetectorRecord
 from shards.regions.store import RegionStore
@@ -146,9 +145,7 @@ class _Chain:
         """Returns what is known of the detector of the start model."""
         if self._plan.start is None:
             return None
-        folder = model_folder(self._plan.start)
-        size = ModelConfig.load(folder / CONFIG).v_feature_size
-        return DetectorRecord.load(folder) or DetectorRecord(feature_size=size)
+        return read_detector(model_folder(self._plan.start))
 
     def _find_regions(self, data: OwnData) -> Path:
         plan, out = self._plan, self._work / "regions"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,7 +12,7 @@ from finetune.inputs import RegionSource
 from parsers.command import InputError, say
 from pipeline import detectors
 from pipeline.detectors import Detector
-from pipeline.detectors.choice import choose_detector
+from pipeline.detectors.choice import DetectorChoice, choose_detector
 from pipeline.execution.engines import Engine
 from pipeline.execution.executor import run_stage
 from pipeline.execution.parts import Reject
@@ -34,39 +33,30 @@ _FEW = 32
 """For so few photos, starting another process takes longer than it saves."""
 
 
-@dataclass(frozen=True)
-class NamedDetector:
-    """A detector with its options, as far as they were given."""
+def build_detector(choice: DetectorChoice) -> Detector:
+    """Builds a detector where it should run.
 
-    name: str
-    options: Mapping[str, object]
-    reason: str
-    """why it is this one"""
-
-    def build(self) -> Detector:
-        """Builds it where it should run.
-
-        Raises:
-            InputError: it does not exist, does not take the options, or its weights cannot be had.
-        """
-        try:
-            return detectors.get(self.name, **self.options, **_options_of_machine())
-        except TypeError as error:
-            raise InputError(f"the detector {self.name!r} does not take these options: {error}") from error
-        except (ValueError, OSError, ImportError) as error:
-            raise InputError(f"detector {self.name}: {error}") from error
+    Raises:
+        InputError: it does not exist, does not take the options, or its weights cannot be had.
+    """
+    try:
+        return detectors.get(choice.name, **choice.options, **_options_of_machine())
+    except TypeError as error:
+        raise InputError(f"the detector {choice.name!r} does not take these options: {error}") from error
+    except (ValueError, OSError, ImportError) as error:
+        raise InputError(f"detector {choice.name}: {error}") from error
 
 
-def name_detector(name: str | None, options: Mapping[str, object], trained_on: DetectorRecord | None) -> NamedDetector:
+def name_detector(name: str | None, options: Mapping[str, object], trained_on: DetectorRecord | None) -> DetectorChoice:
     """Returns the detector that was named, or chooses one; given options come before those that are chosen."""
     if name is not None:
-        return NamedDetector(name, options, "it was named")
+        return DetectorChoice(name, options, "it was named")
     found = choose_detector(trained_on, cuda=torch.cuda.is_available())
-    return NamedDetector(found.name, {**found.options, **options}, found.reason)
+    return DetectorChoice(found.name, {**found.options, **options}, found.reason)
 
 
 def extract_regions(
-    pictures: PictureInput, detector: NamedDetector, out: Path, *, feature_size: int | None = None
+    pictures: PictureInput, detector: DetectorChoice, out: Path, *, feature_size: int | None = None
 ) -> None:
     """Finds the regions of pictures and writes them as `pipeline.extract` does. What is there is not made again.
 
@@ -79,7 +69,7 @@ def extract_regions(
     Raises:
         InputError: the detector cannot be had, or its features have another size.
     """
-    built = detector.build()
+    built = build_detector(detector)
     if feature_size not in (None, built.feature_size):
         raise InputError(
             f"{detector.name} gives features of size {built.feature_size:,}, and the model takes {feature_size:,}; "

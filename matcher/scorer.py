@@ -13,17 +13,16 @@ import torch
 from finetune.inputs import RegionSource
 from finetune.model_folder import find_fine_tuned
 from finetune.retriever import ErnieVilForRetrieval
-from matcher.detection import NamedDetector, detect, extract_regions, name_detector, open_regions
+from matcher.detection import build_detector, detect, extract_regions, name_detector, open_regions
 from matcher.pairs import list_photos
 from matcher.run_record import MADE_OF, RUN, SEARCH, read_run
 from parsers.command import InputError
 from pipeline.detectors import Detector
+from pipeline.detectors.choice import DetectorChoice
 from pipeline.extract.images import PictureInput
 from pipeline.files import fingerprint, location
-from pretrain.model.config import ModelConfig
-from pretrain.model.encoder import CONFIG
+from pretrain.model.folder import read_detector
 from shards.pictures import image_id_of_file
-from shards.regions.detector import DetectorRecord
 from shards.regions.store import RegionStore
 from shards.regions.table import RegionsRow
 from shards.schema import Array
@@ -63,7 +62,7 @@ class Matcher:
         """
         self._folder, self._weights = Path(folder), weights
         self.model = ErnieVilForRetrieval.from_pretrained(self._folder, device=device)
-        self._trained_on = self._read_detector()
+        self._trained_on = read_detector(find_fine_tuned(self._folder))
         self._given = self._open_regions(None if regions is None else Path(regions))
 
     def score(self, photo: str | Path, texts: Sequence[str]) -> Array:
@@ -126,7 +125,7 @@ class Matcher:
         return RegionStore([out])
 
     @cached_property
-    def _named_detector(self) -> NamedDetector:
+    def _named_detector(self) -> DetectorChoice:
         options: Mapping[str, object] = {} if self._weights is None else {"weights": str(self._weights)}
         return name_detector(None, options, self._trained_on)
 
@@ -137,12 +136,7 @@ class Matcher:
         Raises:
             InputError: nobody knows it, or its weights cannot be had.
         """
-        return self._named_detector.build()
-
-    def _read_detector(self) -> DetectorRecord:
-        folder = find_fine_tuned(self._folder)
-        known = DetectorRecord.load(folder)
-        return known or DetectorRecord(feature_size=ModelConfig.load(folder / CONFIG).v_feature_size)
+        return build_detector(self._named_detector)
 
     def _open_regions(self, given: Path | None) -> RegionSource | None:
         """Returns the regions that were given or, if nobody knows the detector, those of the training."""

@@ -16,12 +16,12 @@ import typer
 
 from finetune.compose.__main__ import SCORES
 from finetune.tasks import TASKS
-from parsers.command import InputError, console, pluralize, run, say
+from parsers.command import InputError, pluralize, run
 from pretrain.ablation.jobs import run_jobs
 from pretrain.ablation.spreads import (
+    ResultsPlace,
     format_differences,
     format_spread,
-    insert_results,
     make_markdown_table,
     plot_spreads,
 )
@@ -146,11 +146,10 @@ def main(
     for needed in ("suite", "tasks"):
         if not (world / needed).is_dir():
             raise InputError(f"{world}: has no {needed}; make the world with --{needed}")
-    text = None if document is None else document.read_text(encoding="utf-8")
-    if text is not None:  # one without markers is refused now rather than in an hour
-        insert_results(text, "", START, END)
+    place = ResultsPlace(out, "compositional", document, (START, END))
+    place.check()
     training = ShardSet(shards)
-    for recipe in loaded.values():  # likewise
+    for recipe in loaded.values():  # this, too, is refused now rather than in an hour
         check_negatives(recipe, training)
     out.mkdir(parents=True, exist_ok=True)
 
@@ -181,20 +180,14 @@ def main(
     )
 
     arms = [StudiedArm.read(of_recipe, out) for of_recipe in trials.values()]
-    picture = (out if document is None else document.parent / "images") / "compositional.png"
-    plot_spreads({arm.name: arm.suite[OWN] for arm in arms}, picture, label="suite, own image")
+    plot_spreads({arm.name: arm.suite[OWN] for arm in arms}, place.plot, label="suite, own image")
     first = next(iter(loaded.values()))
     described = (
         f"Each run takes {first.steps:,} steps of {first.batch_size} pairs over {len(training):,} images. Each recipe "
         f"has {pluralize(seeds, 'seed')}. The suite has {_count_pairs(arms[0], out):,} pairs."
     )
-    relative = picture.name if document is None else f"images/{picture.name}"
-    results = write_study_report(arms, _read_tasks(tasks, arms), settings=described, picture=relative)
-    (out / "compositional.md").write_text(results, encoding="utf-8")
-    if document is not None and text is not None:
-        document.write_text(insert_results(text, results, START, END), encoding="utf-8")
-    console.print(results)
-    say(f"written: {out / 'compositional.md'}, {picture}" + (f", {document}" if document else ""))
+    results = write_study_report(arms, _read_tasks(tasks, arms), settings=described, picture=place.plot_link)
+    place.write(results)
 
 
 def _count_pairs(arm: StudiedArm, out: Path) -> int:

@@ -12,10 +12,10 @@ from typing import Annotated
 
 import typer
 
-from parsers.command import console, pluralize, run
+from parsers.command import pluralize, run
 from pretrain.ablation.jobs import run_jobs
 from pretrain.ablation.report import Arm, choose_rate, count_mean_targets, write_ablation_report
-from pretrain.ablation.spreads import insert_results, plot_spreads
+from pretrain.ablation.spreads import ResultsPlace, plot_spreads
 from pretrain.ablation.trials import Accuracies, Trial
 from pretrain.options import Settings
 from pretrain.recipe import PretrainRecipe
@@ -55,9 +55,8 @@ def main(
     files = [find_recipe(recipe, "pretrain") for recipe in recipes]
     loaded = {recipe: PretrainRecipe.load(recipe, settings) for recipe in files}
     training = ShardSet(shards)
-    text = None if document is None else document.read_text(encoding="utf-8")
-    if text is not None:  # one without markers is refused now rather than in an hour
-        insert_results(text, "", START, END)
+    place = ResultsPlace(out, "ablation", document, (START, END))
+    place.check()
     out.mkdir(parents=True, exist_ok=True)
     rates = sorted(learning_rate or [5e-4, 1e-3, 2e-3])
 
@@ -80,21 +79,15 @@ def main(
         )
         for recipe in files
     ]
-    picture = (out if document is None else document.parent / "images") / "ablation.png"
-    plot_spreads({arm.name: arm.by_seed for arm in arms}, picture, label="cloze ACC@1, own image")
+    plot_spreads({arm.name: arm.by_seed for arm in arms}, place.plot, label="cloze ACC@1, own image")
     first = loaded[files[0]]
     described = (
         f"Each run takes {first.steps:,} steps of {first.batch_size} pairs over {len(training):,} images. Each recipe "
         f"has {pluralize(seeds, 'seed')}. The cloze test hides up to {most:,} nodes of each kind, one at a time, in "
         f"the captions of {len(ShardSet(held_out)):,} held-out images. Each caption is shown with its own image."
     )
-    relative = picture.name if document is None else f"images/{picture.name}"
-    results = write_ablation_report(arms, settings=described, picture=relative)
-    (out / "ablation.md").write_text(results, encoding="utf-8")
-    if document is not None and text is not None:
-        document.write_text(insert_results(text, results, START, END), encoding="utf-8")
-    console.print(results)
-    console.print(f"written: {out / 'ablation.md'}, {picture}" + (f", {document}" if document else ""), soft_wrap=True)
+    results = write_ablation_report(arms, settings=described, picture=place.plot_link)
+    place.write(results)
 
 
 if __name__ == "__main__":

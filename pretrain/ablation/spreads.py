@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 
-from parsers.command import InputError
+from parsers.command import InputError, console, say
 
 COLOURS = ("#9ca3af", "#16a34a", "#0891b2", "#c026d3")
 
@@ -29,6 +30,48 @@ def format_differences(values: Sequence[float], others: Sequence[float]) -> str:
     """Returns the mean, the lowest and the highest of the differences seed by seed, in percentage points."""
     differences = [100 * (value - other) for value, other in zip(values, others, strict=True)]
     return f"{statistics.fmean(differences):+.1f} ({min(differences):+.1f} to {max(differences):+.1f})"
+
+
+@dataclass(frozen=True)
+class ResultsPlace:
+    """Where results go: a Markdown file and a plot in the folder of the runs, or in a document and beside it."""
+
+    out: Path
+    """folder of the runs"""
+    name: str
+    """of the file and the plot, without ending"""
+    document: Path | None
+    """has two lines that the results go between; None: there is no document"""
+    lines: tuple[str, str]
+
+    @property
+    def plot(self) -> Path:
+        """The file of the plot."""
+        return (self.out if self.document is None else self.document.parent / "images") / f"{self.name}.png"
+
+    @property
+    def plot_link(self) -> str:
+        """The plot as the Markdown names it."""
+        return self.plot.name if self.document is None else f"images/{self.plot.name}"
+
+    def check(self) -> None:
+        """Refuses a document without the lines now, rather than after the runs.
+
+        Raises:
+            InputError: the document has no such lines.
+        """
+        if self.document is not None:
+            insert_results(self.document.read_text(encoding="utf-8"), "", *self.lines)
+
+    def write(self, results: str) -> None:
+        """Writes the results and prints them."""
+        path = self.out / f"{self.name}.md"
+        path.write_text(results, encoding="utf-8")
+        if self.document is not None:
+            text = self.document.read_text(encoding="utf-8")
+            self.document.write_text(insert_results(text, results, *self.lines), encoding="utf-8")
+        console.print(results)
+        say(f"written: {path}, {self.plot}" + (f", {self.document}" if self.document else ""))
 
 
 def insert_results(text: str, results: str, start: str, end: str) -> str:

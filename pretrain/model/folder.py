@@ -13,6 +13,7 @@ from parsers.command import InputError
 from pretrain.model.config import ModelConfig
 from pretrain.model.encoder import CONFIG, ENCODER, WEIGHTS, ErnieViL
 from pretrain.model.heads import ErnieViLForPreTraining
+from shards.regions.detector import DetectorRecord
 from shards.storage.files import write_atomic
 from shards.storage.scratch import remove_leftovers
 from shards.storage.weights import load_weights, read_weights, start_from_weights, write_weights
@@ -44,6 +45,19 @@ def export_untrained(config: ModelConfig, vocabulary: bytes, folder: Path, seed:
     torch.manual_seed(seed)
     weights = {ENCODER + name: tensor for name, tensor in ErnieViL(config).state_dict().items()}
     export(weights, config, vocabulary, folder)
+
+
+def read_detector(folder: Path) -> DetectorRecord:
+    """Returns what is known of the detector of a model's regions: at least the feature size.
+
+    Args:
+        folder: with the ``config.json`` of the model.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    size = ModelConfig.load(folder / CONFIG).v_feature_size
+    return DetectorRecord.load(folder) or DetectorRecord(feature_size=size)
 
 
 def model_folder(path: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -65,15 +66,17 @@ def read_progress(version: Version) -> TrainingProgress:
     photos = sum(1 for _ in version.pictures.iterdir()) if version.pictures.is_dir() else 0
     found: list[Phase] = []
     for name in names:
-        done, total, ended = _count(name, work, version, photos)
+        done, total, ended = _count(name, work, version, photos, curves)
         waits = any(phase.state != "done" for phase in found)
         state: Literal["waiting", "running", "done"] = "done" if ended else "waiting" if waits else "running"
         found.append(Phase(name, state, total if ended else done, total))
     running = next((phase.name for phase in found if phase.state == "running"), None)
-    return TrainingProgress(tuple(found), _find_seconds_left(version, running, work), curves)
+    return TrainingProgress(tuple(found), _find_seconds_left(version, running, curves), curves)
 
 
-def _count(name: str, work: Path, version: Version, photos: int) -> tuple[int, int, bool]:
+def _count(
+    name: str, work: Path, version: Version, photos: int, curves: Mapping[str, Sequence[Point]]
+) -> tuple[int, int, bool]:
     """Returns how much of a part is done, how much there is, and whether it has ended."""
     if version.is_trained:
         return 0, 0, True
@@ -84,7 +87,7 @@ def _count(name: str, work: Path, version: Version, photos: int) -> tuple[int, i
     if name == "report":
         return 0, 0, False
     steps = _read_steps(work / name)
-    curve = _read_curve(work / name)
+    curve = curves[name]
     # The model of the second training is moved to its place, and the first one's stays.
     ended = (work / name / "model/config.json").is_file() or (
         name == "training" and (version.matcher / "model").is_dir()
@@ -126,14 +129,14 @@ def _read_curve(run: Path) -> tuple[Point, ...]:
     return tuple(points[::-1][::stride][::-1])
 
 
-def _find_seconds_left(version: Version, running: str | None, work: Path) -> int | None:
+def _find_seconds_left(version: Version, running: str | None, curves: Mapping[str, Sequence[Point]]) -> int | None:
     """Returns the seconds that the part which runs will take, as the training has measured them."""
     if version.job.state != "running" or running not in ("start", "training"):
         return None
     text = read_tail(version)
     banner = max((match.end() for match in _BANNER.finditer(text)), default=-1)
     found = [*_LEFT.finditer(text, max(banner, 0))] or [*_BANNER.finditer(text)]
-    if not found or (banner < 0 and not _read_curve(work / running)):
+    if not found or (banner < 0 and not curves[running]):
         return None
     days, hours, minutes, seconds = (int(group or 0) for group in found[-1].groups())
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds

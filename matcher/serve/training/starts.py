@@ -12,10 +12,8 @@ from matcher.run_record import MODEL
 from matcher.serve.projects.store import Project, Store
 from parsers.command import InputError
 from pipeline.detectors.choice import choose_detector
-from pretrain.model.config import ModelConfig
-from pretrain.model.encoder import CONFIG, WEIGHTS
-from pretrain.model.folder import model_folder
-from shards.regions.detector import DetectorRecord
+from pretrain.model.encoder import WEIGHTS
+from pretrain.model.folder import model_folder, read_detector
 from shards.regions.table import RegionsInfo
 from shards.stage_folder import parts_of
 
@@ -75,16 +73,10 @@ def _describe(path: Path | None, name: str, given: int | None, *, cuda: bool) ->
     key = NOTHING if path is None else hashlib.sha256(str(path).encode()).hexdigest()[:12]
     where = None if path is None else str(path)
     try:
-        trained_on = None if path is None else _read_detector(path)
+        trained_on = None if path is None else read_detector(model_folder(path))
         size = None if trained_on is None else trained_on.feature_size
         if given is not None and size in (None, given):
             return Start(key, where, name, True, None)
         return Start(key, where, name, False, choose_detector(trained_on, cuda=cuda).name)
     except InputError as error:
         return Start(key, where, name, False, None, str(error).split("; give --detector")[0])
-
-
-def _read_detector(path: Path) -> DetectorRecord:
-    folder = model_folder(path)
-    size = ModelConfig.load(folder / CONFIG).v_feature_size
-    return DetectorRecord.load(folder) or DetectorRecord(feature_size=size)
